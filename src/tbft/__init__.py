@@ -1,0 +1,89 @@
+"""tbft: adapt a deployed network to one user, device or place by tuning one block of it.
+
+    scenario -> split -> choose -> tune (under a meter) -> verify -> patch
+
+Names are imported on first use, so that ``import tbft`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Blocks",
+    "Evaluation",
+    "InputSpec",
+    "Patch",
+    "Personalization",
+    "Plan",
+    "Recipe",
+    "Samples",
+    "TbftError",
+    "Tuned",
+    "__version__",
+    "apply_drift",
+    "evaluate",
+    "find_model",
+    "find_recipe",
+    "fingerprint",
+    "load_weights",
+    "make_patch",
+    "make_samples",
+    "personalize",
+    "plan_level",
+    "read",
+    "split",
+    "split_samples",
+    "tune",
+]
+
+_HOME = {
+    "Blocks": "blocks",
+    "split": "blocks",
+    "InputSpec": "data",
+    "Samples": "data",
+    "apply_drift": "data",
+    "make_samples": "data",
+    "read": "data",
+    "split_samples": "data",
+    "TbftError": "errors",
+    "Evaluation": "evaluate",
+    "evaluate": "evaluate",
+    "find_model": "models",
+    "fingerprint": "models",
+    "load_weights": "models",
+    "Patch": "patch",
+    "make_patch": "patch",
+    "Personalization": "personalize",
+    "personalize": "personalize",
+    "plan_level": "personalize",
+    "Plan": "plan",
+    "Recipe": "plan",
+    "find_recipe": "plan",
+    "Tuned": "tuning",
+    "tune": "tuning",
+}
+
+if TYPE_CHECKING:
+    from tbft.blocks import Blocks, split
+    from tbft.data import InputSpec, Samples, apply_drift, make_samples, read, split_samples
+    from tbft.errors import TbftError
+    from tbft.evaluate import Evaluation, evaluate
+    from tbft.models import find_model, fingerprint, load_weights
+    from tbft.patch import Patch, make_patch
+    from tbft.personalize import Personalization, personalize, plan_level
+    from tbft.plan import Plan, Recipe, find_recipe
+    from tbft.tuning import Tuned, tune
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tbft' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tbft.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

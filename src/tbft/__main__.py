@@ -1,0 +1,7 @@
+"""``python -m tbft`` is ``tbft``."""
+
+import sys
+
+from tbft.cli import main
+
+sys.exit(main())

@@ -1,0 +1,64 @@
+"""AdaBN: BatchNorm statistics re-estimated on target samples, forward only, without labels.
+
+Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation" (2016); the mixture with
+the source statistics is that of Schneider et al. (NeurIPS 2020).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tbft.blocks import batch_norms, modes_restored
+from tbft.data.samples import Samples
+from tbft.errors import PlanError
+
+
+def adapt_statistics(model: nn.Module, samples: Samples, batch_size: int, source_share: float = 0.0) -> None:
+    """Replace the running statistics of every BatchNorm by those of `samples`, in place.
+
+    One pass with cumulative averaging: each batch weighs the same, and the samples are dealt into
+    batches of nearly equal size so that no small last batch distorts the average. Then
+    ``statistic = source_share * source + (1 - source_share) * target`` for mean and variance.
+
+    Modes come back as they were; whoever wants the statistics back wraps this in
+    :func:`tbft.blocks.values_restored`.
+
+    Raises:
+        PlanError: the model has no BatchNorm with running statistics.
+    """
+    norms = batch_norms(model)
+    if not norms:
+        raise PlanError("the model has no BatchNorm with running statistics, so AdaBN has nothing to adapt")
+    source = [(_mean(n).clone(), _var(n).clone()) for n in norms]
+    momenta = [n.momentum for n in norms]
+    counters = [None if n.num_batches_tracked is None else n.num_batches_tracked.clone() for n in norms]
+    try:
+        with modes_restored(model), torch.no_grad():
+            model.eval()
+            for norm in norms:
+                norm.train()
+                norm.reset_running_stats()
+                norm.momentum = None  # torch's sign for cumulative averaging
+            parts = -(-len(samples) // batch_size)
+            for part in np.array_split(np.arange(len(samples)), parts):
+                model(samples.batch(part)[0])
+    finally:
+        for norm, momentum, counter in zip(norms, momenta, counters, strict=True):
+            norm.momentum = momentum
+            if counter is not None and norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.copy_(counter)
+    for norm, (mean, var) in zip(norms, source, strict=True):
+        _mean(norm).lerp_(mean, source_share)
+        _var(norm).lerp_(var, source_share)
+
+
+def _mean(norm: nn.modules.batchnorm._BatchNorm) -> Tensor:
+    assert norm.running_mean is not None
+    return norm.running_mean
+
+
+def _var(norm: nn.modules.batchnorm._BatchNorm) -> Tensor:
+    assert norm.running_var is not None
+    return norm.running_var

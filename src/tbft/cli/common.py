@@ -1,0 +1,204 @@
+"""Options and output that several commands share. torch is imported only once a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tbft.errors import TbftError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tbft.data import Samples
+    from tbft.models import Preset
+    from tbft.plan import Recipe
+    from tbft.tuning import OnStep
+
+Subparsers = Any  # argparse keeps the type of add_subparsers() to itself
+
+
+def command(commands: Subparsers, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    """A subcommand with examples below its help."""
+    made: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="examples:\n" + "".join(f"  {line}\n" for line in examples.strip().splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    return made
+
+
+def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", help="a preset (see `tbft models`) or package.module:factory"
+    )
+    parser.add_argument("--cuts", metavar="A,B", help="submodules at which new blocks start")
+    parser.add_argument("--names", metavar="A,B,C", help="names of the blocks, one more than cuts")
+    if weights:
+        parser.add_argument("--weights", metavar="FILE", help="checkpoint: .safetensors, .pt, .pth or .th")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        metavar="SET",
+        required=True,
+        help="folder or .tar of class folders, .npz, CIFAR-10 or CIFAR-10-C files, or package.module:factory",
+    )
+    add_selection(parser)
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--where",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="keep samples with this attribute, e.g. domain=target; may be repeated",
+    )
+    parser.add_argument("--mixed", action="store_true", help="accept pictures of mixed sizes and channels")
+    parser.add_argument("--drift", metavar="NAME[:ARG]", help="put this drift on top, e.g. gaussian_noise:5")
+    parser.add_argument("--seed", type=whole_number, default=0, help="of everything random (default 0)")
+
+
+def add_recipe(parser: argparse._ActionsContainer, default: str, summary: str) -> None:
+    parser.add_argument("--recipe", default=default, help=summary)
+    parser.add_argument("--epochs", type=int, metavar="N", help="in place of the recipe's")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the recipe's")
+    parser.add_argument("--learning-rate", type=float, metavar="RATE", help="in place of the recipe's")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object on stdout and nothing else there"
+    )
+
+
+def whole_number(text: str) -> int:
+    """An argparse type: an integer from 0."""
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
+    """The preset and its model, with weights where they were given."""
+    from tbft.models import find_model, load_weights
+
+    preset = find_model(arguments.model, _listed(arguments.cuts), _listed(arguments.names))
+    model = preset.build()
+    if getattr(arguments, "weights", None):
+        load_weights(model, arguments.weights)
+    return preset, model
+
+
+def load_trained(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
+    """The same, but a preset without weights is an error: its model is untrained."""
+    if not arguments.weights and ":" not in arguments.model:
+        raise TbftError(
+            f"{arguments.model} is untrained as it is built: give its checkpoint with --weights FILE"
+        )
+    return load_model(arguments)
+
+
+def load_recipe(arguments: argparse.Namespace, preset: Preset) -> Recipe:
+    """The recipe that the options name, with their numbers in place of its own."""
+    from dataclasses import replace
+
+    from tbft.plan import find_recipe
+
+    recipe = find_recipe(arguments.recipe, preset.recipes)
+    for option in ("epochs", "batch_size", "learning_rate"):
+        value = getattr(arguments, option)
+        if value is None:
+            continue
+        if not 0 < value < float("inf"):
+            raise TbftError(f"--{option.replace('_', '-')} has to be a positive number, not {value}")
+        recipe = replace(recipe, **{option: value})
+        if option == "learning_rate":
+            recipe = replace(recipe, rear_learning_rate=None)
+    return recipe
+
+
+def load_samples(arguments: argparse.Namespace, preset: Preset | None = None) -> Samples:
+    """The samples that the options name, fitted to the model, with the drift on top."""
+    from dataclasses import replace
+
+    from tbft.data import InputSpec, apply_drift, find_drift, read
+
+    spec = InputSpec() if preset is None else preset.inputs
+    if arguments.mixed:
+        spec = replace(spec, mixed=True)
+    if arguments.drift:
+        find_drift(arguments.drift)  # a misspelt name is told before a large set is read
+    samples = read(arguments.data, spec, _conditions(arguments.where))
+    return apply_drift(samples, arguments.drift, arguments.seed) if arguments.drift else samples
+
+
+def _conditions(pairs: list[str]) -> dict[str, str]:
+    conditions = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise TbftError(f"--where {pair!r}: write KEY=VALUE, for example domain=target")
+        conditions[key] = value
+    return conditions
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def print_json(value: Any) -> None:
+    """One JSON object; numbers that JSON has no word for (NaN) become null."""
+    print(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
+    """Rows in columns; `right` names by digits the columns to align on the right.
+
+    >>> print(table([("name", "n"), ("front", "7")], right="1"))
+    name   n
+    front  7
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = (
+        "  ".join(
+            cell.rjust(w) if str(i) in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+    return "\n".join(lines)
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[OnStep]:
+    """A bar on stderr that a training loop's `on_step` moves; silent where stderr is no terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc=description, unit="step", leave=False, disable=None) as bar:
+
+        def on_step(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield on_step

@@ -1,0 +1,71 @@
+"""``tbft train``."""
+
+from __future__ import annotations
+
+import argparse
+
+from tbft.cli.common import (
+    Subparsers,
+    add_data,
+    add_json,
+    add_model,
+    add_recipe,
+    command,
+    load_model,
+    load_recipe,
+    load_samples,
+    print_json,
+    progress_bar,
+)
+
+EXAMPLES = """
+tbft train resnet26-cifar10 --data train.tar --out base.safetensors
+tbft train resnet26-cifar10 --data train.tar --recipe base-paper --out base.safetensors
+"""
+
+
+def add(commands: Subparsers) -> None:
+    parser = command(commands, "train", "train a base model; run it again to go on after a stop", EXAMPLES)
+    add_model(parser, weights=False)
+    add_data(parser)
+    parser.add_argument(
+        "--val", metavar="N", default="0.1", help="held out to choose the epoch (default 0.1)"
+    )
+    add_recipe(parser, "base-short", "base-short (default) or base-paper")
+    parser.add_argument("--out", metavar="FILE", required=True, help="the checkpoint to write (.safetensors)")
+    parser.add_argument("--restart", action="store_true", help="ignore an unfinished run")
+    add_json(parser)
+    parser.set_defaults(run=run_train)
+
+
+def run_train(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    import torch
+
+    from tbft.data import split_samples
+    from tbft.energy import Meter
+    from tbft.files import check_writable
+    from tbft.models import save_weights
+    from tbft.train import train_base
+
+    out = check_writable(arguments.out)
+    unfinished = out.with_name(out.name + ".resume.pt")
+    torch.manual_seed(arguments.seed)
+    preset, model = load_model(arguments)
+    recipe = load_recipe(arguments, preset)
+    samples = load_samples(arguments, preset)
+    parts = split_samples(samples, "rest", arguments.val, 0, arguments.seed)
+    if arguments.restart:
+        unfinished.unlink(missing_ok=True)
+    with Meter() as meter, progress_bar(f"training {preset.name}") as on_step:
+        state = train_base(model, recipe, parts.train, parts.val, arguments.seed, unfinished, on_step)
+    save_weights(state.best, out)
+    unfinished.unlink(missing_ok=True)
+    best = state.history[state.best_epoch - 1]
+    if arguments.json:
+        record = {"out": str(out), "best_epoch": state.best_epoch, "val_accuracy": best.val_accuracy}
+        print_json({**record, **asdict(meter.measurement), "history": [asdict(r) for r in state.history]})
+    else:
+        accuracy = f"{100 * best.val_accuracy:.2f} % on {len(parts.val):,} held-out samples"
+        print(f"{out}: epoch {best.epoch} of {len(state.history)} kept, {accuracy}")

@@ -1,0 +1,160 @@
+"""Arrays from ``.npz`` files and from CIFAR-10-C folders of ``.npy`` files."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tbft.data.drift import SEVERITIES
+from tbft.data.pictures import resize
+from tbft.data.samples import Samples, make_samples
+from tbft.data.spec import InputSpec
+from tbft.errors import DataError, unknown
+
+INPUT_KEYS = ("images", "inputs", "x", "X", "data", "features")
+LABEL_KEYS = ("labels", "label", "y", "Y", "targets", "target")
+CLASS_KEYS = ("class_names", "classes", "superclasses", "label_names")
+
+Array = npt.NDArray[Any]
+
+
+def read_npz(path: Path, spec: InputSpec) -> Samples:
+    """Samples from an ``.npz``: inputs, labels, and any further arrays (n,) as attributes.
+
+    Keys: inputs under one of ``images inputs x X data``, labels under ``labels label y Y targets``,
+    class names, if any, under ``class_names classes superclasses``.
+    """
+    arrays = _load_npz(path)
+    inputs_key = _first(arrays, INPUT_KEYS, "inputs", path)
+    labels_key = _first(arrays, LABEL_KEYS, "labels", path)
+    inputs, labels = arrays.pop(inputs_key), arrays.pop(labels_key)
+    own_names = next((arrays.pop(k) for k in CLASS_KEYS if k in arrays), None)
+    attributes = {k: a for k, a in arrays.items() if a.shape == (len(inputs),)}
+    class_names = spec.class_names or (None if own_names is None else tuple(own_names.astype(str)))
+    return make_samples(fit_arrays(inputs, spec, str(path)), labels, class_names, attributes, str(path))
+
+
+def _load_npz(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is damaged, holds Python objects, or is no .npz: {error}") from error
+
+
+def _first(arrays: Mapping[str, Array], keys: tuple[str, ...], what: str, path: Path) -> str:
+    for key in keys:
+        if key in arrays:
+            return key
+    raise DataError(f"{path}: no {what}; name the array one of {', '.join(keys)} (found {', '.join(arrays)})")
+
+
+def find_cifar10c(path: Path) -> bool:
+    """Is this a CIFAR-10-C folder, or one of its files?"""
+    return (path.is_dir() and (path / "labels.npy").exists()) or path.suffix == ".npy"
+
+
+def read_cifar10c(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samples:
+    """One corruption of a CIFAR-10-C folder (``<corruption>.npy``, ``labels.npy``), memory-mapped.
+
+    The published files hold the five severities one after the other. `path` is the folder, with
+    ``corruption`` in `where`, or one file in it; ``severity`` in `where` takes one fifth of it.
+    """
+    folder = path if path.is_dir() else path.parent
+    names = sorted(p.stem for p in folder.glob("*.npy") if p.stem != "labels")
+    name = where.get("corruption", names[0] if len(names) == 1 else "") if path.is_dir() else path.stem
+    if name not in names:
+        remedy = f"choose one with --where corruption=NAME: {', '.join(names) or 'there is none'}"
+        raise DataError(f"{folder}: {unknown('corruption', name, names) if name else remedy}")
+    pictures = _memory_map(folder / f"{name}.npy")
+    labels = np.array(_memory_map(folder / "labels.npy"))
+    if len(pictures) != len(labels):
+        raise DataError(f"{folder}: {len(pictures)} pictures in {name}.npy but {len(labels)} labels")
+    samples = make_samples(
+        fit_arrays(pictures, spec, f"{folder}/{name}.npy"), labels, spec.class_names, name=f"{folder}/{name}"
+    )
+    attributes = {"corruption": np.full(len(samples), name)}
+    fifth = len(samples) // 5
+    if len(samples) % 5 == 0 and (labels.reshape(5, fifth) == labels[:fifth]).all():
+        attributes["severity"] = np.repeat(np.array(SEVERITIES), fifth)
+        if where.get("severity") in {str(s) for s in SEVERITIES}:
+            # A slice keeps the memory map; picking rows by index would read them all.
+            start = (int(where["severity"]) - 1) * fifth
+            rows = slice(start, start + fifth)
+            samples = replace(
+                samples, inputs=samples.inputs[rows], labels=samples.labels[rows], ids=samples.ids[:fifth]
+            )
+            attributes = {key: values[rows] for key, values in attributes.items()}
+    return replace(samples, attributes=attributes)
+
+
+def _memory_map(path: Path) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} is missing, damaged or no .npy: {error}") from error
+    return array
+
+
+def fit_arrays(inputs: Array, spec: InputSpec, name: str) -> Array:
+    """Check arrays against what the model takes; put pictures in the standard layout and size.
+
+    ``uint8`` pictures become (n, height, width, channels) and are resized where the size differs.
+    Floats are pictures in [0, 1] as (n, channels, height, width), or whatever the model takes if
+    `spec` names no resolution.
+    """
+    if spec.channels is not None and inputs.ndim == 4:
+        inputs = _channels_placed(inputs, spec.channels, last=inputs.dtype == np.uint8, name=name)
+    elif spec.resolution is not None and inputs.ndim == 3 and spec.channels == 1:
+        inputs = inputs[..., None] if inputs.dtype == np.uint8 else inputs[:, None]
+    elif spec.resolution is not None:
+        raise DataError(
+            f"{name}: the model takes pictures with {spec.channels} channels, not {inputs.shape[1:]}"
+        )
+    if spec.resolution is None:
+        return inputs
+    if inputs.dtype == np.uint8:
+        return _resized(inputs, spec.resolution)
+    return _checked_floats(inputs, spec.resolution, name)
+
+
+def _channels_placed(inputs: Array, channels: int, last: bool, name: str) -> Array:
+    first_fits, last_fits = inputs.shape[1] == channels, inputs.shape[-1] == channels
+    if not (first_fits or last_fits):
+        raise DataError(f"{name}: the model takes {channels} channels, the pictures are {inputs.shape[1:]}")
+    if last:
+        return inputs if last_fits else inputs.transpose(0, 2, 3, 1)
+    return inputs if first_fits else inputs.transpose(0, 3, 1, 2)
+
+
+def _resized(pictures: Array, side: int) -> Array:
+    if pictures.shape[1:3] == (side, side):
+        return pictures
+    squeeze = pictures.shape[3] == 1
+    out = np.empty((len(pictures), side, side, pictures.shape[3]), np.uint8)
+    for i, picture in enumerate(pictures):
+        image = Image.fromarray(picture[..., 0] if squeeze else picture)
+        out[i] = np.asarray(resize(image, side)).reshape(out.shape[1:])
+    return out
+
+
+def _checked_floats(inputs: Array, side: int, name: str) -> Array:
+    if inputs.shape[2:] != (side, side):
+        raise DataError(
+            f"{name}: float pictures of {inputs.shape[3]}x{inputs.shape[2]} px, "
+            f"the model takes {side}x{side}; resize them, or store them as uint8 to have that done"
+        )
+    low, high = np.nanmin(inputs), np.nanmax(inputs)
+    if np.isfinite([low, high]).all() and (low < 0 or high > 1):
+        raise DataError(
+            f"{name}: float pictures have to be in [0, 1], these are in [{low:.4g}, {high:.4g}]; "
+            "divide by 255, and leave normalisation to the model"
+        )
+    return inputs

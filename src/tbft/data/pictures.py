@@ -1,0 +1,123 @@
+"""Pictures from a folder or a tar of class folders, through Pillow."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from tbft.data.samples import Samples, make_samples
+from tbft.data.spec import InputSpec
+from tbft.errors import DataError, unknown
+
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+Pixels = npt.NDArray[np.uint8]
+
+
+def read_folder(path: Path, spec: InputSpec) -> Samples:
+    """Pictures in ``<path>/.../<class>/<file>``; the class is the name of a file's parent folder."""
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    pictures = ((p.relative_to(path).as_posix(), p.read_bytes()) for p in files)
+    return _read(pictures, len(files), path, spec)
+
+
+def read_tar(path: Path, spec: InputSpec) -> Samples:
+    """The same from a tar, read in place, without unpacking it."""
+    try:
+        with tarfile.open(path) as tar:
+            members = [m for m in tar if m.isfile() and PurePosixPath(m.name).suffix.lower() in SUFFIXES]
+            members.sort(key=lambda m: m.name)
+            pictures = ((m.name, _extract(tar, m)) for m in members)
+            return _read(pictures, len(members), path, spec)
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f"{path} is damaged or no tar: {error}") from error
+
+
+def resize(picture: Image.Image, side: int) -> Image.Image:
+    """Scale the shorter side to `side` px (bilinear, antialiased) and crop the centre square."""
+    if picture.size == (side, side):
+        return picture
+    width, height = picture.size
+    scale = side / min(width, height)
+    width, height = max(side, round(width * scale)), max(side, round(height * scale))
+    left, top = (width - side) // 2, (height - side) // 2
+    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return scaled.crop((left, top, left + side, top + side))
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None  # members were filtered by isfile()
+    return file.read()
+
+
+def _read(pictures: Iterator[tuple[str, bytes]], count: int, path: Path, spec: InputSpec) -> Samples:
+    if count == 0:
+        suffixes = ", ".join(sorted(SUFFIXES))
+        raise DataError(f"{path}: no pictures ({suffixes}) in it; expected <class>/<file>")
+    names: list[str] = []
+    folders: list[str] = []
+    arrays: list[Pixels] = []
+    shapes: dict[tuple[int, ...], str] = {}  # shape -> the first picture that has it
+    for name, blob in tqdm(pictures, f"reading {path.name}", count, unit="", leave=False, disable=None):
+        folder = PurePosixPath(name).parent.name
+        if not folder:
+            raise DataError(f"{path}: {name} lies in no class folder; expected <class>/<file>")
+        if spec.class_names is not None and folder not in spec.class_names:
+            raise DataError(
+                f"{path}: the model has no such class: {unknown('class', folder, spec.class_names)}"
+            )
+        picture = _decode(blob, f"{path}: {name}")
+        shape = (*picture.size[::-1], len(picture.getbands()))
+        shapes.setdefault(shape, name)
+        if not spec.mixed and len(shapes) > 1:
+            told = ", ".join(f"{first} is {_shown(s)}" for s, first in shapes.items())
+            raise DataError(
+                f"{path}: pictures of mixed sizes or channels: {told}; "
+                "give --mixed to resize, crop and convert them"
+            )
+        arrays.append(_fit(picture, shape, spec, f"{path}: {name}"))
+        names.append(name)
+        folders.append(folder)
+    classes = spec.class_names or tuple(sorted(set(folders)))
+    position = {c: i for i, c in enumerate(classes)}
+    labels = np.array([position[f] for f in folders])
+    return make_samples(np.stack(arrays), labels, classes, {"file": np.array(names)}, str(path))
+
+
+def _decode(blob: bytes, where: str) -> Image.Image:
+    try:
+        picture = Image.open(io.BytesIO(blob))
+        picture.load()
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{where} is no readable picture: {error}") from error
+    # Palettes and other encodings of colour are no difference in what the picture shows.
+    return picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert(_plain_mode(picture.mode))
+
+
+def _plain_mode(mode: str) -> str:
+    return "L" if mode in ("1", "I", "I;16", "F") else "RGB"
+
+
+def _fit(picture: Image.Image, shape: tuple[int, ...], spec: InputSpec, where: str) -> Pixels:
+    if spec.channels is not None and shape[2] != spec.channels:
+        if not spec.mixed:
+            raise DataError(
+                f"{where} has {shape[2]} channels, the model takes {spec.channels}; give --mixed to convert"
+            )
+        picture = picture.convert({1: "L", 3: "RGB", 4: "RGBA"}[spec.channels])
+    if spec.resolution is not None:
+        picture = resize(picture, spec.resolution)
+    pixels: npt.NDArray[Any] = np.asarray(picture, dtype=np.uint8)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]} with {shape[2]} channel{'s' if shape[2] > 1 else ''}"

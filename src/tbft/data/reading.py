@@ -1,0 +1,69 @@
+"""One function reads every kind of set: :func:`read`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tbft.data.arrays import find_cifar10c, read_cifar10c, read_npz
+from tbft.data.cifar import find_cifar10, read_cifar10
+from tbft.data.factory import is_factory, read_factory
+from tbft.data.pictures import read_folder, read_tar
+from tbft.data.samples import Samples, check_labels
+from tbft.data.spec import InputSpec
+from tbft.errors import DataError
+
+FORMS = (
+    "a folder or .tar of class folders, an .npz, official CIFAR-10 batches, a CIFAR-10-C folder, "
+    "or package.module:factory"
+)
+
+
+def read(
+    source: str | Path, spec: InputSpec | None = None, where: Mapping[str, str] | None = None
+) -> Samples:
+    """Read labelled samples.
+
+    Args:
+        source: a folder of class folders; a ``.tar`` of the same; an ``.npz`` with inputs and labels;
+            a file or folder of the official CIFAR-10 batches; a CIFAR-10-C folder or one of its
+            files; or ``package.module:factory`` that returns a dataset.
+        spec: what the model takes; pictures are fitted to it and labels checked against it.
+        where: keep only samples whose attributes have these values, e.g. ``{"domain": "target"}``.
+
+    Raises:
+        DataError: nothing there, or something in it is wrong; the message says what and where.
+    """
+    spec = spec or InputSpec()
+    where = dict(where or {})
+    path = Path(source)
+    if not path.exists() and is_factory(str(source)):
+        samples = read_factory(str(source), spec)
+    else:
+        samples = _read_path(path, spec, where)
+    if spec.class_names is not None:
+        check_labels(samples.labels, spec.class_names, samples.name)
+    return samples.where(where)
+
+
+def _read_path(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samples:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; expected {FORMS}")
+    if find_cifar10c(path):
+        return read_cifar10c(path, spec, where)
+    if find_cifar10(path):
+        return read_cifar10(path, spec)
+    if path.is_dir():
+        return read_folder(path, spec)
+    if ".tar" in path.suffixes or path.suffix == ".tgz":
+        return read_tar(path, spec)
+    if path.suffix == ".npz":
+        return read_npz(path, spec)
+    raise DataError(f"{path}: unknown kind of data; expected {FORMS}")
+
+
+def used_classes(samples: Samples) -> int:
+    """How many classes have at least one sample."""
+    return len(np.unique(samples.labels))

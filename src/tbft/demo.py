@@ -1,0 +1,199 @@
+"""The demo: real handwritten digits, a small network, and drift at each of the three levels.
+
+The digits are those of scikit-learn (1,797 pictures of 8x8 px from the UCI optical recognition
+test set). Every figure is measured in the run that shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+
+import numpy as np
+import torch
+
+from tbft.blocks import Blocks, split
+from tbft.data import Samples, apply_drift, make_samples, split_samples
+from tbft.errors import MissingExtraError
+from tbft.models.digits import DigitsNet
+from tbft.personalize import personalize, plan_level
+from tbft.plan import Plan, find_recipe
+from tbft.train import train_base
+
+#: The base networks' recipe, and the paper's with the batch and the rate that a hundred samples want.
+BASE = replace(
+    find_recipe("base-short"), name="demo-base", batch_size=64, epochs=12, learning_rate=0.05, augment="none"
+)
+TUNE = replace(
+    find_recipe("paper"), name="demo", batch_size=16, epochs=30, learning_rate=1e-2, rear_learning_rate=None
+)
+
+#: Digits that share a superclass: the base knows the first of each pair, the user writes the second.
+SUPERCLASSES = ((0, 6), (1, 7), (4, 9), (3, 8), (2, 5))
+
+
+@dataclass(frozen=True, eq=False)
+class Scenario:
+    """A base model and the samples it meets."""
+
+    level: str
+    story: str
+    blocks: Blocks
+    target: Samples
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm on one scenario, over the repeats."""
+
+    arm: str
+    accuracy: float  # mean, fraction
+    cpu_seconds: float  # median, of tuning with its validation
+    patch_bytes: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All arms on one scenario."""
+
+    level: str
+    story: str
+    matching: str  # the arm that the level names
+    train_samples: int
+    test_samples: int
+    rows: tuple[Row, ...]
+
+    def row(self, arm: str) -> Row:
+        """The row of an arm."""
+        return next(r for r in self.rows if r.arm == arm)
+
+
+def scenarios(seed: int = 0) -> list[Scenario]:
+    """Train the base networks (a second or two each) and drift the other half of the digits."""
+    digits = load_digits()
+    half = split_samples(digits, "rest", 0, 0.5, seed)
+    base = _trained(half.train, seed)
+    firsts, seconds = ([pair[i] for pair in SUPERCLASSES] for i in (0, 1))
+    return [
+        Scenario(
+            "input",
+            "a new sensor: polarity reversed, a third of the gain, noise",
+            base,
+            replace(half.test, inputs=new_sensor(half.test.inputs, seed)),
+        ),
+        Scenario(
+            "feature",
+            "other digits of the same superclass: " + ", ".join(f"{a} -> {b}" for a, b in SUPERCLASSES),
+            _trained(_as_superclasses(digits, firsts), seed),
+            _as_superclasses(digits, seconds),
+        ),
+        Scenario(
+            "output",
+            "the labels are reversed: 0 means 9, 1 means 8, ...",
+            base,
+            apply_drift(half.test, "labels:reverse"),
+        ),
+    ]
+
+
+def run(seed: int = 0, repeats: int = 3, on_arm: Callable[[str, str], None] | None = None) -> list[Outcome]:
+    """Adapt every scenario with every arm, each on `repeats` random splits.
+
+    Args:
+        on_arm: called with level and arm before each adaptation.
+    """
+    return [_outcome(scenario, seed, repeats, on_arm) for scenario in scenarios(seed)]
+
+
+def arms(blocks: Blocks) -> list[str]:
+    """What the demo tries on a model."""
+    return ["none", "adabn", *blocks.names, "full"]
+
+
+def conclusion(outcome: Outcome) -> str:
+    """What one scenario shows, from its own figures.
+
+    >>> rows = [Row("none", 0.1, 0, 0), Row("front", 0.9, 1, 10), Row("rear", 0.6, 1, 5)]
+    >>> rows += [Row("full", 0.8, 2, 40)]
+    >>> print(conclusion(Outcome("input", "", "front", 100, 400, tuple(rows))))
+    The matching block, front, gains 80.0 points: 30.0 more than the best other block, 10.0 more than full.
+    It takes 50 % of the processor time of full and 25 % of its patch.
+    """
+    own, full, none = outcome.row(outcome.matching), outcome.row("full"), outcome.row("none")
+    others = [r for r in outcome.rows if r.arm not in ("none", "adabn", "full", own.arm)]
+    over_blocks = 100 * (own.accuracy - max(r.accuracy for r in others))
+    over_full = 100 * (own.accuracy - full.accuracy)
+    return (
+        f"The matching block, {own.arm}, gains {100 * (own.accuracy - none.accuracy):.1f} points: "
+        f"{_more(over_blocks)} than the best other block, {_more(over_full)} than full.\n"
+        f"It takes {100 * own.cpu_seconds / full.cpu_seconds:.0f} % of the processor time of full and "
+        f"{100 * own.patch_bytes / full.patch_bytes:.0f} % of its patch."
+    )
+
+
+def new_sensor(pictures: np.ndarray, seed: int) -> np.ndarray:
+    """What another sensor sees: negative, a third of the gain on a grey offset, and read-out noise."""
+    noise = np.random.default_rng(seed).standard_normal(pictures.shape)
+    seen = 0.5 + 0.3 * (1 - pictures / 255) + 0.03 * noise
+    return (np.clip(seen, 0, 1) * 255).astype(np.uint8)
+
+
+def load_digits() -> Samples:
+    """scikit-learn's handwritten digits; they come with the package."""
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise MissingExtraError("scikit-learn", "demo") from error
+    digits = datasets.load_digits()
+    # 17 grey levels, 0 to 16.
+    return make_samples(np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target, name="digits")
+
+
+def _trained(samples: Samples, seed: int) -> Blocks:
+    parts = split_samples(samples, "rest", 0.2, 0, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = DigitsNet(len(samples.class_names))
+    train_base(model, BASE, parts.train, parts.val, seed)
+    return split(model)
+
+
+def _as_superclasses(digits: Samples, members: list[int]) -> Samples:
+    """The samples of these digits, labelled by their superclass."""
+    label: Mapping[int, int] = {digit: i for i, digit in enumerate(members)}
+    chosen = digits.subset(np.flatnonzero(np.isin(digits.labels, members)))
+    return replace(
+        chosen,
+        labels=np.array([label[int(digit)] for digit in chosen.labels]),
+        class_names=tuple(f"{a} or {b}" for a, b in SUPERCLASSES),
+    )
+
+
+def _outcome(
+    scenario: Scenario, seed: int, repeats: int, on_arm: Callable[[str, str], None] | None
+) -> Outcome:
+    blocks = scenario.blocks
+    splits = [split_samples(scenario.target, "10/class", 0.15, 0.5, seed + i) for i in range(repeats)]
+    rows = []
+    for arm in arms(blocks):
+        results = []
+        for i, parts in enumerate(splits):
+            if on_arm is not None:
+                on_arm(scenario.level, arm)
+            results.append(personalize(blocks, parts, Plan(arm, TUNE, seed=seed + i)))
+        rows.append(
+            Row(
+                arm,
+                fmean(r.after.accuracy for r in results),
+                median(r.measurement.cpu_seconds for r in results),
+                len(results[0].patch.to_bytes()),
+            )
+        )
+    matching = plan_level(blocks, scenario.level, replace(TUNE, head_alone=False)).arm
+    sizes = len(splits[0].train), len(splits[0].test)
+    return Outcome(scenario.level, scenario.story, matching, *sizes, tuple(rows))
+
+
+def _more(points: float) -> str:
+    return f"{points:.1f} more" if points >= 0 else f"{-points:.1f} less"

@@ -1,0 +1,49 @@
+"""The errors that tbft raises. Each message says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TbftError(ValueError):
+    """Base of tbft's errors; the command line turns it into exit status 2."""
+
+
+class SplitError(TbftError):
+    """A model cannot be cut into blocks as asked."""
+
+
+class CheckpointError(TbftError):
+    """A checkpoint cannot be read, or does not fit the model."""
+
+
+class DataError(TbftError):
+    """Samples cannot be read, split or used as asked."""
+
+
+class PlanError(TbftError):
+    """An unknown level, arm or recipe, or a plan that the samples cannot carry."""
+
+
+class PatchError(TbftError):
+    """A patch is damaged, of an unknown version, or made for another base."""
+
+
+class MissingExtraError(TbftError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs {package}: pip install 'tbft[{extra}]'")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Message for a name that is not known, with the nearest ones first.
+
+    >>> unknown("block", "layer22", ["front", "layer2", "rear"])
+    "unknown block 'layer22': did you mean 'layer2'? Known: front, layer2, rear"
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    hint = "did you mean " + " or ".join(repr(n) for n in near) + "? " if near else ""
+    return f"unknown {kind} {name!r}: {hint}Known: {', '.join(names) or 'none'}"

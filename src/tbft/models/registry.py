@@ -1,0 +1,105 @@
+"""Presets: reference models by name, with everything that is needed to run them.
+
+To add one, write its module beside this file and one :func:`register` line in ``presets.py``.
+``package.module:factory`` is understood wherever a preset's name is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import nn
+
+from tbft.blocks import Blocks, sequential, split
+from tbft.data.factory import call_factory, is_factory
+from tbft.data.spec import InputSpec
+from tbft.errors import TbftError, unknown
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model and all that belongs to it.
+
+    Attributes:
+        build: makes the model, untrained.
+        cuts, block_names: how it is cut; None: as the model declares.
+        inputs: class names, resolution in px and channels that it takes.
+        mean, std: the normalisation inside the model, per channel; None: none, or not known.
+        recipes: the recipe of its own that stands behind a recipe's name, e.g. ``paper``.
+        summary: one line for listings.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    cuts: tuple[str, ...] | None = None
+    block_names: tuple[str, ...] | None = None
+    inputs: InputSpec = field(default_factory=InputSpec)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    recipes: dict[str, str] = field(default_factory=dict)
+    summary: str = ""
+
+    def split(self, model: nn.Module) -> Blocks:
+        """Cut a model that this preset built."""
+        return split(model, self.cuts, self.block_names)
+
+
+_PRESETS: dict[str, Preset] = {}
+
+
+def register(preset: Preset) -> Preset:
+    """Make a preset known under its name."""
+    if preset.name in _PRESETS:
+        raise ValueError(f"a preset named {preset.name!r} is registered already")
+    _PRESETS[preset.name] = preset
+    return preset
+
+
+def presets() -> tuple[Preset, ...]:
+    """Every registered preset."""
+    return tuple(_PRESETS.values())
+
+
+def find_model(
+    name: str, cuts: Sequence[str] | None = None, block_names: Sequence[str] | None = None
+) -> Preset:
+    """The preset with this name, or one made of what ``package.module:factory`` returns.
+
+    A factory returns a :class:`Preset`, a module, or a list of ``(name, module)``. A module may carry
+    the attributes ``cuts``, ``block_names``, ``class_names``, ``resolution`` and ``channels``.
+
+    Args:
+        cuts, block_names: used in place of the preset's own.
+
+    Raises:
+        TbftError: no such preset, or a factory that cannot be imported or returns something else.
+    """
+    if name in _PRESETS:
+        preset = _PRESETS[name]
+    elif is_factory(name):
+        preset = _preset_of(name, call_factory(name))
+    else:
+        raise TbftError(f"{unknown('model', name, _PRESETS)}, or package.module:factory")
+    if cuts is not None:
+        preset = replace(preset, cuts=tuple(cuts), block_names=None)
+    if block_names is not None:
+        preset = replace(preset, block_names=tuple(block_names))
+    return preset
+
+
+def _preset_of(name: str, made: object) -> Preset:
+    if isinstance(made, Preset):
+        return made
+    if isinstance(made, (list, tuple)):
+        made = sequential(made)
+    if not isinstance(made, nn.Module):
+        raise TbftError(f"{name} returned a {type(made).__name__}, not a module, a list or a Preset")
+    classes = getattr(made, "class_names", None)
+    inputs = InputSpec(
+        class_names=None if classes is None else tuple(str(c) for c in classes),
+        resolution=getattr(made, "resolution", None),
+        channels=getattr(made, "channels", None),
+    )
+    model = made
+    return Preset(name=name, build=lambda: model, inputs=inputs, summary=type(model).__name__)

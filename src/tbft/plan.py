@@ -1,0 +1,147 @@
+"""Plans and recipes: what is decided before a step is taken. No tensors here.
+
+The levels of drift and the block that mends each are those of Huang et al. (EuroMLSys 2024), section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tbft.errors import PlanError, unknown
+
+LEVELS = ("none", "input", "feature", "output")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: optimiser, rates, length, and which BatchNorm statistics track.
+
+    Attributes:
+        optimiser: ``sgd`` or ``adam``.
+        learning_rate: of every arm but the rear block.
+        rear_learning_rate: of arms inside the last block; None: the same.
+        schedule: ``constant``; ``step:E:F``, the rate times F every E epochs; ``one-cycle``, up over
+            the first 30 % of the steps and down to zero by a cosine.
+        patience: stop after so many epochs without a lower validation loss; None: never.
+        track: whose BatchNorm statistics follow the data: ``all``, ``tuned`` or ``none``.
+        head_alone: the arm of the output level is the head, the last layer, rather than the rear block.
+        augment: ``none``, or ``crop-flip``: random crops of the picture padded by an eighth, and mirroring.
+        source: where the recipe comes from.
+    """
+
+    name: str
+    optimiser: str
+    learning_rate: float
+    rear_learning_rate: float | None
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    epochs: int
+    patience: int | None
+    schedule: str = "constant"
+    nesterov: bool = False
+    track: str = "all"
+    head_alone: bool = False
+    augment: str = "none"
+    source: str = ""
+
+    def rate(self, rear: bool) -> float:
+        """Learning rate of an arm; `rear` if it lies in the last block."""
+        return self.rear_learning_rate if rear and self.rear_learning_rate is not None else self.learning_rate
+
+
+_PAPER = Recipe(
+    name="paper",
+    optimiser="sgd",
+    learning_rate=1e-3,
+    rear_learning_rate=1e-2,
+    momentum=0.9,
+    weight_decay=5e-4,
+    batch_size=128,
+    epochs=10,
+    patience=5,
+    head_alone=True,
+    source="Huang et al. 2024, CIFAR-10-C and CIFAR-Flip scripts",
+)
+_BASE_PAPER = Recipe(
+    name="base-paper",
+    optimiser="sgd",
+    learning_rate=0.01,
+    rear_learning_rate=None,
+    momentum=0.9,
+    weight_decay=5e-4,
+    batch_size=128,
+    epochs=300,
+    patience=60,
+    schedule="step:50:0.5",
+    augment="crop-flip",
+    source="Huang et al. 2024, train_origin_resnet.py",
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _PAPER,
+        replace(_PAPER, name="paper-living17", optimiser="adam", momentum=0.0, weight_decay=0.0,
+                patience=None, source="Huang et al. 2024, Living-17 script"),
+        _BASE_PAPER,
+        replace(_BASE_PAPER, name="base-paper-living17", optimiser="adam", learning_rate=2e-3, momentum=0.0,
+                weight_decay=5e-3, batch_size=224, epochs=75, patience=None, schedule="step:25:0.5",
+                augment="none", source="Huang et al. 2024, Living17_ResNet26_origin.py"),
+        replace(_BASE_PAPER, name="base-short", learning_rate=0.1, nesterov=True, epochs=30, patience=None,
+                schedule="one-cycle", source="one-cycle schedule of Smith & Topin 2019"),
+    )
+}  # fmt: skip
+
+
+def find_recipe(name: str, own: dict[str, str] | None = None) -> Recipe:
+    """The recipe with this name; `own` maps names to a model's own variants (see ``Preset.recipes``)."""
+    name = (own or {}).get(name, name)
+    if name not in RECIPES:
+        raise PlanError(unknown("recipe", name, RECIPES))
+    return RECIPES[name]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, decided before a step is taken.
+
+    Attributes:
+        arm: ``none``, ``adabn``, ``full``, the name of a block, or of a submodule inside one.
+        recipe: how an arm with parameters is trained; ``adabn`` uses its batch size alone.
+        level: the level of drift it is meant for; None if the arm was chosen directly.
+        source_share: weight of the source statistics in AdaBN, 0 to 1 (Schneider et al. 2020).
+        seed: of everything random while tuning.
+    """
+
+    arm: str
+    recipe: Recipe
+    level: str | None = None
+    source_share: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.source_share <= 1.0:
+            raise PlanError(f"the source share is a fraction from 0 to 1, not {self.source_share}")
+
+
+def arm_for_level(level: str, block_names: Sequence[str], head: str | None = None) -> str:
+    """The arm that mends a level of drift: front block, the last block before the rear, or rear block.
+
+    For the feature level the paper finds block 3 of 4 best; with two blocks it is the rear one.
+
+    Args:
+        head: take this submodule in place of the rear block, as the paper does with ``fc``.
+
+    >>> [arm_for_level(level, ["front", "layer2", "layer3", "rear"]) for level in LEVELS]
+    ['none', 'front', 'layer3', 'rear']
+    """
+    if level not in LEVELS:
+        raise PlanError(unknown("level", level, LEVELS))
+    if level == "none":
+        return "none"
+    if len(block_names) < 2:
+        raise PlanError("a model of one block has no front, middle and rear: cut it, or choose an arm")
+    late = block_names[-2] if len(block_names) > 2 else block_names[-1]
+    return {"input": block_names[0], "feature": late, "output": head or block_names[-1]}[level]
