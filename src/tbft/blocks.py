@@ -353,14 +353,21 @@ def _starts(graph: fx.Graph, cuts: Sequence[str]) -> list[int]:
     starts = []
     for cut in cuts:
         calls = [i for i, n in enumerate(nodes) if n.op == "call_module" and n.target == cut]
-        if len(calls) != 1:
+        # A cut that holds a later cut was traced through; it starts at the first thing it does.
+        inside = [i for i, n in enumerate(nodes) if cut in _module_paths(n)]
+        if len(calls) > 1 or not inside:
             times = f"called {len(calls)} times" if calls else "never called"
             raise SplitError(f"cannot cut at {cut!r}: it is {times} in the model's forward, not once")
-        starts += calls
+        starts.append(inside[0])
     if starts != sorted(starts):
         ordered = [cut for _, cut in sorted(zip(starts, cuts, strict=True))]
         raise SplitError(f"the cuts are not in the order the model runs them; use {', '.join(ordered)}")
     return starts
+
+
+def _module_paths(node: fx.Node) -> list[str]:
+    """Names of the submodules a node runs in, outermost first; a called submodule counts as one."""
+    return [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
 
 
 def _owners(graph: fx.Graph, starts: Sequence[int], names: Sequence[str]) -> dict[fx.Node, int]:
@@ -386,7 +393,7 @@ def _crossing(graph: fx.Graph, owner: Mapping[fx.Node, int], k: int, cut: str) -
     crossing = [n for n in graph.nodes if owner[n] < k and any(owner[user] >= k for user in n.users)]
     if len(crossing) == 1:
         return crossing[0]
-    entry = next(n for n in graph.nodes if n.op == "call_module" and n.target == cut)
+    entry = next(n for n in graph.nodes if cut in _module_paths(n))
     skips = [n for n in crossing if n not in entry.all_input_nodes] or crossing[1:]
     if not skips:
         raise SplitError(f"nothing crosses the cut at {cut!r}: what runs before it is not used after it")
@@ -405,9 +412,8 @@ def _where(node: fx.Node) -> str:
         return repr(str(node.target))
     if node.op == "output":
         return "the model's output"
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path = stack[-1][0] if stack and stack[-1][0] else "the model's forward"
-    return f"{node.name!r} in {path!r}" if stack else f"{node.name!r} in {path}"
+    paths = [path for path in _module_paths(node) if path]
+    return f"{node.name!r} in {paths[-1]!r}" if paths else f"{node.name!r} in the model's forward"
 
 
 def _stages(

@@ -154,14 +154,13 @@ def _counts(amount: Amount, sizes: Indices, left: Indices, what: str) -> Indices
     else:
         total = int(sizes.sum())
         wanted = amount.count if amount.count is not None else round((amount.fraction or 0.0) * total)
-        exact = wanted * sizes / total
-        counts = np.floor(exact).astype(np.int64)
-        # Largest remainders get the rest, so that the total is exact; a full class passes it on.
-        order = np.argsort(counts - exact, kind="stable")
-        open_classes = [c for c in order if counts[c] < left[c]]
-        counts[open_classes[: max(0, wanted - int(counts.sum()))]] += 1
-        if int(counts.sum()) < wanted:
+        if wanted > left.sum():
             raise DataError(f"{what} needs {wanted} samples, but {int(left.sum())} are left; ask for less")
+        exact = wanted * sizes / total
+        counts = np.minimum(np.floor(exact).astype(np.int64), left)
+        # What is short goes, one by one, to the class furthest below its share that has samples left.
+        while counts.sum() < wanted:
+            counts[np.argmax(np.where(counts < left, exact - counts, -np.inf))] += 1
     if (counts > left).any():
         c = int(np.argmax(counts - left))
         raise DataError(f"{what} needs {counts[c]} samples of a class that has {left[c]} left; ask for less")

@@ -1,0 +1,43 @@
+"""Shared fixtures: small models and sets that run in milliseconds, and the place of the real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tbft.blocks import Blocks, split
+from tbft.data import Samples, make_samples
+from tbft.models.digits import DigitsNet
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The folder of real data; tests that use it are marked `data`."""
+    place = os.environ.get("TBFT_DATA")
+    if not place or not Path(place).is_dir():
+        pytest.skip("TBFT_DATA names no folder of real data")
+    return Path(place)
+
+
+@pytest.fixture
+def digits_blocks() -> Blocks:
+    torch.manual_seed(0)
+    return split(DigitsNet(3))
+
+
+def striped(count: int = 60, classes: int = 3, seed: int = 0) -> Samples:
+    """Noisy 8x8 pictures whose bright row tells the class."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    pictures = generator.integers(0, 120, (count, 8, 8, 1), dtype=np.uint8)
+    pictures[np.arange(count), 2 * labels] += 120
+    return make_samples(pictures, labels, [f"row{c}" for c in range(classes)], name="striped")
+
+
+@pytest.fixture
+def stripes() -> Samples:
+    return striped()

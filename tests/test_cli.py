@@ -1,0 +1,262 @@
+"""The command line: what it prints, what it writes, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import striped
+
+from tbft.cli import main
+from tbft.models import fingerprint, read_state
+from tbft.models.digits import DigitsNet
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A trained-enough digits model and a set that it can be tuned on."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    torch.save(DigitsNet(10).state_dict(), "base.pt")
+    samples = striped(120)
+    np.savez("set.npz", images=samples.inputs, labels=samples.labels, subject=np.arange(120) % 6)
+    return tmp_path
+
+
+ADAPT = ("personalize digits --weights base.pt --data set.npz --train 0.4 --val 0.2 --test 0.2 "
+         "--batch-size 16 --epochs 3 --learning-rate 0.02 --level input").split()  # fmt: skip
+
+
+def test_personalize_json_holds_what_its_page_says(place, capsys):
+    assert main([*ADAPT, "--json", "--out", "user.safetensors"]) == 0
+    out = capsys.readouterr().out
+    result = json.loads(out)
+    assert (result["level"], result["arm"], result["block"], result["seed"]) == ("input", "front", "front", 0)
+    assert result["group_by"] == "subject"
+    assert result["patch_bytes"] == Path("user.safetensors").stat().st_size
+    assert (result["energy_joules"], result["energy_kind"]) == (None, "unavailable")
+    assert result["cpu_seconds"] > 0
+    assert result["peak_rss_bytes"] > 2**20
+    page = (Path(__file__).parents[1] / "docs" / "personalize-json.md").read_text()
+    documented = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
+    assert documented == set(result)
+
+
+def test_personalize_prints_a_summary_and_writes_nothing_unasked(place, capsys):
+    before = sorted(p.name for p in place.iterdir())
+    assert main(ADAPT) == 0
+    out = capsys.readouterr().out
+    for word in ("accuracy", "held-out test samples", "front", "processor time", "at the peak", "bytes"):
+        assert word in out
+    assert sorted(p.name for p in place.iterdir()) == before
+
+
+def test_same_seed_same_patch(place, capsys):
+    prints = []
+    for name in ("a.safetensors", "b.safetensors"):
+        assert main([*ADAPT, "--json", "--out", name]) == 0
+        prints.append(json.loads(capsys.readouterr().out)["tuned_fingerprint"])
+    assert prints[0] == prints[1]
+
+
+def test_a_patch_goes_on_a_checkpoint_and_off_again(place, capsys):
+    assert main([*ADAPT, "--out", "user.safetensors"]) == 0
+    for command in (
+        "patch show user.safetensors",
+        "patch verify user.safetensors",
+        "patch verify user.safetensors --weights base.pt",
+        "patch apply user.safetensors --weights base.pt --out tuned.safetensors",
+        "patch revert user.safetensors --weights tuned.safetensors --out again.safetensors",
+        "evaluate digits --weights tuned.safetensors --data set.npz --per-class",
+        "evaluate digits --weights base.pt --patch user.safetensors --data set.npz --json",
+    ):
+        assert main(command.split()) == 0, command
+    assert fingerprint(read_state("again.safetensors")) == fingerprint(read_state("base.pt"))
+    out = capsys.readouterr().out
+    by_file, by_patch = (f"{a:.4f}" for a in _accuracies(out))
+    assert by_file == by_patch
+
+
+def _accuracies(out: str) -> tuple[float, float]:
+    printed = float(out.split("set.npz: ")[1].split(" %")[0]) / 100
+    return printed, round(json.loads(out[out.index("{") :])["accuracy"], 4)
+
+
+def test_every_arm_runs(place):
+    common = [a for a in ADAPT if a not in ("--level", "input")]
+    for arm in ("none", "adabn", "front", "middle", "late", "rear", "full", "conv1.0"):
+        assert main([*common, "--arm", arm]) == 0
+
+
+def test_looking_at_things(place, capsys):
+    for command in (
+        "blocks resnet26-cifar10 --keys",
+        "blocks digits --cuts fc --names body,head --json",
+        "models",
+        "models --json",
+        "data show set.npz",
+        "data show set.npz --drift contrast:5 --out sheet.png --json",
+        "data corrupt set.npz --drift gaussian_noise:3 --out noisy",
+        "data show noisy",
+    ):
+        assert main(command.split()) == 0, command
+    assert "277,440" in capsys.readouterr().out
+    assert Path("sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert np.load("noisy/gaussian_noise.npy").shape == (120, 8, 8, 1)
+
+
+def test_train_then_personalize_a_users_own_model(place, capsys):
+    Path("own.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def net():\n    torch.manual_seed(0)\n"
+        "    return [('a', nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU())), ('b', nn.Linear(16, 3))]\n"
+        "def samples():\n    x = torch.rand(90, 1, 8, 8)\n"
+        "    return torch.utils.data.TensorDataset(x, (x.sum(dim=(1, 2, 3)) > 32).long())\n"
+    )
+    train = "train own:net --data own:samples --epochs 2 --batch-size 16 --out own.safetensors --json"
+    assert main(train.split()) == 0
+    assert len(json.loads(capsys.readouterr().out)["history"]) == 2
+    assert not list(place.glob("*.resume.pt"))
+    adapt = ("personalize own:net --weights own.safetensors --data own:samples --level output --train 0.5 "
+             "--batch-size 16 --epochs 1 --json")  # fmt: skip
+    assert main(adapt.split()) == 0
+    assert json.loads(capsys.readouterr().out)["arm"] == "b"
+
+
+# --- bad input: exit status 2, one message, nothing written ------------------------------------
+
+
+class Boom:
+    def __reduce__(self):
+        return (print, ("owned",))
+
+
+def _bad_files() -> None:
+    samples = striped(60)
+    x, y = samples.inputs, samples.labels
+    Path("empty").mkdir()
+    np.savez("range.npz", x=x, y=y + 20)
+    np.savez("nan.npz", x=np.full((60, 1, 8, 8), np.nan, np.float32), y=y)
+    np.savez("inf.npz", x=np.full((60, 1, 8, 8), np.inf, np.float32), y=y)
+    np.savez("size.npz", x=np.zeros((60, 1, 9, 9), np.float32), y=y)
+    np.savez("channels.npz", x=np.zeros((60, 8, 8, 3), np.uint8), y=y)
+    np.savez("one.npz", x=x, y=np.zeros(60, int))
+    Path("folder/eleven").mkdir(parents=True)
+    from PIL import Image
+
+    Image.fromarray(x[0, ..., 0]).save("folder/eleven/a.png")
+    Path("mixed/0").mkdir(parents=True)
+    Image.fromarray(x[0, ..., 0]).save("mixed/0/a.png")
+    Image.fromarray(x[0, :5, :, 0]).save("mixed/0/b.png")
+    torch.save(torch.nn.Linear(2, 2).state_dict(), "other.pt")
+    Path("evil.pt").write_bytes(pickle.dumps(Boom()))
+    Path("cut.pt").write_bytes(Path("base.pt").read_bytes()[:500])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--data nowhere", "no such file or folder"),
+        ("--data empty", "no pictures"),
+        ("--data folder", "the model has no such class: unknown class 'eleven'"),
+        ("--data range.npz", "labels are out of range"),
+        ("--data nan.npz", "NaN or infinite"),
+        ("--data inf.npz", "NaN or infinite"),
+        ("--data mixed", "mixed sizes or channels"),
+        ("--data size.npz", "the model takes 8x8"),
+        ("--data channels.npz", "the model takes 1 channels"),
+        ("--data one.npz", "of the class '0'"),
+        ("--batch-size 500", "fewer than a batch of 500"),
+        ("--weights other.pt", "does not fit DigitsNet"),
+        ("--weights evil.pt", "refused"),
+        ("--weights cut.pt", "cut.pt"),
+        ("--weights nowhere.pt", "no such checkpoint"),
+        ("--out nowhere/user.safetensors", "does not exist"),
+        ("--out empty", "it is a folder"),
+        ("--level imput", "did you mean 'input'"),
+        ("--arm frnt", "did you mean 'front'"),
+        ("--drift contrst:5", "did you mean 'contrast'"),
+        ("--drift contrast:9", "'9' after 'contrast'"),
+        ("--recipe papr", "did you mean 'paper'"),
+        ("--train 5000", "needs 5000 samples"),
+        ("--train lots", "no amount"),
+        ("--where subject", "write KEY=VALUE"),
+        ("--group-by room", "cannot split by 'room'"),
+        ("--source-share 2", "a fraction from 0 to 1"),
+        ("--epochs 0", "a positive number"),
+        ("--cuts layer9", "unknown cut 'layer9'"),
+    ],
+)
+def test_bad_input(change, message, place, capsys):
+    _bad_files()
+    before = {p: p.stat().st_mtime_ns for p in place.rglob("*")}
+    option, value = change.split()
+    arguments = list(ADAPT)
+    if option == "--arm":
+        arguments = arguments[: arguments.index("--level")]
+    if "--out" not in change:
+        arguments += ["--out", "user.safetensors"]
+    assert main([*arguments, option, value, "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    assert {p: p.stat().st_mtime_ns for p in place.rglob("*")} == before
+
+
+def test_unknown_model_and_missing_weights(place, capsys):
+    assert main(["evaluate", "resnet62", "--weights", "base.pt", "--data", "set.npz"]) == 2
+    assert "unknown model 'resnet62'" in capsys.readouterr().err
+    assert main(["evaluate", "digits", "--data", "set.npz"]) == 2
+    assert "--weights FILE" in capsys.readouterr().err
+    assert main(["evaluate", "no.such:module", "--data", "set.npz"]) == 2
+    assert "cannot import" in capsys.readouterr().err
+
+
+def test_a_patch_for_another_base(place, capsys):
+    assert main([*ADAPT, "--out", "user.safetensors"]) == 0
+    torch.manual_seed(1)
+    torch.save(DigitsNet(10).state_dict(), "second.pt")
+    capsys.readouterr()
+    command = "patch apply user.safetensors --weights second.pt --out tuned.safetensors"
+    assert main(command.split()) == 2
+    assert "for another base" in capsys.readouterr().err
+    assert not Path("tuned.safetensors").exists()
+    assert not Path("tuned.safetensors.undo").exists()
+    assert main("evaluate digits --weights second.pt --patch user.safetensors --data set.npz".split()) == 2
+
+
+def test_usage_errors_exit_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["personalize"])
+    assert caught.value.code == 2
+
+
+def test_ctrl_c_leaves_no_half_written_file(place):
+    long = [a if a != "3" else "100000" for a in ADAPT]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tbft", *long, "--out", "user.safetensors"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    time.sleep(8)
+    assert process.poll() is None, "it ended before it could be interrupted"
+    before = sorted(p.name for p in place.iterdir())
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in error
+    assert "Traceback" not in error
+    assert sorted(p.name for p in place.iterdir()) == before
+    assert "user.safetensors" not in before

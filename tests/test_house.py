@@ -1,0 +1,135 @@
+"""The rules of the house: imports point one way, imports are cheap, the pages tell the truth."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "tbft"
+
+#: Lowest first; a module imports from its own tier and those below it.
+TIERS = [
+    {"errors", "files"},
+    {"blocks", "evaluate", "data", "models"},
+    {"diagnosis", "cost", "cache", "card"},
+    {"adabn", "tuning", "plan", "patch", "energy"},
+    {"personalize", "train"},
+    {"demo", "report", "reproduce"},
+    {"cli"},
+]
+TIER = {name: i for i, names in enumerate(TIERS) for name in names}
+
+
+def imports(path: Path) -> set[str]:
+    """Names of the tbft modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "tbft" else [f"tbft.{a.name}" for a in node.names]
+        found |= {n.removeprefix("tbft.") for n in names if n.startswith("tbft.")}
+    return found
+
+
+def test_imports_point_one_way():
+    for path in SOURCE.rglob("*.py"):
+        if path.parent == SOURCE and path.stem in ("__init__", "__main__"):
+            continue
+        own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        for name in imports(path):
+            top = name.partition(".")[0]
+            if top == "__version__":
+                continue
+            assert TIER[top] <= TIER[own], f"{path.relative_to(ROOT)} imports tbft.{name} from above"
+
+
+def test_modules_import_in_no_circle():
+    graph = {}
+    for path in SOURCE.rglob("*.py"):
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+        graph[name.removesuffix(".__init__")] = imports(path)
+    visiting: list[str] = []
+    done: set[str] = set()
+
+    def visit(name: str) -> None:
+        assert name not in visiting, f"circle: {' -> '.join([*visiting, name])}"
+        if name in done or name not in graph:
+            return
+        visiting.append(name)
+        for other in graph[name] - {name}:
+            visit(other)
+        visiting.pop()
+        done.add(name)
+
+    for name in graph:
+        if name != "__init__":
+            visit(name)
+
+
+def _run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_importing_tbft_is_cheap_and_help_needs_no_torch():
+    loaded = _run("import sys, tbft, tbft.cli.main as m; m.parser().format_help(); print('torch' in sys.modules)")
+    assert loaded == "False"
+    code = "import time, torch; t = time.process_time(); import tbft; tbft.personalize, tbft.read; "
+    seconds = min(float(_run(code + "print(time.process_time() - t)")) for _ in range(3))
+    assert seconds < 0.3, f"importing tbft costs {seconds:.2f} s beyond torch"
+
+
+def test_every_public_name_is_there():
+    import tbft
+
+    for name in tbft.__all__:
+        assert getattr(tbft, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = tbft.nothing
+
+
+def test_nothing_is_unpickled_blindly():
+    for path in SOURCE.rglob("*.py"):
+        text = path.read_text()
+        assert text.count("torch.load(") == text.count("weights_only=True)"), path
+        assert "allow_pickle=True" not in text, path
+
+
+def _blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for code in _blocks(ROOT / page, "python"):
+        exec(compile(code, page, "exec"), {})
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_commands_in_the_pages_are_understood(page):
+    from tbft.cli.main import parser
+
+    commands = [
+        line.removeprefix("$ ")
+        for code in _blocks(ROOT / page, "sh")
+        for line in code.replace("\\\n", " ").splitlines()
+        if line.removeprefix("$ ").startswith("tbft ")
+    ]
+    assert commands
+    for line in commands:
+        parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+def test_links_in_the_pages_lead_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"

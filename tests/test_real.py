@@ -1,0 +1,59 @@
+"""On the real checkpoints and pictures: the published figures, and the main job end to end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tbft.cli import main
+from tbft.data import read
+from tbft.evaluate import evaluate
+from tbft.models import find_model, fingerprint, load_weights, read_state
+from tbft.patch import Patch
+
+pytestmark = pytest.mark.data
+
+
+def load(data_dir, preset_name, checkpoint):
+    preset = find_model(preset_name)
+    model = preset.build()
+    load_weights(model, data_dir / "checkpoints" / checkpoint)
+    return preset, model
+
+
+def test_the_released_resnet26_on_the_jpeg_copy_of_cifar10(data_dir):
+    preset, model = load(data_dir, "resnet26-cifar10", "resnet26_cifar10_released.pth")
+    samples = read(data_dir / "cifar10" / "test.tar", preset.inputs)
+    assert evaluate(model, samples).accuracy == pytest.approx(0.7903, abs=2e-4)
+
+
+def test_a_third_partys_resnet20(data_dir):
+    preset, model = load(data_dir, "resnet20-cifar10", "resnet20_cifar10_akamaster.th")
+    samples = read(data_dir / "cifar10" / "test.tar", preset.inputs)
+    assert evaluate(model, samples).accuracy > 0.8  # 91.7 % on lossless pictures, trained on those
+
+
+@pytest.mark.parametrize(("domain", "right", "count"), [("source", 50, 54), ("target", 18, 48)])
+def test_the_released_living17_model_on_real_photos(data_dir, domain, right, count):
+    preset, model = load(data_dir, "resnet26-living17", "resnet26_living17_released.pth")
+    samples = read(data_dir / "living17" / "ilsvrc_val_acuity.npz", preset.inputs, {"domain": domain})
+    result = evaluate(model, samples)
+    assert (round(result.accuracy * count), result.sample_count) == (right, count)
+
+
+@pytest.mark.parametrize(
+    ("drift", "level", "arm", "before", "after"),
+    [("gaussian_noise:5", "input", "front", 0.21, 0.66), ("labels:reverse", "output", "fc", 0.03, 0.72)],
+)
+def test_the_main_job(data_dir, tmp_path, capsys, drift, level, arm, before, after):
+    weights = data_dir / "checkpoints" / "resnet26_cifar10_released.pth"
+    out = tmp_path / "user.safetensors"
+    command = f"personalize resnet26-cifar10 --weights {weights} --data {data_dir}/cifar10/test.tar"
+    assert main([*command.split(), "--drift", drift, "--level", level, "--out", str(out), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["arm"], result["train_samples"]) == (arm, 1000)
+    assert result["accuracy_before"] == pytest.approx(before, abs=0.01)
+    assert result["accuracy_after"] >= after
+    tuned = Patch.load(out).applied_to(read_state(weights))
+    assert fingerprint(tuned) == result["tuned_fingerprint"]

@@ -1,0 +1,221 @@
+"""Tuning: true freezing gives what the paper's way gives, repeatably, and leaves the model alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import striped
+from torch import nn
+
+from tbft.adabn import adapt_statistics
+from tbft.blocks import batch_norms, clone_state, split
+from tbft.data.augment import crop_flip
+from tbft.errors import DataError, PlanError
+from tbft.models import fingerprint
+from tbft.models.digits import DigitsNet
+from tbft.plan import LEVELS, RECIPES, Plan, Recipe, arm_for_level, find_recipe
+from tbft.train import train_base
+from tbft.tuning import rate_factor, tune
+
+SMALL = replace(find_recipe("paper"), batch_size=16, epochs=3)
+
+
+def paper_way(model: nn.Module, parameters, recipe: Recipe, rate: float, train, val, seed: int):
+    """As the paper's scripts do it: every gradient computed, only the optimiser chosen."""
+    model.train().requires_grad_(True)
+    optimiser = torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=recipe.weight_decay)
+    generator = torch.Generator().manual_seed(seed)
+    best_loss, best = float("inf"), {}
+    for _ in range(recipe.epochs):
+        model.train()
+        for at in torch.randperm(len(train), generator=generator).split(recipe.batch_size):
+            x, y = train.batch(at.numpy())
+            model.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimiser.step()
+        model.eval()
+        with torch.no_grad():
+            x, y = val.batch(slice(0, len(val)))
+            loss = nn.functional.cross_entropy(model(x), y).item()
+        if loss < best_loss:
+            best_loss, best = loss, clone_state(model)
+    return best
+
+
+@pytest.mark.parametrize("arm", ["front", "middle", "late", "rear", "full"])
+def test_true_freezing_equals_the_papers_way_bit_for_bit(arm, stripes):
+    torch.manual_seed(0)
+    model, twin = DigitsNet(3), DigitsNet(3)
+    twin.load_state_dict(model.state_dict())
+    blocks, val = split(model), striped(30, seed=1)
+    before = clone_state(model)
+    tuned = tune(blocks, Plan(arm, SMALL, seed=5), stripes, val)
+    parameters = [p for m in split(twin).tuned_modules(arm) for p in m.parameters()]
+    rate = 1e-2 if arm == "rear" else 1e-3
+    expected = paper_way(twin, parameters, SMALL, rate, stripes, val, 5)
+    assert fingerprint({**before, **tuned.changed}) == fingerprint(expected)
+
+
+def test_tuning_changes_only_the_arm_and_the_statistics_that_track(digits_blocks, stripes):
+    val = striped(30, seed=1)
+    tuned = tune(digits_blocks, Plan("middle", replace(SMALL, track="tuned")), stripes, val)
+    assert tuned.changed
+    assert all(key.startswith("conv2.") for key in tuned.changed)
+    tuned = tune(digits_blocks, Plan("middle", SMALL), stripes, val)
+    outside = {k for k in tuned.changed if not k.startswith("conv2.")}
+    assert outside
+    assert all("running" in k or "num_batches" in k for k in outside)
+
+
+@pytest.mark.parametrize("arm", ["none", "adabn", "front", "full"])
+def test_the_model_comes_back_as_it_was(arm, digits_blocks, stripes):
+    model = digits_blocks.model
+    before, modes = clone_state(model), [m.training for m in model.modules()]
+    rng = torch.get_rng_state()
+    tune(digits_blocks, Plan(arm, SMALL), stripes, striped(30, seed=1))
+    assert fingerprint(before) == fingerprint(model.state_dict())
+    assert [m.training for m in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), rng)
+
+
+def test_the_model_comes_back_after_an_interrupt(digits_blocks, stripes):
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    before = fingerprint(digits_blocks.model.state_dict())
+    with pytest.raises(KeyboardInterrupt):
+        tune(digits_blocks, Plan("front", SMALL), stripes, striped(30, seed=1), on_step=stop)
+    assert fingerprint(digits_blocks.model.state_dict()) == before
+    assert all(p.requires_grad and p.grad is None for p in digits_blocks.model.parameters())
+
+
+def test_same_seed_same_bits_and_another_seed_others(digits_blocks, stripes):
+    val = striped(30, seed=1)
+    first, again, other = (
+        fingerprint(tune(digits_blocks, Plan("late", SMALL, seed=s), stripes, val).changed) for s in (3, 3, 4)
+    )
+    assert first == again != other
+
+
+def test_the_epoch_with_the_lowest_validation_loss_is_kept_and_patience_stops(digits_blocks, stripes):
+    wild = replace(SMALL, epochs=12, patience=2, learning_rate=0.5)
+    tuned = tune(digits_blocks, Plan("late", wild), stripes, striped(30, seed=1))
+    losses = [r.val_loss for r in tuned.history]
+    assert tuned.best_epoch == losses.index(min(losses)) + 1
+    assert len(losses) <= min(12, tuned.best_epoch + 2)
+
+
+def test_adabn_gives_the_statistics_of_the_samples(stripes):
+    torch.manual_seed(0)
+    model = DigitsNet(3)
+    first = batch_norms(model)[0]
+    source = first.running_mean.clone()
+    x, _ = stripes.batch(slice(0, len(stripes)))
+    with torch.no_grad():
+        expected = model.conv1[0][0](x).mean(dim=(0, 2, 3))
+    counters = [int(n.num_batches_tracked) for n in batch_norms(model)]
+    adapt_statistics(model, stripes, batch_size=20)
+    torch.testing.assert_close(first.running_mean, expected)
+    assert [int(n.num_batches_tracked) for n in batch_norms(model)] == counters
+    assert all(n.momentum == 0.1 for n in batch_norms(model))
+    first.running_mean.copy_(source)
+    adapt_statistics(model, stripes, batch_size=20, source_share=0.25)
+    torch.testing.assert_close(first.running_mean, 0.25 * source + 0.75 * expected)
+
+
+def test_adabn_needs_batchnorm(stripes):
+    with pytest.raises(PlanError, match="no BatchNorm"):
+        adapt_statistics(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), stripes, 8)
+
+
+def test_samples_that_cannot_be_trained_on_are_refused(digits_blocks, stripes):
+    val, plan = striped(30, seed=1), Plan("front", SMALL)
+    with pytest.raises(DataError, match=r"fewer than a batch of 16; .*--batch-size"):
+        tune(digits_blocks, plan, stripes.subset(range(10)), val)
+    with pytest.raises(DataError, match="of the class 'row0'"):
+        tune(digits_blocks, plan, stripes.subset(np.arange(0, 60, 3)), val)
+    with pytest.raises(DataError, match="give --val"):
+        tune(digits_blocks, plan, stripes, None)
+    with pytest.raises(DataError, match=r"label 3 is out of range: the model has 3 outputs"):
+        tune(digits_blocks, plan, striped(64, classes=4), val)
+
+
+def test_diverging_training_is_told(digits_blocks, stripes):
+    plan = Plan("full", replace(SMALL, learning_rate=1e30))
+    with pytest.raises(PlanError, match="diverged"):
+        tune(digits_blocks, plan, stripes, striped(30, seed=1))
+
+
+def test_levels_name_the_blocks_of_the_paper():
+    names = ("front", "layer2", "layer3", "rear")
+    assert [arm_for_level(level, names) for level in LEVELS] == ["none", "front", "layer3", "rear"]
+    assert arm_for_level("output", names, head="fc") == "fc"
+    with pytest.raises(PlanError, match="did you mean 'input'"):
+        arm_for_level("imput", names)
+
+
+def test_the_paper_recipe_is_the_papers():
+    paper = find_recipe("paper")
+    assert (paper.optimiser, paper.rate(rear=False), paper.rate(rear=True)) == ("sgd", 1e-3, 1e-2)
+    assert (paper.momentum, paper.weight_decay, paper.batch_size) == (0.9, 5e-4, 128)
+    assert (paper.epochs, paper.patience, paper.track) == (10, 5, "all")
+    living = find_recipe("paper", {"paper": "paper-living17"})
+    assert (living.optimiser, living.epochs, living.batch_size) == ("adam", 10, 128)
+
+
+def test_schedules():
+    step = RECIPES["base-paper"]
+    assert [rate_factor(step, s, 10) for s in (0, 499, 500, 1000)] == [1, 1, 0.5, 0.25]
+    cycle = RECIPES["base-short"]
+    factors = [rate_factor(cycle, s, 10) for s in range(cycle.epochs * 10)]
+    assert max(factors) == 1
+    assert factors[0] < 0.1
+    assert factors[-1] < 0.01
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_training_resumes_to_the_same_bits(tmp_path, stripes):
+    recipe = replace(find_recipe("base-short"), epochs=4, batch_size=16)
+    val, resume = striped(30, seed=1), tmp_path / "run.pt"
+
+    def fresh() -> DigitsNet:
+        torch.manual_seed(0)
+        return DigitsNet(3)
+
+    straight = fresh()
+    state = train_base(straight, recipe, stripes, val)
+
+    def stop(done: int, total: int) -> None:
+        if done == 10:  # in the third of four epochs
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train_base(fresh(), recipe, stripes, val, resume_path=resume, on_step=stop)
+    seen: list[int] = []
+    resumed = fresh()
+    again = train_base(
+        resumed, recipe, stripes, val, resume_path=resume, on_step=lambda done, total: seen.append(done)
+    )
+    assert seen[0] == 9
+    assert again.history == state.history
+    assert fingerprint(resumed.state_dict()) == fingerprint(straight.state_dict())
+    with pytest.raises(ValueError, match=r"belongs to another run \(seed differ"):
+        train_base(fresh(), recipe, stripes, val, seed=1, resume_path=resume)
+
+
+def test_crop_flip_moves_pictures_and_repeats_by_seed():
+    x = torch.rand(8, 3, 16, 16)
+    first, again = (crop_flip(x, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert first.shape == x.shape
+    assert torch.equal(first, again)
+    assert not torch.equal(first, x)
+    padded = torch.nn.functional.pad(x[0], (2, 2, 2, 2))
+    crops = [padded[:, t : t + 16, s : s + 16] for t in range(5) for s in range(5)]
+    assert any(torch.equal(first[0], c) or torch.equal(first[0], c.flip(2)) for c in crops)
