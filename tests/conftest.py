@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,16 @@ import torch
 from tbft.blocks import Blocks, split
 from tbft.data import Samples, make_samples
 from tbft.models.digits import DigitsNet
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Small models are quickest on one thread, and then do not mind a busy machine."""
+    threads = torch.get_num_threads()
+    if request.node.get_closest_marker("data") is None:
+        torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

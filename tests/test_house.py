@@ -79,7 +79,9 @@ def _run(code: str) -> str:
 
 
 def test_importing_tbft_is_cheap_and_help_needs_no_torch():
-    loaded = _run("import sys, tbft, tbft.cli.main as m; m.parser().format_help(); print('torch' in sys.modules)")
+    loaded = _run(
+        "import sys, tbft, tbft.cli.main as m; m.parser().format_help(); print('torch' in sys.modules)"
+    )
     assert loaded == "False"
     code = "import time, torch; t = time.process_time(); import tbft; tbft.personalize, tbft.read; "
     seconds = min(float(_run(code + "print(time.process_time() - t)")) for _ in range(3))
@@ -106,7 +108,9 @@ def _blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", path.read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
 def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for code in _blocks(ROOT / page, "python"):

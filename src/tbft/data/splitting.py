@@ -186,6 +186,9 @@ def _by_group(
             f"{samples.name}: {len(members)} groups cannot make {len(parts)} parts that share none; "
             "give more groups, fewer parts, or another --group-by"
         )
+    total = sum(_wanted(asked[name], samples) for name in parts if not asked[name].is_rest)
+    if total > len(samples):
+        raise DataError(f"{samples.name}: {total} samples are asked for in all, it has {len(samples)}")
     taken: dict[str, Indices] = {name: np.zeros(0, dtype=np.int64) for name in asked}
     for name in parts:
         wanted = _wanted(asked[name], samples)

@@ -118,7 +118,8 @@ def _read_torch(path: Path) -> Any:
             f"because it could run code ({reason})"
         ) from error
     except Exception as error:  # a damaged archive can raise almost anything
-        raise CheckpointError(f"{path} is damaged or no checkpoint: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path} is refused: it is damaged or no checkpoint ({reason})") from error
 
 
 def _wanted_global(error: Exception) -> str:
