@@ -2,7 +2,8 @@
 
     scenario -> split -> choose -> tune (under a meter) -> verify -> patch
 
-Names are imported on first use, so that ``import tbft`` costs next to nothing.
+Names are imported on first use, so that ``import tbft`` costs next to nothing. Two functions carry the
+name of their module and are imported from there: ``tbft.personalize.personalize`` and ``tbft.evaluate.evaluate``.
 """
 
 from __future__ import annotations
@@ -25,14 +26,12 @@ __all__ = [
     "Tuned",
     "__version__",
     "apply_drift",
-    "evaluate",
     "find_model",
     "find_recipe",
     "fingerprint",
     "load_weights",
     "make_patch",
     "make_samples",
-    "personalize",
     "plan_level",
     "read",
     "split",
@@ -51,14 +50,12 @@ _HOME = {
     "split_samples": "data",
     "TbftError": "errors",
     "Evaluation": "evaluate",
-    "evaluate": "evaluate",
     "find_model": "models",
     "fingerprint": "models",
     "load_weights": "models",
     "Patch": "patch",
     "make_patch": "patch",
     "Personalization": "personalize",
-    "personalize": "personalize",
     "plan_level": "personalize",
     "Plan": "plan",
     "Recipe": "plan",
@@ -71,10 +68,10 @@ if TYPE_CHECKING:
     from tbft.blocks import Blocks, split
     from tbft.data import InputSpec, Samples, apply_drift, make_samples, read, split_samples
     from tbft.errors import TbftError
-    from tbft.evaluate import Evaluation, evaluate
+    from tbft.evaluate import Evaluation
     from tbft.models import find_model, fingerprint, load_weights
     from tbft.patch import Patch, make_patch
-    from tbft.personalize import Personalization, personalize, plan_level
+    from tbft.personalize import Personalization, plan_level
     from tbft.plan import Plan, Recipe, find_recipe
     from tbft.tuning import Tuned, tune
 

@@ -1,5 +1,60 @@
-"""The command line, ``tbft``: a module for each subcommand, each a few lines over public functions."""
+"""The command line, ``tbft``: a module for each subcommand, each a few lines over public functions.
 
-from tbft.cli.main import main
+Exit statuses: 0 done, 1 a bug of ours, 2 bad input, 130 interrupted.
+"""
 
-__all__ = ["main"]
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tbft import __version__
+from tbft.cli import adapt, datasets, demonstrate, inspect, patches, training
+from tbft.errors import TbftError
+
+EPILOG = """\
+examples:
+  tbft demo
+  tbft personalize resnet26-cifar10 --weights base.pth --data samples.tar --level input --out user.safetensors
+  tbft patch apply user.safetensors --weights base.pth --out tuned.safetensors
+
+`tbft COMMAND --help` shows the options of a command, with examples.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="tbft",
+        description="Adapt a deployed network to one user, device or place by tuning one block of it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"tbft {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (adapt, inspect, patches, datasets, training, demonstrate):
+        module.add(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("\ntbft: interrupted; no half-written file is left", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of stdout went away, as `head` does
+        sys.stderr.close()
+        return 0
+    except TbftError as error:
+        print(f"tbft: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(f"tbft: cannot use{where}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0
