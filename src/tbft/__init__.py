@@ -3,7 +3,8 @@
     scenario -> split -> choose -> tune (under a meter) -> verify -> patch
 
 Names are imported on first use, so that ``import tbft`` costs next to nothing. Two functions carry the
-name of their module and are imported from there: ``tbft.personalize.personalize`` and ``tbft.evaluate.evaluate``.
+name of their module and are imported from there: ``tbft.personalize.personalize`` and
+``tbft.evaluate.evaluate``.
 """
 
 from __future__ import annotations
