@@ -25,7 +25,7 @@ def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data; tests that use it are marked `data`."""
     place = os.environ.get("TBFT_DATA")

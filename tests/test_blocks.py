@@ -201,3 +201,16 @@ def test_unknown_arm_is_refused():
         blocks.block("tail")
     with pytest.raises(SplitError, match="4 blocks"):
         blocks.block(4)
+
+
+def test_the_head_is_the_last_layer_that_runs():
+    class Registered(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.fc, self.norm = nn.Linear(4, 4), nn.Linear(4, 2), nn.LayerNorm(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.norm(self.body(x)))
+
+    assert split(Registered(), ["norm"]).head == "fc"
+    assert split(Registered(), ["fc"]).head == "fc"

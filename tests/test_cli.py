@@ -192,7 +192,9 @@ def _bad_files() -> None:
         ("--train lots", "no amount"),
         ("--where subject", "write KEY=VALUE"),
         ("--group-by room", "cannot split by 'room'"),
-        ("--source-share 2", "a fraction from 0 to 1"),
+        ("--source-share 0.5", "is for --arm adabn"),
+        ("--test 0", "a part without samples"),
+        ("--learning-rate 1e38", "diverged"),
         ("--epochs 0", "a positive number"),
         ("--cuts layer9", "unknown cut 'layer9'"),
     ],
@@ -213,6 +215,21 @@ def test_bad_input(change, message, place, capsys):
     assert captured.err.count("\n") == 1
     assert "Traceback" not in captured.err
     assert {p: p.stat().st_mtime_ns for p in place.rglob("*")} == before
+
+
+def test_labels_drift_and_names_survive_corrupt(place):
+    assert main("data corrupt set.npz --drift labels:permute --out permuted".split()) == 0
+    from tbft.data import read
+
+    permuted, base = read("permuted"), read("set.npz")
+    np.testing.assert_array_equal(permuted.inputs, base.inputs)
+    np.testing.assert_array_equal(permuted.attributes["subject"], base.attributes["subject"])
+    assert (permuted.labels != base.labels).any()
+
+
+def test_checkpoints_are_written_as_safetensors_only(place, capsys):
+    assert main("train digits --data set.npz --out base2.pth".split()) == 2
+    assert "it is written as .safetensors" in capsys.readouterr().err
 
 
 def test_unknown_model_and_missing_weights(place, capsys):

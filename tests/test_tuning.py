@@ -219,3 +219,13 @@ def test_crop_flip_moves_pictures_and_repeats_by_seed():
     padded = torch.nn.functional.pad(x[0], (2, 2, 2, 2))
     crops = [padded[:, t : t + 16, s : s + 16] for t in range(5) for s in range(5)]
     assert any(torch.equal(first[0], c) or torch.equal(first[0], c.flip(2)) for c in crops)
+
+
+def test_a_last_batch_of_one_is_told(digits_blocks):
+    flat = split(
+        [("a", nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8))), ("b", nn.Linear(8, 3))]
+    )
+    with pytest.raises(PlanError, match=r"last batch of one.*--batch-size"):
+        tune(flat, Plan("a", SMALL), striped(33), striped(30, seed=1))
+    with pytest.raises(PlanError, match="last batch of one"):
+        tune(flat, Plan("adabn", SMALL), striped(33).subset([0]), None)

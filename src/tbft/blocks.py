@@ -76,8 +76,15 @@ class Blocks:
     def head(self) -> str:
         """The arm that is the last layer alone: its name, or the rear block's if that is all there is."""
         rear = self.infos[-1]
-        owners = list(OrderedDict.fromkeys(key.rpartition(".")[0] for key in rear.keys))
-        return owners[-1] if len(owners) > 1 else rear.name
+        layers = list(OrderedDict.fromkeys(key.rpartition(".")[0] for key in rear.keys))
+        stage = self._stages[-1]
+        assert isinstance(stage, fx.GraphModule)
+        # The last that runs, which need not be the last that was registered.
+        for node in reversed(stage.graph.nodes):
+            inside = [name for name in layers if f"{name}.".startswith(f"{node.target}.")]
+            if node.op == "call_module" and inside:
+                return inside[-1] if len(layers) > 1 else rear.name
+        return rear.name
 
     def index(self, k: int | str) -> int:
         """Position of a block given by name or index (negative ones count from the end)."""

@@ -67,6 +67,8 @@ def check_fits(model: nn.Module, samples: Samples) -> None:
     Raises:
         DataError: it does not; the message gives both shapes.
     """
+    if len(samples) == 0:
+        raise DataError("a part without samples cannot be evaluated or tuned on; give it some")
     x, _ = samples.batch(slice(0, 1))
     try:
         with evaluating(model):
@@ -82,4 +84,10 @@ def check_fits(model: nn.Module, samples: Samples) -> None:
         raise DataError(
             f"{samples.name}: label {highest} is out of range: the model has {logits.shape[1]} outputs "
             f"(0 to {logits.shape[1] - 1})"
+        )
+    named = samples.class_names != tuple(str(i) for i in range(len(samples.class_names)))
+    if named and len(samples.class_names) != logits.shape[1]:
+        raise DataError(
+            f"{samples.name} names {len(samples.class_names)} classes, the model has {logits.shape[1]} "
+            "outputs, and nothing says which is which: give the model an attribute class_names"
         )

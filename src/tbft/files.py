@@ -27,13 +27,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def check_writable(path: str | Path) -> Path:
+def check_writable(path: str | Path, suffix: str = "") -> Path:
     """Return `path` if a file can be written there; do it before the work, not after.
 
     Raises:
-        TbftError: the folder is missing or not writable, or the path is a folder.
+        TbftError: the folder is missing or not writable, the path is a folder, or ends otherwise
+            than in `suffix`.
     """
     target = Path(path)
+    if suffix and target.suffix != suffix:
+        raise TbftError(f"cannot write {target}: it is written as {suffix}; give a name that ends so")
     if target.is_dir():
         raise TbftError(f"cannot write {target}: it is a folder; give the name of a file")
     if not target.parent.is_dir():

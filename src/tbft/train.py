@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tbft.data.samples import Samples
-from tbft.errors import CheckpointError
+from tbft.errors import CheckpointError, PlanError
 from tbft.evaluate import check_fits
 from tbft.files import atomic_path
 from tbft.models.checkpoints import fingerprint
@@ -39,6 +39,8 @@ def train_base(
     """
     check_fits(model, train)
     check_training(train, val, recipe)
+    if recipe.augment != "none" and train.inputs.ndim != 4:
+        raise PlanError(f"recipe {recipe.name!r} crops and mirrors pictures; these samples are none")
     run = _identity(model, recipe, train, val, seed)
     state = _load(resume_path, run) if resume_path is not None and resume_path.exists() else None
 

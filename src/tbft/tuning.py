@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,7 +87,8 @@ def tune(
     check_fits(model, train)
     if plan.arm == "adabn":
         with values_restored(model) as base:
-            adapt_statistics(model, train, plan.recipe.batch_size, plan.source_share)
+            with explained_batch_norm(len(train)):
+                adapt_statistics(model, train, plan.recipe.batch_size, plan.source_share)
             return Tuned(plan, changed(base, clone_state(model)), (), None)
     check_training(train, val, plan.recipe)
     assert val is not None
@@ -138,7 +140,8 @@ def fit(
             if recipe.augment == "crop-flip":
                 x = crop_flip(x, generator)
             optimiser.zero_grad(set_to_none=True)
-            loss = nn.functional.cross_entropy(model(x), y)
+            with explained_batch_norm(len(train)):
+                loss = nn.functional.cross_entropy(model(x), y)
             loss.backward()
             optimiser.step()
             total_loss += loss.item() * len(y)
@@ -146,8 +149,8 @@ def fit(
                 on_step(done + 1, recipe.epochs * steps_per_epoch)
         measured = evaluate(model, val)
         record = EpochRecord(epoch, total_loss / len(train), measured.loss, measured.accuracy)
-        if not math.isfinite(record.train_loss):
-            raise PlanError(f"training diverged in epoch {epoch} (loss is not finite): use a lower rate")
+        if not math.isfinite(record.train_loss + record.val_loss):
+            raise PlanError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
         state = _after_epoch(state, record, model, optimiser, generator)
         if on_epoch is not None:
             on_epoch(state)
@@ -192,6 +195,20 @@ def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
     """Set the learning rate of every parameter group."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate
+
+
+@contextmanager
+def explained_batch_norm(count: int) -> Iterator[None]:
+    """Turn BatchNorm's refusal of a batch of one into an error that names the remedy."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise PlanError(
+            f"{count} training samples leave a last batch of one, which BatchNorm cannot normalise: "
+            "give another --batch-size, or one sample more or less"
+        ) from error
 
 
 def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:

@@ -19,6 +19,7 @@ from tbft.cli.common import (
     progress_bar,
     table,
 )
+from tbft.errors import PlanError
 
 if TYPE_CHECKING:
     from tbft.blocks import Blocks
@@ -109,6 +110,8 @@ def _plan(arguments: argparse.Namespace, blocks: Blocks, recipe: Recipe) -> Plan
         plan = Plan(arguments.arm, recipe, seed=arguments.seed)
     else:
         plan = plan_level(blocks, arguments.level, recipe, arguments.seed)
+    if arguments.source_share and plan.arm != "adabn":
+        raise PlanError(f"--source-share is for --arm adabn; {plan.arm!r} does not use it")
     blocks.block_of(plan.arm)  # a misspelt arm is told before the data are read
     return replace(plan, source_share=arguments.source_share)
 

@@ -82,11 +82,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def whole_number(text: str) -> int:
-    """An argparse type: an integer from 0."""
-    number = int(text)
-    if number < 0:
-        raise ValueError(text)
-    return number
+    """An argparse type: an integer from 0 that fits 63 bits."""
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to 2**63 - 1")
+    return int(text)
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:

@@ -109,6 +109,8 @@ def run_corrupt(arguments: argparse.Namespace) -> None:
 
     import numpy as np
 
+    from tbft.data import find_drift
+    from tbft.data.arrays import ABOUT
     from tbft.files import atomic_path
 
     if not arguments.drift:
@@ -118,8 +120,12 @@ def run_corrupt(arguments: argparse.Namespace) -> None:
         raise DataError(f"{folder} is a file; give a folder")
     samples = load_samples(arguments)
     folder.mkdir(parents=True, exist_ok=True)
-    name = arguments.drift.partition(":")[0] if samples.are_pictures else arguments.drift
+    drift, _ = find_drift(arguments.drift)
+    name = drift.name if drift.level == "input" else arguments.drift.replace(":", "_")
     for stem, array in ((name, samples.inputs), ("labels", samples.labels)):
         with atomic_path(folder / f"{stem}.npy") as temporary, temporary.open("wb") as file:
             np.save(file, array)
-    print(f"{folder}: {len(samples):,} samples in {name}.npy and labels.npy")
+    with atomic_path(folder / ABOUT) as temporary, temporary.open("wb") as file:
+        about = {"class_names": np.array(samples.class_names), **samples.attributes}
+        np.savez(file, allow_pickle=False, **about)
+    print(f"{folder}: {len(samples):,} samples in {name}.npy, labels.npy and {ABOUT}")

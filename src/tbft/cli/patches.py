@@ -10,6 +10,8 @@ from tbft.cli.common import Subparsers, add_json, command, print_json, table
 from tbft.errors import PatchError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tbft.patch import Patch
 
 EXAMPLES = """
@@ -97,14 +99,14 @@ def run_show(arguments: argparse.Namespace) -> None:
 
 
 def run_verify(arguments: argparse.Namespace) -> None:
-    from tbft.models import fingerprint, read_state
+    from tbft.models import fingerprint
     from tbft.patch import Patch
 
     patch = Patch.load(arguments.patch)
     if arguments.weights is None:
         print(f"{arguments.patch} is whole; give --weights BASE to check that it fits a base")
         return
-    tuned = patch.applied_to(read_state(arguments.weights))
+    tuned = patch.applied_to(_state_for(patch, arguments.weights))
     if fingerprint(tuned) != patch.header.tuned_fingerprint:
         raise PatchError(f"{arguments.patch} fits the base, but does not lead to the state it names")
     leads_to = patch.header.tuned_fingerprint[:12]
@@ -113,12 +115,12 @@ def run_verify(arguments: argparse.Namespace) -> None:
 
 def run_apply(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
-    from tbft.models import read_state, save_weights
+    from tbft.models import save_weights
     from tbft.patch import Patch
 
-    out = check_writable(arguments.out)
+    out = check_writable(arguments.out, ".safetensors")
     patch = Patch.load(arguments.patch)
-    state = read_state(arguments.weights)
+    state = _state_for(patch, arguments.weights)
     tuned, undo = patch.applied_to(state), patch.undo(state)
     undo.save(_undo_path(out))
     save_weights(tuned, out)
@@ -127,11 +129,11 @@ def run_apply(arguments: argparse.Namespace) -> None:
 
 def run_revert(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
-    from tbft.models import read_state, save_weights
+    from tbft.models import save_weights
 
-    out = check_writable(arguments.out)
+    out = check_writable(arguments.out, ".safetensors")
     undo = _find_undo(arguments)
-    base = undo.applied_to(read_state(arguments.weights))
+    base = undo.applied_to(_state_for(undo, arguments.weights))
     save_weights(base, out)
     print(f"{out} is the base again ({undo.header.tuned_fingerprint[:12]}...)")
 
@@ -153,6 +155,15 @@ def _find_undo(arguments: argparse.Namespace) -> Patch:
             f"{path} undoes another patch than {arguments.patch}; give the right one with --undo FILE"
         )
     return undo
+
+
+def _state_for(patch: Patch, weights: str) -> dict[str, Tensor]:
+    """A checkpoint's state; with the BatchNorm counters that old ones lack, if the patch's base has them."""
+    from tbft.models import fingerprint, read_state, with_counters
+
+    state = read_state(weights)
+    complete = with_counters(state)
+    return complete if fingerprint(complete) == patch.header.base_fingerprint else state
 
 
 def _undo_path(weights: Path) -> Path:

@@ -49,7 +49,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     from tbft.models import save_weights
     from tbft.train import train_base
 
-    out = check_writable(arguments.out)
+    out = check_writable(arguments.out, ".safetensors")
     unfinished = out.with_name(out.name + ".resume.pt")
     torch.manual_seed(arguments.seed)
     preset, model = load_model(arguments)

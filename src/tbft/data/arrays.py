@@ -14,13 +14,16 @@ from PIL import Image
 
 from tbft.data.drift import SEVERITIES
 from tbft.data.pictures import resize
-from tbft.data.samples import Samples, make_samples
+from tbft.data.samples import Samples, make_samples, matched_labels
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError, unknown
 
 INPUT_KEYS = ("images", "inputs", "x", "X", "data", "features")
 LABEL_KEYS = ("labels", "label", "y", "Y", "targets", "target")
 CLASS_KEYS = ("class_names", "classes", "superclasses", "label_names")
+
+#: Beside the ``.npy`` files of a folder that tbft wrote: class names and attributes.
+ABOUT = "about.npz"
 
 Array = npt.NDArray[Any]
 
@@ -36,16 +39,18 @@ def read_npz(path: Path, spec: InputSpec) -> Samples:
     labels_key = _first(arrays, LABEL_KEYS, "labels", path)
     inputs, labels = arrays.pop(inputs_key), arrays.pop(labels_key)
     own_names = next((arrays.pop(k) for k in CLASS_KEYS if k in arrays), None)
+    names = None if own_names is None else own_names.astype(str).reshape(-1).tolist()
+    check_shapes(inputs, labels, str(path))
     attributes = {k: a for k, a in arrays.items() if a.shape == (len(inputs),)}
-    class_names = spec.class_names or (None if own_names is None else tuple(own_names.astype(str)))
+    labels, class_names = matched_labels(labels, names, spec.class_names, str(path))
     return make_samples(fit_arrays(inputs, spec, str(path)), labels, class_names, attributes, str(path))
 
 
 def _load_npz(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive can raise almost anything
         raise DataError(f"{path} is damaged, holds Python objects, or is no .npz: {error}") from error
 
 
@@ -69,27 +74,31 @@ def read_cifar10c(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samp
     """
     folder = path if path.is_dir() else path.parent
     names = sorted(p.stem for p in folder.glob("*.npy") if p.stem != "labels")
+    about = _load_npz(folder / ABOUT) if (folder / ABOUT).exists() else {}
+    own_names = about.pop("class_names").astype(str).tolist() if "class_names" in about else None
     name = where.get("corruption", names[0] if len(names) == 1 else "") if path.is_dir() else path.stem
     if name not in names:
         remedy = f"choose one with --where corruption=NAME: {', '.join(names) or 'there is none'}"
         raise DataError(f"{folder}: {unknown('corruption', name, names) if name else remedy}")
     pictures = _memory_map(folder / f"{name}.npy")
     labels = np.array(_memory_map(folder / "labels.npy"))
-    if len(pictures) != len(labels):
-        raise DataError(f"{folder}: {len(pictures)} pictures in {name}.npy but {len(labels)} labels")
+    check_shapes(pictures, labels, f"{folder}/{name}.npy")
+    labels, class_names = matched_labels(labels, own_names, spec.class_names, str(folder))
     samples = make_samples(
-        fit_arrays(pictures, spec, f"{folder}/{name}.npy"), labels, spec.class_names, name=f"{folder}/{name}"
+        fit_arrays(pictures, spec, f"{folder}/{name}.npy"), labels, class_names, name=f"{folder}/{name}"
     )
-    attributes = {"corruption": np.full(len(samples), name)}
+    attributes = {k: a for k, a in about.items() if a.shape == (len(samples),)}
+    attributes["corruption"] = np.full(len(samples), name)
     fifth = len(samples) // 5
     if len(samples) % 5 == 0 and (labels.reshape(5, fifth) == labels[:fifth]).all():
         attributes["severity"] = np.repeat(np.array(SEVERITIES), fifth)
+        attributes["picture"] = np.tile(np.arange(fifth), 5)  # one picture must not lie in two parts
         if where.get("severity") in {str(s) for s in SEVERITIES}:
             # A slice keeps the memory map; picking rows by index would read them all.
             start = (int(where["severity"]) - 1) * fifth
             rows = slice(start, start + fifth)
             samples = replace(
-                samples, inputs=samples.inputs[rows], labels=samples.labels[rows], ids=samples.ids[:fifth]
+                samples, inputs=samples.inputs[rows], labels=samples.labels[rows], ids=samples.ids[rows]
             )
             attributes = {key: values[rows] for key, values in attributes.items()}
     return replace(samples, attributes=attributes)
@@ -103,6 +112,16 @@ def _memory_map(path: Path) -> Array:
     return array
 
 
+def check_shapes(inputs: Array, labels: Array, name: str) -> None:
+    """Raise DataError unless there are samples, and a label for each."""
+    if inputs.ndim == 0 or len(inputs) == 0:
+        raise DataError(f"{name}: there are no samples in it")
+    if labels.shape != (len(inputs),):
+        raise DataError(
+            f"{name}: {len(inputs)} inputs but labels of shape {labels.shape}; one label a sample"
+        )
+
+
 def fit_arrays(inputs: Array, spec: InputSpec, name: str) -> Array:
     """Check arrays against what the model takes; put pictures in the standard layout and size.
 
@@ -110,7 +129,13 @@ def fit_arrays(inputs: Array, spec: InputSpec, name: str) -> Array:
     Floats are pictures in [0, 1] as (n, channels, height, width), or whatever the model takes if
     `spec` names no resolution.
     """
-    if spec.channels is not None and inputs.ndim == 4:
+    if spec.channels is None and inputs.ndim == 4 and inputs.dtype == np.uint8:
+        # Nobody says which axis holds the channels: 1 or 3 in front and not behind is a plain sign.
+        first = inputs.shape[1] in (1, 3) and inputs.shape[-1] not in (1, 3)
+        inputs = inputs.transpose(0, 2, 3, 1) if first else inputs
+    elif spec.channels is None and spec.resolution is not None and inputs.ndim == 4:
+        pass  # floats in the layout that the model takes
+    elif spec.channels is not None and inputs.ndim == 4:
         inputs = _channels_placed(inputs, spec.channels, last=inputs.dtype == np.uint8, name=name)
     elif spec.resolution is not None and inputs.ndim == 3 and spec.channels == 1:
         inputs = inputs[..., None] if inputs.dtype == np.uint8 else inputs[:, None]

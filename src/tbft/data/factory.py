@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from collections.abc import Iterable, Sized
 from typing import Any, cast
 
@@ -12,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tbft.data.arrays import fit_arrays
-from tbft.data.samples import Samples, make_samples
+from tbft.data.samples import Samples, make_samples, matched_labels
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError, TbftError
 
@@ -33,23 +35,26 @@ def call_factory(text: str) -> Any:
 
     The current folder is searched too, as ``python -m`` does.
     """
-    import importlib
-    import sys
-
     module_name, _, name = text.partition(":")
     added = "" not in sys.path
     if added:
         sys.path.insert(0, "")
     try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise TbftError(f"cannot import {text!r}: {error}; is the module on the path?") from error
+        factory = _imported(module_name, name)
+        if not callable(factory):
+            raise TbftError(f"{text!r} cannot be called; it has to be a function without arguments")
+        return factory()
     finally:
         if added:
             sys.path.remove("")
-    if not callable(factory):
-        raise TbftError(f"{text!r} cannot be called; it has to be a function without arguments")
-    return factory()
+
+
+def _imported(module_name: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        where = f"{module_name}:{name}"
+        raise TbftError(f"cannot import {where!r}: {error}; is the module on the path?") from error
 
 
 def read_factory(text: str, spec: InputSpec) -> Samples:
@@ -69,8 +74,10 @@ def read_factory(text: str, spec: InputSpec) -> Samples:
     if len(shapes := {a.shape for a in inputs}) > 1:
         shown = ", ".join(str(s) for s in sorted(shapes)[:3])
         raise DataError(f"{text}: inputs of mixed shapes: {shown}; make them one size")
-    class_names = spec.class_names or getattr(made, "classes", None)
-    return make_samples(fit_arrays(np.stack(inputs), spec, text), labels, class_names, name=text)
+    own = getattr(made, "classes", None)
+    own = None if own is None else [str(c) for c in own]
+    y, class_names = matched_labels(np.array(labels), own, spec.class_names, text)
+    return make_samples(fit_arrays(np.stack(inputs), spec, text), y, class_names, name=text)
 
 
 def _to_array(x: Any) -> np.ndarray[Any, Any]:

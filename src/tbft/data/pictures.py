@@ -25,7 +25,11 @@ def read_folder(path: Path, spec: InputSpec) -> Samples:
     """Pictures in ``<path>/.../<class>/<file>``; the class is the name of a file's parent folder."""
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     pictures = ((p.relative_to(path).as_posix(), p.read_bytes()) for p in files)
-    return _read(pictures, len(files), path, spec)
+    samples = _read(pictures, len(files), path, spec)
+    empty = [p for p in path.rglob("*") if p.is_dir() and not any(p.iterdir())]
+    if empty and spec.class_names is None:
+        raise DataError(f"{path}: the folder {empty[0].name} is empty; remove it if it is no class")
+    return samples
 
 
 def read_tar(path: Path, spec: InputSpec) -> Samples:
@@ -86,6 +90,8 @@ def _read(pictures: Iterator[tuple[str, bytes]], count: int, path: Path, spec: I
         arrays.append(_fit(picture, shape, spec, f"{path}: {name}"))
         names.append(name)
         folders.append(folder)
+    if spec.mixed and spec.resolution is None and len({a.shape for a in arrays}) > 1:
+        raise DataError(f"{path}: pictures of mixed sizes, and no model that says which size to make them")
     classes = spec.class_names or tuple(sorted(set(folders)))
     position = {c: i for i, c in enumerate(classes)}
     labels = np.array([position[f] for f in folders])
@@ -98,12 +104,12 @@ def _decode(blob: bytes, where: str) -> Image.Image:
         picture.load()
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{where} is no readable picture: {error}") from error
+    if picture.mode in ("L", "RGB", "RGBA"):
+        return picture
+    if picture.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip, not scale
+        return Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8))
     # Palettes and other encodings of colour are no difference in what the picture shows.
-    return picture if picture.mode in ("L", "RGB", "RGBA") else picture.convert(_plain_mode(picture.mode))
-
-
-def _plain_mode(mode: str) -> str:
-    return "L" if mode in ("1", "I", "I;16", "F") else "RGB"
+    return picture.convert("L" if picture.mode == "1" else "RGB")
 
 
 def _fit(picture: Image.Image, shape: tuple[int, ...], spec: InputSpec, where: str) -> Pixels:

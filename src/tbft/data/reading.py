@@ -38,6 +38,8 @@ def read(
     """
     spec = spec or InputSpec()
     where = dict(where or {})
+    if not str(source):
+        raise DataError(f"no data were named; expected {FORMS}")
     path = Path(source)
     if not path.exists() and is_factory(str(source)):
         samples = read_factory(str(source), spec)

@@ -15,6 +15,9 @@ from tbft.errors import DataError, unknown
 
 Array = npt.NDArray[Any]
 
+#: Without class names, a label from here on is taken for something else, such as an id.
+MOST_CLASSES = 100_000
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -122,7 +125,10 @@ def make_samples(
     if not whole:
         raise DataError(f"{name}: labels have to be whole numbers from 0, not {y.dtype}")
     y = y.astype(np.int64)
-    class_names = [str(i) for i in range(int(y.max()) + 1)] if class_names is None else class_names
+    if class_names is None:
+        if y.max() >= MOST_CLASSES:
+            raise DataError(f"{name}: label {int(y.max())} is no class number; number the classes from 0")
+        class_names = [str(i) for i in range(int(y.max()) + 1)]
     check_labels(y, class_names, name)
     return Samples(
         inputs=_checked_inputs(inputs, name),
@@ -132,6 +138,25 @@ def make_samples(
         attributes=dict(attributes or {}),
         name=name,
     )
+
+
+def matched_labels(
+    labels: Array, own: Sequence[str] | None, wanted: Sequence[str] | None, name: str
+) -> tuple[Array, Sequence[str] | None]:
+    """Labels and class names in the model's order, where both the set and the model name their classes.
+
+    >>> matched_labels(np.array([0, 1]), ["dog", "cat"], ["cat", "dog"], "pets")
+    (array([1, 0]), ['cat', 'dog'])
+    """
+    if own is None or wanted is None or list(own) == list(wanted):
+        return labels, wanted if wanted is not None else own
+    for class_name in own:
+        if class_name not in wanted:
+            raise DataError(f"{name}: the model has no such class: {unknown('class', class_name, wanted)}")
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{name}: labels have to be whole numbers from 0, not {labels.dtype}")
+    check_labels(labels.astype(np.int64), own, name)
+    return np.array([list(wanted).index(c) for c in own])[labels], wanted
 
 
 def check_labels(labels: npt.NDArray[np.int64], class_names: Sequence[str], name: str) -> None:

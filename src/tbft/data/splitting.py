@@ -13,7 +13,7 @@ from tbft.data.samples import Samples
 from tbft.errors import DataError
 
 #: Attributes that are groups by nature: samples of one of them resemble each other too much.
-GROUP_KEYS = ("group", "groups", "subject", "person", "user", "place", "series")
+GROUP_KEYS = ("group", "groups", "subject", "person", "user", "place", "series", "picture")
 
 Indices = npt.NDArray[np.int64]
 
@@ -89,7 +89,7 @@ def split_samples(
 
     Stratified by class: each part has the classes in the proportions of the whole. With `group_by`,
     an attribute, no group lies in two parts; amounts then are met as closely as whole groups
-    allow. Default: the first of ``group subject person user place series`` that has two or more
+    allow. Default: the first of ``group subject person user place series picture`` that has two or more
     values; ``"none"`` splits at random all the same.
 
     The test part is drawn first, so for one seed it stays the same whatever the other amounts.

@@ -1,7 +1,14 @@
 """Reference models with their declared cuts, and checkpoints."""
 
 from tbft.models import presets as _presets  # registers what tbft brings
-from tbft.models.checkpoints import fingerprint, load_state, load_weights, read_state, save_weights
+from tbft.models.checkpoints import (
+    fingerprint,
+    load_state,
+    load_weights,
+    read_state,
+    save_weights,
+    with_counters,
+)
 from tbft.models.registry import Preset, find_model, presets, register
 
 __all__ = [
@@ -14,5 +21,6 @@ __all__ = [
     "read_state",
     "register",
     "save_weights",
+    "with_counters",
 ]
 del _presets

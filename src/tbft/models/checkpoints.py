@@ -25,8 +25,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 def read_state(path: str | Path) -> State:
     """Read a state dict from ``.safetensors``, or from ``.pt``, ``.pth``, ``.th`` with ``weights_only=True``.
 
-    Wrappers such as ``{"state_dict": ...}`` and the prefix ``module.`` are taken off, and
-    BatchNorm counters that old checkpoints lack are added as zero.
+    Wrappers such as ``{"state_dict": ...}`` and the prefix ``module.`` are taken off.
 
     Raises:
         CheckpointError: missing, damaged, not a state dict, or a pickle that wants to run code.
@@ -44,7 +43,7 @@ def read_state(path: str | Path) -> State:
     state = {str(k): v for k, v in raw.items()}
     if all(k.startswith("module.") for k in state):
         state = {k.removeprefix("module."): v for k, v in state.items()}
-    return _with_counters(state)
+    return state
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -59,6 +58,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 def load_state(model: nn.Module, state: Mapping[str, Tensor], name: str = "the state") -> None:
     """Load a state dict into a model; nothing is changed if it does not fit."""
     own = model.state_dict()
+    state = {k: v for k, v in with_counters(state).items() if k in state or k in own}
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
     differ = [
@@ -66,8 +66,19 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], name: str = "the s
         for k in own
         if k in state and state[k].shape != own[k].shape
     ]
-    if missing or unexpected or differ:
-        lists = (("missing", missing), ("unexpected", unexpected), ("of another shape", differ))
+    # A silent cast would make base + patch another model than the one in the file.
+    cast = [
+        f"{k} {state[k].dtype} instead of {own[k].dtype}"
+        for k in own
+        if k in state and state[k].dtype != own[k].dtype
+    ]
+    if missing or unexpected or differ or cast:
+        lists = (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", differ),
+            ("of another type", cast),
+        )
         told = "; ".join(f"{len(ks)} {what}: {_some(ks)}" for what, ks in lists if ks)
         raise CheckpointError(f"{name} does not fit {type(model).__name__}: {told}")
     model.load_state_dict(state, strict=True)
@@ -127,7 +138,8 @@ def _wanted_global(error: Exception) -> str:
     return line.strip().split(" was not")[0].split("Unsupported ")[-1]
 
 
-def _with_counters(state: State) -> State:
+def with_counters(state: Mapping[str, Tensor]) -> State:
+    """The state with the BatchNorm counters that old checkpoints lack, as zero."""
     complete = {}
     for key, tensor in state.items():
         complete[key] = tensor
