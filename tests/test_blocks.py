@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tbft.blocks import clone_state, split
+from tbft.blocks import split
 from tbft.errors import SplitError
 from tbft.models import presets
 from tbft.models.resnet26 import ResNet26
+from tbft.restoring import clone_state
 
 
 class Skip(nn.Module):

@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "tbft"
 #: Lowest first; a module imports from its own tier and those below it.
 TIERS = [
     {"errors", "files"},
-    {"blocks", "evaluate", "data", "models"},
+    {"restoring", "tracing", "blocks", "evaluate", "data", "models"},
     {"diagnosis", "cost", "cache", "card"},
     {"adabn", "tuning", "plan", "patch", "energy"},
     {"personalize", "train"},

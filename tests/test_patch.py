@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from tbft.blocks import clone_state
 from tbft.errors import CheckpointError, PatchError
 from tbft.models import find_model, fingerprint, load_weights, read_state, with_counters
 from tbft.models.digits import DigitsNet
 from tbft.patch import Patch, make_patch
+from tbft.restoring import clone_state
 
 CHANGE = {
     "fc.bias": torch.tensor([1.0, -0.0, float("nan")]),

@@ -11,12 +11,13 @@ from conftest import striped
 from torch import nn
 
 from tbft.adabn import adapt_statistics
-from tbft.blocks import batch_norms, clone_state, split
+from tbft.blocks import split
 from tbft.data.augment import crop_flip
 from tbft.errors import DataError, PlanError
 from tbft.models import fingerprint
 from tbft.models.digits import DigitsNet
 from tbft.plan import LEVELS, RECIPES, Plan, Recipe, arm_for_level, find_recipe
+from tbft.restoring import batch_norms, clone_state
 from tbft.train import train_base
 from tbft.tuning import rate_factor, tune
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tbft.blocks import batch_norms, modes_restored
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
+from tbft.restoring import batch_norms, modes_restored
 
 
 def adapt_statistics(model: nn.Module, samples: Samples, batch_size: int, source_share: float = 0.0) -> None:
@@ -23,7 +23,7 @@ def adapt_statistics(model: nn.Module, samples: Samples, batch_size: int, source
     ``statistic = source_share * source + (1 - source_share) * target`` for mean and variance.
 
     Modes come back as they were; whoever wants the statistics back wraps this in
-    :func:`tbft.blocks.values_restored`.
+    :func:`tbft.restoring.values_restored`.
 
     Raises:
         PlanError: the model has no BatchNorm with running statistics.

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tbft.blocks import evaluating
 from tbft.data.samples import Samples
 from tbft.errors import DataError
+from tbft.restoring import evaluating
 
 BATCH_SIZE = 256
 

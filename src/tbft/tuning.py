@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tbft.adabn import adapt_statistics
-from tbft.blocks import Blocks, clone_state, values_restored
+from tbft.blocks import Blocks
 from tbft.data.augment import crop_flip
 from tbft.data.reading import used_classes
 from tbft.data.samples import Samples
@@ -21,6 +21,7 @@ from tbft.errors import DataError, PlanError, unknown
 from tbft.evaluate import check_fits, evaluate
 from tbft.models.checkpoints import State, tensor_bytes
 from tbft.plan import Plan, Recipe
+from tbft.restoring import clone_state, values_restored
 
 
 @dataclass(frozen=True)
