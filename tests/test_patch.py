@@ -68,6 +68,13 @@ def test_another_base_is_refused_and_untouched(model, patch):
     assert fingerprint(model.state_dict()) == before
 
 
+def test_verify_checks_both_ends(model, patch):
+    patch.verify(model.state_dict())
+    astray = Patch(patch.header, {**patch.tensors, "fc.bias": torch.zeros(3)})
+    with pytest.raises(PatchError, match="does not lead to the state it names"):
+        astray.verify(model.state_dict())
+
+
 def test_a_patch_is_applied_once(model, patch):
     undo = patch.apply(model)
     with pytest.raises(PatchError, match="applied already"):

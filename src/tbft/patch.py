@@ -3,9 +3,10 @@
     patch = make_patch(base_state, tuned.changed, arm="front")
     patch.save("user.safetensors")
     undo = Patch.load("user.safetensors").apply(model)   # checks the base first
-    undo.apply(model)                                    # the base again, bit for bit
+    undo.apply(model)                                    # reverted: the base again, bit for bit
 
 What undoes a patch is a patch: applied to the tuned model, it gives the base. `apply` returns it.
+On checkpoint files, ``patch.verify(read_state(path))``, ``applied_to`` and ``undo`` do the same.
 """
 
 from __future__ import annotations
@@ -107,12 +108,12 @@ class Patch:
 
     def applied_to(self, state: Mapping[str, Tensor]) -> State:
         """A new state dict with the patch on top; `state` stays as it is."""
-        self.check(state)
+        self.check_base(state)
         return {key: self.tensors.get(key, value) for key, value in state.items()}
 
     def undo(self, state: Mapping[str, Tensor]) -> Patch:
         """The patch that leads from the tuned state back to `state`, its base."""
-        self.check(state)
+        self.check_base(state)
         header = Header(
             base_fingerprint=self.header.tuned_fingerprint,
             tuned_fingerprint=self.header.base_fingerprint,
@@ -127,7 +128,14 @@ class Patch:
         )
         return Patch(header, {key: state[key].detach().clone() for key in self.tensors})
 
-    def check(self, state: Mapping[str, Tensor]) -> None:
+    def verify(self, state: Mapping[str, Tensor]) -> None:
+        """Raise PatchError unless `state` is the base of this patch and the patch leads where it says."""
+        if fingerprint(self.applied_to(state)) != self.header.tuned_fingerprint:
+            raise PatchError(
+                "the patch fits its base, but does not lead to the state it names; do not use it"
+            )
+
+    def check_base(self, state: Mapping[str, Tensor]) -> None:
         """Raise PatchError unless `state` is the very base that this patch was made for."""
         found = fingerprint(state)
         if found == self.header.base_fingerprint:

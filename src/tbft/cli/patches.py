@@ -99,16 +99,13 @@ def run_show(arguments: argparse.Namespace) -> None:
 
 
 def run_verify(arguments: argparse.Namespace) -> None:
-    from tbft.models import fingerprint
     from tbft.patch import Patch
 
     patch = Patch.load(arguments.patch)
     if arguments.weights is None:
         print(f"{arguments.patch} is whole; give --weights BASE to check that it fits a base")
         return
-    tuned = patch.applied_to(_state_for(patch, arguments.weights))
-    if fingerprint(tuned) != patch.header.tuned_fingerprint:
-        raise PatchError(f"{arguments.patch} fits the base, but does not lead to the state it names")
+    patch.verify(_state_for(patch, arguments.weights))
     leads_to = patch.header.tuned_fingerprint[:12]
     print(f"{arguments.patch} is whole, fits {arguments.weights}, and leads to {leads_to}...")
 
