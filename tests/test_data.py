@@ -84,6 +84,7 @@ def test_published_cifar10c_has_five_severities_and_stays_on_disk(tmp_path):
     assert (samples.inputs == 3).all()
     assert isinstance(samples.inputs, np.memmap)
     assert samples.ids.tolist() == [12, 13, 14, 15]
+    assert split_samples(samples, 0.25, 0.25, 0.25).group_by is None
     whole = read(tmp_path, where={"corruption": "fog"})
     assert split_samples(whole, 0.25, 0.25, 0.25).group_by == "picture"  # five severities of one picture
 

@@ -123,10 +123,11 @@ def _group_key(samples: Samples, group_by: str | None) -> str | None:
             known = ", ".join(samples.attributes) or "none"
             raise DataError(f"{samples.name}: cannot split by {group_by!r}; its attributes are: {known}")
         return group_by
-    several = (
-        k for k in GROUP_KEYS if k in samples.attributes and len(set(samples.attributes[k].tolist())) > 1
-    )
-    return next(several, None)
+    for key in GROUP_KEYS:
+        # Groups of one sample each would only spoil the stratification.
+        if key in samples.attributes and 1 < len(set(samples.attributes[key].tolist())) < len(samples):
+            return key
+    return None
 
 
 def _by_class(
