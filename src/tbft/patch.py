@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -114,14 +114,12 @@ class Patch:
     def undo(self, state: Mapping[str, Tensor]) -> Patch:
         """The patch that leads from the tuned state back to `state`, its base."""
         self.check_base(state)
-        header = Header(
+        header = replace(
+            self.header,
             base_fingerprint=self.header.tuned_fingerprint,
             tuned_fingerprint=self.header.base_fingerprint,
-            arm=self.header.arm,
-            block=self.header.block,
-            level=self.header.level,
-            model=self.header.model,
-            cuts=self.header.cuts,
+            recipe={},
+            measured={},
             versions=versions(),
             created=_now(),
             undoes=not self.header.undoes,

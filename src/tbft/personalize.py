@@ -13,6 +13,7 @@ from tbft.energy import Measurement, Meter
 from tbft.evaluate import Evaluation, evaluate
 from tbft.patch import Patch, make_patch, versions
 from tbft.plan import Plan, Recipe, arm_for_level
+from tbft.restoring import values_restored
 from tbft.tuning import EpochRecord, OnStep, tune
 
 
@@ -99,11 +100,9 @@ def personalize(
             "train_samples": len(parts.train),
         },
     )
-    undo = patch.apply(model)
-    try:
+    with values_restored(model):
+        patch.apply(model)
         after = evaluate(model, parts.test)
-    finally:
-        undo.apply(model)
     return Personalization(
         plan=plan,
         before=before,

@@ -16,7 +16,7 @@ from tbft.evaluate import check_fits
 from tbft.files import atomic_path
 from tbft.models.checkpoints import fingerprint
 from tbft.plan import Recipe
-from tbft.tuning import EpochRecord, FitState, OnStep, check_training, fit
+from tbft.tuning import EpochRecord, FitState, OnStep, check_training, explained_batch_norm, fit
 
 
 def train_base(
@@ -50,7 +50,7 @@ def train_base(
 
     model.train()
     model.requires_grad_(True)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), explained_batch_norm(len(train)):
         torch.manual_seed(seed)  # dropout, if any
         parameters = list(model.parameters())
         state = fit(model, parameters, recipe, recipe.learning_rate, train, val, seed, on_step, keep, state)

@@ -87,9 +87,8 @@ def tune(
         return Tuned(plan, {}, (), None)
     check_fits(model, train)
     if plan.arm == "adabn":
-        with values_restored(model) as base:
-            with explained_batch_norm(len(train)):
-                adapt_statistics(model, train, plan.recipe.batch_size, plan.source_share)
+        with values_restored(model) as base, explained_batch_norm(len(train)):
+            adapt_statistics(model, train, plan.recipe.batch_size, plan.source_share)
             return Tuned(plan, changed(base, clone_state(model)), (), None)
     check_training(train, val, plan.recipe)
     assert val is not None
@@ -98,6 +97,7 @@ def tune(
         values_restored(model) as base,
         torch.random.fork_rng(devices=[]),
         blocks.only(plan.arm, plan.recipe.track) as parameters,
+        explained_batch_norm(len(train)),
     ):
         torch.manual_seed(plan.seed)  # for dropout and the like
         if not parameters:
@@ -141,8 +141,7 @@ def fit(
             if recipe.augment == "crop-flip":
                 x = crop_flip(x, generator)
             optimiser.zero_grad(set_to_none=True)
-            with explained_batch_norm(len(train)):
-                loss = nn.functional.cross_entropy(model(x), y)
+            loss = nn.functional.cross_entropy(model(x), y)
             loss.backward()
             optimiser.step()
             total_loss += loss.item() * len(y)

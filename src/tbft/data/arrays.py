@@ -14,7 +14,7 @@ from PIL import Image
 
 from tbft.data.drift import SEVERITIES
 from tbft.data.pictures import resize
-from tbft.data.samples import Samples, make_samples, matched_labels
+from tbft.data.samples import Samples, make_samples, match_classes
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError, unknown
 
@@ -42,12 +42,14 @@ def read_npz(path: Path, spec: InputSpec) -> Samples:
     names = None if own_names is None else own_names.astype(str).reshape(-1).tolist()
     check_shapes(inputs, labels, str(path))
     attributes = {k: a for k, a in arrays.items() if a.shape == (len(inputs),)}
-    labels, class_names = matched_labels(labels, names, spec.class_names, str(path))
-    return make_samples(fit_arrays(inputs, spec, str(path)), labels, class_names, attributes, str(path))
+    x = fit_arrays(inputs, spec, str(path))
+    samples = make_samples(x, labels, names or spec.class_names, attributes, str(path))
+    return match_classes(samples, spec.class_names)
 
 
 def _load_npz(path: Path) -> dict[str, Array]:
     try:
+        # The archive is opened first because np.load would take an .npy under this name too.
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except Exception as error:  # a damaged archive can raise almost anything
@@ -83,26 +85,28 @@ def read_cifar10c(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samp
     pictures = _memory_map(folder / f"{name}.npy")
     labels = np.array(_memory_map(folder / "labels.npy"))
     check_shapes(pictures, labels, f"{folder}/{name}.npy")
-    labels, class_names = matched_labels(labels, own_names, spec.class_names, str(folder))
-    samples = make_samples(
-        fit_arrays(pictures, spec, f"{folder}/{name}.npy"), labels, class_names, name=f"{folder}/{name}"
-    )
-    attributes = {k: a for k, a in about.items() if a.shape == (len(samples),)}
-    attributes["corruption"] = np.full(len(samples), name)
-    fifth = len(samples) // 5
+    x = fit_arrays(pictures, spec, f"{folder}/{name}.npy")
+    attributes = {k: a for k, a in about.items() if a.shape == (len(x),)}
+    attributes["corruption"] = np.full(len(x), name)
+    samples = make_samples(x, labels, own_names or spec.class_names, attributes, f"{folder}/{name}")
+    samples = match_classes(samples, spec.class_names)
     # A folder that tbft wrote holds what it says; a published one shows it by repeating its labels.
-    if not about and len(samples) % 5 == 0 and (labels.reshape(5, fifth) == labels[:fifth]).all():
-        attributes["severity"] = np.repeat(np.array(SEVERITIES), fifth)
-        attributes["picture"] = np.tile(np.arange(fifth), 5)  # one picture must not lie in two parts
-        if where.get("severity") in {str(s) for s in SEVERITIES}:
-            # A slice keeps the memory map; picking rows by index would read them all.
-            start = (int(where["severity"]) - 1) * fifth
-            rows = slice(start, start + fifth)
-            samples = replace(
-                samples, inputs=samples.inputs[rows], labels=samples.labels[rows], ids=samples.ids[rows]
-            )
-            attributes = {key: values[rows] for key, values in attributes.items()}
-    return replace(samples, attributes=attributes)
+    return samples if about else _with_severities(samples, where.get("severity"))
+
+
+def _with_severities(samples: Samples, wanted: str | None) -> Samples:
+    """Published files repeat the same pictures at five severities; say which is which, or take one."""
+    fifth = len(samples) // 5
+    if len(samples) % 5 or not (samples.labels.reshape(5, fifth) == samples.labels[:fifth]).all():
+        return samples
+    severity = np.repeat(np.array(SEVERITIES), fifth)
+    picture = np.tile(np.arange(fifth), 5)  # one picture must not lie in two parts
+    samples = replace(samples, attributes={**samples.attributes, "severity": severity, "picture": picture})
+    if wanted not in {str(s) for s in SEVERITIES}:
+        return samples
+    # A slice keeps the memory map; picking rows by index would read them all.
+    start = (int(wanted) - 1) * fifth
+    return samples.subset(slice(start, start + fifth))
 
 
 def _memory_map(path: Path) -> Array:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tbft.data.arrays import fit_arrays
-from tbft.data.samples import Samples, make_samples, matched_labels
+from tbft.data.samples import Samples, make_samples, match_classes
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError, TbftError
 
@@ -76,8 +76,8 @@ def read_factory(text: str, spec: InputSpec) -> Samples:
         raise DataError(f"{text}: inputs of mixed shapes: {shown}; make them one size")
     own = getattr(made, "classes", None)
     own = None if own is None else [str(c) for c in own]
-    y, class_names = matched_labels(np.array(labels), own, spec.class_names, text)
-    return make_samples(fit_arrays(np.stack(inputs), spec, text), y, class_names, name=text)
+    x = fit_arrays(np.stack(inputs), spec, text)
+    return match_classes(make_samples(x, labels, own or spec.class_names, name=text), spec.class_names)
 
 
 def _to_array(x: Any) -> np.ndarray[Any, Any]:

@@ -49,9 +49,9 @@ class Samples:
         """True for ``uint8`` pictures, which pixel drifts can be put on."""
         return self.inputs.dtype == np.uint8
 
-    def subset(self, indices: npt.ArrayLike) -> Samples:
-        """The samples at these positions, in this order."""
-        at = np.asarray(indices)
+    def subset(self, indices: npt.ArrayLike | slice) -> Samples:
+        """The samples at these positions, in this order; a slice copies nothing."""
+        at = indices if isinstance(indices, slice) else np.asarray(indices)
         return replace(
             self,
             inputs=self.inputs[at],
@@ -140,23 +140,25 @@ def make_samples(
     )
 
 
-def matched_labels(
-    labels: Array, own: Sequence[str] | None, wanted: Sequence[str] | None, name: str
-) -> tuple[Array, Sequence[str] | None]:
-    """Labels and class names in the model's order, where both the set and the model name their classes.
+def match_classes(samples: Samples, class_names: Sequence[str] | None) -> Samples:
+    """The same samples with their labels in the order in which the model names the classes.
 
-    >>> matched_labels(np.array([0, 1]), ["dog", "cat"], ["cat", "dog"], "pets")
-    (array([1, 0]), ['cat', 'dog'])
+    Raises:
+        DataError: the set names a class that the model has not.
+
+    >>> pets = make_samples(np.zeros((2, 8, 8), np.uint8), [0, 1], ["dog", "cat"])
+    >>> match_classes(pets, ["cat", "dog"]).labels
+    array([1, 0])
     """
-    if own is None or wanted is None or list(own) == list(wanted):
-        return labels, wanted if wanted is not None else own
-    for class_name in own:
-        if class_name not in wanted:
-            raise DataError(f"{name}: the model has no such class: {unknown('class', class_name, wanted)}")
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"{name}: labels have to be whole numbers from 0, not {labels.dtype}")
-    check_labels(labels.astype(np.int64), own, name)
-    return np.array([list(wanted).index(c) for c in own])[labels], wanted
+    if class_names is None or samples.class_names == tuple(class_names):
+        return samples
+    for own in samples.class_names:
+        if own not in class_names:
+            raise DataError(
+                f"{samples.name}: the model has no such class: {unknown('class', own, class_names)}"
+            )
+    position = np.array([list(class_names).index(own) for own in samples.class_names])
+    return replace(samples, labels=position[samples.labels], class_names=tuple(class_names))
 
 
 def check_labels(labels: npt.NDArray[np.int64], class_names: Sequence[str], name: str) -> None:
