@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench readme clean
 
 demo: $(READY)
 	$(BIN)/tbft demo
@@ -19,6 +19,9 @@ lint: $(READY)
 # Needs TBFT_DATA, the folder of checkpoints and sets that docs/data.md describes.
 bench: $(READY)
 	$(BIN)/python benchmarks/paper_arms.py --json benchmarks/results/paper_arms.json
+
+readme: $(READY)
+	$(BIN)/python tools/readme.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -186,7 +186,7 @@ def _bad_files() -> None:
         ("--level imput", "did you mean 'input'"),
         ("--arm frnt", "did you mean 'front'"),
         ("--drift contrst:5", "did you mean 'contrast'"),
-        ("--drift contrast:9", "'9' after 'contrast'"),
+        ("--drift contrast:9", "from 1 to 5, not '9'"),
         ("--recipe papr", "did you mean 'paper'"),
         ("--train 5000", "samples are asked for in all"),
         ("--train lots", "no amount"),

@@ -81,7 +81,7 @@ def test_all_nineteen_are_registered() -> None:
     registered = {drift.name: drift for drift in drifts()}
     for name in NAMES:
         assert registered[name].level == "input"
-        assert registered[name].arguments == ("1", "2", "3", "4", "5")
+        assert registered[name].examples == tuple(f"{name}:{s}" for s in range(1, 6))
         assert registered[name].summary
         assert getattr(corruptions, name).__doc__
 

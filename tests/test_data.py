@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tbft.data import InputSpec, apply_drift, drifts, find_drift, make_samples, read, split_samples
+from tbft.data import InputSpec, make_samples, read, split_samples
 from tbft.data.cifar import CIFAR10_CLASSES
 from tbft.errors import DataError
 
@@ -290,56 +290,6 @@ def test_too_large_amounts_are_refused():
     for wrong in ("many", "-1", "1.5"):
         with pytest.raises(DataError, match="no amount"):
             split_samples(samples, wrong)
-
-
-# --- drifts ----------------------------------------------------------------------------------
-
-PICTURES = make_samples(RGB, np.arange(6), name="pictures")
-SPECS = [f"{d.name}:{a}" for d in drifts() for a in d.arguments]
-
-
-@pytest.mark.parametrize("spec", SPECS)
-def test_every_drift_keeps_its_promises(spec):
-    drifted = apply_drift(PICTURES, spec, seed=3)
-    assert drifted.inputs.shape == PICTURES.inputs.shape
-    assert drifted.inputs.dtype == np.uint8
-    assert set(drifted.labels.tolist()) <= set(range(6))
-    again = apply_drift(PICTURES, spec, seed=3)
-    np.testing.assert_array_equal(drifted.inputs, again.inputs)
-    np.testing.assert_array_equal(drifted.labels, again.labels)
-    # Neither order nor subset matters.
-    some = [4, 1]
-    part = apply_drift(PICTURES.subset(some), spec, seed=3)
-    np.testing.assert_array_equal(part.inputs, drifted.inputs[some])
-    np.testing.assert_array_equal(part.labels, drifted.labels[some])
-    level = find_drift(spec)[0].level
-    assert (drifted.inputs != RGB).any() == (level == "input")
-    assert (drifted.labels != PICTURES.labels).any() == (level == "output")
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("gausian_noise:5", "unknown drift 'gausian_noise': did you mean 'gaussian_noise'"),
-        ("contrast:6", "'6' after 'contrast' is not one of its arguments; write one of contrast:1"),
-        ("contrast", "nothing after 'contrast'"),
-        ("labels:shuffle", "write one of labels:reverse"),
-    ],
-)
-def test_bad_drifts_are_refused(spec, message):
-    with pytest.raises(DataError, match=message):
-        apply_drift(PICTURES, spec)
-
-
-def test_pixel_drifts_want_pictures():
-    floats = make_samples(np.zeros((2, 9), np.float32), [0, 1])
-    with pytest.raises(DataError, match="works on uint8 pictures"):
-        apply_drift(floats, "contrast:5")
-
-
-def test_seeds_differ():
-    one, two = (apply_drift(PICTURES, "gaussian_noise:5", seed=s).inputs for s in (0, 1))
-    assert (one != two).any()
 
 
 @pytest.mark.data

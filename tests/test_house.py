@@ -142,12 +142,3 @@ def test_links_in_the_pages_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
-
-
-def test_the_readme_lists_every_drift():
-    from tbft.data import drifts
-
-    page = (ROOT / "README.md").read_text()
-    for drift in drifts():
-        assert f"`{drift.name}:" in page, drift.name
-        assert drift.summary in page, drift.name

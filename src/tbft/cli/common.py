@@ -64,7 +64,11 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         help="keep samples with this attribute, e.g. domain=target; may be repeated",
     )
     parser.add_argument("--mixed", action="store_true", help="accept pictures of mixed sizes and channels")
-    parser.add_argument("--drift", metavar="NAME[:ARG]", help="put this drift on top, e.g. gaussian_noise:5")
+    parser.add_argument(
+        "--drift",
+        metavar="DRIFT",
+        help="put this on top, e.g. gaussian_noise:5 or fog:3+labels:reverse (see `tbft data list`)",
+    )
     parser.add_argument("--seed", type=whole_number, default=0, help="of everything random (default 0)")
 
 
@@ -131,13 +135,13 @@ def load_samples(arguments: argparse.Namespace, preset: Preset | None = None) ->
     """The samples that the options name, fitted to the model, with the drift on top."""
     from dataclasses import replace
 
-    from tbft.data import InputSpec, apply_drift, find_drift, read
+    from tbft.data import InputSpec, apply_drift, find_drifts, read
 
     spec = InputSpec() if preset is None else preset.inputs
     if arguments.mixed:
         spec = replace(spec, mixed=True)
     if arguments.drift:
-        find_drift(arguments.drift)  # a misspelt name is told before a large set is read
+        find_drifts(arguments.drift)  # a misspelt name is told before a large set is read
     samples = read(arguments.data, spec, _conditions(arguments.where))
     return apply_drift(samples, arguments.drift, arguments.seed) if arguments.drift else samples
 

@@ -1,10 +1,12 @@
-"""``tbft data show | corrupt``."""
+"""``tbft data list | show``; the other actions are modules of their own."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tbft.cli import corrupting
 from tbft.cli.common import (
     Subparsers,
     add_json,
@@ -17,44 +19,102 @@ from tbft.cli.common import (
 from tbft.errors import DataError
 
 if TYPE_CHECKING:
-    from tbft.data import Samples
+    from PIL.Image import Image
 
-EXAMPLES = """
+LIST = """
+tbft data list
+tbft data list --json
+"""
+SHOW = """
 tbft data show photos/
 tbft data show test.tar --drift contrast:5 --out sheet.png
-tbft data corrupt test.tar --drift gaussian_noise:5 --out noisy/
+tbft data show fog --out fog.png
+tbft data show clean,fog:1..5,fog:4..1,clean --data test.tar --out film.png
 """
+EXAMPLES = f"{LIST.strip()}\n{SHOW.strip()}\n{corrupting.EXAMPLES.strip()}"
 
 
 def add(commands: Subparsers) -> None:
-    parser = command(commands, "data", "look at samples, or put a drift on them", EXAMPLES)
+    parser = command(commands, "data", "list drifts, look at samples, write and fetch sets", EXAMPLES)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    show = command(actions, "show", "print what is in a set", "\n".join(EXAMPLES.strip().splitlines()[:2]))
-    show.add_argument("data", metavar="SET")
+    listed = command(actions, "list", "list the drifts that can be put on any set", LIST)
+    add_json(listed)
+    listed.add_argument("--markdown", action="store_true", help="a table for a page, as in the README")
+    listed.set_defaults(run=run_list)
+    show = command(actions, "show", "print what is in a set, or draw a drift", SHOW)
+    show.add_argument("data", metavar="SET|DRIFT", help="a set, or a drift, mixture or schedule of drifts")
+    show.add_argument("--data", metavar="SET", dest="pictures", help="draw the drift on these pictures")
     add_selection(show)
-    show.add_argument("--out", metavar="FILE", help="draw some of the pictures of each class as a .png")
+    show.add_argument("--out", metavar="FILE", help="draw a contact sheet as a .png")
     add_json(show)
     show.set_defaults(run=run_show)
-    corrupt = command(
-        actions,
-        "corrupt",
-        "write a set with a drift on it, in the shape of CIFAR-10-C",
-        EXAMPLES.splitlines()[-1],
-    )
-    corrupt.add_argument("data", metavar="SET")
-    add_selection(corrupt)
-    corrupt.add_argument("--out", metavar="DIR", required=True, help="folder for <drift>.npy and labels.npy")
-    corrupt.set_defaults(run=run_corrupt)
+    corrupting.add(actions)
+
+
+def run_list(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from tbft.data import drifts
+
+    if arguments.json:
+        keys = ("name", "level", "usage", "examples", "summary", "source")
+        print_json({"drifts": [{key: asdict(drift)[key] for key in keys} for drift in drifts()]})
+    elif arguments.markdown:
+        print("| `--drift` | level | what |\n|---|---|---|")
+        for drift in drifts():
+            print(f"| `{drift.usage}` | {drift.level} | {drift.summary} |")
+    else:
+        print(table([("drift", "level", "what"), *((d.usage, d.level, d.summary) for d in drifts())]))
 
 
 def run_show(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
 
     if arguments.out:
-        check_writable(arguments.out)
+        check_writable(arguments.out, ".png")
+    if _is_scenario(arguments.data):
+        _show_scenario(arguments)
+    else:
+        _show_set(arguments)
+
+
+def _is_scenario(text: str) -> bool:
+    from tbft.data import drifts
+    from tbft.data.factory import is_factory
+
+    if Path(text).exists():
+        return False
+    words = {drift.name.partition(":")[0] for drift in drifts()}
+    first = text.split(",")[0].split("+")[0].partition(":")[0].strip()
+    return first in words or not (is_factory(text) or Path(text).suffix or "/" in text)
+
+
+def _show_scenario(arguments: argparse.Namespace) -> None:
+    from tbft.data import find_drifts
+    from tbft.data.sheets import scenario_sheet, steps_of
+
+    if arguments.drift:
+        raise DataError(f"{arguments.data!r} is a drift by itself; join drifts by +, without --drift")
+    steps = steps_of(arguments.data)
+    if arguments.out:
+        scenario, arguments.data = arguments.data, arguments.pictures
+        samples = load_samples(arguments) if arguments.pictures else None
+        _save(scenario_sheet(scenario, samples, arguments.seed), arguments.out)
+    found = [(step, one.drift) for step in steps for one in find_drifts(step)]
+    if arguments.json:
+        print_json({"steps": [{"drift": step, "level": d.level, "summary": d.summary} for step, d in found]})
+    else:
+        print(table([("drift", "level", "what"), *((step, d.level, d.summary) for step, d in found)]))
+
+
+def _show_set(arguments: argparse.Namespace) -> None:
+    from tbft.data.sheets import set_sheet
+
+    if arguments.pictures:
+        raise DataError(f"--data goes with a drift, but {arguments.data!r} is a set; give one of the two")
     samples = load_samples(arguments)
     if arguments.out:
-        _draw(samples, arguments.out)
+        _save(set_sheet(samples), arguments.out)
     about = {
         "name": samples.name,
         "samples": len(samples),
@@ -81,51 +141,8 @@ def run_show(arguments: argparse.Namespace) -> None:
     )
 
 
-def _draw(samples: Samples, out: str) -> None:
-    """A contact sheet, one row a class, eight pictures each."""
-    import numpy as np
-    from PIL import Image
-
+def _save(sheet: Image, out: str) -> None:
     from tbft.files import atomic_path
 
-    if not samples.are_pictures:
-        raise DataError(f"{samples.name}: its inputs are no uint8 pictures, so there is nothing to draw")
-    rows = [np.flatnonzero(samples.labels == c)[:8] for c in np.unique(samples.labels)]
-    height, width, channels = samples.inputs.shape[1:]
-    sheet = np.full((len(rows) * (height + 2), 8 * (width + 2), channels), 255, np.uint8)
-    for r, row in enumerate(rows):
-        for c, i in enumerate(row):
-            top, left = r * (height + 2) + 1, c * (width + 2) + 1
-            sheet[top : top + height, left : left + width] = samples.inputs[i]
-    image = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
-    scale = max(1, 64 // height)
-    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
     with atomic_path(out) as temporary:
-        image.save(temporary, "PNG")
-
-
-def run_corrupt(arguments: argparse.Namespace) -> None:
-    from pathlib import Path
-
-    import numpy as np
-
-    from tbft.data import find_drift
-    from tbft.data.arrays import ABOUT
-    from tbft.files import atomic_path
-
-    if not arguments.drift:
-        raise DataError("name the drift to put on: --drift gaussian_noise:5")
-    folder = Path(arguments.out)
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; give a folder")
-    samples = load_samples(arguments)
-    folder.mkdir(parents=True, exist_ok=True)
-    drift, _ = find_drift(arguments.drift)
-    name = drift.name if drift.level == "input" else arguments.drift.replace(":", "_")
-    for stem, array in ((name, samples.inputs), ("labels", samples.labels)):
-        with atomic_path(folder / f"{stem}.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, array)
-    with atomic_path(folder / ABOUT) as temporary, temporary.open("wb") as file:
-        about = {"class_names": np.array(samples.class_names), **samples.attributes}
-        np.savez(file, allow_pickle=False, **about)
-    print(f"{folder}: {len(samples):,} samples in {name}.npy, labels.npy and {ABOUT}")
+        sheet.save(temporary, "PNG")

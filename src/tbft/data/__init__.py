@@ -2,7 +2,7 @@
 
 from tbft.data import corruptions as _corruptions  # registers its drifts
 from tbft.data import labels as _labels  # registers its drifts
-from tbft.data.drift import Drift, apply_drift, drifts, find_drift, register, register_corruption
+from tbft.data.drift import Drift, apply_drift, drifts, find_drifts, register, register_corruption
 from tbft.data.reading import read
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
@@ -16,7 +16,7 @@ __all__ = [
     "Samples",
     "apply_drift",
     "drifts",
-    "find_drift",
+    "find_drifts",
     "make_samples",
     "parse_amount",
     "read",

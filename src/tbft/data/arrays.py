@@ -1,10 +1,9 @@
-"""Arrays from ``.npz`` files and from CIFAR-10-C folders of ``.npy`` files."""
+"""Arrays from ``.npz`` and ``.npy`` files, checked and fitted to what the model takes."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tbft.data.drift import SEVERITIES
 from tbft.data.pictures import resize
 from tbft.data.samples import Samples, make_samples, match_classes
 from tbft.data.spec import InputSpec
-from tbft.errors import DataError, unknown
+from tbft.errors import DataError
 
 INPUT_KEYS = ("images", "inputs", "x", "X", "data", "features")
 LABEL_KEYS = ("labels", "label", "y", "Y", "targets", "target")
 CLASS_KEYS = ("class_names", "classes", "superclasses", "label_names")
-
-#: Beside the ``.npy`` files of a folder that tbft wrote: class names and attributes.
-ABOUT = "about.npz"
 
 Array = npt.NDArray[Any]
 
@@ -34,7 +29,7 @@ def read_npz(path: Path, spec: InputSpec) -> Samples:
     Keys: inputs under one of ``images inputs x X data``, labels under ``labels label y Y targets``,
     class names, if any, under ``class_names classes superclasses``.
     """
-    arrays = _load_npz(path)
+    arrays = load_npz(path)
     inputs_key = _first(arrays, INPUT_KEYS, "inputs", path)
     labels_key = _first(arrays, LABEL_KEYS, "labels", path)
     inputs, labels = arrays.pop(inputs_key), arrays.pop(labels_key)
@@ -47,7 +42,8 @@ def read_npz(path: Path, spec: InputSpec) -> Samples:
     return match_classes(samples, spec.class_names)
 
 
-def _load_npz(path: Path) -> dict[str, Array]:
+def load_npz(path: Path) -> dict[str, Array]:
+    """The arrays of an ``.npz``, none of them Python objects."""
     try:
         # The archive is opened first because np.load would take an .npy under this name too.
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
@@ -63,53 +59,8 @@ def _first(arrays: Mapping[str, Array], keys: tuple[str, ...], what: str, path: 
     raise DataError(f"{path}: no {what}; name the array one of {', '.join(keys)} (found {', '.join(arrays)})")
 
 
-def find_cifar10c(path: Path) -> bool:
-    """Is this a CIFAR-10-C folder, or one of its files?"""
-    return (path.is_dir() and (path / "labels.npy").exists()) or path.suffix == ".npy"
-
-
-def read_cifar10c(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samples:
-    """One corruption of a CIFAR-10-C folder (``<corruption>.npy``, ``labels.npy``), memory-mapped.
-
-    The published files hold the five severities one after the other. `path` is the folder, with
-    ``corruption`` in `where`, or one file in it; ``severity`` in `where` takes one fifth of it.
-    """
-    folder = path if path.is_dir() else path.parent
-    names = sorted(p.stem for p in folder.glob("*.npy") if p.stem != "labels")
-    about = _load_npz(folder / ABOUT) if (folder / ABOUT).exists() else {}
-    own_names = about.pop("class_names").astype(str).tolist() if "class_names" in about else None
-    name = where.get("corruption", names[0] if len(names) == 1 else "") if path.is_dir() else path.stem
-    if name not in names:
-        remedy = f"choose one with --where corruption=NAME: {', '.join(names) or 'there is none'}"
-        raise DataError(f"{folder}: {unknown('corruption', name, names) if name else remedy}")
-    pictures = _memory_map(folder / f"{name}.npy")
-    labels = np.array(_memory_map(folder / "labels.npy"))
-    check_shapes(pictures, labels, f"{folder}/{name}.npy")
-    x = fit_arrays(pictures, spec, f"{folder}/{name}.npy")
-    attributes = {k: a for k, a in about.items() if a.shape == (len(x),)}
-    attributes["corruption"] = np.full(len(x), name)
-    samples = make_samples(x, labels, own_names or spec.class_names, attributes, f"{folder}/{name}")
-    samples = match_classes(samples, spec.class_names)
-    # A folder that tbft wrote holds what it says; a published one shows it by repeating its labels.
-    return samples if about else _with_severities(samples, where.get("severity"))
-
-
-def _with_severities(samples: Samples, wanted: str | None) -> Samples:
-    """Published files repeat the same pictures at five severities; say which is which, or take one."""
-    fifth = len(samples) // 5
-    if len(samples) % 5 or not (samples.labels.reshape(5, fifth) == samples.labels[:fifth]).all():
-        return samples
-    severity = np.repeat(np.array(SEVERITIES), fifth)
-    picture = np.tile(np.arange(fifth), 5)  # one picture must not lie in two parts
-    samples = replace(samples, attributes={**samples.attributes, "severity": severity, "picture": picture})
-    if wanted not in {str(s) for s in SEVERITIES}:
-        return samples
-    # A slice keeps the memory map; picking rows by index would read them all.
-    start = (int(wanted) - 1) * fifth
-    return samples.subset(slice(start, start + fifth))
-
-
-def _memory_map(path: Path) -> Array:
+def memory_map(path: Path) -> Array:
+    """The array of an ``.npy``, left on disk."""
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tbft.data.arrays import find_cifar10c, read_cifar10c, read_npz
+from tbft.data.arrays import read_npz
 from tbft.data.cifar import find_cifar10, read_cifar10
+from tbft.data.cifar10c import find_cifar10c, read_cifar10c
 from tbft.data.factory import is_factory, read_factory
 from tbft.data.pictures import read_folder, read_tar
 from tbft.data.samples import Samples, check_labels

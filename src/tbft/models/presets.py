@@ -32,6 +32,27 @@ LIVING17_CLASSES = (
     "monkey",
 )
 
+#: Superclasses of Tiny-17, cut from Tiny-ImageNet-200 in the manner of BREEDS, in label order.
+TINY17_CLASSES = (
+    "dog",
+    "cat",
+    "bird",
+    "arthropod",
+    "long insect",
+    "winged insect",
+    "sea invertebrate",
+    "ungulate",
+    "car",
+    "large vehicle",
+    "bottle",
+    "garment",
+    "ball",
+    "bridge",
+    "fruit",
+    "dish",
+    "landscape",
+)
+
 _HALF = (0.5, 0.5, 0.5)
 _ZERO, _ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -60,6 +81,19 @@ register(
         std=_ONE,
         recipes={"paper": "paper-living17", "base-paper": "base-paper-living17"},
         summary="the paper's ResNet-26 for Living-17 photos",
+    )
+)
+
+register(
+    Preset(
+        name="resnet26-tiny17",
+        build=partial(ResNet26, classes=17, resolution=64, mean=_HALF, std=_HALF),
+        cuts=ResNet26.cuts,
+        block_names=ResNet26.block_names,
+        inputs=InputSpec(class_names=TINY17_CLASSES, resolution=64, channels=3),
+        mean=_HALF,
+        std=_HALF,
+        summary="the same ResNet-26 for the 64 px pictures of Tiny-17",
     )
 )
 

@@ -1,0 +1,83 @@
+"""``tbft data corrupt``."""
+
+from __future__ import annotations
+
+import argparse
+
+from tbft.cli.common import Subparsers, add_selection, command, load_samples
+from tbft.errors import DataError
+
+EXAMPLES = """
+tbft data corrupt test.tar --all --severity 5 --out CIFAR-10-C
+tbft data corrupt test.tar --corruptions fog,frost --out CIFAR-10-C
+tbft data corrupt test.tar --drift gaussian_noise:3+labels:reverse --out mixed/
+"""
+
+
+def add(actions: Subparsers) -> None:
+    summary = "write a set with drifts on it, in the shape of CIFAR-10-C; run it again to go on after a stop"
+    corrupt = command(actions, "corrupt", summary, EXAMPLES)
+    corrupt.add_argument("data", metavar="SET")
+    add_selection(corrupt)
+    corrupt.add_argument("--all", action="store_true", help="every corruption, each in a file of its own")
+    corrupt.add_argument("--corruptions", metavar="A,B", help="these corruptions")
+    corrupt.add_argument(
+        "--severity",
+        metavar="S[,S]",
+        help="of --all and --corruptions; default: all five, one after the other, as published",
+    )
+    corrupt.add_argument("--workers", type=int, metavar="N", help="processes (default: the processors)")
+    corrupt.add_argument("--out", metavar="DIR", required=True, help="folder for <drift>.npy and labels.npy")
+    corrupt.set_defaults(run=run_corrupt)
+
+
+def run_corrupt(arguments: argparse.Namespace) -> None:
+    from tbft.data.drift import SEVERITIES
+    from tbft.data.drift import severity as parse_severity
+    from tbft.data.writing import default_workers, write_corruptions, write_drifted
+
+    names = _names(arguments)
+    drift, arguments.drift = arguments.drift, None  # it is put on below, not while reading
+    _check_options(arguments, drift, names)
+    if drift:
+        samples = load_samples(arguments)
+        print(write_drifted(samples, drift, arguments.out, arguments.seed))
+        return
+    try:
+        asked = arguments.severity.split(",") if arguments.severity else SEVERITIES
+        severities = [parse_severity(str(s).strip()) for s in asked]
+    except ValueError as error:
+        raise DataError(f"--severity {arguments.severity!r}: {error}") from None
+    workers = default_workers() if arguments.workers is None else arguments.workers
+    samples = load_samples(arguments)
+    written = write_corruptions(samples, names, arguments.out, severities, arguments.seed, workers)
+    there = len(names) - len(written)
+    print(
+        f"{arguments.out}: {len(written)} corruptions of {len(samples):,} samples written"
+        + (f", {there} were there" if there else "")
+    )
+
+
+def _names(arguments: argparse.Namespace) -> list[str]:
+    from tbft.data import drifts, find_drifts
+
+    if arguments.all:
+        return [drift.name for drift in drifts() if drift.level == "input"]
+    names = [name.strip() for name in (arguments.corruptions or "").split(",") if name.strip()]
+    for name in names:
+        find_drifts(f"{name}:1")
+    return names
+
+
+def _check_options(arguments: argparse.Namespace, drift: str | None, names: list[str]) -> None:
+    from tbft.data import find_drifts
+
+    ways = [bool(drift), bool(arguments.all), bool(arguments.corruptions)]
+    if sum(ways) != 1:
+        raise DataError("say what to write by one of --all, --corruptions fog,frost or --drift fog:5")
+    if drift and arguments.severity:
+        raise DataError("--severity goes with --all and --corruptions; write --drift NAME:SEVERITY")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise DataError(f"--workers has to be at least 1, not {arguments.workers}")
+    if drift:
+        find_drifts(drift)
