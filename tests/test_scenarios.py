@@ -24,7 +24,9 @@ from tbft.data.writing import CHUNK, write_corruptions, write_drifted
 from tbft.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
-PICTURES = make_samples(RGB, np.arange(24) % 6, list("abcdef"), name="pictures")
+PICTURES = make_samples(
+    RGB, np.arange(24) % 6, list("abcdef"), {"file": np.array([f"{i}.png" for i in range(24)])}, "pictures"
+)
 SPECS = [example for drift in drifts() for example in drift.examples]
 MIXTURES = [
     "gaussian_noise:3+labels:reverse",
@@ -190,6 +192,7 @@ def test_what_is_written_is_what_a_drift_gives_whatever_the_workers(tmp_path):
 
 def test_a_folder_is_gone_on_with_and_never_mixed(tmp_path):
     write_corruptions(PICTURES, ["contrast"], tmp_path, (5,))
+    assert read(tmp_path).attributes["file"].tolist() == PICTURES.attributes["file"].tolist()
     before = (tmp_path / "contrast.npy").stat().st_mtime_ns
     assert [p.stem for p in write_corruptions(PICTURES, ["contrast", "fog"], tmp_path, (5,))] == ["fog"]
     assert (tmp_path / "contrast.npy").stat().st_mtime_ns == before

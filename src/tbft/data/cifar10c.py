@@ -19,6 +19,8 @@ from tbft.errors import DataError, unknown
 
 #: Beside the ``.npy`` files of a folder that tbft wrote: class names, severities and attributes.
 ABOUT = "about.npz"
+#: Before an attribute's name in it.
+ATTRIBUTE = "attribute."
 
 #: The fifteen common corruptions, in the order in which RobustBench lists them.
 COMMON = (
@@ -46,7 +48,7 @@ def read_cifar10c(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samp
     check_shapes(pictures, labels, f"{folder}/{name}.npy")
     x = fit_arrays(pictures, spec, f"{folder}/{name}.npy")
     own_names = about["class_names"].astype(str).tolist() if "class_names" in about else None
-    attributes = {k: a for k, a in about.items() if a.shape == (len(x),) and k not in ("class_names", "ids")}
+    attributes = {k.removeprefix(ATTRIBUTE): a for k, a in about.items() if k.startswith(ATTRIBUTE)}
     attributes["corruption"] = np.full(len(x), name)
     samples = make_samples(x, labels, own_names or spec.class_names, attributes, f"{folder}/{name}")
     samples = match_classes(samples, spec.class_names)

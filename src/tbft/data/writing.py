@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tbft.data.arrays import Array
-from tbft.data.cifar10c import ABOUT, read_about
+from tbft.data.cifar10c import ABOUT, ATTRIBUTE, read_about
 from tbft.data.drift import SEVERITIES, apply_drift, find_drifts
 from tbft.data.samples import Samples
 from tbft.errors import DataError
@@ -105,7 +105,7 @@ def _opened(folder: Path, samples: Samples, severities: Sequence[int], seed: int
         "severities": np.array(severities, dtype=np.int64),
         "seed": np.array(seed),
         "made_of": np.array(_digest(samples)),
-        **{key: np.tile(values, times) for key, values in samples.attributes.items()},
+        **{ATTRIBUTE + key: np.tile(values, times) for key, values in samples.attributes.items()},
     }
     if (folder / ABOUT).exists():
         _check_same(read_about(folder), about, folder)
@@ -124,7 +124,7 @@ def _check_same(found: dict[str, Array], wanted: dict[str, Array], folder: Path)
     same = set(found) == set(wanted)
     differ = [key for key in wanted if key in found and not np.array_equal(found[key], wanted[key])]
     if differ or not same:
-        what = ", ".join(differ) or "attributes"
+        what = ", ".join(key.removeprefix(ATTRIBUTE) for key in differ) or "attributes"
         raise DataError(f"{folder} was made of something else ({what} differ); choose another folder")
 
 
