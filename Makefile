@@ -19,6 +19,7 @@ lint: $(READY)
 # Needs TBFT_DATA, the folder of checkpoints and sets that docs/data.md describes.
 bench: $(READY)
 	$(BIN)/python benchmarks/paper_arms.py --json benchmarks/results/paper_arms.json
+	$(BIN)/python benchmarks/corruptions.py --json benchmarks/results/corruptions.json
 
 readme: $(READY)
 	$(BIN)/python tools/readme.py

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tbft.cli import main
-from tbft.data import read
-from tbft.evaluate import evaluate
+from tbft.data import apply_drift, make_samples, read
+from tbft.evaluate import evaluate, predict
 from tbft.models import find_model, fingerprint, load_weights, read_state
 from tbft.patch import Patch
 
@@ -57,3 +59,22 @@ def test_the_main_job(data_dir, tmp_path, capsys, drift, level, arm, before, aft
     assert result["accuracy_after"] >= after
     tuned = Patch.load(out).applied_to(read_state(weights))
     assert fingerprint(tuned) == result["tuned_fingerprint"]
+
+
+def test_a_model_sees_no_difference_between_our_corruptions_and_the_official_ones(data_dir):
+    from scipy.stats import binomtest
+
+    preset, model = load(data_dir, "resnet26-cifar10", "resnet26_cifar10_released.pth")
+    with np.load(data_dir / "cifar10" / "corruption_reference.npz") as reference:
+        labels = [preset.inputs.class_names.index(f.split("/")[1]) for f in reference["files"].tolist()]
+        clean = make_samples(reference["clean"], labels, preset.inputs.class_names)
+        names = [key for key in reference.files if key not in ("clean", "files")]
+        assert len(names) == 57
+        for key in names:
+            name, _, severity = key.rpartition("_")
+            ours = apply_drift(clean, f"{name}:{severity}", seed=1)
+            official = replace(clean, inputs=reference[key])
+            right = [predict(model, s).argmax(1).numpy() == s.labels for s in (ours, official)]
+            differ, only_ours = int((right[0] != right[1]).sum()), int((right[0] & ~right[1]).sum())
+            # Exact sign test on the pictures that only one gets right, corrected for 57 sets.
+            assert differ == 0 or binomtest(only_ours, differ).pvalue > 0.05 / 57, key
