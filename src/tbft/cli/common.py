@@ -63,6 +63,11 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="keep samples with this attribute, e.g. domain=target; may be repeated",
     )
+    parser.add_argument(
+        "--classes",
+        metavar="MAP",
+        help="read leaf classes as superclasses: living17:rand (see `tbft data list`) or a .json file",
+    )
     parser.add_argument("--mixed", action="store_true", help="accept pictures of mixed sizes and channels")
     parser.add_argument(
         "--drift",
@@ -135,14 +140,15 @@ def load_samples(arguments: argparse.Namespace, preset: Preset | None = None) ->
     """The samples that the options name, fitted to the model, with the drift on top."""
     from dataclasses import replace
 
-    from tbft.data import InputSpec, apply_drift, find_drifts, read
+    from tbft.data import InputSpec, apply_drift, find_class_map, find_drifts, read
 
     spec = InputSpec() if preset is None else preset.inputs
     if arguments.mixed:
         spec = replace(spec, mixed=True)
     if arguments.drift:
         find_drifts(arguments.drift)  # a misspelt name is told before a large set is read
-    samples = read(arguments.data, spec, _conditions(arguments.where))
+    class_map = find_class_map(arguments.classes) if arguments.classes else None
+    samples = read(arguments.data, spec, _conditions(arguments.where), class_map)
     return apply_drift(samples, arguments.drift, arguments.seed) if arguments.drift else samples
 
 

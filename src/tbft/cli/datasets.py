@@ -54,25 +54,36 @@ def add(commands: Subparsers) -> None:
 def run_list(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from tbft.data import drifts
+    from tbft.data import class_maps, drifts
 
     if arguments.json:
         keys = ("name", "level", "usage", "examples", "summary", "source")
-        print_json({"drifts": [{key: asdict(drift)[key] for key in keys} for drift in drifts()]})
-    elif arguments.markdown:
-        print("| `--drift` | level | what |\n|---|---|---|")
-        for drift in drifts():
-            print(f"| `{drift.usage}` | {drift.level} | {drift.summary} |")
+        listed = [{key: asdict(drift)[key] for key in keys} for drift in drifts()]
+        maps = [
+            {"name": m.name, "usage": m.usage, "examples": m.specs, "summary": m.summary, "source": m.source}
+            for m in class_maps()
+        ]
+        print_json({"drifts": listed, "class_maps": maps})
+        return
+    rows = [(f"--drift {d.usage}", d.level, d.summary) for d in drifts()]
+    rows += [(f"--classes {m.usage}", "feature", m.summary) for m in class_maps()]
+    if arguments.markdown:
+        print("| option | level | what |\n|---|---|---|")
+        for option, level, what in rows:
+            print(f"| `{option}` | {level} | {what} |")
     else:
-        print(table([("drift", "level", "what"), *((d.usage, d.level, d.summary) for d in drifts())]))
+        print(table([("option", "level", "what"), *rows]))
 
 
 def run_show(arguments: argparse.Namespace) -> None:
+    from tbft.data import class_maps
     from tbft.files import check_writable
 
     if arguments.out:
         check_writable(arguments.out, ".png")
-    if _is_scenario(arguments.data):
+    if arguments.data.partition(":")[0] in {family.name for family in class_maps()}:
+        _show_class_map(arguments)
+    elif _is_scenario(arguments.data):
         _show_scenario(arguments)
     else:
         _show_set(arguments)
@@ -105,6 +116,32 @@ def _show_scenario(arguments: argparse.Namespace) -> None:
         print_json({"steps": [{"drift": step, "level": d.level, "summary": d.summary} for step, d in found]})
     else:
         print(table([("drift", "level", "what"), *((step, d.level, d.summary) for step, d in found)]))
+
+
+def _show_class_map(arguments: argparse.Namespace) -> None:
+    from tbft.data import find_class_map
+    from tbft.data.sheets import domain_sheet
+
+    class_map = find_class_map(arguments.data)
+    if arguments.out:
+        if not arguments.pictures:
+            raise DataError(
+                f"{class_map.name} brings no pictures: name a set of its leaf classes with --data"
+            )
+        arguments.data, arguments.classes = arguments.pictures, class_map.name
+        _save(domain_sheet(load_samples(arguments)), arguments.out)
+    members: dict[str, dict[str, list[str]]] = {
+        c: {"source": [], "target": []} for c in class_map.class_names
+    }
+    for leaf, (label, domain) in class_map.leaves.items():
+        members[class_map.class_names[label]][domain].append(
+            class_map.leaf_names.get(leaf, leaf).split(",")[0]
+        )
+    if arguments.json:
+        print_json({"name": class_map.name, "summary": class_map.summary, "superclasses": members})
+        return
+    rows = [(name, *(", ".join(leaves[d]) for d in ("source", "target"))) for name, leaves in members.items()]
+    print(table([("superclass", "source", "target"), *rows]))
 
 
 def _show_set(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,8 +25,11 @@ Pixels = npt.NDArray[np.uint8]
 def read_folder(path: Path, spec: InputSpec) -> Samples:
     """Pictures in ``<path>/.../<class>/<file>``; the class is the name of a file's parent folder."""
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    pictures = ((p.relative_to(path).as_posix(), p.read_bytes()) for p in files)
-    samples = _read(pictures, len(files), path, spec)
+    kept = _kept([p.parent.name for p in files], path, spec)
+    pictures = ((files[i].relative_to(path).as_posix(), files[i].read_bytes()) for i in kept)
+    samples = replace(_read(pictures, len(kept), path, spec), ids=kept)
+    if spec.folders is not None:
+        return samples
     empty = [p for p in path.rglob("*") if p.is_dir() and not any(p.iterdir())]
     if empty and spec.class_names is None:
         raise DataError(f"{path}: the folder {empty[0].name} is empty; remove it if it is no class")
@@ -38,10 +42,24 @@ def read_tar(path: Path, spec: InputSpec) -> Samples:
         with tarfile.open(path) as tar:
             members = [m for m in tar if m.isfile() and PurePosixPath(m.name).suffix.lower() in SUFFIXES]
             members.sort(key=lambda m: m.name)
-            pictures = ((m.name, _extract(tar, m)) for m in members)
-            return _read(pictures, len(members), path, spec)
+            kept = _kept([PurePosixPath(m.name).parent.name for m in members], path, spec)
+            pictures = ((members[i].name, _extract(tar, members[i])) for i in kept)
+            return replace(_read(pictures, len(kept), path, spec), ids=kept)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{path} is damaged or no tar: {error}") from error
+
+
+def _kept(folders: list[str], path: Path, spec: InputSpec) -> npt.NDArray[np.int64]:
+    """Positions of the pictures to read; as ids they do not depend on which folders are wanted."""
+    if spec.folders is None or not folders:
+        return np.arange(len(folders))
+    kept = np.flatnonzero([folder in spec.folders for folder in folders])
+    if len(kept) == 0:
+        own, wanted = (", ".join(sorted(names)[:3]) for names in (set(folders), spec.folders))
+        raise DataError(
+            f"{path}: it has the class folders {own}, ..., and none of those wanted: {wanted}, ..."
+        )
+    return kept
 
 
 def resize(picture: Image.Image, side: int) -> Image.Image:

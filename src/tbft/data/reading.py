@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from tbft.data.arrays import read_npz
 from tbft.data.cifar import find_cifar10, read_cifar10
 from tbft.data.cifar10c import find_cifar10c, read_cifar10c
+from tbft.data.class_map import ClassMap, apply_class_map
 from tbft.data.factory import is_factory, read_factory
 from tbft.data.pictures import read_folder, read_tar
-from tbft.data.samples import Samples, check_labels
+from tbft.data.samples import Samples, check_labels, match_classes
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError
 
@@ -23,7 +25,10 @@ FORMS = (
 
 
 def read(
-    source: str | Path, spec: InputSpec | None = None, where: Mapping[str, str] | None = None
+    source: str | Path,
+    spec: InputSpec | None = None,
+    where: Mapping[str, str] | None = None,
+    class_map: ClassMap | None = None,
 ) -> Samples:
     """Read labelled samples.
 
@@ -33,6 +38,8 @@ def read(
             files; or ``package.module:factory`` that returns a dataset.
         spec: what the model takes; pictures are fitted to it and labels checked against it.
         where: keep only samples whose attributes have these values, e.g. ``{"domain": "target"}``.
+        class_map: read leaf classes as the superclasses of this map (see ``find_class_map``); only
+            the folders that it knows are read.
 
     Raises:
         DataError: nothing there, or something in it is wrong; the message says what and where.
@@ -41,14 +48,27 @@ def read(
     where = dict(where or {})
     if not str(source):
         raise DataError(f"no data were named; expected {FORMS}")
-    path = Path(source)
-    if not path.exists() and is_factory(str(source)):
-        samples = read_factory(str(source), spec)
+    if class_map is None:
+        samples = _read_as_it_is(source, spec, where)
     else:
-        samples = _read_path(path, spec, where)
+        leaves = replace(spec, class_names=None, folders=_folders(class_map, where.get("domain")))
+        samples = apply_class_map(_read_as_it_is(source, leaves, where), class_map)
+        samples = match_classes(samples, spec.class_names)
     if spec.class_names is not None:
         check_labels(samples.labels, spec.class_names, samples.name)
     return samples.where(where)
+
+
+def _folders(class_map: ClassMap, domain: str | None) -> frozenset[str]:
+    """Of one domain, if that is all that is wanted and there is one; a wrong wish is told by `where`."""
+    return class_map.folders(domain) or class_map.folders()
+
+
+def _read_as_it_is(source: str | Path, spec: InputSpec, where: Mapping[str, str]) -> Samples:
+    path = Path(source)
+    if not path.exists() and is_factory(str(source)):
+        return read_factory(str(source), spec)
+    return _read_path(path, spec, where)
 
 
 def _read_path(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samples:

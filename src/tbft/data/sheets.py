@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,6 +32,20 @@ def set_sheet(samples: Samples) -> Image.Image:
     """One row a class, some pictures each."""
     picked = [np.flatnonzero(samples.labels == c)[:ACROSS] for c in np.unique(samples.labels)]
     rows = [(samples.class_names[samples.labels[at[0]]], samples.subset(at)) for at in picked]
+    return _sheet(rows, below=False)
+
+
+def domain_sheet(samples: Samples) -> Image.Image:
+    """Two rows a class, source and target, of samples read with a class map."""
+    domains = samples.attributes["domain"]
+    rows = []
+    for label in np.unique(samples.labels):
+        for domain in np.unique(domains):
+            at = np.flatnonzero((samples.labels == label) & (domains == domain))
+            if len(at):
+                leaf = samples.attributes["leaf"][at]
+                shown = _spread(replace(samples.subset(at), labels=np.unique(leaf, return_inverse=True)[1]))
+                rows.append((f"{samples.class_names[label].split(',')[0]}, {domain}", shown))
     return _sheet(rows, below=False)
 
 

@@ -13,6 +13,7 @@ class InputSpec:
         class_names: the model's outputs in order; a class folder with another name is an error.
         resolution: side of the square pictures in px; other pictures are resized and cropped.
         channels: of the pictures.
+        folders: the class folders to read; others are passed over. Default: all.
         mixed: accept pictures of mixed sizes and channels in one set, as photos are.
     """
 
@@ -20,3 +21,4 @@ class InputSpec:
     resolution: int | None = None
     channels: int | None = None
     mixed: bool = False
+    folders: frozenset[str] | None = None

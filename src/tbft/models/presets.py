@@ -90,7 +90,7 @@ register(
         build=partial(ResNet26, classes=17, resolution=64, mean=_HALF, std=_HALF),
         cuts=ResNet26.cuts,
         block_names=ResNet26.block_names,
-        inputs=InputSpec(class_names=TINY17_CLASSES, resolution=64, channels=3),
+        inputs=InputSpec(class_names=TINY17_CLASSES, resolution=64, channels=3, mixed=True),
         mean=_HALF,
         std=_HALF,
         summary="the same ResNet-26 for the 64 px pictures of Tiny-17",
