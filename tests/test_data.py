@@ -103,6 +103,11 @@ def test_mixed_sizes_and_channels_are_refused_unless_asked_for(tmp_path, second)
         read(folder)
     mixed = read(folder, InputSpec(resolution=32, channels=3, mixed=True))
     assert mixed.inputs.shape == (2, 32, 32, 3)
+    if second.ndim == 2:  # grey pictures among coloured ones are no riddle
+        assert read(folder, InputSpec(mixed=True)).inputs.shape == (2, 32, 32, 3)
+    else:
+        with pytest.raises(DataError, match=r"mixed sizes \(32x32 .*, 32x40 .*\), and no model"):
+            read(folder, InputSpec(mixed=True))
 
 
 def test_wrong_channels_are_refused(tmp_path):

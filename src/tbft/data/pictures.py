@@ -108,8 +108,14 @@ def _read(pictures: Iterator[tuple[str, bytes]], count: int, path: Path, spec: I
         arrays.append(_fit(picture, shape, spec, f"{path}: {name}"))
         names.append(name)
         folders.append(folder)
-    if spec.mixed and spec.resolution is None and len({a.shape for a in arrays}) > 1:
-        raise DataError(f"{path}: pictures of mixed sizes, and no model that says which size to make them")
+    if spec.mixed and spec.channels is None and {a.shape[2] for a in arrays} == {1, 3}:
+        arrays = [np.repeat(a, 3, axis=2) if a.shape[2] == 1 else a for a in arrays]
+    if len(differ := {a.shape for a in arrays}) > 1:
+        what = "channels" if len({a.shape[:2] for a in arrays}) == 1 else "sizes"
+        shown = ", ".join(_shown(s) for s in sorted(differ)[:3])
+        raise DataError(
+            f"{path}: pictures of mixed {what} ({shown}), and no model that says what to make them"
+        )
     classes = spec.class_names or tuple(sorted(set(folders)))
     position = {c: i for i, c in enumerate(classes)}
     labels = np.array([position[f] for f in folders])
