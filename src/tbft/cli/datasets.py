@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tbft.cli import corrupting
+from tbft.cli import corrupting, fetching
 from tbft.cli.common import (
     Subparsers,
     add_json,
@@ -31,7 +31,7 @@ tbft data show test.tar --drift contrast:5 --out sheet.png
 tbft data show fog --out fog.png
 tbft data show clean,fog:1..5,fog:4..1,clean --data test.tar --out film.png
 """
-EXAMPLES = f"{LIST.strip()}\n{SHOW.strip()}\n{corrupting.EXAMPLES.strip()}"
+EXAMPLES = f"{LIST.strip()}\n{SHOW.strip()}\n{corrupting.EXAMPLES.strip()}\n{fetching.EXAMPLES.strip()}"
 
 
 def add(commands: Subparsers) -> None:
@@ -49,6 +49,7 @@ def add(commands: Subparsers) -> None:
     add_json(show)
     show.set_defaults(run=run_show)
     corrupting.add(actions)
+    fetching.add(actions)
 
 
 def run_list(arguments: argparse.Namespace) -> None:
