@@ -176,7 +176,6 @@ def _bad_files() -> None:
         ("--data size.npz", "the model takes 8x8"),
         ("--data channels.npz", "the model takes 1 channels"),
         ("--data one.npz", "of the class '0'"),
-        ("--batch-size 500", "fewer than a batch of 500"),
         ("--weights other.pt", "does not fit DigitsNet"),
         ("--weights evil.pt", "refused"),
         ("--weights cut.pt", "cut.pt"),
@@ -192,10 +191,11 @@ def _bad_files() -> None:
         ("--train lots", "no amount"),
         ("--where subject", "write KEY=VALUE"),
         ("--group-by room", "cannot split by 'room'"),
-        ("--source-share 0.5", "is for --arm adabn"),
+        ("--source-share 1.5", "a fraction from 0 to 1"),
         ("--test 0", "a part without samples"),
         ("--learning-rate 1e38", "diverged"),
         ("--epochs 0", "a positive number"),
+        ("--cache-memory -1", "a number of MiB from 0"),
         ("--cuts layer9", "unknown cut 'layer9'"),
     ],
 )
@@ -260,21 +260,25 @@ def test_usage_errors_exit_2(capsys):
     assert caught.value.code == 2
 
 
-def test_ctrl_c_leaves_no_half_written_file(place):
+def test_ctrl_c_keeps_what_was_learned_and_the_next_run_goes_on(place):
     endless = [*ADAPT, "--recipe", "base-short", "--epochs", "1000000", "--out", "user.safetensors"]
     with subprocess.Popen(
         [sys.executable, "-m", "tbft", *endless],
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
         time.sleep(6)
         assert process.poll() is None, "it ended before it could be interrupted"
-        before = sorted(p.name for p in place.iterdir())
+        before = {p.name for p in place.iterdir()}
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in error
+        out, error = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "stopped by Ctrl-C: run it again to go on" in out
     assert "Traceback" not in error
-    assert sorted(p.name for p in place.iterdir()) == before
-    assert "user.safetensors" not in before
+    assert {p.name for p in place.iterdir()} - before == {"user.safetensors"}
+    assert "user.safetensors.resume.pt" in before
+    assert main([*ADAPT, "--out", "user.safetensors"]) == 2  # another run's
+    assert main([*ADAPT, "--out", "user.safetensors", "--restart"]) == 0
+    assert not Path("user.safetensors.resume.pt").exists()

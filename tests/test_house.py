@@ -17,9 +17,9 @@ SOURCE = ROOT / "src" / "tbft"
 #: Lowest first; a module imports from its own tier and those below it.
 TIERS = [
     {"errors", "files"},
-    {"restoring", "tracing", "blocks", "evaluate", "data", "models"},
+    {"restoring", "tracing", "blocks", "compute", "evaluate", "data", "models"},
     {"diagnosis", "cost", "cache", "card"},
-    {"adabn", "tuning", "plan", "patch", "energy"},
+    {"adabn", "fitting", "resuming", "tuning", "plan", "patch", "energy"},
     {"personalize", "train"},
     {"demo", "report", "reproduce"},
     {"cli"},

@@ -14,12 +14,13 @@ from tbft.adabn import adapt_statistics
 from tbft.blocks import split
 from tbft.data.augment import crop_flip
 from tbft.errors import DataError, PlanError
+from tbft.fitting import rate_factor
 from tbft.models import fingerprint
 from tbft.models.digits import DigitsNet
 from tbft.plan import LEVELS, RECIPES, Plan, Recipe, arm_for_level, find_recipe
 from tbft.restoring import batch_norms, clone_state
 from tbft.train import train_base
-from tbft.tuning import rate_factor, tune
+from tbft.tuning import tune
 
 SMALL = replace(find_recipe("paper"), batch_size=16, epochs=3)
 
@@ -83,13 +84,23 @@ def test_the_model_comes_back_as_it_was(arm, digits_blocks, stripes):
 
 
 def test_the_model_comes_back_after_an_interrupt(digits_blocks, stripes):
-    def stop(done: int, total: int) -> None:
-        if done == 5:
-            raise KeyboardInterrupt
+    def stop_at(step: int):
+        def on_step(done: int, total: int) -> None:
+            if done == step:
+                raise KeyboardInterrupt
+
+        return on_step
 
     before = fingerprint(digits_blocks.model.state_dict())
-    with pytest.raises(KeyboardInterrupt):
-        tune(digits_blocks, Plan("front", SMALL), stripes, striped(30, seed=1), on_step=stop)
+    val = striped(30, seed=1)
+    with pytest.raises(KeyboardInterrupt):  # nothing learned yet
+        tune(digits_blocks, Plan("front", SMALL), stripes, val, on_step=stop_at(2))
+    first = tune(digits_blocks, Plan("front", SMALL), stripes, val, on_step=stop_at(5))
+    assert first.interrupted
+    assert len(first.history) == 1
+    once = tune(digits_blocks, Plan("front", replace(SMALL, epochs=1)), stripes, val)
+    assert not once.interrupted
+    assert fingerprint(first.changed) == fingerprint(once.changed)
     assert fingerprint(digits_blocks.model.state_dict()) == before
     assert all(p.requires_grad and p.grad is None for p in digits_blocks.model.parameters())
 

@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tbft.compute import autocast, laid_out
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
 from tbft.restoring import batch_norms, modes_restored
 
 
-def adapt_statistics(model: nn.Module, samples: Samples, batch_size: int, source_share: float = 0.0) -> None:
+def adapt_statistics(
+    model: nn.Module, samples: Samples, batch_size: int, source_share: float = 0.0, precision: str = "float32"
+) -> None:
     """Replace the running statistics of every BatchNorm by those of `samples`, in place.
 
     One pass with cumulative averaging: each batch weighs the same, and the samples are dealt into
@@ -43,7 +46,8 @@ def adapt_statistics(model: nn.Module, samples: Samples, batch_size: int, source
                 norm.momentum = None  # torch's sign for cumulative averaging
             parts = -(-len(samples) // batch_size)
             for part in np.array_split(np.arange(len(samples)), parts):
-                model(samples.batch(part)[0])
+                with autocast(precision):
+                    model(laid_out(samples.batch(part)[0]))
     finally:
         for norm, momentum, counter in zip(norms, momenta, counters, strict=True):
             norm.momentum = momentum

@@ -106,6 +106,10 @@ class Blocks:
         """Everything after block `k`; the identity for the last."""
         return nn.Sequential(*self._stages[self.index(k) + 1 :])
 
+    def onward(self, k: int | str) -> nn.Module:
+        """Block `k` and everything after it; the model itself for the first."""
+        return nn.Sequential(*self._stages[self.index(k) :]) if self.index(k) else self.model
+
     def block_of(self, arm: str) -> Block | None:
         """The block an arm tunes; None for `none`, `adabn` and `full`, which tune no single one.
 

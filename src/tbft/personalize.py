@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from tbft.blocks import Blocks
+from tbft.cache import CachePolicy
 from tbft.data.splitting import Parts
 from tbft.energy import Measurement, Meter
 from tbft.evaluate import Evaluation, evaluate
+from tbft.fitting import EpochRecord, OnStep
 from tbft.patch import Patch, make_patch, versions
 from tbft.plan import Plan, Recipe, arm_for_level
 from tbft.restoring import values_restored
-from tbft.tuning import EpochRecord, OnStep, tune
+from tbft.tuning import tune
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,7 @@ class Personalization:
     patch: Patch
     history: tuple[EpochRecord, ...]
     best_epoch: int | None
+    interrupted: bool  # Ctrl-C came; what had been learned by then was kept
     tuned_parameters: int  # trainable scalars in the arm
     parts: Parts
 
@@ -41,6 +45,7 @@ class Personalization:
             "arm": self.plan.arm,
             "block": header.block,
             "recipe": self.plan.recipe.name,
+            "source_share": self.plan.source_share,
             "seed": self.plan.seed,
             "accuracy_before": self.before.accuracy,
             "accuracy_after": self.after.accuracy,
@@ -57,6 +62,7 @@ class Personalization:
             "test_samples": len(self.parts.test),
             "group_by": self.parts.group_by,
             "best_epoch": self.best_epoch,
+            "interrupted": self.interrupted,
             "history": [asdict(record) for record in self.history],
             "base_fingerprint": header.base_fingerprint,
             "tuned_fingerprint": header.tuned_fingerprint,
@@ -66,24 +72,43 @@ class Personalization:
 
 
 def plan_level(blocks: Blocks, level: str, recipe: Recipe, seed: int = 0) -> Plan:
-    """The plan for a level of drift that somebody named."""
+    """The plan for a level of drift that somebody named.
+
+    With a recipe that refreshes statistics, they follow the target on the input and feature levels;
+    on the output level the inputs are as they were, and the statistics stay.
+    """
     arm = arm_for_level(level, blocks.names, blocks.head if recipe.head_alone else None)
-    return Plan(arm=arm, recipe=recipe, level=level, seed=seed)
+    share = 0.0 if not recipe.refresh else 1.0 if level == "output" else None
+    return Plan(arm=arm, recipe=recipe, level=level, source_share=share, seed=seed)
 
 
 def personalize(
-    blocks: Blocks, parts: Parts, plan: Plan, model_name: str | None = None, on_step: OnStep | None = None
+    blocks: Blocks,
+    parts: Parts,
+    plan: Plan,
+    model_name: str | None = None,
+    on_step: OnStep | None = None,
+    cache: CachePolicy | None = None,
+    resume_path: Path | None = None,
 ) -> Personalization:
     """Carry out a plan and tell what it gained and cost.
 
     The model comes back as it was; ``result.patch.apply(model)`` makes it the tuned one. The test
-    part is only evaluated on, before and after.
+    part is only evaluated on, before and after. For `cache` and `resume_path` see :func:`tune`.
     """
     model = blocks.model
     block = blocks.block_of(plan.arm)
     before = evaluate(model, parts.test)
     with Meter() as meter:
-        tuned = tune(blocks, plan, parts.train, parts.val, on_step=on_step)
+        tuned = tune(
+            blocks,
+            plan,
+            parts.train,
+            parts.val if plan.recipe.validate else None,
+            cache=cache,
+            resume_path=resume_path,
+            on_step=on_step,
+        )
     base = model.state_dict()
     patch = make_patch(
         base,
@@ -111,6 +136,7 @@ def personalize(
         patch=patch,
         history=tuned.history,
         best_epoch=tuned.best_epoch,
+        interrupted=tuned.interrupted,
         tuned_parameters=sum(p.numel() for m in blocks.tuned_modules(plan.arm) for p in m.parameters()),
         parts=parts,
     )

@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 
 from tbft.errors import PlanError, unknown
 
+#: Samples that the source statistics count for; Schneider et al. (2020) find 8 to 32 best.
+PSEUDO_SAMPLES = 16
+
 LEVELS = ("none", "input", "feature", "output")
 
 
@@ -25,6 +28,16 @@ class Recipe:
             the first 30 % of the steps and down to zero by a cosine.
         patience: stop after so many epochs without a lower validation loss; None: never.
         track: whose BatchNorm statistics follow the data: ``all``, ``tuned`` or ``none``.
+        refresh: AdaBN before training on what lies before the tuned part, and after it on the rest;
+            ``track`` then holds for the tuned part and what comes after it.
+        cache: compute the frozen prefix once.
+        validate: measure loss and accuracy on held-out samples after every epoch, and keep the best
+            epoch; otherwise the schedule runs to its end and needs none.
+        channels_last: hand pictures over with their channels together in memory, which is faster.
+        precision: of the computing while tuning, see :func:`tbft.compute.autocast`.
+        full_rate_from: samples from which on `learning_rate` holds, see :meth:`for_samples`.
+        least_steps: at least so many steps, in more epochs than `epochs` where samples are few; batches
+            are then as even as can be. 0: epochs and batches as they are.
         head_alone: the arm of the output level is the head, the last layer, rather than the rear block.
         augment: ``none``, or ``crop-flip``: random crops of the picture padded by an eighth, and mirroring.
         source: where the recipe comes from.
@@ -44,7 +57,33 @@ class Recipe:
     track: str = "all"
     head_alone: bool = False
     augment: str = "none"
+    refresh: bool = False
+    cache: bool = False
+    validate: bool = True
+    channels_last: bool = False
+    precision: str = "float32"
+    least_steps: int = 0
+    full_rate_from: int = 0
     source: str = ""
+
+    def for_samples(self, count: int) -> Recipe:
+        """The same with the epochs, the batch and the rate that so many samples call for.
+
+        Only recipes with `least_steps` do so. A batch is an eighth of the samples, from 16 up to
+        `batch_size`. Below `full_rate_from` samples the rate falls with the cube root of their number,
+        except in the rear, whose few weights no number of samples was seen to spoil.
+        """
+        if not self.least_steps or not count:
+            return self
+        batch_size = min(count, max(16, min(self.batch_size, count // 8)))
+        epochs = max(self.epochs, -(-self.least_steps // -(-count // batch_size)))
+        factor = min(1.0, (count / self.full_rate_from) ** (1 / 3)) if self.full_rate_from else 1.0
+        rate = self.learning_rate * factor
+        return replace(self, batch_size=batch_size, epochs=epochs, learning_rate=rate)
+
+    def steps_per_epoch(self, count: int) -> int:
+        """Batches in one pass over so many samples."""
+        return -(-count // self.batch_size)
 
     def rate(self, rear: bool) -> float:
         """Learning rate of an arm; `rear` if it lies in the last block."""
@@ -63,6 +102,26 @@ _PAPER = Recipe(
     patience=5,
     head_alone=True,
     source="Huang et al. 2024, CIFAR-10-C and CIFAR-Flip scripts",
+)
+_FAST = Recipe(
+    name="fast",
+    optimiser="adamw",
+    learning_rate=3e-3,
+    rear_learning_rate=3e-2,
+    momentum=0.0,
+    weight_decay=0.05,
+    batch_size=64,
+    epochs=5,
+    patience=None,
+    schedule="one-cycle",
+    refresh=True,
+    cache=True,
+    validate=False,
+    channels_last=True,
+    precision="auto",
+    least_steps=40,
+    full_rate_from=1000,
+    source="ours",
 )
 _BASE_PAPER = Recipe(
     name="base-paper",
@@ -85,6 +144,7 @@ RECIPES: dict[str, Recipe] = {
         _PAPER,
         replace(_PAPER, name="paper-living17", optimiser="adam", momentum=0.0, weight_decay=0.0,
                 patience=None, source="Huang et al. 2024, Living-17 script"),
+        _FAST,
         _BASE_PAPER,
         replace(_BASE_PAPER, name="base-paper-living17", optimiser="adam", learning_rate=2e-3, momentum=0.0,
                 weight_decay=5e-3, batch_size=224, epochs=75, patience=None, schedule="step:25:0.5",
@@ -111,19 +171,32 @@ class Plan:
         arm: ``none``, ``adabn``, ``full``, the name of a block, or of a submodule inside one.
         recipe: how an arm with parameters is trained; ``adabn`` uses its batch size alone.
         level: the level of drift it is meant for; None if the arm was chosen directly.
-        source_share: weight of the source statistics in AdaBN, 0 to 1 (Schneider et al. 2020).
+        source_share: weight of the source statistics in AdaBN, 0 to 1 (Schneider et al. 2020); 1 leaves
+            the statistics alone; None: by the number of samples, see :meth:`share`.
         seed: of everything random while tuning.
     """
 
     arm: str
     recipe: Recipe
     level: str | None = None
-    source_share: float = 0.0
+    source_share: float | None = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.source_share <= 1.0:
+        if self.source_share is not None and not 0.0 <= self.source_share <= 1.0:
             raise PlanError(f"the source share is a fraction from 0 to 1, not {self.source_share}")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether statistics are to follow the target at all."""
+        return self.source_share is None or self.source_share < 1.0
+
+    def share(self, count: int) -> float:
+        """Weight of the source statistics where so many samples give the target's.
+
+        The source counts as :data:`PSEUDO_SAMPLES` samples (Schneider et al. 2020, equation 3).
+        """
+        return PSEUDO_SAMPLES / (PSEUDO_SAMPLES + count) if self.source_share is None else self.source_share
 
 
 def arm_for_level(level: str, block_names: Sequence[str], head: str | None = None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ import torch
 from torch import nn
 
 from tbft.data.samples import Samples
-from tbft.errors import CheckpointError, PlanError
+from tbft.errors import PlanError
 from tbft.evaluate import check_fits
-from tbft.files import atomic_path
+from tbft.fitting import FitState, OnStep, check_training, explained_batch_norm, fit
 from tbft.models.checkpoints import fingerprint
 from tbft.plan import Recipe
-from tbft.tuning import EpochRecord, FitState, OnStep, check_training, explained_batch_norm, fit
+from tbft.resuming import digest, load_run, save_run
 
 
 def train_base(
@@ -42,11 +41,10 @@ def train_base(
     if recipe.augment != "none" and train.inputs.ndim != 4:
         raise PlanError(f"recipe {recipe.name!r} crops and mirrors pictures; these samples are none")
     run = _identity(model, recipe, train, val, seed)
-    state = _load(resume_path, run) if resume_path is not None and resume_path.exists() else None
+    state = load_run(resume_path, run)
 
     def keep(state: FitState) -> None:
-        if resume_path is not None:
-            _save(state, resume_path, run)
+        save_run(state, resume_path, run)
 
     model.train()
     model.requires_grad_(True)
@@ -65,35 +63,5 @@ def _identity(model: nn.Module, recipe: Recipe, train: Samples, val: Samples, se
         "recipe": asdict(recipe),
         "seed": seed,
         "initial": fingerprint(model.state_dict()),
-        "data": [_digest(train), _digest(val)],
+        "data": [digest(train), digest(val)],
     }
-
-
-def _digest(samples: Samples) -> str:
-    digest = hashlib.sha256(samples.ids.tobytes() + samples.labels.tobytes())
-    digest.update(str(samples.inputs.shape).encode())
-    digest.update(samples.inputs[:64].tobytes())
-    return digest.hexdigest()
-
-
-def _save(state: FitState, path: Path, run: dict[str, Any]) -> None:
-    content = {**vars(state), "history": [asdict(r) for r in state.history], "run": run}
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
-
-
-def _load(path: Path, run: dict[str, Any]) -> FitState:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        stored = content.pop("run")
-        history = [EpochRecord(**r) for r in content.pop("history")]
-        state = FitState(history=history, **content)
-    except Exception as error:  # a damaged archive can raise almost anything
-        raise CheckpointError(f"{path} is no checkpoint to resume from ({error}); remove it") from error
-    differ = [key for key in run if stored.get(key) != run[key]]
-    if differ:
-        raise CheckpointError(
-            f"{path} belongs to another run ({', '.join(differ)} differ): repeat that run's arguments, "
-            "give --restart to start afresh, or choose another --out"
-        )
-    return state

@@ -1,37 +1,36 @@
-"""The one training loop, and :func:`tune`, which runs it on one arm and gives the model back untouched."""
+"""Tuning of one arm: the prefix adapted and cached, the arm trained, and the model given back untouched.
+
+The training loop itself is in ``fitting.py``.
+"""
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tbft.adabn import adapt_statistics
 from tbft.blocks import Blocks
-from tbft.data.augment import crop_flip
-from tbft.data.reading import used_classes
+from tbft.cache import CachePolicy, cache_prefix
 from tbft.data.samples import Samples
-from tbft.errors import DataError, PlanError, unknown
-from tbft.evaluate import check_fits, evaluate
-from tbft.models.checkpoints import State, tensor_bytes
-from tbft.plan import Plan, Recipe
-from tbft.restoring import clone_state, values_restored
+from tbft.errors import PlanError
+from tbft.evaluate import check_fits
+from tbft.fitting import EpochRecord, FitState, OnEpoch, OnStep, check_training, explained_batch_norm, fit
+from tbft.models.checkpoints import State, fingerprint, tensor_bytes
+from tbft.plan import Plan
+from tbft.restoring import batch_norms, clone_state, values_restored
+from tbft.resuming import digest, load_run, save_run
 
+#: AdaBN in a plan that refreshes reads at most so many samples: more hardly change a statistic.
+STATISTICS_SAMPLES = 512
 
-@dataclass(frozen=True)
-class EpochRecord:
-    """One line of the learning curve."""
-
-    epoch: int  # from 1
-    train_loss: float  # mean over the epoch's batches, nats
-    val_loss: float
-    val_accuracy: float
+#: (parameters, learning rate) -> optimiser; in place of the recipe's.
+MakeOptimiser = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,23 +41,7 @@ class Tuned:
     changed: Mapping[str, Tensor]  # state-dict key -> tuned value; only what differs from the base
     history: tuple[EpochRecord, ...]
     best_epoch: int | None  # the epoch whose state was kept; None where nothing was trained
-
-
-@dataclass
-class FitState:
-    """Everything :func:`fit` needs to go on after an epoch; holds tensors and plain values only."""
-
-    history: list[EpochRecord] = field(default_factory=list)
-    best_epoch: int = 0
-    best: State = field(default_factory=dict)
-    model: State = field(default_factory=dict)
-    optimiser: dict[str, Any] = field(default_factory=dict)
-    generator: Tensor | None = None  # of the order of samples and of augmentation
-    torch_generator: Tensor | None = None  # torch's own, which dropout draws from
-
-
-OnStep = Callable[[int, int], None]  # (step done, steps in all)
-OnEpoch = Callable[[FitState], None]
+    interrupted: bool = False  # Ctrl-C came; what had been learned by then was kept
 
 
 def tune(
@@ -67,148 +50,126 @@ def tune(
     train: Samples,
     val: Samples | None = None,
     *,
+    cache: CachePolicy | None = None,
+    optimiser: MakeOptimiser | None = None,
+    resume_path: Path | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Tuned:
     """Tune one arm of a model and return what changed; the model itself comes back as it was.
 
+    Ctrl-C ends the training, and the best so far is returned, if an epoch was done.
+
     Args:
         blocks: the model, split.
         plan: arm, recipe and seed.
         train: labelled samples to tune on.
-        val: held-out samples that choose the epoch to keep; needed wherever something is trained.
+        val: held-out samples that choose the epoch to keep; needed where the recipe validates.
+        cache: where the outputs of the frozen prefix are kept, for recipes that cache them.
+        optimiser: makes one for the parameters and the learning rate, in place of the recipe's.
+        resume_path: written after every epoch, for the caller to remove; if it is there already,
+            tuning goes on from it and ends with the same bits as if it had never stopped.
 
     Raises:
         PlanError, DataError: the plan does not fit the model or the samples.
     """
-    model = blocks.model
+    model, recipe = blocks.model, plan.recipe
     block = blocks.block_of(plan.arm)  # raises on an unknown arm
     if plan.arm == "none":
         return Tuned(plan, {}, (), None)
     check_fits(model, train)
     if plan.arm == "adabn":
         with values_restored(model) as base, explained_batch_norm(len(train)):
-            adapt_statistics(model, train, plan.recipe.batch_size, plan.source_share)
+            adapt_statistics(model, train, recipe.batch_size, plan.share(len(train)))
             return Tuned(plan, changed(base, clone_state(model)), (), None)
-    check_training(train, val, plan.recipe)
-    assert val is not None
-    rate = plan.recipe.rate(rear=block is not None and block.index == len(blocks) - 1)
+    check_training(train, val, recipe)
+    recipe = recipe.for_samples(len(train))
+    rate = recipe.rate(rear=block is not None and block.index == len(blocks) - 1)
     with (
         values_restored(model) as base,
         torch.random.fork_rng(devices=[]),
-        blocks.only(plan.arm, plan.recipe.track) as parameters,
+        _trainable(blocks, plan) as parameters,
         explained_batch_norm(len(train)),
     ):
+        run = _identity(base, plan, train, val)
+        latest = load_run(resume_path, run)
         torch.manual_seed(plan.seed)  # for dropout and the like
-        if not parameters:
-            raise PlanError(f"{plan.arm!r} has no parameters to tune; choose another arm")
-        state = fit(model, parameters, plan.recipe, rate, train, val, plan.seed, on_step, on_epoch)
-        return Tuned(plan, changed(base, state.best), tuple(state.history), state.best_epoch)
+        part, train, val = _after_prefix(blocks, plan, train, val, cache)
 
+        def after_epoch(state: FitState) -> None:
+            nonlocal latest
+            latest = state
+            save_run(state, resume_path, run)
+            if on_epoch is not None:
+                on_epoch(state)
 
-def fit(
-    model: nn.Module,
-    parameters: Sequence[nn.Parameter],
-    recipe: Recipe,
-    learning_rate: float,
-    train: Samples,
-    val: Samples,
-    seed: int,
-    on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
-    state: FitState | None = None,
-) -> FitState:
-    """Train `parameters` and keep the epoch with the lowest validation loss.
-
-    Works in the modes and flags that the model is in, and changes its values: callers that want
-    them back say so. Given the `state` of an earlier call, it goes on where that stopped, with the
-    same outcome to the bit as if it had never stopped.
-    """
-    optimiser = make_optimiser(recipe, parameters, learning_rate)
-    generator = torch.Generator().manual_seed(seed)
-    state = FitState() if state is None else _restored(state, model, optimiser, generator)
-    steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
-
-    for epoch in range(len(state.history) + 1, recipe.epochs + 1):
-        if recipe.patience is not None and epoch - state.best_epoch > recipe.patience and state.best_epoch:
-            break
-        total_loss = 0.0
-        order = torch.randperm(len(train), generator=generator)
-        for i, at in enumerate(order.split(recipe.batch_size)):
-            done = (epoch - 1) * steps_per_epoch + i
-            set_rate(optimiser, learning_rate * rate_factor(recipe, done, steps_per_epoch))
-            x, y = train.batch(at.numpy())
-            if recipe.augment == "crop-flip":
-                x = crop_flip(x, generator)
-            optimiser.zero_grad(set_to_none=True)
-            loss = nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            optimiser.step()
-            total_loss += loss.item() * len(y)
-            if on_step is not None:
-                on_step(done + 1, recipe.epochs * steps_per_epoch)
-        measured = evaluate(model, val)
-        record = EpochRecord(epoch, total_loss / len(train), measured.loss, measured.accuracy)
-        if not math.isfinite(record.train_loss + record.val_loss):
-            raise PlanError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
-        state = _after_epoch(state, record, model, optimiser, generator)
-        if on_epoch is not None:
-            on_epoch(state)
-    return state
-
-
-def make_optimiser(
-    recipe: Recipe, parameters: Sequence[nn.Parameter], learning_rate: float
-) -> torch.optim.Optimizer:
-    """The recipe's optimiser on these parameters."""
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            learning_rate,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
-        )
-    if recipe.optimiser == "adam":
-        return torch.optim.Adam(parameters, learning_rate, weight_decay=recipe.weight_decay)
-    raise PlanError(unknown("optimiser", recipe.optimiser, ["sgd", "adam"]))
-
-
-def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """The schedule: the factor on the learning rate at a step, counted from 0."""
-    kind, *numbers = recipe.schedule.split(":")
-    if kind == "constant":
-        return 1.0
-    if kind == "step":
-        every, factor = int(numbers[0]), float(numbers[1])
-        return float(factor ** (step // steps_per_epoch // every))
-    if kind == "one-cycle":
-        total = recipe.epochs * steps_per_epoch
-        rise = max(1, round(0.3 * total))
-        if step < rise:
-            return 0.04 + 0.96 * step / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
-    raise PlanError(unknown("schedule", recipe.schedule, ["constant", "step:EPOCHS:FACTOR", "one-cycle"]))
-
-
-def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the learning rate of every parameter group."""
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate
+        made = None if optimiser is None else optimiser(parameters, rate)
+        interrupted = False
+        try:
+            state = fit(
+                part, parameters, recipe, rate, train, val, plan.seed, on_step, after_epoch, latest, made
+            )
+        except KeyboardInterrupt:
+            if latest is None:
+                raise
+            state, interrupted = latest, True
+        part.load_state_dict(state.best)
+        if plan.adapts and recipe.refresh:
+            _refresh(part, train, plan)
+        tuned = changed(base, clone_state(model))
+        return Tuned(plan, tuned, tuple(state.history), state.best_epoch, interrupted)
 
 
 @contextmanager
-def explained_batch_norm(count: int) -> Iterator[None]:
-    """Turn BatchNorm's refusal of a batch of one into an error that names the remedy."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
+def _trainable(blocks: Blocks, plan: Plan) -> Iterator[list[nn.Parameter]]:
+    """The plan's parameters made trainable, and the BatchNorms that it names made to track."""
+    with blocks.only(plan.arm, plan.recipe.track if plan.adapts else "none") as parameters:
+        if not parameters:
+            raise PlanError(f"{plan.arm!r} has no parameters to tune; choose another arm")
+        block = blocks.block_of(plan.arm)
+        if plan.recipe.refresh and block is not None:
+            blocks.prefix(block.index).eval()  # its statistics are those of one AdaBN pass
+        yield parameters
+
+
+def _after_prefix(
+    blocks: Blocks, plan: Plan, train: Samples, val: Samples | None, policy: CachePolicy | None
+) -> tuple[nn.Module, Samples, Samples | None]:
+    """What is left to train, and the samples as they reach it: the prefix adapted, and run once."""
+    block, recipe = blocks.block_of(plan.arm), plan.recipe
+    if block is None or block.index == 0:
+        return blocks.model, train, val
+    prefix = blocks.prefix(block.index)
+    if plan.adapts and recipe.refresh and batch_norms(prefix):
+        _adapt(prefix, train, plan)
+    if not recipe.cache:
+        return blocks.model, train, val
+    if recipe.augment != "none":
         raise PlanError(
-            f"{count} training samples leave a last batch of one, which BatchNorm cannot normalise: "
-            "give another --batch-size, or one sample more or less"
-        ) from error
+            f"augmentation {recipe.augment!r} changes what a cached prefix would give: "
+            "take a recipe without one of the two"
+        )
+    train = cache_prefix(prefix, train, policy, recipe.precision)
+    if val is not None and recipe.validate:
+        val = cache_prefix(prefix, val, policy, recipe.precision)
+    return blocks.onward(block.index), train, val
+
+
+def _refresh(part: nn.Module, train: Samples, plan: Plan) -> None:
+    """AdaBN of what was trained and what follows it.
+
+    The base's statistics have no share in it: they belong to the weights from before.
+    """
+    if batch_norms(part):
+        _adapt(part, train, plan, source_share=0.0)
+
+
+def _adapt(module: nn.Module, samples: Samples, plan: Plan, source_share: float | None = None) -> None:
+    """AdaBN by some of the samples, with the plan's share of the source statistics or another."""
+    few = np.random.default_rng(plan.seed).permutation(len(samples))[:STATISTICS_SAMPLES]
+    batch_size = plan.recipe.for_samples(len(few)).batch_size
+    share = plan.share(len(few)) if source_share is None else source_share
+    adapt_statistics(module, samples.subset(np.sort(few)), batch_size, share, plan.recipe.precision)
 
 
 def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:
@@ -216,49 +177,7 @@ def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:
     return {k: v for k, v in tuned.items() if tensor_bytes(v) != tensor_bytes(base[k])}
 
 
-def check_training(train: Samples, val: Samples | None, recipe: Recipe) -> None:
-    """Raise DataError unless these samples can be trained on with this recipe."""
-    if val is None or len(val) == 0:
-        raise DataError(f"recipe {recipe.name!r} keeps the epoch with the lowest validation loss: give --val")
-    if len(train) < recipe.batch_size:
-        raise DataError(
-            f"{len(train)} training samples are fewer than a batch of {recipe.batch_size}; "
-            f"give more samples, or --batch-size {max(2, len(train) // 4)} or so"
-        )
-    if used_classes(train) < 2:
-        only = train.class_names[int(train.labels[0])]
-        raise DataError(
-            f"all {len(train)} training samples are of the class {only!r}; two or more are needed"
-        )
-
-
-def _after_epoch(
-    state: FitState,
-    record: EpochRecord,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> FitState:
-    now = clone_state(model)
-    lowest = min((r.val_loss for r in state.history), default=math.inf)
-    better = record.val_loss < lowest or not state.best
-    return FitState(
-        history=[*state.history, record],
-        best_epoch=record.epoch if better else state.best_epoch,
-        best=now if better else state.best,
-        model=now,
-        optimiser=optimiser.state_dict(),
-        generator=generator.get_state(),
-        torch_generator=torch.get_rng_state(),
-    )
-
-
-def _restored(
-    state: FitState, model: nn.Module, optimiser: torch.optim.Optimizer, generator: torch.Generator
-) -> FitState:
-    model.load_state_dict(state.model)
-    optimiser.load_state_dict(copy.deepcopy(state.optimiser))
-    if state.generator is not None and state.torch_generator is not None:
-        generator.set_state(state.generator)
-        torch.set_rng_state(state.torch_generator)
-    return state
+def _identity(base: State, plan: Plan, train: Samples, val: Samples | None) -> dict[str, object]:
+    """What two calls must share for one to go on where the other stopped."""
+    data = [digest(train), None if val is None else digest(val)]
+    return {"plan": asdict(plan), "base": fingerprint(base), "data": data}

@@ -23,6 +23,7 @@ from tbft.errors import PlanError
 
 if TYPE_CHECKING:
     from tbft.blocks import Blocks
+    from tbft.cache import CachePolicy
     from tbft.personalize import Personalization
     from tbft.plan import Plan, Recipe
 
@@ -53,17 +54,27 @@ def add(commands: Subparsers) -> None:
         "parts", "each a fraction (0.1), a count (500) or a count a class (10/class)"
     )
     parts.add_argument("--train", metavar="N", default="0.1", help="tuned on (default 0.1)")
-    parts.add_argument("--val", metavar="N", default="0.15", help="chooses the epoch to keep (default 0.15)")
+    parts.add_argument(
+        "--val", metavar="N", help="chooses the epoch, if the recipe does so (default 0.15, with fast 0)"
+    )
     parts.add_argument("--test", metavar="N", default="0.15", help="only evaluated on (default 0.15)")
     parts.add_argument(
         "--group-by", metavar="KEY", help="attribute no value of which may lie in two parts; or none"
     )
     how = parser.add_argument_group("recipe")
-    add_recipe(how, "paper", "how to train (default paper)")
+    add_recipe(how, "fast", "how to train: fast (default) or paper")
     how.add_argument(
-        "--source-share", type=float, default=0.0, help="of source statistics in adabn (default 0)"
+        "--source-share",
+        type=float,
+        metavar="SHARE",
+        help="of the source in AdaBN statistics; 1 keeps them (default: by level and number of samples)",
     )
+    how.add_argument(
+        "--cache-memory", type=float, metavar="MIB", help="for outputs of the frozen prefix (default 1024)"
+    )
+    how.add_argument("--cache-folder", metavar="DIR", help="where they go if they do not fit")
     parser.add_argument("--out", metavar="FILE", help="write the patch here (.safetensors)")
+    parser.add_argument("--restart", action="store_true", help="ignore an unfinished run with this --out")
     add_json(parser)
     parser.set_defaults(run=run_personalize)
 
@@ -81,19 +92,25 @@ def run_personalize(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
     from tbft.personalize import personalize
 
+    unfinished = None
     if arguments.out:
-        check_writable(arguments.out)
+        out = check_writable(arguments.out)
+        unfinished = out.with_name(out.name + ".resume.pt")
+        if arguments.restart:
+            unfinished.unlink(missing_ok=True)
+    cache = _cache_policy(arguments)
     preset, model = load_trained(arguments)
     blocks = preset.split(model)
     plan = _plan(arguments, blocks, load_recipe(arguments, preset))
     samples = load_samples(arguments, preset)
-    parts = split_samples(
-        samples, arguments.train, arguments.val, arguments.test, arguments.seed, arguments.group_by
-    )
+    val = arguments.val or ("0.15" if plan.recipe.validate else "0")
+    parts = split_samples(samples, arguments.train, val, arguments.test, arguments.seed, arguments.group_by)
     with progress_bar(f"tuning {plan.arm}") as on_step:
-        result = personalize(blocks, parts, plan, preset.name, on_step)
+        result = personalize(blocks, parts, plan, preset.name, on_step, cache, unfinished)
     if arguments.out:
         result.patch.save(arguments.out)
+    if unfinished is not None and not result.interrupted:
+        unfinished.unlink(missing_ok=True)
     if arguments.json:
         print_json({**result.to_json(), "patch_path": arguments.out})
     else:
@@ -107,13 +124,30 @@ def _plan(arguments: argparse.Namespace, blocks: Blocks, recipe: Recipe) -> Plan
     from tbft.plan import Plan
 
     if arguments.level is None:
-        plan = Plan(arguments.arm, recipe, seed=arguments.seed)
+        share = 0.0 if arguments.arm == "adabn" or not recipe.refresh else None
+        plan = Plan(arguments.arm, recipe, source_share=share, seed=arguments.seed)
     else:
         plan = plan_level(blocks, arguments.level, recipe, arguments.seed)
-    if arguments.source_share and plan.arm != "adabn":
-        raise PlanError(f"--source-share is for --arm adabn; {plan.arm!r} does not use it")
     blocks.block_of(plan.arm)  # a misspelt arm is told before the data are read
+    if arguments.source_share is None:
+        return plan
+    if plan.arm != "adabn" and not recipe.refresh:
+        raise PlanError(
+            f"--source-share is for --arm adabn and recipes that refresh, not for {recipe.name!r}"
+        )
     return replace(plan, source_share=arguments.source_share)
+
+
+def _cache_policy(arguments: argparse.Namespace) -> CachePolicy:
+    from pathlib import Path
+
+    from tbft.cache import CachePolicy
+
+    mebibytes = 1024.0 if arguments.cache_memory is None else arguments.cache_memory
+    if not 0 <= mebibytes < float("inf"):
+        raise PlanError(f"--cache-memory has to be a number of MiB from 0, not {mebibytes}")
+    folder = Path(arguments.cache_folder) if arguments.cache_folder else None
+    return CachePolicy(int(mebibytes * 2**20), folder)
 
 
 def _summary(result: Personalization, blocks: Blocks, out: str | None) -> str:
@@ -124,6 +158,8 @@ def _summary(result: Personalization, blocks: Blocks, out: str | None) -> str:
     peak = "unknown" if cost.peak_rss_bytes is None else f"{cost.peak_rss_bytes / 2**20:,.0f} MiB"
     level = "chosen directly" if plan.level is None else f"for the {plan.level} level"
     epoch = f", epoch {result.best_epoch} of {len(result.history)} kept" if result.best_epoch else ""
+    if result.interrupted:
+        epoch += ", stopped by Ctrl-C: run it again to go on"
     rows = [
         ("data", parts.test.name),
         ("samples", f"{len(parts.train):,} train, {len(parts.val):,} val, {len(parts.test):,} test"),

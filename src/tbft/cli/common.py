@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tbft.data import Samples
+    from tbft.fitting import OnStep
     from tbft.models import Preset
     from tbft.plan import Recipe
-    from tbft.tuning import OnStep
 
 Subparsers = Any  # argparse keeps the type of add_subparsers() to itself
 

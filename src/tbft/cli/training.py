@@ -63,6 +63,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     save_weights(state.best, out)
     unfinished.unlink(missing_ok=True)
     best = state.history[state.best_epoch - 1]
+    assert best.val_accuracy is not None  # these recipes validate
     if arguments.json:
         record = {"out": str(out), "best_epoch": state.best_epoch, "val_accuracy": best.val_accuracy}
         print_json({**record, **asdict(meter.measurement), "history": [asdict(r) for r in state.history]})

@@ -86,7 +86,7 @@ class Samples:
         x = np.array(self.inputs[indices])
         y = torch.from_numpy(np.array(self.labels[indices]))
         if not self.are_pictures:
-            return torch.from_numpy(x), y
+            return torch.from_numpy(x.astype(np.float32, copy=False)), y
         return torch.from_numpy(x.transpose(0, 3, 1, 2).astype(np.float32, order="C") / np.float32(255)), y
 
     def class_counts(self) -> dict[str, int]:

@@ -1,0 +1,224 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tbft.compute import autocast, laid_out
+from tbft.data.augment import crop_flip
+from tbft.data.reading import used_classes
+from tbft.data.samples import Samples
+from tbft.errors import DataError, PlanError, unknown
+from tbft.evaluate import evaluate
+from tbft.models.checkpoints import State
+from tbft.plan import Recipe
+from tbft.restoring import clone_state
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One line of the learning curve."""
+
+    epoch: int  # from 1
+    train_loss: float  # mean over the epoch's batches, nats
+    val_loss: float | None  # None where the recipe does not validate
+    val_accuracy: float | None
+
+
+@dataclass
+class FitState:
+    """Everything :func:`fit` needs to go on after an epoch; holds tensors and plain values only."""
+
+    history: list[EpochRecord] = field(default_factory=list)
+    best_epoch: int = 0
+    best: State = field(default_factory=dict)
+    model: State = field(default_factory=dict)
+    optimiser: dict[str, Any] = field(default_factory=dict)
+    generator: Tensor | None = None  # of the order of samples and of augmentation
+    torch_generator: Tensor | None = None  # torch's own, which dropout draws from
+
+
+OnStep = Callable[[int, int], None]  # (step done, steps in all)
+OnEpoch = Callable[[FitState], None]
+#: (parameters, learning rate) -> optimiser; in place of the recipe's.
+MakeOptimiser = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
+
+
+def fit(
+    model: nn.Module,
+    parameters: Sequence[nn.Parameter],
+    recipe: Recipe,
+    learning_rate: float,
+    train: Samples,
+    val: Samples | None,
+    seed: int,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+    state: FitState | None = None,
+    optimiser: torch.optim.Optimizer | None = None,
+) -> FitState:
+    """Train `parameters` and keep the epoch with the lowest validation loss, or the last one.
+
+    Works in the modes and flags that the model is in, and changes its values: callers that want
+    them back say so. Given the `state` of an earlier call, it goes on where that stopped, with the
+    same outcome to the bit as if it had never stopped.
+    """
+    optimiser = optimiser or make_optimiser(recipe, parameters, learning_rate)
+    generator = torch.Generator().manual_seed(seed)
+    state = FitState() if state is None else _restored(state, model, optimiser, generator)
+    steps_per_epoch = recipe.steps_per_epoch(len(train))
+
+    for epoch in range(len(state.history) + 1, recipe.epochs + 1):
+        if recipe.patience is not None and epoch - state.best_epoch > recipe.patience and state.best_epoch:
+            break
+        total_loss = 0.0
+        order = torch.randperm(len(train), generator=generator)
+        for i, at in enumerate(_dealt(order, recipe)):
+            done = (epoch - 1) * steps_per_epoch + i
+            set_rate(optimiser, learning_rate * rate_factor(recipe, done, steps_per_epoch))
+            x, y = train.batch(at.numpy())
+            if recipe.augment == "crop-flip":
+                x = crop_flip(x, generator)
+            optimiser.zero_grad(set_to_none=True)
+            with autocast(recipe.precision):
+                logits = model(laid_out(x) if recipe.channels_last else x)
+            loss = nn.functional.cross_entropy(logits.float(), y)
+            loss.backward()
+            optimiser.step()
+            total_loss += loss.item() * len(y)
+            if on_step is not None:
+                on_step(done + 1, recipe.epochs * steps_per_epoch)
+        record = _record(epoch, total_loss / len(train), model, val if recipe.validate else None)
+        state = _after_epoch(state, record, model, optimiser, generator)
+        if on_epoch is not None:
+            on_epoch(state)
+    return state
+
+
+def _dealt(order: Tensor, recipe: Recipe) -> Sequence[Tensor]:
+    """Batches of an epoch: full ones and a rest, or as even as they can be."""
+    if recipe.least_steps:
+        return order.tensor_split(recipe.steps_per_epoch(len(order)))
+    return order.split(recipe.batch_size)
+
+
+def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None) -> EpochRecord:
+    measured = None if val is None else evaluate(model, val)
+    losses = train_loss + (0.0 if measured is None else measured.loss)
+    if not math.isfinite(losses):
+        raise PlanError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
+    if measured is None:
+        return EpochRecord(epoch, train_loss, None, None)
+    return EpochRecord(epoch, train_loss, measured.loss, measured.accuracy)
+
+
+def make_optimiser(
+    recipe: Recipe, parameters: Sequence[nn.Parameter], learning_rate: float
+) -> torch.optim.Optimizer:
+    """The recipe's optimiser on these parameters."""
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
+        )
+    if recipe.optimiser == "adam":
+        return torch.optim.Adam(parameters, learning_rate, weight_decay=recipe.weight_decay)
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, learning_rate, weight_decay=recipe.weight_decay)
+    raise PlanError(unknown("optimiser", recipe.optimiser, ["sgd", "adam", "adamw"]))
+
+
+def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """The schedule: the factor on the learning rate at a step, counted from 0."""
+    kind, *numbers = recipe.schedule.split(":")
+    if kind == "constant":
+        return 1.0
+    if kind == "step":
+        every, factor = int(numbers[0]), float(numbers[1])
+        return float(factor ** (step // steps_per_epoch // every))
+    if kind == "one-cycle":
+        total = recipe.epochs * steps_per_epoch
+        rise = max(1, round(0.3 * total))
+        if step < rise:
+            return 0.04 + 0.96 * step / rise
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+    raise PlanError(unknown("schedule", recipe.schedule, ["constant", "step:EPOCHS:FACTOR", "one-cycle"]))
+
+
+def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate
+
+
+@contextmanager
+def explained_batch_norm(count: int) -> Iterator[None]:
+    """Turn BatchNorm's refusal of a batch of one into an error that names the remedy."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise PlanError(
+            f"{count} training samples leave a last batch of one, which BatchNorm cannot normalise: "
+            "give another --batch-size, or one sample more or less"
+        ) from error
+
+
+def check_training(train: Samples, val: Samples | None, recipe: Recipe) -> None:
+    """Raise DataError unless these samples can be trained on with this recipe."""
+    if recipe.validate and (val is None or len(val) == 0):
+        raise DataError(f"recipe {recipe.name!r} keeps the epoch with the lowest validation loss: give --val")
+    if len(train) < recipe.for_samples(len(train)).batch_size:
+        raise DataError(
+            f"{len(train)} training samples are fewer than a batch of {recipe.batch_size}; "
+            f"give more samples, or --batch-size {max(2, len(train) // 4)} or so"
+        )
+    if used_classes(train) < 2:
+        only = train.class_names[int(train.labels[0])]
+        raise DataError(
+            f"all {len(train)} training samples are of the class {only!r}; two or more are needed"
+        )
+
+
+def _after_epoch(
+    state: FitState,
+    record: EpochRecord,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> FitState:
+    now = clone_state(model)
+    lowest = min((r.val_loss for r in state.history if r.val_loss is not None), default=math.inf)
+    better = record.val_loss is None or record.val_loss < lowest or not state.best
+    return FitState(
+        history=[*state.history, record],
+        best_epoch=record.epoch if better else state.best_epoch,
+        best=now if better else state.best,
+        model=now,
+        optimiser=optimiser.state_dict(),
+        generator=generator.get_state(),
+        torch_generator=torch.get_rng_state(),
+    )
+
+
+def _restored(
+    state: FitState, model: nn.Module, optimiser: torch.optim.Optimizer, generator: torch.Generator
+) -> FitState:
+    model.load_state_dict(state.model)
+    optimiser.load_state_dict(copy.deepcopy(state.optimiser))
+    if state.generator is not None and state.torch_generator is not None:
+        generator.set_state(state.generator)
+        torch.set_rng_state(state.torch_generator)
+    return state

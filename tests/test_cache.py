@@ -1,0 +1,190 @@
+"""The prefix cache: same outputs, same gradients, within its budget, found again by what it depends on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import striped
+from torch import nn
+
+from tbft.blocks import split
+from tbft.cache import CachePolicy, RowFile, cache_prefix
+from tbft.errors import PlanError
+from tbft.models import fingerprint
+from tbft.models.digits import DigitsNet
+from tbft.plan import Plan, find_recipe
+from tbft.restoring import evaluating
+from tbft.tuning import tune
+
+FAST = replace(find_recipe("fast"), batch_size=16, epochs=2, least_steps=0, precision="float32")
+
+
+@pytest.fixture
+def blocks():
+    torch.manual_seed(0)
+    return split(DigitsNet(3))
+
+
+def outputs(blocks, samples):
+    with evaluating(blocks.model):
+        return blocks.prefix("late")(samples.batch(slice(0, len(samples)))[0])
+
+
+def test_cached_outputs_are_the_prefixs_in_memory_and_on_disk(blocks, stripes, tmp_path):
+    expected = outputs(blocks, stripes)
+    scalars = expected.numel()
+    whole, half = CachePolicy(4 * scalars), CachePolicy(2 * scalars)
+    disk = CachePolicy(2 * scalars - 1, tmp_path)
+    for policy, dtype, tolerance in (
+        (whole, np.float32, 1e-6),
+        (half, np.float16, 1e-3),
+        (disk, np.float16, 1e-3),
+    ):
+        cached = cache_prefix(blocks.prefix("late"), stripes, policy)
+        assert cached.inputs.dtype == dtype
+        assert cached.labels.tolist() == stripes.labels.tolist()
+        for at in (slice(0, 60), slice(7, 9), np.array([41, 3, 3]), [0]):
+            x, _ = cached.batch(at)
+            assert x.dtype == torch.float32
+            torch.testing.assert_close(x, expected[at], atol=tolerance, rtol=tolerance)
+    assert isinstance(cached.inputs, RowFile)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_is_found_again_by_weights_statistics_and_samples(blocks, stripes, tmp_path):
+    policy = CachePolicy(0, tmp_path)
+    prefix = blocks.prefix("late")
+    first = cache_prefix(prefix, stripes, policy).inputs.path
+    before = first.stat().st_mtime_ns
+    assert cache_prefix(prefix, stripes, policy).inputs.path == first
+    assert first.stat().st_mtime_ns == before
+    others = [cache_prefix(prefix, stripes.subset(slice(1, 60)), policy).inputs.path]
+    others.append(cache_prefix(prefix, striped(60, seed=9), policy).inputs.path)
+    with torch.no_grad():
+        next(m for m in prefix.modules() if isinstance(m, nn.BatchNorm2d)).running_mean.add_(1)
+    others.append(cache_prefix(prefix, stripes, policy).inputs.path)
+    assert len({first, *others}) == 4
+
+
+def test_what_does_not_fit_is_refused_with_the_remedy(blocks, stripes, tmp_path):
+    with pytest.raises(PlanError, match=r"more than the 0 MiB allowed: name a folder"):
+        cache_prefix(blocks.prefix("late"), stripes, CachePolicy(0))
+    with pytest.raises(PlanError, match="does not exist; make it first"):
+        cache_prefix(blocks.prefix("late"), stripes, CachePolicy(0, tmp_path / "nowhere"))
+    with pytest.raises(PlanError, match="take a recipe without"):
+        tune(blocks, Plan("late", replace(FAST, augment="crop-flip")), stripes)
+
+
+@pytest.mark.parametrize("arm", ["middle", "late", "rear"])
+def test_cached_and_uncached_gradients_are_equal(arm, blocks, stripes):
+    gradients = []
+    for cache in (False, True):
+        found = {}
+
+        def remember(parameters, rate, found=found):
+            optimiser = torch.optim.SGD(parameters, 0.0)
+            step = optimiser.step
+
+            def first_step(*arguments):
+                found.setdefault("gradients", [p.grad.clone() for p in parameters])
+                return step(*arguments)
+
+            optimiser.step = first_step
+            return optimiser
+
+        tune(blocks, Plan(arm, replace(FAST, cache=cache)), stripes, optimiser=remember)
+        gradients.append(found["gradients"])
+    for uncached, cached in zip(*gradients, strict=True):
+        torch.testing.assert_close(cached, uncached, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("arm", ["front", "middle", "late", "rear", "full"])
+@pytest.mark.parametrize("share", [None, 0.3, 1.0])
+def test_fast_tuning_changes_its_block_and_the_statistics_that_the_plan_names(arm, share, blocks, stripes):
+    before = fingerprint(blocks.model.state_dict())
+    plan = Plan(arm, FAST, source_share=share, seed=2)
+    tuned = tune(blocks, plan, stripes)
+    assert fingerprint(tune(blocks, plan, stripes).changed) == fingerprint(tuned.changed)
+    assert fingerprint(blocks.model.state_dict()) == before
+    own = set(blocks.block_of(arm).keys) if arm != "full" else set(blocks.model.state_dict())
+    statistics = {k for k in tuned.changed if "running" in k or "num_batches" in k}
+    assert {k for k in tuned.changed if k not in statistics} <= own
+    assert any(k not in statistics for k in tuned.changed)
+    assert bool(statistics) == (share != 1.0)
+    assert all(record.val_loss is None for record in tuned.history)
+
+
+def test_models_without_batchnorm_are_tuned_too(stripes):
+    def stage(inputs, outputs):
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.GroupNorm(2, outputs), nn.ReLU())
+
+    torch.manual_seed(0)
+    model = [("a", stage(1, 4)), ("b", stage(4, 8)), ("c", nn.Sequential(nn.Flatten(), nn.Linear(512, 3)))]
+    grouped = split(model)
+    for arm in ("a", "b", "c", "full"):
+        tuned = tune(grouped, Plan(arm, replace(FAST, epochs=4), source_share=None), stripes)
+        assert tuned.history[-1].train_loss < tuned.history[0].train_loss
+
+
+@pytest.mark.parametrize("count", [2, 3, 17, 60])
+def test_fast_takes_any_number_of_samples(count, blocks, stripes):
+    recipe = replace(find_recipe("fast"), precision="float32")
+    seen = []
+    some = stripes.subset(range(count))
+    tune(blocks, Plan("front", recipe, source_share=None), some, on_step=lambda *at: seen.append(at))
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert {total for _, total in seen} == {len(seen)}
+    assert recipe.least_steps <= len(seen) < recipe.least_steps + 4
+    few, many = recipe.for_samples(count), recipe.for_samples(100_000)
+    assert few.learning_rate < many.learning_rate == recipe.learning_rate
+    assert few.rear_learning_rate == recipe.rear_learning_rate
+    assert (many.batch_size, many.epochs) == (64, 5)
+
+
+def test_a_stopped_run_goes_on_from_its_cache_to_the_same_bits(blocks, stripes, tmp_path):
+    recipe = replace(FAST, epochs=4)
+    plan, policy, resume = Plan("late", recipe), CachePolicy(0, tmp_path), tmp_path / "run.pt"
+    straight = tune(blocks, plan, stripes, cache=policy)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(done, total):
+        if done == 10:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        tune(blocks, plan, stripes, cache=policy, resume_path=resume, on_step=stop)
+    seen = []
+    again = tune(
+        blocks, plan, stripes, cache=policy, resume_path=resume, on_step=lambda done, total: seen.append(done)
+    )
+    assert seen[0] == 9
+    assert fingerprint(again.changed) == fingerprint(straight.changed)
+    with pytest.raises(ValueError, match=r"belongs to another run \(plan differ"):
+        tune(blocks, replace(plan, seed=1), stripes, cache=policy, resume_path=resume)
+
+
+def test_reading_rows_does_not_keep_the_file_in_memory(tmp_path):
+    rows = np.lib.format.open_memmap(tmp_path / "rows.npy", "w+", np.float16, (4000, 16 * 1024))  # 131 MB
+    rows[:] = np.arange(4000, dtype=np.float16)[:, None]
+    del rows
+    file = RowFile(tmp_path / "rows.npy")
+    before = _resident()
+    for at in np.random.default_rng(0).permutation(4000).reshape(-1, 50):
+        np.testing.assert_array_equal(file[at][:, 0], at.astype(np.float16))
+    if before is not None:
+        assert _resident() - before < 32 << 20
+
+
+def _resident() -> int | None:
+    try:
+        with Path("/proc/self/statm").open() as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
