@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def data_dir() -> Path:
 def digits_blocks() -> Blocks:
     torch.manual_seed(0)
     return split(DigitsNet(3))
+
+
+def heed_interrupts() -> None:
+    """For `preexec_fn`: a process started from the background of a shell would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def striped(count: int = 60, classes: int = 3, seed: int = 0) -> Samples:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import striped
+from conftest import heed_interrupts, striped
 
 from tbft.cli import main
 from tbft.models import fingerprint, read_state
@@ -266,6 +266,7 @@ def test_ctrl_c_keeps_what_was_learned_and_the_next_run_goes_on(place):
         [sys.executable, "-m", "tbft", *endless],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import heed_interrupts
 from PIL import Image
 
 from tbft.cli import main
@@ -226,7 +227,12 @@ def test_an_interrupted_command_leaves_whole_files_and_goes_on(tmp_path):
         "--out",
         str(out),
     ]
-    run = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run = subprocess.Popen(
+        [*command, "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
+    )
     while run.poll() is None and not (out / "contrast.npy").exists():
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGINT)
