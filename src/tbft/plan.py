@@ -35,6 +35,7 @@ class Recipe:
             epoch; otherwise the schedule runs to its end and needs none.
         channels_last: hand pictures over with their channels together in memory, which is faster.
         precision: of the computing while tuning, see :func:`tbft.compute.autocast`.
+        rear_least_steps: the same for arms inside the last block, whose steps cost little; 0: as others.
         full_rate_from: samples from which on `learning_rate` holds, see :meth:`for_samples`.
         least_steps: at least so many steps, in more epochs than `epochs` where samples are few; batches
             are then as even as can be. 0: epochs and batches as they are.
@@ -63,10 +64,11 @@ class Recipe:
     channels_last: bool = False
     precision: str = "float32"
     least_steps: int = 0
+    rear_least_steps: int = 0
     full_rate_from: int = 0
     source: str = ""
 
-    def for_samples(self, count: int) -> Recipe:
+    def for_samples(self, count: int, rear: bool = False) -> Recipe:
         """The same with the epochs, the batch and the rate that so many samples call for.
 
         Only recipes with `least_steps` do so. A batch is an eighth of the samples, from 16 up to
@@ -76,7 +78,8 @@ class Recipe:
         if not self.least_steps or not count:
             return self
         batch_size = min(count, max(16, min(self.batch_size, count // 8)))
-        epochs = max(self.epochs, -(-self.least_steps // -(-count // batch_size)))
+        steps = self.rear_least_steps or self.least_steps if rear else self.least_steps
+        epochs = max(self.epochs, -(-steps // -(-count // batch_size)))
         factor = min(1.0, (count / self.full_rate_from) ** (1 / 3)) if self.full_rate_from else 1.0
         rate = self.learning_rate * factor
         return replace(self, batch_size=batch_size, epochs=epochs, learning_rate=rate)
@@ -120,7 +123,9 @@ _FAST = Recipe(
     channels_last=True,
     precision="auto",
     least_steps=40,
+    rear_least_steps=100,
     full_rate_from=1000,
+    head_alone=True,
     source="ours",
 )
 _BASE_PAPER = Recipe(

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from tbft.adabn import adapt_statistics
-from tbft.blocks import Blocks
+from tbft.blocks import Blocks, split
 from tbft.cache import CachePolicy, cache_prefix
 from tbft.data.samples import Samples
-from tbft.errors import PlanError
+from tbft.errors import PlanError, SplitError
 from tbft.evaluate import check_fits
 from tbft.fitting import EpochRecord, FitState, OnEpoch, OnStep, check_training, explained_batch_norm, fit
 from tbft.models.checkpoints import State, fingerprint, tensor_bytes
@@ -83,8 +83,9 @@ def tune(
             adapt_statistics(model, train, recipe.batch_size, plan.share(len(train)))
             return Tuned(plan, changed(base, clone_state(model)), (), None)
     check_training(train, val, recipe)
-    recipe = recipe.for_samples(len(train))
-    rate = recipe.rate(rear=block is not None and block.index == len(blocks) - 1)
+    rear = block is not None and block.index == len(blocks) - 1
+    recipe = recipe.for_samples(len(train), rear)
+    rate = recipe.rate(rear)
     with (
         values_restored(model) as base,
         torch.random.fork_rng(devices=[]),
@@ -126,20 +127,34 @@ def _trainable(blocks: Blocks, plan: Plan) -> Iterator[list[nn.Parameter]]:
     with blocks.only(plan.arm, plan.recipe.track if plan.adapts else "none") as parameters:
         if not parameters:
             raise PlanError(f"{plan.arm!r} has no parameters to tune; choose another arm")
-        block = blocks.block_of(plan.arm)
-        if plan.recipe.refresh and block is not None:
-            blocks.prefix(block.index).eval()  # its statistics are those of one AdaBN pass
+        if plan.recipe.refresh:
+            finer, at = cut_before(blocks, plan.arm)
+            finer.prefix(at).eval()  # its statistics are those of one AdaBN pass
         yield parameters
+
+
+def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
+    """Blocks of which one starts with the arm, and its position: an arm may lie deep inside a block."""
+    block = blocks.block_of(arm)
+    if block is None or block.name == arm:
+        return blocks, 0 if block is None else block.index
+    cuts = list(blocks.cuts)
+    cuts.insert(block.index, arm)
+    try:
+        return split(blocks.model, cuts), block.index + 1
+    except SplitError:  # no single tensor crosses there
+        return blocks, block.index
 
 
 def _after_prefix(
     blocks: Blocks, plan: Plan, train: Samples, val: Samples | None, policy: CachePolicy | None
 ) -> tuple[nn.Module, Samples, Samples | None]:
     """What is left to train, and the samples as they reach it: the prefix adapted, and run once."""
-    block, recipe = blocks.block_of(plan.arm), plan.recipe
-    if block is None or block.index == 0:
+    recipe = plan.recipe
+    finer, at = cut_before(blocks, plan.arm)
+    if at == 0:
         return blocks.model, train, val
-    prefix = blocks.prefix(block.index)
+    prefix = finer.prefix(at)
     if plan.adapts and recipe.refresh and batch_norms(prefix):
         _adapt(prefix, train, plan)
     if not recipe.cache:
@@ -152,7 +167,7 @@ def _after_prefix(
     train = cache_prefix(prefix, train, policy, recipe.precision)
     if val is not None and recipe.validate:
         val = cache_prefix(prefix, val, policy, recipe.precision)
-    return blocks.onward(block.index), train, val
+    return finer.onward(at), train, val
 
 
 def _refresh(part: nn.Module, train: Samples, plan: Plan) -> None:

@@ -1,0 +1,309 @@
+"""What mending a block costs: ours against full fine-tuning in the paper's own way, in one run.
+
+    TBFT_DATA=... python benchmarks/tuning_cost.py --json benchmarks/results/tuning_cost.json
+
+The paper's way (Huang et al. 2024, its scripts): every gradient is computed and only the optimiser is
+told what to tune, every BatchNorm tracks, pictures come through a ``DataLoader`` in the default memory
+layout, all of the validation part is evaluated after every epoch, and the best epoch is kept: batch 128,
+SGD, 10 epochs, patience 5. Ours is the recipe ``fast``: AdaBN, caching and all that it does is counted,
+and it has no validation part. Each run is a process of its own with one thread; sides are interleaved, and a
+run that is stored is not done again. Accuracy is of the same held-out test part, 15 % of the set.
+
+Cases: Gaussian noise and contrast, severity 5 (input level, released ResNet-26, JPEG copy of CIFAR-10),
+Tiny-17 (feature level; its base from ``--tiny17-base``), label reversal (output level). ``--long`` adds the other thirteen
+corruptions, first size and first seed alone. ``--few`` gives ours and the paper's way 10 labels a class and nothing else; the
+paper's way then validates on a fifth of them.
+
+Peak tensor bytes are counted in a short run of each side on the same samples (one epoch), with the prefix
+cache; the bytes of model and samples are not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from tqdm import tqdm
+
+from tbft.blocks import Blocks
+from tbft.cache import CachePolicy
+from tbft.compute import gains_from_bfloat16
+from tbft.data import Parts, apply_drift, find_class_map, read, split_samples
+from tbft.data.cifar10c import COMMON
+from tbft.evaluate import evaluate
+from tbft.files import atomic_path
+from tbft.memory import TensorBytes
+from tbft.models import find_model, load_weights
+from tbft.patch import versions
+from tbft.personalize import plan_level
+from tbft.plan import Recipe, arm_for_level, find_recipe
+from tbft.restoring import clone_state, values_restored
+from tbft.tuning import tune
+
+CASES = {
+    "gaussian_noise:5": "input",
+    "contrast:5": "input",
+    "tiny17": "feature",
+    "labels:reverse": "output",
+}
+LONG = [f"{name}:5" for name in COMMON if f"{name}:5" not in CASES]
+SIZES = ("0.1", "0.2", "0.3")
+SIDES = ("paper full", "ours", "paper block", "ours in float32")
+FEW = "10/class"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="read finished runs from here and store new ones")
+    parser.add_argument("--quick", action="store_true", help="one case a level, 10 %%, one seed")
+    parser.add_argument("--long", action="store_true", help="all fifteen corruptions, first size, first seed")
+    parser.add_argument("--few", action="store_true", help="10 labels a class and nothing else")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sizes", nargs="*", default=SIZES)
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES) + LONG)
+    parser.add_argument("--tiny17-base", type=Path, help="checkpoint trained on Tiny-17's source domain")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, one thread each")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(one_run(json.loads(arguments.one))))
+        return
+    runs = (
+        json.loads(arguments.json.read_text())["runs"] if arguments.json and arguments.json.exists() else []
+    )
+    todo = [cell for cell in cells(arguments) if not any(cell.items() <= run.items() for run in runs)]
+    with ThreadPoolExecutor(arguments.workers) as pool:
+        for run in tqdm(pool.map(in_own_process, todo), "runs", len(todo), leave=False):
+            runs.append(run)
+            if arguments.json:
+                store(arguments.json, runs)
+    show(compared(runs))
+
+
+def cells(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Every run asked for; the sides of one comparison follow each other."""
+    base = str(arguments.tiny17_base) if arguments.tiny17_base else None
+    sizes = [FEW] if arguments.few else arguments.sizes[:1] if arguments.quick else arguments.sizes
+    cases = ["gaussian_noise:5", "tiny17", "labels:reverse"] if arguments.quick else arguments.cases
+    wanted = [(size, seed, case) for size in sizes for seed in range(arguments.seeds) for case in cases]
+    if arguments.quick:
+        wanted = [cell for cell in wanted if cell[1] == 0]
+    if arguments.long:
+        wanted += [(SIZES[0], 0, case) for case in LONG]
+    for size, seed, case in wanted:
+        if case == "tiny17" and base is None:
+            continue
+        for side in SIDES[: 2 if arguments.quick else None]:
+            yield {"case": case, "train": size, "seed": seed, "side": side, "threads": 1}
+
+
+def in_own_process(cell: dict[str, Any]) -> dict[str, Any]:
+    options = sys.argv[sys.argv.index("--tiny17-base") :][:2] if "--tiny17-base" in sys.argv else []
+    command = [sys.executable, __file__, "--one", json.dumps({**cell, "base": options[1:]})]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{cell}: {done.stderr}")
+    return {**cell, **json.loads(done.stdout)}
+
+
+def one_run(cell: dict[str, Any]) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    blocks, parts = prepared(cell)
+    level = CASES.get(cell["case"], "input")
+    recipe = find_recipe("fast")
+    if cell["side"] == "ours in float32":
+        recipe = replace(recipe, precision="float32")
+    if cell["side"].startswith("ours"):
+        plan = plan_level(blocks, level, recipe, cell["seed"])
+        arm = plan.arm
+
+        def work(epochs: int | None) -> dict[str, torch.Tensor]:
+            short = (
+                recipe
+                if epochs is None
+                else replace(recipe, epochs=epochs, least_steps=1, rear_least_steps=1)
+            )
+            tuned = tune(blocks, replace(plan, recipe=short), parts.train, cache=CachePolicy())
+            return dict(tuned.changed)
+    else:
+        arm = "full" if cell["side"] == "paper full" else arm_for_level(level, blocks.names, blocks.head)
+
+        def work(epochs: int | None) -> dict[str, torch.Tensor]:
+            paper = find_recipe("paper")
+            short = paper if epochs is None else replace(paper, epochs=epochs)
+            return paper_way(blocks, arm, short, parts, cell["seed"])
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    state = work(None)
+    cost = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with values_restored(blocks.model):
+        blocks.model.load_state_dict({**blocks.model.state_dict(), **state})
+        accuracy = evaluate(blocks.model, parts.test).accuracy
+    with TensorBytes() as counted:
+        work(1)
+    return {
+        "level": level,
+        "arm": arm,
+        "train_samples": len(parts.train),
+        "accuracy": accuracy,
+        **cost,
+        "peak_rss_bytes": peak_rss,
+        "peak_tensor_bytes": counted.peak + cached_bytes(blocks, arm, parts, cell["side"]),
+        "bfloat16": cell["side"] == "ours" and gains_from_bfloat16(),
+    }
+
+
+def cached_bytes(blocks: Blocks, arm: str, parts: Parts, side: str) -> int:
+    """Of the prefix cache, which is no tensor: what crosses the cut, times the samples."""
+    block = blocks.block_of(arm)
+    if not side.startswith("ours") or block is None or block.index == 0:
+        return 0
+    from tbft.tuning import cut_before
+
+    finer, at = cut_before(blocks, arm)
+    with torch.no_grad():
+        crossing = finer.prefix(at).eval()(parts.train.batch(slice(0, 1))[0])
+    return len(parts.train) * crossing.numel() * 4
+
+
+def prepared(cell: dict[str, Any]) -> tuple[Blocks, Parts]:
+    data, case = Path(os.environ["TBFT_DATA"]), cell["case"]
+    if case == "tiny17":
+        preset = find_model("resnet26-tiny17")
+        class_map = find_class_map(data / "tiny17" / "splits.json")
+        samples = read(data / "tiny17" / "target.tar", preset.inputs, class_map=class_map)
+        weights = cell["base"][0]
+    else:
+        preset = find_model("resnet26-cifar10")
+        samples = read(data / "cifar10" / "test.tar", preset.inputs)
+        weights = data / "checkpoints" / "resnet26_cifar10_released.pth"
+    model = preset.build()
+    load_weights(model, weights)
+    few = cell["train"] == FEW
+    parts = split_samples(samples, cell["train"], 0 if few else 0.15, 0.15, cell["seed"])
+    if few and cell["side"].startswith("paper"):  # it needs a validation part: a fifth of what there is
+        own = split_samples(parts.train, 0.8, 0.2, 0, cell["seed"])
+        parts = replace(parts, train=own.train, val=own.val)
+    if case != "tiny17":
+        train, test = (apply_drift(part, case, cell["seed"]) for part in (parts.train, parts.test))
+        val = apply_drift(parts.val, case, cell["seed"]) if len(parts.val) else parts.val
+        parts = replace(parts, train=train, val=val, test=test)
+    return preset.split(model), parts
+
+
+def paper_way(blocks: Blocks, arm: str, recipe: Recipe, parts: Parts, seed: int) -> dict[str, torch.Tensor]:
+    """Fine-tuning as in the paper's scripts; gives the state of the best epoch and the model back."""
+    model = blocks.model
+    parameters = [p for module in blocks.tuned_modules(arm) for p in module.parameters()]
+    block = blocks.block_of(arm)
+    rate = recipe.rate(rear=block is not None and block.index == len(blocks) - 1)
+    batch_size = min(recipe.batch_size, len(parts.train))
+    torch.manual_seed(seed)
+    train, val = (
+        DataLoader(TensorDataset(*part.batch(slice(0, len(part)))), batch_size=batch_size, shuffle=shuffle)
+        for part, shuffle in ((parts.train, True), (parts.val, False))
+    )
+    optimiser = torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=recipe.weight_decay)
+    best_loss, best, waited = float("inf"), {}, 0
+    with values_restored(model):
+        for _ in range(recipe.epochs):
+            model.train()
+            for x, y in train:
+                loss = nn.functional.cross_entropy(model(x), y)
+                model.zero_grad()
+                loss.backward()
+                optimiser.step()
+            model.eval()
+            with torch.no_grad():
+                total = sum(float(nn.functional.cross_entropy(model(x), y, reduction="sum")) for x, y in val)
+            waited += 1
+            if total < best_loss:
+                best_loss, best, waited = total, clone_state(model), 0
+            if recipe.patience is not None and waited >= recipe.patience:
+                break
+        return best
+
+
+def store(path: Path, runs: list[dict[str, Any]]) -> None:
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "bfloat16": gains_from_bfloat16()}
+    with atomic_path(path) as temporary:
+        content = {"machine": {**machine, **versions()}, "cases": compared(runs), "runs": runs}
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def compared(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each case, size and seed: ours over the paper's full fine-tuning."""
+    found = {(r["case"], r["train"], r["seed"], r["side"]): r for r in runs}
+    cases = []
+    for (case, train, seed, side), ours in found.items():
+        full = found.get((case, train, seed, "paper full"))
+        block = found.get((case, train, seed, "paper block"))
+        if not side.startswith("ours") or full is None:
+            continue
+        cases.append(
+            {
+                "level": ours["level"],
+                "case": case,
+                "train": train,
+                "train_samples": ours["train_samples"],
+                "seed": seed,
+                "arm": ours["arm"],
+                "precision": "bfloat16" if ours["bfloat16"] else "float32",
+                "cpu_ratio": ours["cpu_seconds"] / full["cpu_seconds"],
+                "wall_ratio": ours["wall_seconds"] / full["wall_seconds"],
+                "peak_tensor_ratio": ours["peak_tensor_bytes"] / full["peak_tensor_bytes"],
+                "peak_rss_ratio": ours["peak_rss_bytes"] / full["peak_rss_bytes"],
+                "accuracy_ours": ours["accuracy"],
+                "accuracy_paper_full": full["accuracy"],
+                "accuracy_paper_block": None if block is None else block["accuracy"],
+                "cpu_ratio_paper_block": None
+                if block is None
+                else block["cpu_seconds"] / full["cpu_seconds"],
+            }
+        )
+    return cases
+
+
+def show(cases: list[dict[str, Any]]) -> None:
+    """Medians over seeds."""
+    print(
+        f"{'case':22}{'train':>9}{'precision':>10} {'arm':7}{'cpu %':>7}{'wall %':>7}{'tensors %':>10}"
+        f"{'ours':>7}{'full':>7}{'block':>7}  seeds"
+    )
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for case in cases:
+        groups.setdefault((case["case"], case["train"], case["precision"]), []).append(case)
+    for (name, train, precision), rows in groups.items():
+
+        def middle(key: str, rows: list[dict[str, Any]] = rows) -> float:
+            values = [100 * row[key] for row in rows if row[key] is not None]
+            return median(values) if values else float("nan")
+
+        print(
+            f"{name:22}{train:>9}{precision:>10} {rows[0]['arm']:7}{middle('cpu_ratio'):7.1f}"
+            f"{middle('wall_ratio'):7.1f}{middle('peak_tensor_ratio'):10.1f}{middle('accuracy_ours'):7.1f}"
+            f"{middle('accuracy_paper_full'):7.1f}{middle('accuracy_paper_block'):7.1f}  {len(rows)}"
+        )
+
+
+if __name__ == "__main__":
+    main()
