@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from torch import nn
 from tbft.blocks import split
 from tbft.cache import CachePolicy, RowFile, cache_prefix
 from tbft.errors import PlanError
+from tbft.memory import TensorBytes
 from tbft.models import fingerprint
 from tbft.models.digits import DigitsNet
-from tbft.plan import Plan, find_recipe
+from tbft.plan import Budget, Plan, find_recipe
 from tbft.restoring import evaluating
 from tbft.tuning import tune
 
@@ -148,7 +150,7 @@ def test_fast_takes_any_number_of_samples(count, blocks, stripes):
     few, many = recipe.for_samples(count), recipe.for_samples(100_000)
     assert few.learning_rate < many.learning_rate == recipe.learning_rate
     assert few.rear_learning_rate == recipe.rear_learning_rate
-    assert (many.batch_size, many.epochs) == (64, 5)
+    assert (many.batch_size, many.epochs) == (64, 4)
 
 
 def test_a_stopped_run_goes_on_from_its_cache_to_the_same_bits(blocks, stripes, tmp_path):
@@ -193,3 +195,40 @@ def _resident() -> int | None:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return None
+
+
+# --- budgets of memory -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ["front", "middle", "late", "rear", "full"])
+def test_the_measured_peak_stays_within_the_budget_or_it_is_refused(arm, blocks):
+    many = striped(200)
+    recipe = replace(find_recipe("fast"), precision="float32", epochs=1)
+
+    def peak(budget):
+        plan = Plan(arm, recipe, source_share=None, budget=Budget(budget))
+        with TensorBytes() as counted:
+            tune(blocks, plan, many)
+        return counted.peak
+
+    kept = 0 if arm == "full" else 4 * len(many) * blocks.prefix(arm)(many.batch([0])[0]).numel()
+    free = peak(None) + kept  # the cache is in the budget, too
+    refused = 0
+    for share in (1.2, 0.7, 0.4, 0.02):
+        try:
+            assert peak(int(share * free)) + kept / 2 <= share * free
+        except PlanError as error:
+            refused += 1
+            least = float(re.search(r"takes at least ([\d.]+) MiB", str(error))[1])
+            assert least > share * free / 2**20
+            enough = int((least + 0.1) * 2**20)
+            assert peak(enough) <= enough  # what it says would do does
+    assert 1 <= refused < 4
+
+
+def test_a_budget_wants_a_recipe_that_can_keep_it(blocks, stripes):
+    with pytest.raises(PlanError, match="recipes that do not validate"):
+        plan = Plan("front", replace(find_recipe("paper"), batch_size=16), budget=Budget(1 << 30))
+        tune(blocks, plan, stripes, striped(30, seed=1))
+    with pytest.raises(PlanError, match="leaves nothing"):
+        Budget(0)

@@ -18,8 +18,8 @@ SOURCE = ROOT / "src" / "tbft"
 TIERS = [
     {"errors", "files"},
     {"restoring", "tracing", "blocks", "compute", "evaluate", "data", "models"},
-    {"diagnosis", "cost", "cache", "card"},
-    {"adabn", "fitting", "resuming", "tuning", "plan", "patch", "energy"},
+    {"diagnosis", "cost", "cache", "card", "memory"},
+    {"adabn", "fitting", "resuming", "tuning", "plan", "budget", "patch", "energy"},
     {"personalize", "train"},
     {"demo", "report", "reproduce"},
     {"cli"},

@@ -26,7 +26,7 @@ from tbft.files import atomic_path
 from tbft.models.checkpoints import fingerprint
 from tbft.restoring import evaluating
 
-#: Samples that go through the prefix at a time; bounds the memory of the pass.
+#: Samples that go through the prefix at a time, unless told otherwise.
 BATCH = 64
 
 
@@ -78,7 +78,11 @@ class RowFile:
 
 
 def cache_prefix(
-    prefix: nn.Module, samples: Samples, policy: CachePolicy | None = None, precision: str = "float32"
+    prefix: nn.Module,
+    samples: Samples,
+    policy: CachePolicy | None = None,
+    precision: str = "float32",
+    batch_size: int = BATCH,
 ) -> Samples:
     """The samples as they leave the prefix, in evaluation mode; labels, ids and attributes stay.
 
@@ -86,7 +90,7 @@ def cache_prefix(
         PlanError: they fit neither into the memory that the policy allows nor on a disk.
     """
     policy = policy or CachePolicy()
-    rows = _outputs(prefix, samples, precision)
+    rows = _outputs(prefix, samples, precision, batch_size)
     first = next(rows)
     shape = (len(samples), *first.shape[1:])
     scalars = int(np.prod(shape))
@@ -105,10 +109,17 @@ def cache_prefix(
     return replace(samples, inputs=RowFile(path))  # type: ignore[arg-type]
 
 
-def _outputs(prefix: nn.Module, samples: Samples, precision: str) -> Iterator[Array]:
-    for at in batches(len(samples), BATCH):
+def cached_bytes(samples: Samples) -> int:
+    """Memory that cached outputs take: none on disk, nor where the inputs are not cached at all."""
+    floats = isinstance(samples.inputs, np.ndarray) and samples.inputs.dtype in (np.float16, np.float32)
+    return int(samples.inputs.nbytes) if floats and not isinstance(samples.inputs, np.memmap) else 0
+
+
+def _outputs(prefix: nn.Module, samples: Samples, precision: str, batch_size: int) -> Iterator[Array]:
+    for at in batches(len(samples), batch_size):
         with evaluating(prefix), autocast(precision):
-            yield prefix(laid_out(samples.batch(at)[0])).float().contiguous().numpy()
+            out = prefix(laid_out(samples.batch(at)[0])).float().contiguous().numpy()
+        yield out  # outside: whoever consumes it is not to run without gradients
 
 
 def _fill(out: Array, first: Array, rows: Iterator[Array]) -> Array:

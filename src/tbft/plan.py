@@ -114,7 +114,7 @@ _FAST = Recipe(
     momentum=0.0,
     weight_decay=0.05,
     batch_size=64,
-    epochs=5,
+    epochs=4,
     patience=None,
     schedule="one-cycle",
     refresh=True,
@@ -169,6 +169,21 @@ def find_recipe(name: str, own: dict[str, str] | None = None) -> Recipe:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What tuning may take at most.
+
+    Attributes:
+        peak_bytes: of tensors and prefix cache together, beyond model and samples; None: no limit.
+    """
+
+    peak_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.peak_bytes is not None and self.peak_bytes < 1:
+            raise PlanError(f"a budget of {self.peak_bytes} bytes leaves nothing to tune with")
+
+
+@dataclass(frozen=True)
 class Plan:
     """What will be done, decided before a step is taken.
 
@@ -179,6 +194,7 @@ class Plan:
         source_share: weight of the source statistics in AdaBN, 0 to 1 (Schneider et al. 2020); 1 leaves
             the statistics alone; None: by the number of samples, see :meth:`share`.
         seed: of everything random while tuning.
+        budget: what it may take at most.
     """
 
     arm: str
@@ -186,6 +202,7 @@ class Plan:
     level: str | None = None
     source_share: float | None = 0.0
     seed: int = 0
+    budget: Budget = Budget()
 
     def __post_init__(self) -> None:
         if self.source_share is not None and not 0.0 <= self.source_share <= 1.0:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,23 @@ from torch import Tensor, nn
 
 from tbft.adabn import adapt_statistics
 from tbft.blocks import Blocks, split
-from tbft.cache import CachePolicy, cache_prefix
+from tbft.budget import LEAST_BATCH, affordable, forward_peak, least_needed, step_peak
+from tbft.cache import BATCH, CachePolicy, cache_prefix, cached_bytes
 from tbft.data.samples import Samples
 from tbft.errors import PlanError, SplitError
 from tbft.evaluate import check_fits
-from tbft.fitting import EpochRecord, FitState, OnEpoch, OnStep, check_training, explained_batch_norm, fit
-from tbft.models.checkpoints import State, fingerprint, tensor_bytes
-from tbft.plan import Plan
+from tbft.fitting import (
+    EpochRecord,
+    FitState,
+    OnEpoch,
+    OnStep,
+    check_training,
+    explained_batch_norm,
+    fit,
+    make_optimiser,
+)
+from tbft.models.checkpoints import State, fingerprint, state_bytes, tensor_bytes
+from tbft.plan import Plan, Recipe
 from tbft.restoring import batch_norms, clone_state, values_restored
 from tbft.resuming import digest, load_run, save_run
 
@@ -95,7 +105,9 @@ def tune(
         run = _identity(base, plan, train, val)
         latest = load_run(resume_path, run)
         torch.manual_seed(plan.seed)  # for dropout and the like
-        part, train, val = _after_prefix(blocks, plan, train, val, cache)
+        spent = state_bytes(base)
+        part, train, val = _after_prefix(blocks, plan, parameters, train, val, cache, spent)
+        recipe = _within_budget(plan, recipe, part, parameters, train, spent)
 
         def after_epoch(state: FitState) -> None:
             nonlocal latest
@@ -116,7 +128,7 @@ def tune(
             state, interrupted = latest, True
         part.load_state_dict(state.best)
         if plan.adapts and recipe.refresh:
-            _refresh(part, train, plan)
+            _refresh(part, train, plan, recipe.batch_size)
         tuned = changed(base, clone_state(model))
         return Tuned(plan, tuned, tuple(state.history), state.best_epoch, interrupted)
 
@@ -147,16 +159,28 @@ def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
 
 
 def _after_prefix(
-    blocks: Blocks, plan: Plan, train: Samples, val: Samples | None, policy: CachePolicy | None
+    blocks: Blocks,
+    plan: Plan,
+    parameters: Sequence[nn.Parameter],
+    train: Samples,
+    val: Samples | None,
+    policy: CachePolicy | None,
+    spent: int,
 ) -> tuple[nn.Module, Samples, Samples | None]:
     """What is left to train, and the samples as they reach it: the prefix adapted, and run once."""
+    policy, allowed = policy or CachePolicy(), plan.budget.peak_bytes
     recipe = plan.recipe
     finer, at = cut_before(blocks, plan.arm)
     if at == 0:
         return blocks.model, train, val
     prefix = finer.prefix(at)
+    batch_size = BATCH
+    if allowed is not None:
+        policy, kept = _cache_within_budget(plan, prefix, finer.onward(at), parameters, train, policy, spent)
+        peak = forward_peak(prefix, train, recipe.precision)
+        batch_size = affordable(peak, min(BATCH, len(train)), allowed - spent - kept)
     if plan.adapts and recipe.refresh and batch_norms(prefix):
-        _adapt(prefix, train, plan)
+        _adapt(prefix, train, plan, batch_size)
     if not recipe.cache:
         return blocks.model, train, val
     if recipe.augment != "none":
@@ -164,25 +188,95 @@ def _after_prefix(
             f"augmentation {recipe.augment!r} changes what a cached prefix would give: "
             "take a recipe without one of the two"
         )
-    train = cache_prefix(prefix, train, policy, recipe.precision)
+    train = cache_prefix(prefix, train, policy, recipe.precision, batch_size)
     if val is not None and recipe.validate:
-        val = cache_prefix(prefix, val, policy, recipe.precision)
+        val = cache_prefix(prefix, val, policy, recipe.precision, batch_size)
     return finer.onward(at), train, val
 
 
-def _refresh(part: nn.Module, train: Samples, plan: Plan) -> None:
+def _cache_within_budget(
+    plan: Plan,
+    prefix: nn.Module,
+    part: nn.Module,
+    parameters: Sequence[nn.Parameter],
+    train: Samples,
+    policy: CachePolicy,
+    spent: int,
+) -> tuple[CachePolicy, int]:
+    """The policy with no more memory than the smallest step leaves over, and what the cache will take.
+
+    Raises:
+        PlanError: the smallest of everything is too much; the message says how much would do.
+    """
+    allowed, recipe = plan.budget.peak_bytes, plan.recipe
+    assert allowed is not None
+    running = least_needed(forward_peak(prefix, train, recipe.precision), len(train))
+    few = cache_prefix(prefix, train.subset(slice(0, LEAST_BATCH)), None, recipe.precision)
+    step = least_needed(_step_peak(plan, part, parameters, few), len(few))
+    training = 3 * state_bytes(part.state_dict()) + step
+    whole = len(train) * int(np.prod(few.inputs.shape[1:])) * 4 if recipe.cache else 0
+    rest = spent + max(running, training)
+    check_allowed(plan, rest + (0 if policy.folder is not None else whole // 2))
+    policy = replace(policy, memory_bytes=min(policy.memory_bytes, max(0, allowed - rest)))
+    return policy, next((size for size in (whole, whole // 2) if size <= policy.memory_bytes), 0)
+
+
+def _within_budget(
+    plan: Plan,
+    recipe: Recipe,
+    part: nn.Module,
+    parameters: Sequence[nn.Parameter],
+    train: Samples,
+    spent: int,
+) -> Recipe:
+    """The recipe with a batch that keeps a step within the plan's budget, beside cache and saved states."""
+    if plan.budget.peak_bytes is None:
+        return recipe
+    if recipe.validate:
+        raise PlanError(f"a budget of memory goes with recipes that do not validate; {recipe.name!r} does")
+    spent += cached_bytes(train) + 3 * state_bytes(part.state_dict())
+    peak = _step_peak(plan, part, parameters, train)
+    most = min(recipe.batch_size, len(train))
+    fits = affordable(peak, most, plan.budget.peak_bytes - spent)
+    if not fits:
+        check_allowed(plan, spent + least_needed(peak, most))
+    return replace(recipe, batch_size=fits)
+
+
+def _step_peak(
+    plan: Plan, part: nn.Module, parameters: Sequence[nn.Parameter], samples: Samples
+) -> Callable[[int], int]:
+    def optimiser() -> torch.optim.Optimizer:
+        return make_optimiser(plan.recipe, parameters, 0.0)
+
+    return step_peak(part, parameters, optimiser, plan.recipe, samples)
+
+
+def check_allowed(plan: Plan, needed_bytes: int) -> None:
+    """Raise PlanError if the least that tuning takes is more than the budget allows."""
+    allowed = plan.budget.peak_bytes
+    if allowed is not None and needed_bytes > allowed:
+        raise PlanError(
+            f"tuning {plan.arm!r} takes at least {needed_bytes / 2**20 + 0.05:.1f} MiB, more than the "
+            f"{allowed / 2**20:.1f} MiB allowed: allow that much, tune a later block, or name a folder "
+            "for the outputs of the frozen prefix"
+        )
+
+
+def _refresh(part: nn.Module, train: Samples, plan: Plan, batch_size: int) -> None:
     """AdaBN of what was trained and what follows it.
 
     The base's statistics have no share in it: they belong to the weights from before.
     """
     if batch_norms(part):
-        _adapt(part, train, plan, source_share=0.0)
+        _adapt(part, train, plan, batch_size, source_share=0.0)
 
 
-def _adapt(module: nn.Module, samples: Samples, plan: Plan, source_share: float | None = None) -> None:
+def _adapt(
+    module: nn.Module, samples: Samples, plan: Plan, batch_size: int, source_share: float | None = None
+) -> None:
     """AdaBN by some of the samples, with the plan's share of the source statistics or another."""
     few = np.random.default_rng(plan.seed).permutation(len(samples))[:STATISTICS_SAMPLES]
-    batch_size = plan.recipe.for_samples(len(few)).batch_size
     share = plan.share(len(few)) if source_share is None else source_share
     adapt_statistics(module, samples.subset(np.sort(few)), batch_size, share, plan.recipe.precision)
 

@@ -92,6 +92,11 @@ def save_weights(
         save_file({k: v.detach().contiguous() for k, v in state.items()}, temporary, metadata)
 
 
+def state_bytes(state: Mapping[str, Tensor]) -> int:
+    """Bytes of all tensors of a state dict."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+
+
 def fingerprint(state: Mapping[str, Tensor]) -> str:
     """SHA-256 over the keys, types, shapes and bytes of a state dict, in hex; key order is irrelevant.
 
