@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import json
+import ssl
 import tarfile
 import threading
+import urllib.error
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,9 +22,9 @@ from tbft.data.fetching import ARCHIVES, fetch
 from tbft.errors import DataError
 
 
-def packed(files: dict[str, bytes], extra: tarfile.TarInfo | None = None) -> bytes:
+def packed(files: dict[str, bytes], extra: tarfile.TarInfo | None = None, mode: str = "w") -> bytes:
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
+    with tarfile.open(fileobj=out, mode=mode) as tar:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -67,16 +71,19 @@ class Server:
         if how.isdecimal():
             handler.send_error(int(how))
             return
-        if how == "redirects":
+        if how.startswith("redirects"):
             handler.send_response(302)
-            handler.send_header("Location", self.url)
+            handler.send_header("Location", how.partition(" to ")[2] or self.url)
             handler.end_headers()
             return
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and how != "ignores ranges" else 0
+        if start > len(self.content):
+            handler.send_error(416)
+            return
         body = self.content[start:]
         handler.send_response(206 if start else 200)
         if start:
-            first = 0 if how == "another range" else start
+            first = start - 1 if how == "another range" else start
             handler.send_header("Content-Range", f"bytes {first}-{len(self.content) - 1}/{len(self.content)}")
         told = {"too long": len(body) + 99, "too short": len(body) // 2}.get(how, len(body))
         handler.send_header("Content-Length", str(told))
@@ -98,11 +105,15 @@ def server(monkeypatch):
     thread = threading.Thread(target=made.http.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     described = replace(
-        ARCHIVES["cifar10-c"], url=made.url, size=len(GOOD), sha256=hashlib.sha256(GOOD).hexdigest()
+        ARCHIVES["cifar10-c"],
+        url=made.url,
+        size=len(GOOD),
+        sha256=hashlib.sha256(GOOD).hexdigest(),
+        files=("fog.npy", "labels.npy"),
     )
     monkeypatch.setitem(ARCHIVES, "cifar10-c", described)
     monkeypatch.setattr(fetching, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 2.0)
     yield made
     made.silent.set()
     made.http.shutdown()
@@ -128,15 +139,50 @@ def test_an_archive_is_fetched_unpacked_and_read(server, tmp_path, capsys):
         (["breaks off", "breaks off", "breaks off", "well"], 4),
         (["503", "well"], 2),
         (["says nothing", "well"], 2),
-        (["too long", "well"], 1),  # the right bytes came, whatever was announced
-        (["too short", "well"], 2),
         (["redirects", "well"], 2),
     ],
 )
-def test_what_a_second_try_mends(server, tmp_path, behave, requests):
+def test_what_a_second_try_mends(server, tmp_path, monkeypatch, behave, requests):
     server.behave = behave
+    if "says nothing" in behave:
+        monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.2)
     assert (fetch("cifar10-c", tmp_path) / "fog.npy").exists()
     assert len(server.ranges) == requests
+
+
+def test_a_broken_read_is_mended_too(server, tmp_path, monkeypatch):
+    failures = [OSError(errno.EHOSTUNREACH, "No route to host"), ssl.SSLError("record layer failure")]
+    real = fetching.HTTPResponse.read
+
+    def read_or_fail(self, *amount):
+        if failures:
+            raise failures.pop()
+        return real(self, *amount)
+
+    monkeypatch.setattr(fetching.HTTPResponse, "read", read_or_fail)
+    assert fetch("cifar10-c", tmp_path).is_dir()
+    assert len(server.ranges) == 3
+
+
+def test_a_redirect_keeps_the_range(server, tmp_path):
+    (tmp_path / "cifar10-c.part").write_bytes(GOOD[:100])
+    server.behave = ["redirects", "well"]
+    fetch("cifar10-c", tmp_path)
+    assert server.ranges == ["bytes=100-", "bytes=100-"]
+
+
+def test_cifar10_is_fetched_and_read(server, tmp_path, monkeypatch):
+    rows = np.arange(2 * 3073, dtype=np.int64).astype(np.uint8).reshape(2, 3073)
+    rows[:, 0] = 3, 9
+    files = {f"cifar-10-batches-bin/{name}": rows.tobytes() for name in ARCHIVES["cifar10"].files}
+    server.content = packed({**files, "cifar-10-batches-bin/readme.html": b"x"}, mode="w:gz")
+    described = replace(
+        ARCHIVES["cifar10"], size=len(server.content), sha256=hashlib.sha256(server.content).hexdigest()
+    )
+    monkeypatch.setitem(ARCHIVES, "cifar10", described)
+    samples = read(fetch("cifar10", tmp_path, server.url))
+    assert samples.labels.tolist() == [3, 9] * 6
+    assert samples.where({"part": "test"}).inputs[1, 0, :2, 0].tolist() == rows[1, 1:3].tolist()
 
 
 def test_a_later_run_asks_for_the_rest_only(server, tmp_path):
@@ -151,16 +197,51 @@ def test_a_later_run_asks_for_the_rest_only(server, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "CIFAR-10-C").inputs, PICTURES)
 
 
-@pytest.mark.parametrize("how", ["ignores ranges", "another range"])
-def test_a_server_that_cannot_resume_starts_anew(server, tmp_path, how):
+@pytest.mark.parametrize(
+    ("how", "ranges"), [("ignores ranges", ["bytes=100-"]), ("another range", ["bytes=100-", None])]
+)
+def test_a_server_that_cannot_resume_starts_anew(server, tmp_path, how, ranges):
     (tmp_path / "cifar10-c.part").write_bytes(GOOD[:100])
-    server.behave = [how, "well"]
-    if how == "another range":  # the bytes do not go where they seem to: the checksum finds it
-        with pytest.raises(DataError, match="another file than the published one"):
-            fetch("cifar10-c", tmp_path)
-        assert not (tmp_path / "cifar10-c.part").exists()
+    server.behave = [how]
     fetch("cifar10-c", tmp_path)
+    assert server.ranges == ranges
     np.testing.assert_array_equal(read(tmp_path / "CIFAR-10-C").inputs, PICTURES)
+
+
+def test_a_server_that_starts_anew_and_breaks_off_is_given_up(server, tmp_path, monkeypatch):
+    lengths = [400, 100, 300, 200] * 5
+
+    def end_early(url, part, have, size, bar):
+        part.write_bytes(GOOD[: lengths.pop(0)])
+
+    monkeypatch.setattr(fetching, "_go_on", end_early)
+    with pytest.raises(DataError, match="the connection ended after"):
+        fetch("cifar10-c", tmp_path)
+    assert len(lengths) == 16
+
+
+@pytest.mark.parametrize("behave", ["too long", "too short", "ignores ranges", "well"])
+def test_another_length_is_told_before_a_good_part_is_overwritten(server, tmp_path, behave):
+    part = tmp_path / "cifar10-c.part"
+    part.write_bytes(GOOD[:100])
+    server.behave = [behave]
+    server.content = GOOD if behave.startswith("too") else b"<html>sign in first" * 99
+    if behave.startswith("too"):
+        part.unlink()
+    with pytest.raises(DataError, match=r"announces .* bytes, the published file has"):
+        fetch("cifar10-c", tmp_path)
+    assert len(server.ranges) == 1
+    assert part.read_bytes() == (b"" if behave.startswith("too") else GOOD[:100])
+    server.behave, server.content = ["well"], GOOD
+    fetch("cifar10-c", tmp_path)
+    assert server.ranges[1:] == [None if behave.startswith("too") else "bytes=100-"]
+
+
+def test_a_part_beyond_the_end_of_the_file_is_dropped(server, tmp_path):
+    (tmp_path / "cifar10-c.part").write_bytes(GOOD[:5000])
+    server.behave = ["416", "well"]
+    fetch("cifar10-c", tmp_path)
+    assert server.ranges == ["bytes=5000-", None]
 
 
 @pytest.mark.parametrize(
@@ -170,26 +251,31 @@ def test_a_server_that_cannot_resume_starts_anew(server, tmp_path, how):
         (["says nothing"], GOOD, "cannot download .*timed out"),
         (["404"], GOOD, "the server answers 404"),
         (["well"], GOOD[:-1] + b"x", "it has the SHA-256 .*expected"),
-        (["well"], GOOD + b"more", "it has .* bytes, expected"),
-        (["well"], GOOD[:-600], "the connection ended after|cannot download"),
+        (["well"], GOOD + b"more", "announces .* bytes, the published file has"),
+        (["well"], GOOD[:-600], "announces .* bytes, the published file has"),
+        (["breaks off", "503"], GOOD, "503.*download it by hand as .*cifar10-c.part"),
+        (["redirects to ftp://127.0.0.1/x"], GOOD, "no http"),
     ],
 )
 def test_what_cannot_be_mended_is_told_and_leaves_nothing_half_done(
-    server, tmp_path, capsys, behave, content, message
+    server, tmp_path, capsys, monkeypatch, behave, content, message
 ):
     server.behave, server.content = behave, content
+    if "says nothing" in behave:
+        monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.1)
     with pytest.raises(DataError, match=message):
         fetch("cifar10-c", tmp_path)
     assert {p.name for p in tmp_path.iterdir()} <= {"cifar10-c.part"}
     assert main(["data", "fetch", "cifar10-c", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     server.behave, server.content = ["well"], GOOD
+    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 2.0)
     assert fetch("cifar10-c", tmp_path).is_dir()
 
 
-def _link() -> tarfile.TarInfo:
+def _link(kind: bytes) -> tarfile.TarInfo:
     member = tarfile.TarInfo("CIFAR-10-C/link")
-    member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    member.type, member.linkname = kind, "/etc/passwd"
     return member
 
 
@@ -200,7 +286,10 @@ def _link() -> tarfile.TarInfo:
         packed({"/tmp/evil": b"x"}),
         packed({"CIFAR-10-C/../../evil": b"x"}),
         packed({"other/fog.npy": b"x"}),
-        packed({"CIFAR-10-C/a": b"x"}, _link()),
+        packed({"CIFAR-10-C/a": b"x"}, _link(tarfile.SYMTYPE)),
+        packed({"CIFAR-10-C/a": b"x"}, _link(tarfile.LNKTYPE)),
+        packed({"CIFAR-10-C/a": b"x"}, _link(tarfile.CHRTYPE)),
+        packed({"CIFAR-10-C/fog.npy": b"x"}),
         packed({}),
         b"no tar at all" * 100,
     ],
@@ -211,7 +300,7 @@ def test_an_archive_that_reaches_outside_is_not_unpacked(server, tmp_path, monke
     monkeypatch.setitem(ARCHIVES, "cifar10-c", described)
     inside = tmp_path / "inside"
     inside.mkdir()
-    with pytest.raises(DataError, match=r"no plain file|no folder|cannot be unpacked"):
+    with pytest.raises(DataError, match=r"no plain file|there is no|cannot be unpacked"):
         fetch("cifar10-c", inside)
     assert [p.name for p in inside.iterdir()] == ["cifar10-c.part"]
     assert [p.name for p in tmp_path.iterdir()] == ["inside"]
@@ -222,6 +311,10 @@ def test_wrong_requests_are_told(server, tmp_path, monkeypatch):
         (("cifar11", tmp_path), "unknown archive 'cifar11': did you mean 'cifar10'"),
         (("cifar10-c", tmp_path / "nowhere"), "does not exist; make it first"),
         (("cifar10-c", tmp_path, "file:///etc/passwd"), "no http"),
+        (("cifar10-c", tmp_path, "http://[bad/x"), "no http"),
+        (("cifar10-c", tmp_path, "http://host:port/x"), "no http"),
+        (("cifar10-c", tmp_path, "http:///x"), "no http"),
+        (("cifar10-c", tmp_path, "http://host/a b"), "no http"),
         (("cifar10-c", tmp_path, "http://127.0.0.1:9/x"), "cannot download http://127.0.0.1:9/x: .*refused"),
     ):
         with pytest.raises(DataError, match=message):
@@ -229,3 +322,90 @@ def test_wrong_requests_are_told(server, tmp_path, monkeypatch):
     monkeypatch.setitem(ARCHIVES, "cifar10-c", replace(ARCHIVES["cifar10-c"], size=10**18))
     with pytest.raises(DataError, match="GB free"):
         fetch("cifar10-c", tmp_path)
+
+
+def test_the_space_asked_for_is_what_is_missing(server, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(fetching, "_check_space", lambda place, needed: asked.append(needed))
+    (tmp_path / "cifar10-c.part").write_bytes(GOOD[:100])
+    fetch("cifar10-c", tmp_path)
+    assert asked == [len(GOOD) + ARCHIVES["cifar10-c"].unpacked - 100]
+
+
+def test_what_no_try_mends_is_told_at_once(server, tmp_path, monkeypatch):
+    def refuse(self, request, **_):
+        raise urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed"))
+
+    monkeypatch.setattr(fetching.urllib.request.OpenerDirector, "open", refuse)
+    monkeypatch.setattr(fetching.time, "sleep", lambda seconds: pytest.fail("it waits"))
+    with pytest.raises(DataError, match="its certificate is not trusted"):
+        fetch("cifar10-c", tmp_path)
+
+
+def test_a_full_disk_is_told_as_one(server, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fetching, "_unpack", full)
+    with pytest.raises(DataError, match=r"cannot write in .*: No space left"):
+        fetch("cifar10-c", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("about.npz", "also holds about.npz"), (None, "lacks fog.npy")]
+)
+def test_another_folder_of_that_name_is_not_taken_for_the_published_one(server, tmp_path, name, message):
+    folder = tmp_path / "CIFAR-10-C"
+    folder.mkdir()
+    for file in ("fog.npy", "labels.npy", name) if name else ("labels.npy",):
+        (folder / file).touch()
+    with pytest.raises(DataError, match=message):
+        fetch("cifar10-c", tmp_path)
+    assert server.ranges == []
+    assert folder.is_dir()
+
+
+def test_a_kept_archive_is_unpacked_again_and_never_removed(server, tmp_path, capsys):
+    arguments = ["data", "fetch", "cifar10-c", "--out", str(tmp_path), "--keep", "--json"]
+    folder = tmp_path / "CIFAR-10-C"
+    for was_there in (False, True):
+        assert main(arguments) == 0
+        out = capsys.readouterr().out
+        assert json.loads(out) == {"name": "cifar10-c", "folder": str(folder), "was_there": was_there}
+    kept = tmp_path / "CIFAR-10-C.tar"
+    assert kept.read_bytes() == GOOD
+    folder.rename(tmp_path / "elsewhere")
+    fetch("cifar10-c", tmp_path)
+    assert folder.is_dir()
+    assert len(server.ranges) == 1
+    folder.rename(tmp_path / "elsewhere too")
+    kept.write_bytes(b"mine")
+    with pytest.raises(DataError, match="remove it and run this again"):
+        fetch("cifar10-c", tmp_path)
+    assert kept.read_bytes() == b"mine"
+
+
+def test_what_is_there_is_told_beside_the_result(server, tmp_path, capsys):
+    arguments = ["data", "fetch", "cifar10-c", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    capsys.readouterr()
+    assert main(arguments) == 0
+    told = capsys.readouterr()
+    assert told.out.strip() == str(tmp_path / "CIFAR-10-C")
+    assert "is there already; nothing was downloaded" in told.err
+
+
+def test_an_interrupt_leaves_the_part_and_says_so(server, tmp_path, monkeypatch, capsys):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    server.behave = ["breaks off", "well"]
+    with monkeypatch.context() as patched:
+        patched.setattr(fetching.time, "sleep", interrupt)
+        with pytest.raises(SystemExit) as stopped:
+            main(["data", "fetch", "cifar10-c", "--out", str(tmp_path)])
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.strip() == "tbft: interrupted; run it again to go on"
+    half = (tmp_path / "cifar10-c.part").stat().st_size
+    fetch("cifar10-c", tmp_path)
+    assert server.ranges == [None, f"bytes={half}-"]

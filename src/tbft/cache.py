@@ -27,7 +27,7 @@ from tbft.models.checkpoints import fingerprint
 from tbft.restoring import evaluating
 
 #: Samples that go through the prefix at a time, unless told otherwise.
-BATCH = 64
+BATCH = 32
 
 
 @dataclass(frozen=True)

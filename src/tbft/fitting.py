@@ -135,7 +135,7 @@ def make_optimiser(
     if recipe.optimiser == "adam":
         return torch.optim.Adam(parameters, learning_rate, weight_decay=recipe.weight_decay)
     if recipe.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, learning_rate, weight_decay=recipe.weight_decay)
+        return torch.optim.AdamW(parameters, learning_rate, weight_decay=recipe.weight_decay, fused=True)
     raise PlanError(unknown("optimiser", recipe.optimiser, ["sgd", "adam", "adamw"]))
 
 

@@ -36,8 +36,8 @@ from tbft.plan import Plan, Recipe
 from tbft.restoring import batch_norms, clone_state, values_restored
 from tbft.resuming import digest, load_run, save_run
 
-#: AdaBN in a plan that refreshes reads at most so many samples: more hardly change a statistic.
-STATISTICS_SAMPLES = 512
+#: AdaBN in a plan that refreshes reads at most so many samples; more would cost more than they change.
+STATISTICS_SAMPLES = 256
 
 #: (parameters, learning rate) -> optimiser; in place of the recipe's.
 MakeOptimiser = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]

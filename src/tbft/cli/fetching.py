@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
-from tbft.cli.common import Subparsers, command
+from tbft.cli.common import Subparsers, add_json, command, print_json
 
 EXAMPLES = """
 tbft data fetch cifar10 --out data
@@ -19,10 +20,23 @@ def add(actions: Subparsers) -> None:
     fetch.add_argument("name", metavar="NAME", help="cifar10 (170 MB) or cifar10-c (2.9 GB)")
     fetch.add_argument("--out", metavar="DIR", default=".", help="folder to unpack into (default: this one)")
     fetch.add_argument("--url", help="a mirror; length and checksum have to be the same")
+    fetch.add_argument("--keep", action="store_true", help="keep the archive beside the unpacked folder")
+    add_json(fetch)
     fetch.set_defaults(run=run_fetch)
 
 
 def run_fetch(arguments: argparse.Namespace) -> None:
-    from tbft.data.fetching import fetch
+    from tbft.data.fetching import fetch, is_fetched
 
-    print(fetch(arguments.name, arguments.out, arguments.url))
+    there = is_fetched(arguments.name, arguments.out)
+    try:
+        folder = fetch(arguments.name, arguments.out, arguments.url, arguments.keep)
+    except KeyboardInterrupt:  # other commands say that nothing half-written is left; here the part is
+        print("\ntbft: interrupted; run it again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    if arguments.json:
+        print_json({"name": arguments.name, "folder": str(folder), "was_there": there})
+        return
+    if there:
+        print(f"tbft: {folder} is there already; nothing was downloaded", file=sys.stderr)
+    print(folder)

@@ -1,0 +1,115 @@
+"""A long set: block 2 tuned on 50,000 pictures with the prefix cached on disk, killed and gone on with.
+
+    TBFT_DATA=... python benchmarks/long_set.py --json benchmarks/results/long_set.json
+
+The JPEG copy of CIFAR-10's training set with Gaussian noise, severity 5, and the released ResNet-26. The
+first process is killed after its first epoch; the second finds the cache and the checkpoint and finishes.
+Resident memory is the process's peak while tuning over what it had before, when the pictures were loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tbft.cache import CachePolicy
+from tbft.data import apply_drift, read
+from tbft.energy import Meter
+from tbft.files import atomic_path
+from tbft.fitting import FitState
+from tbft.models import find_model, fingerprint, load_weights
+from tbft.patch import versions
+from tbft.plan import Plan, find_recipe
+from tbft.tuning import tune
+
+EPOCHS = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="write the record here")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--kill", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(one_run(arguments.one, arguments.kill)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        killed = subprocess.run([sys.executable, __file__, "--one", folder, "--kill"], check=False)
+        files = {p.name: p.stat().st_size for p in Path(folder).iterdir()}
+        again = subprocess.run(
+            [sys.executable, __file__, "--one", folder], check=True, capture_output=True, text=True
+        )
+    record = {
+        "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()},
+        "killed_by_signal": -killed.returncode,
+        "left_bytes": files,
+        "resumed": json.loads(again.stdout),
+    }
+    print(json.dumps(record, indent=1))
+    if arguments.json:
+        with atomic_path(arguments.json) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def one_run(folder: Path, kill: bool) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    data = Path(os.environ["TBFT_DATA"])
+    preset = find_model("resnet26-cifar10")
+    model = preset.build()
+    load_weights(model, data / "checkpoints" / "resnet26_cifar10_released.pth")
+    samples = apply_drift(read(data / "cifar10" / "train.tar", preset.inputs), "gaussian_noise:5")
+    plan = Plan("layer2", replace(find_recipe("fast"), epochs=EPOCHS), source_share=None)
+    epochs_done: list[int] = []
+
+    def after_epoch(state: FitState) -> None:
+        epochs_done.append(len(state.history))
+        if kill:
+            print(json.dumps(memory), file=sys.stderr)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    before = resident()
+    memory = {"resident_bytes_before": before}
+    with Meter() as meter:
+        start = time.process_time()
+        tuned = tune(
+            preset.split(model),
+            plan,
+            samples,
+            cache=CachePolicy(memory_bytes=256 << 20, folder=folder),
+            resume_path=folder / "run.pt",
+            on_epoch=after_epoch,
+        )
+    peak = meter.measurement.peak_rss_bytes
+    return {
+        "samples": len(samples),
+        "epochs_in_this_process": epochs_done,
+        "cpu_seconds": time.process_time() - start,
+        "resident_bytes_before": before,
+        "resident_bytes_peak": peak,
+        "resident_mebibytes_grown": None if peak is None else (peak - before) / 2**20,
+        "tuned_fingerprint": fingerprint(tuned.changed),
+    }
+
+
+def resident() -> int:
+    with Path("/proc/self/statm").open() as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main()
