@@ -105,7 +105,7 @@ def tune(
         run = _identity(base, plan, train, val)
         latest = load_run(resume_path, run)
         torch.manual_seed(plan.seed)  # for dropout and the like
-        spent = state_bytes(base)
+        spent = 2 * state_bytes(base)  # saved before, and copied after to tell what changed
         part, train, val = _after_prefix(blocks, plan, parameters, train, val, cache, spent)
         recipe = _within_budget(plan, recipe, part, parameters, train, spent)
 
