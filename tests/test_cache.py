@@ -13,14 +13,16 @@ import torch
 from conftest import striped
 from torch import nn
 
+from tbft.adabn import SHARES, choose_source_share
 from tbft.blocks import split
 from tbft.cache import CachePolicy, RowFile, cache_prefix
 from tbft.errors import PlanError
+from tbft.evaluate import evaluate
 from tbft.memory import TensorBytes
 from tbft.models import fingerprint
 from tbft.models.digits import DigitsNet
 from tbft.plan import Budget, Plan, find_recipe
-from tbft.restoring import evaluating
+from tbft.restoring import evaluating, values_restored
 from tbft.tuning import tune
 
 FAST = replace(find_recipe("fast"), batch_size=16, epochs=2, least_steps=0, precision="float32")
@@ -232,3 +234,22 @@ def test_a_budget_wants_a_recipe_that_can_keep_it(blocks, stripes):
         tune(blocks, plan, stripes, striped(30, seed=1))
     with pytest.raises(PlanError, match="leaves nothing"):
         Budget(0)
+
+
+def test_the_source_share_is_chosen_by_forward_passes(blocks, stripes):
+    before = fingerprint(blocks.model.state_dict())
+    share = choose_source_share(blocks.model, stripes, 20)
+    assert share in SHARES
+    assert fingerprint(blocks.model.state_dict()) == before
+    losses = {}
+    for candidate in SHARES:
+        plan = Plan("adabn", replace(FAST, batch_size=20), source_share=candidate)
+        with values_restored(blocks.model):
+            changed = tune(blocks, plan, stripes).changed
+            blocks.model.load_state_dict({**blocks.model.state_dict(), **changed})
+            losses[candidate] = evaluate(blocks.model, stripes).loss
+    assert losses[share] == pytest.approx(min(losses.values()), rel=1e-3)
+    auto = tune(blocks, Plan("adabn", FAST, source_share="auto"), stripes)
+    assert auto.plan.source_share in SHARES
+    with pytest.raises(PlanError, match="a fraction from 0 to 1, or auto, not often"):
+        Plan("adabn", FAST, source_share="often")

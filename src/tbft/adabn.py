@@ -13,7 +13,11 @@ from torch import Tensor, nn
 from tbft.compute import autocast, laid_out
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
-from tbft.restoring import batch_norms, modes_restored
+from tbft.evaluate import evaluate
+from tbft.restoring import batch_norms, modes_restored, values_restored
+
+#: What :func:`choose_source_share` tries.
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def adapt_statistics(
@@ -56,6 +60,33 @@ def adapt_statistics(
     for norm, (mean, var) in zip(norms, source, strict=True):
         _mean(norm).lerp_(mean, source_share)
         _var(norm).lerp_(var, source_share)
+
+
+def choose_source_share(
+    model: nn.Module, samples: Samples, batch_size: int, precision: str = "float32"
+) -> float:
+    """The share of the source statistics with which the model fits labelled samples best.
+
+    The target statistics are taken once; each share then costs one forward pass. AdaBN does not look
+    at labels, so those of the samples it adapts to are held out. Of equal losses the smaller share wins.
+
+    Returns:
+        one of :data:`SHARES`; 1.0 if the model has no BatchNorm.
+    """
+    norms = batch_norms(model)
+    if not norms:
+        return 1.0
+    with values_restored(model):
+        source = [(_mean(n).clone(), _var(n).clone()) for n in norms]
+        adapt_statistics(model, samples, batch_size, 0.0, precision)
+        target = [(_mean(n).clone(), _var(n).clone()) for n in norms]
+        losses = {}
+        for share in SHARES:
+            for norm, old, new in zip(norms, source, target, strict=True):
+                _mean(norm).copy_(new[0].lerp(old[0], share))
+                _var(norm).copy_(new[1].lerp(old[1], share))
+            losses[share] = evaluate(model, samples, batch_size).loss
+    return min(SHARES, key=lambda share: losses[share])
 
 
 def _mean(norm: nn.modules.batchnorm._BatchNorm) -> Tensor:

@@ -118,7 +118,7 @@ def personalize(
         level=plan.level,
         model=model_name,
         cuts=blocks.cuts,
-        recipe=asdict(plan.recipe),
+        recipe={**asdict(plan.recipe), "source_share": tuned.plan.source_share},
         measured={
             **asdict(meter.measurement),
             "val_accuracy": tuned.history[tuned.best_epoch - 1].val_accuracy if tuned.best_epoch else None,
@@ -129,7 +129,7 @@ def personalize(
         patch.apply(model)
         after = evaluate(model, parts.test)
     return Personalization(
-        plan=plan,
+        plan=tuned.plan,
         before=before,
         after=after,
         measurement=meter.measurement,

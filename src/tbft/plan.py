@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from tbft.errors import PlanError, unknown
 
@@ -192,7 +193,8 @@ class Plan:
         recipe: how an arm with parameters is trained; ``adabn`` uses its batch size alone.
         level: the level of drift it is meant for; None if the arm was chosen directly.
         source_share: weight of the source statistics in AdaBN, 0 to 1 (Schneider et al. 2020); 1 leaves
-            the statistics alone; None: by the number of samples, see :meth:`share`.
+            the statistics alone; None: by the number of samples, see :meth:`share`; ``auto``: what
+            gives the training samples the lowest loss with forward passes alone, before training.
         seed: of everything random while tuning.
         budget: what it may take at most.
     """
@@ -200,25 +202,28 @@ class Plan:
     arm: str
     recipe: Recipe
     level: str | None = None
-    source_share: float | None = 0.0
+    source_share: float | Literal["auto"] | None = 0.0
     seed: int = 0
     budget: Budget = Budget()
 
     def __post_init__(self) -> None:
-        if self.source_share is not None and not 0.0 <= self.source_share <= 1.0:
-            raise PlanError(f"the source share is a fraction from 0 to 1, not {self.source_share}")
+        share = self.source_share
+        if not (share is None or share == "auto" or (isinstance(share, (int, float)) and 0 <= share <= 1)):
+            raise PlanError(f"the source share is a fraction from 0 to 1, or auto, not {share}")
 
     @property
     def adapts(self) -> bool:
         """Whether statistics are to follow the target at all."""
-        return self.source_share is None or self.source_share < 1.0
+        return self.source_share != 1.0
 
     def share(self, count: int) -> float:
         """Weight of the source statistics where so many samples give the target's.
 
         The source counts as :data:`PSEUDO_SAMPLES` samples (Schneider et al. 2020, equation 3).
         """
-        return PSEUDO_SAMPLES / (PSEUDO_SAMPLES + count) if self.source_share is None else self.source_share
+        if isinstance(self.source_share, (int, float)):
+            return self.source_share
+        return PSEUDO_SAMPLES / (PSEUDO_SAMPLES + count)
 
 
 def arm_for_level(level: str, block_names: Sequence[str], head: str | None = None) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tbft.adabn import adapt_statistics
+from tbft.adabn import adapt_statistics, choose_source_share
 from tbft.blocks import Blocks, split
 from tbft.budget import LEAST_BATCH, affordable, forward_peak, least_needed, step_peak
 from tbft.cache import BATCH, CachePolicy, cache_prefix, cached_bytes
@@ -88,6 +88,10 @@ def tune(
     if plan.arm == "none":
         return Tuned(plan, {}, (), None)
     check_fits(model, train)
+    if plan.source_share == "auto":
+        few = _some(train, plan.seed)
+        share = choose_source_share(model, few, plan.recipe.for_samples(len(few)).batch_size)
+        plan = replace(plan, source_share=share)
     if plan.arm == "adabn":
         with values_restored(model) as base, explained_batch_norm(len(train)):
             adapt_statistics(model, train, recipe.batch_size, plan.share(len(train)))
@@ -276,9 +280,14 @@ def _adapt(
     module: nn.Module, samples: Samples, plan: Plan, batch_size: int, source_share: float | None = None
 ) -> None:
     """AdaBN by some of the samples, with the plan's share of the source statistics or another."""
-    few = np.random.default_rng(plan.seed).permutation(len(samples))[:STATISTICS_SAMPLES]
+    few = _some(samples, plan.seed)
     share = plan.share(len(few)) if source_share is None else source_share
-    adapt_statistics(module, samples.subset(np.sort(few)), batch_size, share, plan.recipe.precision)
+    adapt_statistics(module, few, batch_size, share, plan.recipe.precision)
+
+
+def _some(samples: Samples, seed: int) -> Samples:
+    at = np.random.default_rng(seed).permutation(len(samples))[:STATISTICS_SAMPLES]
+    return samples.subset(np.sort(at))
 
 
 def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tbft.cli.common import (
     Subparsers,
@@ -65,9 +65,10 @@ def add(commands: Subparsers) -> None:
     add_recipe(how, "fast", "how to train: fast (default) or paper")
     how.add_argument(
         "--source-share",
-        type=float,
+        type=_share,
         metavar="SHARE",
-        help="of the source in AdaBN statistics; 1 keeps them (default: by level and number of samples)",
+        help="of the source in AdaBN statistics: 0 to 1, which keeps them, or auto, chosen by the training "
+        "labels with forward passes (default: by level and number of samples)",
     )
     how.add_argument(
         "--cache-memory", type=float, metavar="MIB", help="for outputs of the frozen prefix (default 1024)"
@@ -136,6 +137,10 @@ def _plan(arguments: argparse.Namespace, blocks: Blocks, recipe: Recipe) -> Plan
             f"--source-share is for --arm adabn and recipes that refresh, not for {recipe.name!r}"
         )
     return replace(plan, source_share=arguments.source_share)
+
+
+def _share(text: str) -> float | Literal["auto"]:
+    return "auto" if text == "auto" else float(text)
 
 
 def _cache_policy(arguments: argparse.Namespace) -> CachePolicy:
