@@ -152,7 +152,7 @@ def test_fast_takes_any_number_of_samples(count, blocks, stripes):
     few, many = recipe.for_samples(count), recipe.for_samples(100_000)
     assert few.learning_rate < many.learning_rate == recipe.learning_rate
     assert few.rear_learning_rate == recipe.rear_learning_rate
-    assert (many.batch_size, many.epochs) == (64, 4)
+    assert (many.batch_size, many.epochs) == (48, 4)
 
 
 def test_a_stopped_run_goes_on_from_its_cache_to_the_same_bits(blocks, stripes, tmp_path):
