@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from tbft.compute import autocast, laid_out
 from tbft.data.arrays import Array, memory_map
@@ -116,7 +117,8 @@ def cached_bytes(samples: Samples) -> int:
 
 
 def _outputs(prefix: nn.Module, samples: Samples, precision: str, batch_size: int) -> Iterator[Array]:
-    for at in batches(len(samples), batch_size):
+    parts = batches(len(samples), batch_size)
+    for at in tqdm(parts, "running the frozen prefix", unit="batch", leave=False, disable=None):
         with evaluating(prefix), autocast(precision):
             out = prefix(laid_out(samples.batch(at)[0])).float().contiguous().numpy()
         yield out  # outside: whoever consumes it is not to run without gradients
