@@ -229,7 +229,7 @@ def test_the_measured_peak_stays_within_the_budget_or_it_is_refused(arm, blocks)
 
 
 def test_a_budget_wants_a_recipe_that_can_keep_it(blocks, stripes):
-    with pytest.raises(PlanError, match="recipes that do not validate"):
+    with pytest.raises(PlanError, match="recipes without validation"):
         plan = Plan("front", replace(find_recipe("paper"), batch_size=16), budget=Budget(1 << 30))
         tune(blocks, plan, stripes, striped(30, seed=1))
     with pytest.raises(PlanError, match="leaves nothing"):

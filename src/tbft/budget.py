@@ -7,14 +7,20 @@ A smaller batch gives BatchNorm less to estimate its statistics from, so no batc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tbft.cache import BATCH, CachePolicy, cache_prefix, cached_bytes
 from tbft.compute import autocast, laid_out
 from tbft.data.samples import Samples
+from tbft.errors import PlanError
+from tbft.fitting import make_optimiser
 from tbft.memory import TensorBytes
-from tbft.plan import Recipe
+from tbft.models.checkpoints import state_bytes
+from tbft.plan import Plan, Recipe
 from tbft.restoring import evaluating, modes_restored, values_restored
 
 LEAST_BATCH = 4
@@ -56,24 +62,81 @@ def forward_peak(module: nn.Module, samples: Samples, precision: str) -> Callabl
     return peak
 
 
-def step_peak(
-    part: nn.Module,
-    parameters: Sequence[nn.Parameter],
-    optimiser: Callable[[], torch.optim.Optimizer],
-    recipe: Recipe,
-    samples: Samples,
-) -> Callable[[int], int]:
-    """Measures a training step, its optimiser's state included; values and modes come back."""
+class MemoryLimit:
+    """What a plan's budget leaves for the prefix cache, for running the prefix, and for training steps.
 
-    def peak(batch: int) -> int:
-        x, y = samples.batch(slice(0, batch))
-        with values_restored(part), modes_restored(part), TensorBytes() as counted:
-            _step(part, optimiser(), recipe, x, y)
-        for p in parameters:
-            p.grad = None
-        return counted.peak
+    Args:
+        parameters: those that are trained.
+        spent_bytes: what is taken all the while.
+    """
 
-    return peak
+    def __init__(self, plan: Plan, parameters: Sequence[nn.Parameter], spent_bytes: int) -> None:
+        self.plan, self.parameters, self.spent_bytes = plan, parameters, spent_bytes
+        self.allowed_bytes = plan.budget.peak_bytes
+        if self.allowed_bytes is not None and plan.recipe.validate:
+            raise PlanError(
+                f"a budget of memory is for recipes without validation; {plan.recipe.name!r} validates"
+            )
+
+    def for_prefix(
+        self, prefix: nn.Module, rest: nn.Module, train: Samples, policy: CachePolicy
+    ) -> tuple[CachePolicy, int]:
+        """The cache's policy with what the smallest step leaves over, and the batch to run the prefix in.
+
+        Raises:
+            PlanError: the smallest of everything is too much; the message says how much would do.
+        """
+        if self.allowed_bytes is None:
+            return policy, BATCH
+        recipe = self.plan.recipe
+        running = forward_peak(prefix, train, recipe.precision)
+        few = cache_prefix(prefix, train.subset(slice(0, LEAST_BATCH)), None, recipe.precision)
+        training = _saved_states(rest) + least_needed(self._step_peak(rest, few), len(few))
+        least = self.spent_bytes + max(least_needed(running, len(train)), training)
+        whole = 4 * len(train) * int(np.prod(few.inputs.shape[1:])) if recipe.cache else 0
+        self._check(least + (0 if policy.folder is not None else whole // 2))
+        policy = replace(policy, memory_bytes=min(policy.memory_bytes, max(0, self.allowed_bytes - least)))
+        kept = next((size for size in (whole, whole // 2) if size <= policy.memory_bytes), 0)
+        left = self.allowed_bytes - self.spent_bytes - kept
+        return policy, affordable(running, min(BATCH, len(train)), left)
+
+    def for_steps(self, recipe: Recipe, part: nn.Module, train: Samples) -> Recipe:
+        """The recipe with a batch that keeps a step, the cache and the saved states within the budget."""
+        if self.allowed_bytes is None:
+            return recipe
+        spent = self.spent_bytes + cached_bytes(train) + _saved_states(part)
+        peak, most = self._step_peak(part, train), min(recipe.batch_size, len(train))
+        batch_size = affordable(peak, most, self.allowed_bytes - spent)
+        if not batch_size:
+            self._check(spent + least_needed(peak, most))
+        return replace(recipe, batch_size=batch_size)
+
+    def _check(self, needed_bytes: int) -> None:
+        assert self.allowed_bytes is not None
+        if needed_bytes > self.allowed_bytes:
+            raise PlanError(
+                f"tuning {self.plan.arm!r} takes at least {needed_bytes / 2**20 + 0.05:.1f} MiB, more than the "
+                f"{self.allowed_bytes / 2**20:.1f} MiB allowed: allow that much, tune a later block, or "
+                "name a folder for the outputs of the frozen prefix"
+            )
+
+    def _step_peak(self, part: nn.Module, samples: Samples) -> Callable[[int], int]:
+        """Measures a training step, its optimiser's state included; values and modes come back."""
+
+        def peak(batch: int) -> int:
+            x, y = samples.batch(slice(0, batch))
+            with values_restored(part), modes_restored(part), TensorBytes() as counted:
+                _step(part, make_optimiser(self.plan.recipe, self.parameters, 0.0), self.plan.recipe, x, y)
+            for p in self.parameters:
+                p.grad = None
+            return counted.peak
+
+        return peak
+
+
+def _saved_states(part: nn.Module) -> int:
+    """The best epoch's state, the last one's, and the one being copied."""
+    return 3 * state_bytes(part.state_dict())
 
 
 def _step(part: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe, x: Tensor, y: Tensor) -> None:

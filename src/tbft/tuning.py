@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from tbft.adabn import adapt_statistics, choose_source_share
 from tbft.blocks import Blocks, split
-from tbft.budget import LEAST_BATCH, affordable, forward_peak, least_needed, step_peak
-from tbft.cache import BATCH, CachePolicy, cache_prefix, cached_bytes
+from tbft.budget import LEAST_BATCH, MemoryLimit
+from tbft.cache import CachePolicy, cache_prefix
 from tbft.data.samples import Samples
 from tbft.errors import PlanError, SplitError
 from tbft.evaluate import check_fits
@@ -29,10 +29,9 @@ from tbft.fitting import (
     check_training,
     explained_batch_norm,
     fit,
-    make_optimiser,
 )
 from tbft.models.checkpoints import State, fingerprint, state_bytes, tensor_bytes
-from tbft.plan import Plan, Recipe
+from tbft.plan import Plan
 from tbft.restoring import batch_norms, clone_state, values_restored
 from tbft.resuming import digest, load_run, save_run
 
@@ -90,7 +89,8 @@ def tune(
     check_fits(model, train)
     if plan.source_share == "auto":
         few = _some(train, plan.seed)
-        share = choose_source_share(model, few, plan.recipe.for_samples(len(few)).batch_size)
+        batch_size = LEAST_BATCH if plan.budget.peak_bytes else plan.recipe.for_samples(len(few)).batch_size
+        share = choose_source_share(model, few, batch_size)
         plan = replace(plan, source_share=share)
     if plan.arm == "adabn":
         with values_restored(model) as base, explained_batch_norm(len(train)):
@@ -109,9 +109,10 @@ def tune(
         run = _identity(base, plan, train, val)
         latest = load_run(resume_path, run)
         torch.manual_seed(plan.seed)  # for dropout and the like
-        spent = 2 * state_bytes(base)  # saved before, and copied after to tell what changed
-        part, train, val = _after_prefix(blocks, plan, parameters, train, val, cache, spent)
-        recipe = _within_budget(plan, recipe, part, parameters, train, spent)
+        # The base is saved before, and copied after to tell what changed.
+        limit = MemoryLimit(plan, parameters, spent_bytes=2 * state_bytes(base))
+        part, train, val = _after_prefix(blocks, plan, train, val, cache or CachePolicy(), limit)
+        recipe = limit.for_steps(recipe, part, train)
 
         def after_epoch(state: FitState) -> None:
             nonlocal latest
@@ -165,24 +166,18 @@ def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
 def _after_prefix(
     blocks: Blocks,
     plan: Plan,
-    parameters: Sequence[nn.Parameter],
     train: Samples,
     val: Samples | None,
-    policy: CachePolicy | None,
-    spent: int,
+    policy: CachePolicy,
+    limit: MemoryLimit,
 ) -> tuple[nn.Module, Samples, Samples | None]:
     """What is left to train, and the samples as they reach it: the prefix adapted, and run once."""
-    policy, allowed = policy or CachePolicy(), plan.budget.peak_bytes
     recipe = plan.recipe
     finer, at = cut_before(blocks, plan.arm)
     if at == 0:
         return blocks.model, train, val
-    prefix = finer.prefix(at)
-    batch_size = BATCH
-    if allowed is not None:
-        policy, kept = _cache_within_budget(plan, prefix, finer.onward(at), parameters, train, policy, spent)
-        peak = forward_peak(prefix, train, recipe.precision)
-        batch_size = affordable(peak, min(BATCH, len(train)), allowed - spent - kept)
+    prefix, rest = finer.prefix(at), finer.onward(at)
+    policy, batch_size = limit.for_prefix(prefix, rest, train, policy)
     if plan.adapts and recipe.refresh and batch_norms(prefix):
         _adapt(prefix, train, plan, batch_size)
     if not recipe.cache:
@@ -195,76 +190,7 @@ def _after_prefix(
     train = cache_prefix(prefix, train, policy, recipe.precision, batch_size)
     if val is not None and recipe.validate:
         val = cache_prefix(prefix, val, policy, recipe.precision, batch_size)
-    return finer.onward(at), train, val
-
-
-def _cache_within_budget(
-    plan: Plan,
-    prefix: nn.Module,
-    part: nn.Module,
-    parameters: Sequence[nn.Parameter],
-    train: Samples,
-    policy: CachePolicy,
-    spent: int,
-) -> tuple[CachePolicy, int]:
-    """The policy with no more memory than the smallest step leaves over, and what the cache will take.
-
-    Raises:
-        PlanError: the smallest of everything is too much; the message says how much would do.
-    """
-    allowed, recipe = plan.budget.peak_bytes, plan.recipe
-    assert allowed is not None
-    running = least_needed(forward_peak(prefix, train, recipe.precision), len(train))
-    few = cache_prefix(prefix, train.subset(slice(0, LEAST_BATCH)), None, recipe.precision)
-    step = least_needed(_step_peak(plan, part, parameters, few), len(few))
-    training = 3 * state_bytes(part.state_dict()) + step
-    whole = len(train) * int(np.prod(few.inputs.shape[1:])) * 4 if recipe.cache else 0
-    rest = spent + max(running, training)
-    check_allowed(plan, rest + (0 if policy.folder is not None else whole // 2))
-    policy = replace(policy, memory_bytes=min(policy.memory_bytes, max(0, allowed - rest)))
-    return policy, next((size for size in (whole, whole // 2) if size <= policy.memory_bytes), 0)
-
-
-def _within_budget(
-    plan: Plan,
-    recipe: Recipe,
-    part: nn.Module,
-    parameters: Sequence[nn.Parameter],
-    train: Samples,
-    spent: int,
-) -> Recipe:
-    """The recipe with a batch that keeps a step within the plan's budget, beside cache and saved states."""
-    if plan.budget.peak_bytes is None:
-        return recipe
-    if recipe.validate:
-        raise PlanError(f"a budget of memory goes with recipes that do not validate; {recipe.name!r} does")
-    spent += cached_bytes(train) + 3 * state_bytes(part.state_dict())
-    peak = _step_peak(plan, part, parameters, train)
-    most = min(recipe.batch_size, len(train))
-    fits = affordable(peak, most, plan.budget.peak_bytes - spent)
-    if not fits:
-        check_allowed(plan, spent + least_needed(peak, most))
-    return replace(recipe, batch_size=fits)
-
-
-def _step_peak(
-    plan: Plan, part: nn.Module, parameters: Sequence[nn.Parameter], samples: Samples
-) -> Callable[[int], int]:
-    def optimiser() -> torch.optim.Optimizer:
-        return make_optimiser(plan.recipe, parameters, 0.0)
-
-    return step_peak(part, parameters, optimiser, plan.recipe, samples)
-
-
-def check_allowed(plan: Plan, needed_bytes: int) -> None:
-    """Raise PlanError if the least that tuning takes is more than the budget allows."""
-    allowed = plan.budget.peak_bytes
-    if allowed is not None and needed_bytes > allowed:
-        raise PlanError(
-            f"tuning {plan.arm!r} takes at least {needed_bytes / 2**20 + 0.05:.1f} MiB, more than the "
-            f"{allowed / 2**20:.1f} MiB allowed: allow that much, tune a later block, or name a folder "
-            "for the outputs of the frozen prefix"
-        )
+    return rest, train, val
 
 
 def _refresh(part: nn.Module, train: Samples, plan: Plan, batch_size: int) -> None:
