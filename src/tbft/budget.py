@@ -115,8 +115,8 @@ class MemoryLimit:
         assert self.allowed_bytes is not None
         if needed_bytes > self.allowed_bytes:
             raise PlanError(
-                f"tuning {self.plan.arm!r} takes at least {needed_bytes / 2**20 + 0.05:.1f} MiB, more than the "
-                f"{self.allowed_bytes / 2**20:.1f} MiB allowed: allow that much, tune a later block, or "
+                f"tuning {self.plan.arm!r} takes at least {needed_bytes / 2**20 + 0.05:.1f} MiB, more than "
+                f"the {self.allowed_bytes / 2**20:.1f} MiB allowed: allow that much, tune a later block, or "
                 "name a folder for the outputs of the frozen prefix"
             )
 
