@@ -36,6 +36,7 @@ class Recipe:
             epoch; otherwise the schedule runs to its end and needs none.
         channels_last: hand pictures over with their channels together in memory, which is faster.
         precision: of the computing while tuning, see :func:`tbft.compute.autocast`.
+        middle_epochs: epochs of blocks between the first and the last, whose prefix is cached; 0: `epochs`.
         rear_least_steps: the same for arms inside the last block, whose steps cost little; 0: as others.
         full_rate_from: samples from which on `learning_rate` holds, see :meth:`for_samples`.
         least_steps: at least so many steps, in more epochs than `epochs` where samples are few; batches
@@ -65,22 +66,28 @@ class Recipe:
     channels_last: bool = False
     precision: str = "float32"
     least_steps: int = 0
+    middle_epochs: int = 0
     rear_least_steps: int = 0
     full_rate_from: int = 0
     source: str = ""
 
-    def for_samples(self, count: int, rear: bool = False) -> Recipe:
+    def for_samples(self, count: int, middle: bool = False, rear: bool = False) -> Recipe:
         """The same with the epochs, the batch and the rate that so many samples call for.
 
         Only recipes with `least_steps` do so. A batch is an eighth of the samples, from 16 up to
         `batch_size`. Below `full_rate_from` samples the rate falls with the cube root of their number,
         except in the rear, whose few weights no number of samples was seen to spoil.
+
+        Args:
+            middle: the arm is a block between the first and the last.
+            rear: the arm lies in the last block.
         """
         if not self.least_steps or not count:
             return self
         batch_size = min(count, max(16, min(self.batch_size, count // 8)))
         steps = self.rear_least_steps or self.least_steps if rear else self.least_steps
-        epochs = max(self.epochs, -(-steps // -(-count // batch_size)))
+        epochs = self.middle_epochs or self.epochs if middle else self.epochs
+        epochs = max(epochs, -(-steps // -(-count // batch_size)))
         factor = min(1.0, (count / self.full_rate_from) ** (1 / 3)) if self.full_rate_from else 1.0
         rate = self.learning_rate * factor
         return replace(self, batch_size=batch_size, epochs=epochs, learning_rate=rate)
@@ -124,6 +131,7 @@ _FAST = Recipe(
     channels_last=True,
     precision="auto",
     least_steps=40,
+    middle_epochs=6,
     rear_least_steps=100,
     full_rate_from=1000,
     head_alone=True,

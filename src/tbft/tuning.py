@@ -98,7 +98,8 @@ def tune(
             return Tuned(plan, changed(base, clone_state(model)), (), None)
     check_training(train, val, recipe)
     rear = block is not None and block.index == len(blocks) - 1
-    recipe = recipe.for_samples(len(train), rear)
+    middle = block is not None and block.index > 0 and not rear
+    recipe = recipe.for_samples(len(train), middle, rear)
     rate = recipe.rate(rear)
     with (
         values_restored(model) as base,
