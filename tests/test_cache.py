@@ -84,6 +84,17 @@ def test_what_does_not_fit_is_refused_with_the_remedy(blocks, stripes, tmp_path)
         tune(blocks, Plan("late", replace(FAST, augment="crop-flip")), stripes)
 
 
+def test_values_that_float16_cannot_hold_are_refused(stripes, tmp_path):
+    large = nn.Conv2d(1, 1, 1)
+    nn.init.constant_(large.weight, 1e6)
+    scalars = 60 * 64
+    assert cache_prefix(large, stripes, CachePolicy(4 * scalars)).inputs.dtype == np.float32
+    for policy in (CachePolicy(2 * scalars), CachePolicy(0, tmp_path)):
+        with pytest.raises(PlanError, match="float16 cannot hold"):
+            cache_prefix(large, stripes, policy)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("arm", ["middle", "late", "rear", "fc"])
 def test_cached_and_uncached_gradients_are_equal(arm, blocks, stripes):
     gradients = []

@@ -7,9 +7,10 @@ cut. So training and evaluating the rest of the model read them as they would re
 from __future__ import annotations
 
 import hashlib
-import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -125,26 +126,33 @@ def _outputs(prefix: nn.Module, samples: Samples, precision: str, batch_size: in
 
 
 def _fill(out: Array, first: Array, rows: Iterator[Array]) -> Array:
-    out[: len(first)] = first
-    start = len(first)
-    for part in rows:
-        out[start : start + len(part)] = part
+    start = 0
+    for part in chain([first], rows):
+        out[start : start + len(part)] = _stored(part, out.dtype)
         start += len(part)
     return out
+
+
+def _stored(part: Array, dtype: np.dtype[Any]) -> Array:
+    if dtype == np.float16 and np.abs(part).max(initial=0) > np.finfo(np.float16).max:
+        raise PlanError(
+            "the frozen prefix gives values that float16 cannot hold: allow the cache more memory, so that "
+            "it keeps float32"
+        )
+    return part.astype(dtype)
 
 
 def _write(path: Path, shape: tuple[int, ...], first: Array, rows: Iterator[Array]) -> None:
     if not path.parent.is_dir():
         raise PlanError(f"the folder for the cache, {path.parent}, does not exist; make it first")
-    free = os.statvfs(path.parent)
     needed = 2 * int(np.prod(shape))
-    if hasattr(os, "statvfs") and free.f_bavail * free.f_frsize < needed:
+    if shutil.disk_usage(path.parent).free < needed:
         raise PlanError(f"{path.parent} has not the {needed / 2**20:,.0f} MiB free that the cache takes")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         header = {"descr": "<f2", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for part in (first, *rows):
-            file.write(part.astype("<f2").tobytes())
+        for part in chain([first], rows):
+            file.write(_stored(part, np.dtype("<f2")).tobytes())
 
 
 def _key(prefix: nn.Module, samples: Samples, precision: str) -> str:

@@ -16,7 +16,7 @@ from tbft.cli.common import (
     print_json,
     table,
 )
-from tbft.errors import DataError
+from tbft.errors import DataError, unknown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,7 +98,9 @@ def _is_scenario(text: str) -> bool:
         return False
     words = {drift.name.partition(":")[0] for drift in drifts()}
     first = text.split(",")[0].split("+")[0].partition(":")[0].strip()
-    return first in words or not (is_factory(text) or Path(text).suffix or "/" in text)
+    if first not in words and not (is_factory(text) or Path(text).suffix or "/" in text):
+        raise DataError(f"{text!r} is no file or folder, and {unknown('drift', first, words)}")
+    return first in words
 
 
 def _show_scenario(arguments: argparse.Namespace) -> None:
