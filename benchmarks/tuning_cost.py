@@ -66,6 +66,7 @@ LONG = [f"{name}:5" for name in COMMON if f"{name}:5" not in CASES]
 SIZES = ("0.1", "0.2", "0.3")
 SIDES = ("paper full", "ours", "paper block", "ours in float32")
 FEW = "10/class"
+QUICK = "0.03"
 TINY17_BASE = Path(__file__).parent / "bases" / "resnet26-tiny17.safetensors"
 
 
@@ -74,7 +75,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="read finished runs from here and store new ones")
-    parser.add_argument("--quick", action="store_true", help="one case a level, 10 %%, one seed")
+    parser.add_argument("--quick", action="store_true", help="one case a level, 3 %%, one seed: 3 minutes")
     parser.add_argument("--long", action="store_true", help="all fifteen corruptions, first size, first seed")
     parser.add_argument("--few", action="store_true", help="10 labels a class and nothing else")
     parser.add_argument("--seeds", type=int, default=3)
@@ -103,7 +104,7 @@ def main() -> None:
 
 def cells(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Every run asked for; the sides of one comparison follow each other."""
-    sizes = [FEW] if arguments.few else arguments.sizes[:1] if arguments.quick else arguments.sizes
+    sizes = [FEW] if arguments.few else [QUICK] if arguments.quick else arguments.sizes
     cases = ["gaussian_noise:5", "tiny17", "labels:reverse"] if arguments.quick else arguments.cases
     wanted = [(size, seed, case) for size in sizes for seed in range(arguments.seeds) for case in cases]
     if arguments.quick:
@@ -199,7 +200,8 @@ def prepared(cell: dict[str, Any], tiny17_base: Path) -> tuple[Blocks, Parts]:
     model = preset.build()
     load_weights(model, weights)
     few = cell["train"] == FEW
-    parts = split_samples(samples, cell["train"], 0 if few else 0.15, 0.15, cell["seed"])
+    val = 0 if few else 0.045 if cell["train"] == QUICK else 0.15
+    parts = split_samples(samples, cell["train"], val, 0.15, cell["seed"])
     if few and cell["side"].startswith("paper"):  # it needs a validation part: a fifth of what there is
         own = split_samples(parts.train, 0.8, 0.2, 0, cell["seed"])
         parts = replace(parts, train=own.train, val=own.val)
