@@ -200,8 +200,8 @@ def prepared(cell: dict[str, Any], tiny17_base: Path) -> tuple[Blocks, Parts]:
     model = preset.build()
     load_weights(model, weights)
     few = cell["train"] == FEW
-    val = 0 if few else 0.045 if cell["train"] == QUICK else 0.15
-    parts = split_samples(samples, cell["train"], val, 0.15, cell["seed"])
+    val_amount = 0 if few else 0.045 if cell["train"] == QUICK else 0.15
+    parts = split_samples(samples, cell["train"], val_amount, 0.15, cell["seed"])
     if few and cell["side"].startswith("paper"):  # it needs a validation part: a fifth of what there is
         own = split_samples(parts.train, 0.8, 0.2, 0, cell["seed"])
         parts = replace(parts, train=own.train, val=own.val)
