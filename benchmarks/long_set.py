@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,6 @@ from tbft.models import find_model, fingerprint, load_weights
 from tbft.patch import versions
 from tbft.plan import Plan, find_recipe
 from tbft.tuning import tune
-
-EPOCHS = 2
 
 
 def main() -> None:
@@ -73,17 +70,15 @@ def one_run(folder: Path, kill: bool) -> dict[str, Any]:
     model = preset.build()
     load_weights(model, data / "checkpoints" / "resnet26_cifar10_released.pth")
     samples = apply_drift(read(data / "cifar10" / "train.tar", preset.inputs), "gaussian_noise:5")
-    plan = Plan("layer2", replace(find_recipe("fast"), epochs=EPOCHS), source_share=None)
+    plan = Plan("layer2", find_recipe("fast"), source_share=None)
     epochs_done: list[int] = []
 
     def after_epoch(state: FitState) -> None:
         epochs_done.append(len(state.history))
         if kill:
-            print(json.dumps(memory), file=sys.stderr)
             os.kill(os.getpid(), signal.SIGKILL)
 
     before = resident()
-    memory = {"resident_bytes_before": before}
     with Meter() as meter:
         start = time.process_time()
         tuned = tune(

@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tbft.cache import BATCH, CachePolicy, cache_prefix, cached_bytes
 from tbft.compute import autocast, laid_out
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
-from tbft.fitting import make_optimiser
+from tbft.fitting import loss_of, make_optimiser
 from tbft.memory import TensorBytes
 from tbft.models.checkpoints import state_bytes
 from tbft.plan import Plan, Recipe
@@ -126,7 +125,9 @@ class MemoryLimit:
         def peak(batch: int) -> int:
             x, y = samples.batch(slice(0, batch))
             with values_restored(part), modes_restored(part), TensorBytes() as counted:
-                _step(part, make_optimiser(self.plan.recipe, self.parameters, 0.0), self.plan.recipe, x, y)
+                optimiser = make_optimiser(self.plan.recipe, self.parameters, 0.0)
+                loss_of(part, self.plan.recipe, x, y).backward()
+                optimiser.step()
             for p in self.parameters:
                 p.grad = None
             return counted.peak
@@ -137,10 +138,3 @@ class MemoryLimit:
 def _saved_states(part: nn.Module) -> int:
     """The best epoch's state, the last one's, and the one being copied."""
     return 3 * state_bytes(part.state_dict())
-
-
-def _step(part: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe, x: Tensor, y: Tensor) -> None:
-    with autocast(recipe.precision):
-        logits = part(laid_out(x) if recipe.channels_last else x)
-    nn.functional.cross_entropy(logits.float(), y).backward()
-    optimiser.step()

@@ -48,8 +48,6 @@ class FitState:
 
 OnStep = Callable[[int, int], None]  # (step done, steps in all)
 OnEpoch = Callable[[FitState], None]
-#: (parameters, learning rate) -> optimiser; in place of the recipe's.
-MakeOptimiser = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
 
 
 def fit(
@@ -65,7 +63,7 @@ def fit(
     state: FitState | None = None,
     optimiser: torch.optim.Optimizer | None = None,
 ) -> FitState:
-    """Train `parameters` and keep the epoch with the lowest validation loss, or the last one.
+    """Train `parameters` and keep the epoch with the lowest validation loss; without `val`, the last one.
 
     Works in the modes and flags that the model is in, and changes its values: callers that want
     them back say so. Given the `state` of an earlier call, it goes on where that stopped, with the
@@ -88,19 +86,24 @@ def fit(
             if recipe.augment == "crop-flip":
                 x = crop_flip(x, generator)
             optimiser.zero_grad(set_to_none=True)
-            with autocast(recipe.precision):
-                logits = model(laid_out(x) if recipe.channels_last else x)
-            loss = nn.functional.cross_entropy(logits.float(), y)
+            loss = loss_of(model, recipe, x, y)
             loss.backward()
             optimiser.step()
             total_loss += loss.item() * len(y)
             if on_step is not None:
                 on_step(done + 1, recipe.epochs * steps_per_epoch)
-        record = _record(epoch, total_loss / len(train), model, val if recipe.validate else None)
+        record = _record(epoch, total_loss / len(train), model, val)
         state = _after_epoch(state, record, model, optimiser, generator)
         if on_epoch is not None:
             on_epoch(state)
     return state
+
+
+def loss_of(model: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of a batch, computed in the recipe's precision and memory layout."""
+    with autocast(recipe.precision):
+        logits = model(laid_out(x) if recipe.channels_last else x)
+    return nn.functional.cross_entropy(logits.float(), y)
 
 
 def _dealt(order: Tensor, recipe: Recipe) -> Sequence[Tensor]:

@@ -104,7 +104,7 @@ def personalize(
             blocks,
             plan,
             parts.train,
-            parts.val if plan.recipe.validate else None,
+            parts.val,
             cache=cache,
             resume_path=resume_path,
             on_step=on_step,

@@ -97,6 +97,9 @@ def tune(
             adapt_statistics(model, train, recipe.batch_size, plan.share(len(train)))
             return Tuned(plan, changed(base, clone_state(model)), (), None)
     check_training(train, val, recipe)
+    if not recipe.validate:
+        val = None
+    finer, at = cut_before(blocks, plan.arm)
     rear = block is not None and block.index == len(blocks) - 1
     middle = block is not None and block.index > 0 and not rear
     recipe = recipe.for_samples(len(train), middle, rear)
@@ -104,7 +107,7 @@ def tune(
     with (
         values_restored(model) as base,
         torch.random.fork_rng(devices=[]),
-        _trainable(blocks, plan) as parameters,
+        _trainable(blocks, plan, finer.prefix(at)) as parameters,
         explained_batch_norm(len(train)),
     ):
         run = _identity(base, plan, train, val)
@@ -112,7 +115,7 @@ def tune(
         torch.manual_seed(plan.seed)  # for dropout and the like
         # The base is saved before, and copied after to tell what changed.
         limit = MemoryLimit(plan, parameters, spent_bytes=2 * state_bytes(base))
-        part, train, val = _after_prefix(blocks, plan, train, val, cache or CachePolicy(), limit)
+        part, train, val = _after_prefix(finer, at, plan, train, val, cache or CachePolicy(), limit)
         recipe = limit.for_steps(recipe, part, train)
 
         def after_epoch(state: FitState) -> None:
@@ -140,14 +143,13 @@ def tune(
 
 
 @contextmanager
-def _trainable(blocks: Blocks, plan: Plan) -> Iterator[list[nn.Parameter]]:
+def _trainable(blocks: Blocks, plan: Plan, prefix: nn.Module) -> Iterator[list[nn.Parameter]]:
     """The plan's parameters made trainable, and the BatchNorms that it names made to track."""
     with blocks.only(plan.arm, plan.recipe.track if plan.adapts else "none") as parameters:
         if not parameters:
             raise PlanError(f"{plan.arm!r} has no parameters to tune; choose another arm")
         if plan.recipe.refresh:
-            finer, at = cut_before(blocks, plan.arm)
-            finer.prefix(at).eval()  # its statistics are those of one AdaBN pass
+            prefix.eval()  # its statistics are those of one AdaBN pass
         yield parameters
 
 
@@ -166,6 +168,7 @@ def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
 
 def _after_prefix(
     blocks: Blocks,
+    at: int,
     plan: Plan,
     train: Samples,
     val: Samples | None,
@@ -174,10 +177,9 @@ def _after_prefix(
 ) -> tuple[nn.Module, Samples, Samples | None]:
     """What is left to train, and the samples as they reach it: the prefix adapted, and run once."""
     recipe = plan.recipe
-    finer, at = cut_before(blocks, plan.arm)
     if at == 0:
         return blocks.model, train, val
-    prefix, rest = finer.prefix(at), finer.onward(at)
+    prefix, rest = blocks.prefix(at), blocks.onward(at)
     policy, batch_size = limit.for_prefix(prefix, rest, train, policy)
     if plan.adapts and recipe.refresh and batch_norms(prefix):
         _adapt(prefix, train, plan, batch_size)
@@ -189,7 +191,7 @@ def _after_prefix(
             "take a recipe without one of the two"
         )
     train = cache_prefix(prefix, train, policy, recipe.precision, batch_size)
-    if val is not None and recipe.validate:
+    if val is not None:
         val = cache_prefix(prefix, val, policy, recipe.precision, batch_size)
     return rest, train, val
 
