@@ -18,11 +18,14 @@ from tbft.blocks import split
 from tbft.cache import CachePolicy, RowFile, cache_prefix
 from tbft.errors import PlanError
 from tbft.evaluate import evaluate
+from tbft.fitting import fit
 from tbft.memory import TensorBytes
 from tbft.models import fingerprint
 from tbft.models.digits import DigitsNet
+from tbft.models.resnet26 import ResNet26
 from tbft.plan import Budget, Plan, find_recipe
-from tbft.restoring import evaluating, values_restored
+from tbft.recompute import recomputed
+from tbft.restoring import batch_norms, evaluating, values_restored
 from tbft.tuning import tune
 
 FAST = replace(find_recipe("fast"), batch_size=16, epochs=2, least_steps=0, precision="float32")
@@ -216,7 +219,7 @@ def _resident() -> int | None:
 @pytest.mark.parametrize("arm", ["front", "middle", "late", "rear", "full"])
 def test_the_measured_peak_stays_within_the_budget_or_it_is_refused(arm, blocks):
     many = striped(200)
-    recipe = replace(find_recipe("fast"), precision="float32", epochs=1)
+    recipe = replace(find_recipe("fast"), precision="float32", epochs=1, least_steps=1, rear_least_steps=1)
 
     def peak(budget):
         plan = Plan(arm, recipe, source_share=None, budget=Budget(budget))
@@ -237,6 +240,51 @@ def test_the_measured_peak_stays_within_the_budget_or_it_is_refused(arm, blocks)
             enough = int((least + 0.1) * 2**20)
             assert peak(enough) <= enough  # what it says would do does
     assert 1 <= refused < 4
+
+
+@pytest.mark.parametrize("arm", ["front", "late", "full"])
+def test_recomputing_changes_no_gradient_and_no_statistic(arm, blocks, stripes):
+    at = 0 if arm == "full" else blocks.index(arm)
+    x, y = cache_prefix(blocks.prefix(at), stripes).batch(slice(0, 20))
+    pieces = recomputed(blocks, at)
+    assert len(pieces.pieces) > len(blocks) - at  # finer than the blocks
+    with blocks.only(arm, "all") as parameters:
+        found = []
+        for part in (blocks.onward(at), pieces):
+            with values_restored(blocks.model):
+                loss = torch.nn.functional.cross_entropy(part(x), y)
+                gradients = torch.autograd.grad(loss, parameters)
+                state = {k: v.clone() for k, v in blocks.model.state_dict().items()}
+            found.append((gradients, state))
+    (plain, state), (twice, state_twice) = found
+    assert all(torch.equal(a, b) for a, b in zip(plain, twice, strict=True))
+    assert all(torch.equal(state[k], state_twice[k]) for k in state)
+    assert all(norm.momentum == 0.1 for norm in batch_norms(blocks.model))
+
+
+def test_recomputing_takes_less_memory():
+    blocks = split(ResNet26())
+    x, y = torch.rand(8, 3, 32, 32), torch.arange(8)
+    peaks = []
+    for part in (blocks.model, recomputed(blocks, 0)):
+        with values_restored(part), TensorBytes() as counted:
+            torch.nn.functional.cross_entropy(part(x), y).backward()
+        peaks.append(counted.peak)
+    assert peaks[1] < 0.4 * peaks[0]
+
+
+def test_gradients_of_parts_add_up_to_those_of_the_batch(blocks, stripes):
+    """In evaluation mode BatchNorm does not see which samples come together."""
+    still = replace(FAST, track="none", refresh=False, epochs=1, schedule="constant", optimiser="sgd")
+    parts = replace(still, part_size=5)
+    with blocks.only("front", "none") as parameters:
+        blocks.model.eval()
+        found = []
+        for recipe in (still, parts):
+            with values_restored(blocks.model):
+                fit(blocks.model, parameters, recipe, 1e-2, stripes, None, 0)
+                found.append(torch.cat([p.detach().flatten().clone() for p in parameters]))
+    torch.testing.assert_close(*found, atol=1e-6, rtol=1e-5)
 
 
 def test_a_budget_wants_a_recipe_that_can_keep_it(blocks, stripes):

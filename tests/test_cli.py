@@ -68,6 +68,19 @@ def test_same_seed_same_patch(place, capsys):
     assert prints[0] == prints[1]
 
 
+def test_numbers_that_are_given_hold(place, capsys):
+    adapt = "personalize digits --weights base.pt --data set.npz --train 0.8 --test 0.2 --json".split()
+    for arm, epochs in (("front", 1), ("late", 2), ("rear", 3)):
+        assert main([*adapt, "--arm", arm, "--epochs", str(epochs), "--batch-size", "40"]) == 0
+        assert len(json.loads(capsys.readouterr().out)["history"]) == epochs
+
+
+def test_a_base_is_trained_with_any_recipe(place, capsys):
+    command = "train digits --data set.npz --recipe fast --epochs 1 --out new.safetensors"
+    assert main(command.split()) == 0
+    assert "new.safetensors: epoch 1 of 1 kept" in capsys.readouterr().out
+
+
 def test_a_patch_goes_on_a_checkpoint_and_off_again(place, capsys):
     assert main([*ADAPT, "--out", "user.safetensors"]) == 0
     for command in (
@@ -225,6 +238,11 @@ def test_labels_drift_and_names_survive_corrupt(place):
     np.testing.assert_array_equal(permuted.inputs, base.inputs)
     np.testing.assert_array_equal(permuted.attributes["subject"], base.attributes["subject"])
     assert (permuted.labels != base.labels).any()
+
+
+def test_corruptions_are_those_of_the_input(place, capsys):
+    assert main("data corrupt set.npz --corruptions labels:noise --severity 1 --out c".split()) == 2
+    assert "unknown corruption 'labels:noise'" in capsys.readouterr().err
 
 
 def test_checkpoints_are_written_as_safetensors_only(place, capsys):

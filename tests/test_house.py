@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "tbft"
 TIERS = [
     {"errors", "files"},
     {"restoring", "tracing", "blocks", "compute", "evaluate", "data", "models"},
-    {"diagnosis", "cost", "cache", "card", "memory"},
+    {"diagnosis", "cost", "cache", "card", "memory", "recompute"},
     {"adabn", "fitting", "resuming", "tuning", "plan", "budget", "patch", "energy"},
     {"personalize", "train"},
     {"demo", "report", "reproduce"},

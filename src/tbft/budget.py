@@ -1,7 +1,9 @@
-"""Keeping what tuning allocates within a budget: batches are made smaller, by measuring small ones first.
+"""Keeping what tuning allocates within a budget, by measuring small steps first.
 
-A smaller batch gives BatchNorm less to estimate its statistics from, so no batch goes below
-:data:`LEAST_BATCH`; where even that is too much, the error says how little would do.
+Where a plain step takes too much, its activations are recomputed piece by piece; where that is still
+too much, the batch is computed in parts whose gradients add up. BatchNorm then normalises each part by
+itself, and fewer samples say less of its statistics; so no part goes below :data:`LEAST_BATCH`. Where
+even that is too much, the error says how little would do.
 """
 
 from __future__ import annotations
@@ -78,9 +80,18 @@ class MemoryLimit:
             )
 
     def for_prefix(
-        self, prefix: nn.Module, rest: nn.Module, train: Samples, policy: CachePolicy
+        self,
+        prefix: nn.Module,
+        rest: nn.Module,
+        thrifty: Callable[[], nn.Module],
+        train: Samples,
+        policy: CachePolicy,
     ) -> tuple[CachePolicy, int]:
         """The cache's policy with what the smallest step leaves over, and the batch to run the prefix in.
+
+        Args:
+            rest: what comes after the prefix.
+            thrifty: makes the same with its activations recomputed.
 
         Raises:
             PlanError: the smallest of everything is too much; the message says how much would do.
@@ -90,7 +101,8 @@ class MemoryLimit:
         recipe = self.plan.recipe
         running = forward_peak(prefix, train, recipe.precision)
         few = cache_prefix(prefix, train.subset(slice(0, LEAST_BATCH)), None, recipe.precision)
-        training = _saved_states(rest) + least_needed(self._step_peak(rest, few), len(few))
+        steps = (least_needed(self._step_peak(way, few), len(few)) for way in (rest, thrifty()))
+        training = _saved_states(rest) + min(steps)
         least = self.spent_bytes + max(least_needed(running, len(train)), training)
         whole = 4 * len(train) * int(np.prod(few.inputs.shape[1:])) if recipe.cache else 0
         self._check(least + (0 if policy.folder is not None else whole // 2))
@@ -99,16 +111,30 @@ class MemoryLimit:
         left = self.allowed_bytes - self.spent_bytes - kept
         return policy, affordable(running, min(BATCH, len(train)), left)
 
-    def for_steps(self, recipe: Recipe, part: nn.Module, train: Samples) -> Recipe:
-        """The recipe with a batch that keeps a step, the cache and the saved states within the budget."""
+    def for_steps(
+        self, recipe: Recipe, part: nn.Module, thrifty: Callable[[], nn.Module], train: Samples
+    ) -> tuple[Recipe, nn.Module]:
+        """What keeps a step, the cache and the saved states within the budget.
+
+        Args:
+            thrifty: makes the same part with its activations recomputed.
+
+        Returns:
+            the recipe, with a `part_size` where a whole batch is too much; and `part` or its thrifty double.
+        """
         if self.allowed_bytes is None:
-            return recipe
+            return recipe, part
         spent = self.spent_bytes + cached_bytes(train) + _saved_states(part)
-        peak, most = self._step_peak(part, train), min(recipe.batch_size, len(train))
-        batch_size = affordable(peak, most, self.allowed_bytes - spent)
-        if not batch_size:
-            self._check(spent + least_needed(peak, most))
-        return replace(recipe, batch_size=batch_size)
+        left, most = self.allowed_bytes - spent, min(recipe.batch_size, len(train))
+        sizes: dict[nn.Module, int] = {}
+        for way in (part, thrifty()):
+            sizes[way] = affordable(self._step_peak(way, train), most, left)
+            if sizes[way] == most:
+                return recipe, way
+        best = max(sizes, key=lambda way: sizes[way])
+        if not sizes[best]:
+            self._check(spent + min(least_needed(self._step_peak(way, train), most) for way in sizes))
+        return replace(recipe, part_size=sizes[best]), best
 
     def _check(self, needed_bytes: int) -> None:
         assert self.allowed_bytes is not None
@@ -126,7 +152,8 @@ class MemoryLimit:
             x, y = samples.batch(slice(0, batch))
             with values_restored(part), modes_restored(part), TensorBytes() as counted:
                 optimiser = make_optimiser(self.plan.recipe, self.parameters, 0.0)
-                loss_of(part, self.plan.recipe, x, y).backward()
+                for _ in range(2):  # the second finds the first one's gradients, as parts of a batch do
+                    loss_of(part, self.plan.recipe, x, y).backward()
                 optimiser.step()
             for p in self.parameters:
                 p.grad = None

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from tbft.compute import autocast, laid_out
 from tbft.data.arrays import Array, memory_map
-from tbft.data.samples import Samples
+from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError
 from tbft.evaluate import batches
 from tbft.files import atomic_path
@@ -157,8 +157,5 @@ def _write(path: Path, shape: tuple[int, ...], first: Array, rows: Iterator[Arra
 
 def _key(prefix: nn.Module, samples: Samples, precision: str) -> str:
     """Names the outputs by what they depend on: the prefix with its statistics, and the samples."""
-    digest = hashlib.sha256(fingerprint(prefix.state_dict()).encode())
-    digest.update(f"{precision} {torch.__version__} {samples.inputs.shape}".encode())
-    for at in batches(len(samples), 1024):
-        digest.update(np.ascontiguousarray(samples.inputs[at]).tobytes())
-    return digest.hexdigest()[:32]
+    parts = f"{fingerprint(prefix.state_dict())} {digest(samples)} {precision} {torch.__version__}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:32]

@@ -86,10 +86,8 @@ def fit(
             if recipe.augment == "crop-flip":
                 x = crop_flip(x, generator)
             optimiser.zero_grad(set_to_none=True)
-            loss = loss_of(model, recipe, x, y)
-            loss.backward()
+            total_loss += _gradients(model, recipe, x, y)
             optimiser.step()
-            total_loss += loss.item() * len(y)
             if on_step is not None:
                 on_step(done + 1, recipe.epochs * steps_per_epoch)
         record = _record(epoch, total_loss / len(train), model, val)
@@ -97,6 +95,17 @@ def fit(
         if on_epoch is not None:
             on_epoch(state)
     return state
+
+
+def _gradients(model: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> float:
+    """Add up the gradients of a batch's mean loss, in the recipe's parts; gives the sum of its losses."""
+    total_loss = 0.0
+    parts = -(-len(y) // recipe.part_size) if recipe.part_size else 1
+    for x_part, y_part in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
+        loss = loss_of(model, recipe, x_part, y_part)
+        (loss * (len(y_part) / len(y))).backward()
+        total_loss += loss.item() * len(y_part)
+    return total_loss
 
 
 def loss_of(model: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from tbft.errors import PlanError, unknown
 
@@ -41,6 +41,9 @@ class Recipe:
         full_rate_from: samples from which on `learning_rate` holds, see :meth:`for_samples`.
         least_steps: at least so many steps, in more epochs than `epochs` where samples are few; batches
             are then as even as can be. 0: epochs and batches as they are.
+        least_batch: what batches do not fall below where samples are few.
+        part_size: a batch is computed in parts of at most so many samples, whose gradients add up to the
+            batch's; BatchNorm sees each part by itself. 0: whole.
         head_alone: the arm of the output level is the head, the last layer, rather than the rear block.
         augment: ``none``, or ``crop-flip``: random crops of the picture padded by an eighth, and mirroring.
         source: where the recipe comes from.
@@ -59,6 +62,8 @@ class Recipe:
     nesterov: bool = False
     track: str = "all"
     head_alone: bool = False
+    least_batch: int = 16
+    part_size: int = 0
     augment: str = "none"
     refresh: bool = False
     cache: bool = False
@@ -74,8 +79,8 @@ class Recipe:
     def for_samples(self, count: int, middle: bool = False, rear: bool = False) -> Recipe:
         """The same with the epochs, the batch and the rate that so many samples call for.
 
-        Only recipes with `least_steps` do so. A batch is an eighth of the samples, from 16 up to
-        `batch_size`. Below `full_rate_from` samples the rate falls with the cube root of their number,
+        Only recipes with `least_steps` do so. A batch is an eighth of the samples, from `least_batch` up
+        to `batch_size`. Below `full_rate_from` samples the rate falls with the cube root of their number,
         except in the rear, whose few weights no number of samples was seen to spoil.
 
         Args:
@@ -84,13 +89,27 @@ class Recipe:
         """
         if not self.least_steps or not count:
             return self
-        batch_size = min(count, max(16, min(self.batch_size, count // 8)))
+        batch_size = min(count, max(self.least_batch, min(self.batch_size, count // 8)))
         steps = self.rear_least_steps or self.least_steps if rear else self.least_steps
         epochs = self.middle_epochs or self.epochs if middle else self.epochs
         epochs = max(epochs, -(-steps // -(-count // batch_size)))
         factor = min(1.0, (count / self.full_rate_from) ** (1 / 3)) if self.full_rate_from else 1.0
         rate = self.learning_rate * factor
         return replace(self, batch_size=batch_size, epochs=epochs, learning_rate=rate)
+
+    def given(
+        self, epochs: int | None = None, batch_size: int | None = None, learning_rate: float | None = None
+    ) -> Recipe:
+        """The same with these numbers, whatever the arm and the number of samples; None: as they are."""
+        changes: dict[str, Any] = {}
+        if epochs is not None:
+            least = min(self.least_steps, 1)
+            changes |= {"epochs": epochs, "middle_epochs": 0, "least_steps": least, "rear_least_steps": 0}
+        if batch_size is not None:
+            changes |= {"batch_size": batch_size, "least_batch": batch_size}
+        if learning_rate is not None:
+            changes |= {"learning_rate": learning_rate, "rear_learning_rate": None, "full_rate_from": 0}
+        return replace(self, **changes)
 
     def steps_per_epoch(self, count: int) -> int:
         """Batches in one pass over so many samples."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from tbft.data.samples import Samples
 from tbft.errors import CheckpointError
 from tbft.files import atomic_path
 from tbft.fitting import EpochRecord, FitState
@@ -50,11 +48,3 @@ def load_run(path: Path | None, run: Mapping[str, object]) -> FitState | None:
             "give --restart to start afresh, or choose another --out"
         )
     return state
-
-
-def digest(samples: Samples) -> str:
-    """Tells sets apart by ids, labels, shape and the first inputs."""
-    found = hashlib.sha256(samples.ids.tobytes() + samples.labels.tobytes())
-    found.update(str(samples.inputs.shape).encode())
-    found.update(samples.inputs[:64].tobytes())
-    return found.hexdigest()

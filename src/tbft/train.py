@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from tbft.data.samples import Samples
+from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError
 from tbft.evaluate import check_fits
 from tbft.fitting import FitState, OnStep, check_training, explained_batch_norm, fit
 from tbft.models.checkpoints import fingerprint
 from tbft.plan import Recipe
-from tbft.resuming import digest, load_run, save_run
+from tbft.resuming import load_run, save_run
 
 
 def train_base(

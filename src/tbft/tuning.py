@@ -18,7 +18,7 @@ from tbft.adabn import adapt_statistics, choose_source_share
 from tbft.blocks import Blocks, split
 from tbft.budget import LEAST_BATCH, MemoryLimit
 from tbft.cache import CachePolicy, cache_prefix
-from tbft.data.samples import Samples
+from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError, SplitError
 from tbft.evaluate import check_fits
 from tbft.fitting import (
@@ -32,8 +32,9 @@ from tbft.fitting import (
 )
 from tbft.models.checkpoints import State, fingerprint, state_bytes, tensor_bytes
 from tbft.plan import Plan
+from tbft.recompute import recomputed
 from tbft.restoring import batch_norms, clone_state, values_restored
-from tbft.resuming import digest, load_run, save_run
+from tbft.resuming import load_run, save_run
 
 #: AdaBN in a plan that refreshes reads at most so many samples; more would cost more than they change.
 STATISTICS_SAMPLES = 256
@@ -116,7 +117,7 @@ def tune(
         # The base is saved before, and copied after to tell what changed.
         limit = MemoryLimit(plan, parameters, spent_bytes=2 * state_bytes(base))
         part, train, val = _after_prefix(finer, at, plan, train, val, cache or CachePolicy(), limit)
-        recipe = limit.for_steps(recipe, part, train)
+        recipe, part = limit.for_steps(recipe, part, lambda: recomputed(finer, at), train)
 
         def after_epoch(state: FitState) -> None:
             nonlocal latest
@@ -137,7 +138,7 @@ def tune(
             state, interrupted = latest, True
         part.load_state_dict(state.best)
         if plan.adapts and recipe.refresh:
-            _refresh(part, train, plan, recipe.batch_size)
+            _refresh(part, train, plan, recipe.part_size or recipe.batch_size)
         tuned = changed(base, clone_state(model))
         return Tuned(plan, tuned, tuple(state.history), state.best_epoch, interrupted)
 
@@ -180,7 +181,7 @@ def _after_prefix(
     if at == 0:
         return blocks.model, train, val
     prefix, rest = blocks.prefix(at), blocks.onward(at)
-    policy, batch_size = limit.for_prefix(prefix, rest, train, policy)
+    policy, batch_size = limit.for_prefix(prefix, rest, lambda: recomputed(blocks, at), train, policy)
     if plan.adapts and recipe.refresh and batch_norms(prefix):
         _adapt(prefix, train, plan, batch_size)
     if not recipe.cache:

@@ -119,21 +119,14 @@ def load_trained(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
 
 def load_recipe(arguments: argparse.Namespace, preset: Preset) -> Recipe:
     """The recipe that the options name, with their numbers in place of its own."""
-    from dataclasses import replace
-
     from tbft.plan import find_recipe
 
-    recipe = find_recipe(arguments.recipe, preset.recipes)
-    for option in ("epochs", "batch_size", "learning_rate"):
-        value = getattr(arguments, option)
-        if value is None:
-            continue
-        if not 0 < value < float("inf"):
+    options = ("epochs", "batch_size", "learning_rate")
+    numbers = {option: getattr(arguments, option) for option in options}
+    for option, value in numbers.items():
+        if value is not None and not 0 < value < float("inf"):
             raise TbftError(f"--{option.replace('_', '-')} has to be a positive number, not {value}")
-        recipe = replace(recipe, **{option: value})
-        if option == "learning_rate":
-            recipe = replace(recipe, rear_learning_rate=None)
-    return recipe
+    return find_recipe(arguments.recipe, preset.recipes).given(**numbers)
 
 
 def load_samples(arguments: argparse.Namespace, preset: Preset | None = None) -> Samples:

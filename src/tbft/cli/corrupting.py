@@ -59,13 +59,16 @@ def run_corrupt(arguments: argparse.Namespace) -> None:
 
 
 def _names(arguments: argparse.Namespace) -> list[str]:
-    from tbft.data import drifts, find_drifts
+    from tbft.data import drifts
+    from tbft.errors import unknown
 
     if arguments.all:
         return [drift.name for drift in drifts() if drift.level == "input"]
     names = [name.strip() for name in (arguments.corruptions or "").split(",") if name.strip()]
+    corruptions = {drift.name for drift in drifts() if drift.level == "input"}
     for name in names:
-        find_drifts(f"{name}:1")
+        if name not in corruptions:
+            raise DataError(unknown("corruption", name, sorted(corruptions)))
     return names
 
 

@@ -7,7 +7,6 @@ so nothing else is ever mixed in.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from tbft.data.arrays import Array
 from tbft.data.cifar10c import ABOUT, ATTRIBUTE, read_about
 from tbft.data.drift import SEVERITIES, apply_drift, find_drifts
-from tbft.data.samples import Samples
+from tbft.data.samples import Samples, digest
 from tbft.errors import DataError
 from tbft.files import atomic_path
 
@@ -104,7 +103,7 @@ def _opened(folder: Path, samples: Samples, severities: Sequence[int], seed: int
         "class_names": np.array(samples.class_names),
         "severities": np.array(severities, dtype=np.int64),
         "seed": np.array(seed),
-        "made_of": np.array(_digest(samples)),
+        "made_of": np.array(digest(samples)),
         **{ATTRIBUTE + key: np.tile(values, times) for key, values in samples.attributes.items()},
     }
     if (folder / ABOUT).exists():
@@ -126,12 +125,6 @@ def _check_same(found: dict[str, Array], wanted: dict[str, Array], folder: Path)
     if differ or not same:
         what = ", ".join(key.removeprefix(ATTRIBUTE) for key in differ) or "attributes"
         raise DataError(f"{folder} was made of something else ({what} differ); choose another folder")
-
-
-def _digest(samples: Samples) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(samples.inputs).data)
-    digest.update(samples.labels.tobytes() + samples.ids.tobytes())
-    return digest.hexdigest()
 
 
 def _write_one(
