@@ -98,7 +98,7 @@ def test_every_flipped_byte_and_every_cut_is_noticed(patch, tmp_path):
 
 
 def test_unknown_versions_and_foreign_files_are_refused(patch, tmp_path):
-    from tbft.patch import _seal
+    from tbft.sealed import _seal
 
     path = tmp_path / "p.safetensors"
     header = json.dumps({"format_version": 99})

@@ -13,8 +13,8 @@ from torch import nn
 from tbft.adabn import adapt_statistics
 from tbft.blocks import split
 from tbft.data.augment import crop_flip
-from tbft.errors import DataError, PlanError
-from tbft.fitting import rate_factor
+from tbft.errors import DataError, PlanError, SplitError
+from tbft.fitting import rate_factor, set_rate
 from tbft.models import fingerprint
 from tbft.models.digits import DigitsNet
 from tbft.plan import LEVELS, RECIPES, Plan, Recipe, arm_for_level, find_recipe
@@ -70,6 +70,33 @@ def test_tuning_changes_only_the_arm_and_the_statistics_that_track(digits_blocks
     outside = {k for k in tuned.changed if not k.startswith("conv2.")}
     assert outside
     assert all("running" in k or "num_batches" in k for k in outside)
+
+
+def test_joined_arms_are_tuned_together_the_rear_at_its_own_rate(digits_blocks, stripes):
+    fast = replace(find_recipe("fast"), precision="float32", epochs=1, least_steps=1, rear_least_steps=1)
+    made = []
+
+    def spy(parameters, rate):
+        return made.append((len(parameters), rate)) or torch.optim.SGD(parameters, rate)
+
+    frozen = replace(fast, track="none", refresh=False)
+    tuned = tune(digits_blocks, Plan("front+rear", frozen, source_share=1.0), stripes)
+    assert {key.split(".")[0] for key in tuned.changed} == {"conv1", "fc"}
+    tuned = tune(digits_blocks, Plan("late+rear", frozen, source_share=1.0), stripes)
+    assert not any(key.startswith(("conv1", "conv2")) for key in tuned.changed)
+    tune(digits_blocks, Plan("late+rear", fast), stripes, optimiser=spy)
+    assert made == [(5, fast.for_samples(len(stripes)).learning_rate)]
+    with pytest.raises(SplitError, match="joins an arm that tunes no block"):
+        tune(digits_blocks, Plan("front+full", fast), stripes)
+
+
+def test_a_groups_rate_is_in_proportion():
+    layer = nn.Linear(2, 2)
+    optimiser = torch.optim.SGD(
+        [{"params": [layer.weight]}, {"params": [layer.bias], "rate_factor": 10.0}], 1.0
+    )
+    set_rate(optimiser, 0.5)
+    assert [group["lr"] for group in optimiser.param_groups] == [0.5, 5.0]
 
 
 @pytest.mark.parametrize("arm", ["none", "adabn", "front", "full"])

@@ -111,11 +111,14 @@ class Blocks:
         return nn.Sequential(*self._stages[self.index(k) :]) if self.index(k) else self.model
 
     def block_of(self, arm: str) -> Block | None:
-        """The block an arm tunes; None for `none`, `adabn` and `full`, which tune no single one.
+        """The block an arm tunes; None for `none`, `adabn`, `full` and joined arms, which tune no single one.
 
         An arm is also the name of a submodule that lies inside one block, such as the paper's
-        ``fc``, which is the rear block without its BatchNorm.
+        ``fc``, which is the rear block without its BatchNorm; or two of these, as in ``front+fc``.
         """
+        if "+" in arm:
+            found = {block.index for block in self.owners(arm)}
+            return self.infos[found.pop()] if len(found) == 1 else None
         if arm in ("none", "adabn", "full"):
             return None
         if arm in self.names:
@@ -128,15 +131,26 @@ class Blocks:
             raise SplitError(f"{arm!r} lies in the blocks {names}; name one block, or a submodule inside one")
         raise SplitError(unknown("arm", arm, ["none", "adabn", *self.names, "full"]))
 
+    def owners(self, arm: str) -> list[Block]:
+        """The block of each part of an arm; all of them for `full`, none for `none` and `adabn`."""
+        if arm in ("none", "adabn", "full"):
+            return list(self.infos) if arm == "full" else []
+        found = [self.block_of(part) for part in arm.split("+")]
+        if None in found:
+            raise SplitError(
+                f"{arm!r} joins an arm that tunes no block; join blocks or submodules inside them"
+            )
+        return [block for block in found if block is not None]
+
     def tuned_modules(self, arm: str) -> list[nn.Module]:
         """The outermost modules whose parameters an arm trains; empty for `none` and `adabn`."""
-        if arm in ("none", "adabn"):
-            return []
         if arm == "full":
             return [self.model]
-        block = self.block_of(arm)
-        assert block is not None
-        return [self.block(block.index) if arm == block.name else self.model.get_submodule(arm)]
+        parts = zip(arm.split("+"), self.owners(arm), strict=False)
+        return [
+            self.block(block.index) if part == block.name else self.model.get_submodule(part)
+            for part, block in parts
+        ]
 
     @contextmanager
     def only(self, arm: str, track: str = "tuned") -> Iterator[list[nn.Parameter]]:

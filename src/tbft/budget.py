@@ -17,7 +17,7 @@ from torch import nn
 from tbft.cache import BATCH, CachePolicy, cache_prefix, cached_bytes
 from tbft.compute import autocast, laid_out
 from tbft.data.samples import Samples
-from tbft.errors import PlanError
+from tbft.errors import BudgetError, PlanError
 from tbft.fitting import loss_of, make_optimiser
 from tbft.memory import TensorBytes
 from tbft.models.checkpoints import state_bytes
@@ -111,6 +111,16 @@ class MemoryLimit:
         left = self.allowed_bytes - self.spent_bytes - kept
         return policy, affordable(running, min(BATCH, len(train)), left)
 
+    def for_forward(self, model: nn.Module, samples: Samples) -> int:
+        """The batch in which a forward pass stays within the budget."""
+        most = min(self.plan.recipe.batch_size, len(samples))
+        if self.allowed_bytes is None:
+            return most
+        peak = forward_peak(model, samples, self.plan.recipe.precision)
+        if not (size := affordable(peak, most, self.allowed_bytes - self.spent_bytes)):
+            self._check(self.spent_bytes + least_needed(peak, most))
+        return size
+
     def for_steps(
         self, recipe: Recipe, part: nn.Module, thrifty: Callable[[], nn.Module], train: Samples
     ) -> tuple[Recipe, nn.Module]:
@@ -139,10 +149,11 @@ class MemoryLimit:
     def _check(self, needed_bytes: int) -> None:
         assert self.allowed_bytes is not None
         if needed_bytes > self.allowed_bytes:
-            raise PlanError(
+            raise BudgetError(
                 f"tuning {self.plan.arm!r} takes at least {needed_bytes / 2**20 + 0.05:.1f} MiB, more than "
                 f"the {self.allowed_bytes / 2**20:.1f} MiB allowed: allow that much, tune a later block, or "
-                "name a folder for the outputs of the frozen prefix"
+                "name a folder for the outputs of the frozen prefix",
+                needed_bytes,
             )
 
     def _step_peak(self, part: nn.Module, samples: Samples) -> Callable[[int], int]:

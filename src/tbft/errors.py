@@ -26,8 +26,20 @@ class PlanError(TbftError):
     """An unknown level, arm or recipe, or a plan that the samples cannot carry."""
 
 
+class BudgetError(PlanError):
+    """A plan needs more memory than its budget allows."""
+
+    def __init__(self, message: str, needed_bytes: int) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
+
+
 class PatchError(TbftError):
     """A patch is damaged, of an unknown version, or made for another base."""
+
+
+class CardError(TbftError):
+    """A source card is damaged, of an unknown version, or made for another base."""
 
 
 class MissingExtraError(TbftError):

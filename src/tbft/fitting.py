@@ -133,9 +133,9 @@ def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None
 
 
 def make_optimiser(
-    recipe: Recipe, parameters: Sequence[nn.Parameter], learning_rate: float
+    recipe: Recipe, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]], learning_rate: float
 ) -> torch.optim.Optimizer:
-    """The recipe's optimiser on these parameters."""
+    """The recipe's optimiser on these parameters, or groups of them; see :func:`set_rate`."""
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -169,9 +169,9 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 
 
 def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the learning rate of every parameter group."""
+    """Set the learning rate of every parameter group, times the group's `rate_factor` if it has one."""
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("rate_factor", 1.0)
 
 
 @contextmanager

@@ -11,8 +11,6 @@ On checkpoint files, ``patch.verify(read_state(path))``, ``applied_to`` and ``un
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
@@ -20,12 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
+from tbft import sealed
 from tbft.errors import PatchError
-from tbft.files import atomic_path
 from tbft.models.checkpoints import State, fingerprint
 
 FORMAT_VERSION = 1
@@ -59,16 +55,11 @@ class Patch:
 
     def to_bytes(self) -> bytes:
         """The patch as a ``.safetensors`` file; header and tensors are sealed by a checksum."""
-        header = json.dumps(asdict(self.header), sort_keys=True)
-        seal = _seal(header, self.tensors)
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self.tensors.items()}
-        return bytes(save(tensors, {"tbft_patch": header, "sha256": seal}))
+        return sealed.to_bytes("patch", asdict(self.header), self.tensors)
 
     def save(self, path: str | Path) -> None:
         """Write the patch, atomically."""
-        blob = self.to_bytes()
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(blob)
+        sealed.write(path, self.to_bytes())
 
     @classmethod
     def load(cls, path: str | Path) -> Patch:
@@ -77,17 +68,7 @@ class Patch:
         Raises:
             PatchError: missing, damaged, cut off, no patch, or of an unknown version.
         """
-        tensors, metadata = _read(Path(path))
-        if "tbft_patch" not in metadata:
-            raise PatchError(f"{path} is a safetensors file, but no patch")
-        if metadata.get("sha256") != _seal(metadata["tbft_patch"], tensors):
-            raise PatchError(f"{path} is damaged: its checksum does not match; get a fresh copy")
-        fields = json.loads(metadata["tbft_patch"])
-        version = fields.get("format_version")
-        if version != FORMAT_VERSION:
-            raise PatchError(
-                f"{path} has format version {version}, this tbft reads {FORMAT_VERSION}; update tbft"
-            )
+        fields, tensors = sealed.read(path, "patch", FORMAT_VERSION, PatchError)
         try:
             return cls(Header(**{**fields, "cuts": tuple(fields["cuts"])}), tensors)
         except (TypeError, KeyError) as error:
@@ -178,19 +159,3 @@ def versions() -> dict[str, str]:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _seal(header: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(header.encode())
-    digest.update(fingerprint(tensors).encode())
-    return digest.hexdigest()
-
-
-def _read(path: Path) -> tuple[State, dict[str, str]]:
-    if not path.is_file():
-        raise PatchError(f"{path}: no such patch file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise PatchError(f"{path} is damaged, cut off, or no patch: {error}") from error

@@ -1,23 +1,30 @@
-"""The steps in a row: evaluate, tune under a meter, make a patch, evaluate again."""
+"""The steps in a row: diagnose, choose, tune under a meter, accept or undo, make a patch, evaluate."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tbft.acceptance import Acceptance, compare
 from tbft.blocks import Blocks
 from tbft.cache import CachePolicy
+from tbft.card import SourceCard
+from tbft.choosing import Choice, choose, options_of
+from tbft.cost import forward_speed, least_bytes, predict_cost
+from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
+from tbft.diagnosis import diagnose
 from tbft.energy import Measurement, Meter
-from tbft.evaluate import Evaluation, evaluate
+from tbft.evaluate import Evaluation, evaluate, predict
 from tbft.fitting import EpochRecord, OnStep
 from tbft.patch import Patch, make_patch, versions
-from tbft.plan import Plan, Recipe, arm_for_level
-from tbft.restoring import values_restored
-from tbft.tuning import tune
+from tbft.plan import Budget, Plan, Recipe, arm_for_level
+from tbft.restoring import batch_norms, values_restored
+from tbft.tuning import Tuned, tune
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +41,8 @@ class Personalization:
     interrupted: bool  # Ctrl-C came; what had been learned by then was kept
     tuned_parameters: int  # trainable scalars in the arm
     parts: Parts
+    choice: Choice | None = None  # why this plan; None if it was given
+    acceptance: Acceptance | None = None  # on the held-out val part; None without one
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the keys are documented in ``docs/personalize-json.md``."""
@@ -63,6 +72,8 @@ class Personalization:
             "group_by": self.parts.group_by,
             "best_epoch": self.best_epoch,
             "interrupted": self.interrupted,
+            "choice": None if self.choice is None else self.choice.to_json(),
+            "acceptance": None if self.acceptance is None else asdict(self.acceptance),
             "history": [asdict(record) for record in self.history],
             "base_fingerprint": header.base_fingerprint,
             "tuned_fingerprint": header.tuned_fingerprint,
@@ -82,36 +93,80 @@ def plan_level(blocks: Blocks, level: str, recipe: Recipe, seed: int = 0) -> Pla
     return Plan(arm=arm, recipe=recipe, level=level, source_share=share, seed=seed)
 
 
+def choose_plan(
+    blocks: Blocks,
+    samples: Samples,
+    recipe: Recipe,
+    card: SourceCard | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+    labelled: bool = True,
+) -> Choice:
+    """Diagnose samples, predict what each option costs on them, and choose.
+
+    Args:
+        samples: of the target; with `labelled`, those that would be tuned on.
+        card: source card of the base model; without one the diagnosis is weaker.
+
+    Raises:
+        CardError, DataError, PlanError: as :func:`diagnose` and :func:`choose`.
+    """
+    budget = budget or Budget()
+    diagnosis = diagnose(blocks, samples, card, labelled)
+    options = options_of(blocks.names, blocks.head, bool(batch_norms(blocks.model)))
+    speed = forward_speed(blocks, samples, recipe.precision)
+    costs = {}
+    for option in options:
+        plan = option.plan(recipe, None, seed, budget)
+        costs[option.name] = predict_cost(blocks, plan, samples, speed)
+        if budget.peak_bytes is not None and option.arm != "none":
+            least = least_bytes(blocks, plan, samples)
+            costs[option.name] = replace(costs[option.name], least_bytes=least)
+    return choose(diagnosis, options, costs, recipe, budget, seed)
+
+
 def personalize(
     blocks: Blocks,
     parts: Parts,
-    plan: Plan,
+    plan: Plan | Recipe,
     model_name: str | None = None,
     on_step: OnStep | None = None,
     cache: CachePolicy | None = None,
     resume_path: Path | None = None,
+    card: SourceCard | None = None,
+    budget: Budget | None = None,
+    on_choice: Callable[[Choice], None] | None = None,
 ) -> Personalization:
-    """Carry out a plan and tell what it gained and cost.
+    """Carry out a plan, or choose one, and tell what it gained and cost.
 
     The model comes back as it was; ``result.patch.apply(model)`` makes it the tuned one. The test
-    part is only evaluated on, before and after. For `cache` and `resume_path` see :func:`tune`.
+    part is only evaluated on, before and after. The val part, if there is one and the recipe does not
+    choose epochs by it, decides whether the tuned model is kept; undone, the patch is empty.
+
+    Args:
+        plan: or only a recipe: then the training part is diagnosed and the plan chosen, at the meter.
+        cache, resume_path: see :func:`tune`.
+        card, budget: for choosing; see :func:`choose_plan`.
+        on_choice: told what was chosen, before tuning.
     """
-    model = blocks.model
-    block = blocks.block_of(plan.arm)
+    model, choice = blocks.model, None
     before = evaluate(model, parts.test)
     with Meter() as meter:
-        tuned = tune(
-            blocks,
-            plan,
-            parts.train,
-            parts.val,
-            cache=cache,
-            resume_path=resume_path,
-            on_step=on_step,
-        )
-    base = model.state_dict()
+        if isinstance(plan, Recipe):
+            choice = choose_plan(blocks, parts.train, plan, card, budget)
+            plan = choice.plan
+            if on_choice is not None:
+                on_choice(choice)
+        val = parts.val if plan.recipe.validate else None
+        tuned = tune(blocks, plan, parts.train, val, cache=cache, resume_path=resume_path, on_step=on_step)
+        acceptance = None
+        if val is None and len(parts.val) and plan.arm != "none":
+            acceptance = _accept(blocks, tuned, parts.val)
+    if acceptance is not None and not acceptance.accepted:
+        tuned = replace(tuned, changed={})
+    block = blocks.block_of(plan.arm)
     patch = make_patch(
-        base,
+        model.state_dict(),
         tuned.changed,
         arm=plan.arm,
         block=None if block is None else block.name,
@@ -139,4 +194,17 @@ def personalize(
         interrupted=tuned.interrupted,
         tuned_parameters=sum(p.numel() for m in blocks.tuned_modules(plan.arm) for p in m.parameters()),
         parts=parts,
+        choice=choice,
+        acceptance=acceptance,
     )
+
+
+def _accept(blocks: Blocks, tuned: Tuned, held_out: Samples) -> Acceptance:
+    """Base and tuned model on samples that neither choosing nor tuning has seen."""
+    before = predict(blocks.model, held_out).argmax(1).numpy()
+    with values_restored(blocks.model), torch.no_grad():
+        state = blocks.model.state_dict()
+        for key, value in tuned.changed.items():
+            state[key].copy_(value)
+        after = predict(blocks.model, held_out).argmax(1).numpy()
+    return compare(held_out.labels, before, after)

@@ -198,17 +198,22 @@ def find_recipe(name: str, own: dict[str, str] | None = None) -> Recipe:
 
 @dataclass(frozen=True)
 class Budget:
-    """What tuning may take at most.
+    """What an adaptation may take at most; None: no limit.
 
     Attributes:
-        peak_bytes: of tensors and prefix cache together, beyond model and samples; None: no limit.
+        peak_bytes: of tensors and prefix cache together, beyond model and samples.
+        cpu_seconds: of processor time, everything included.
+        joules: of energy.
     """
 
     peak_bytes: int | None = None
+    cpu_seconds: float | None = None
+    joules: float | None = None
 
     def __post_init__(self) -> None:
-        if self.peak_bytes is not None and self.peak_bytes < 1:
-            raise PlanError(f"a budget of {self.peak_bytes} bytes leaves nothing to tune with")
+        for amount, unit in ((self.peak_bytes, "bytes"), (self.cpu_seconds, "s"), (self.joules, "J")):
+            if amount is not None and not 0 < amount < float("inf"):
+                raise PlanError(f"a budget of {amount} {unit} leaves nothing to tune with")
 
 
 @dataclass(frozen=True)

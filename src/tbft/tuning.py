@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,9 +30,10 @@ from tbft.fitting import (
     check_training,
     explained_batch_norm,
     fit,
+    make_optimiser,
 )
 from tbft.models.checkpoints import State, fingerprint, state_bytes, tensor_bytes
-from tbft.plan import Plan
+from tbft.plan import Plan, Recipe
 from tbft.recompute import recomputed
 from tbft.restoring import batch_norms, clone_state, values_restored
 from tbft.resuming import load_run, save_run
@@ -95,7 +97,8 @@ def tune(
         plan = replace(plan, source_share=share)
     if plan.arm == "adabn":
         with values_restored(model) as base, explained_batch_norm(len(train)):
-            adapt_statistics(model, train, recipe.batch_size, plan.share(len(train)))
+            batch_size = MemoryLimit(plan, (), 2 * state_bytes(base)).for_forward(model, train)
+            adapt_statistics(model, train, batch_size, plan.share(len(train)))
             return Tuned(plan, changed(base, clone_state(model)), (), None)
     check_training(train, val, recipe)
     if not recipe.validate:
@@ -126,7 +129,8 @@ def tune(
             if on_epoch is not None:
                 on_epoch(state)
 
-        made = None if optimiser is None else optimiser(parameters, rate)
+        groups = _groups(blocks, plan.arm, parameters, recipe)
+        made = make_optimiser(recipe, groups, rate) if optimiser is None else optimiser(parameters, rate)
         interrupted = False
         try:
             state = fit(
@@ -156,15 +160,32 @@ def _trainable(blocks: Blocks, plan: Plan, prefix: nn.Module) -> Iterator[list[n
 
 def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
     """Blocks of which one starts with the arm, and its position: an arm may lie deep inside a block."""
-    block = blocks.block_of(arm)
-    if block is None or block.name == arm:
-        return blocks, 0 if block is None else block.index
+    parts = list(zip(blocks.owners(arm), arm.split("+"), strict=False))
+    if not parts or arm == "full":
+        return blocks, 0
+    block, first = min(parts, key=lambda part: part[0].index)
+    if block.name in arm.split("+"):
+        return blocks, block.index
     cuts = list(blocks.cuts)
-    cuts.insert(block.index, arm)
+    cuts.insert(block.index, first)
     try:
         return split(blocks.model, cuts), block.index + 1
     except SplitError:  # no single tensor crosses there
         return blocks, block.index
+
+
+def _groups(
+    blocks: Blocks, arm: str, parameters: Sequence[nn.Parameter], recipe: Recipe
+) -> list[dict[str, Any]]:
+    """What a joined arm has in the rear learns at the rear's rate, the rest at its own."""
+    rear = set(blocks.infos[-1].keys) if "+" in arm else set()
+    ids = {id(p) for name, p in blocks.model.named_parameters() if name in rear}
+    factor = recipe.rate(rear=True) / recipe.rate(rear=False)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if id(p) not in ids]},
+        {"params": [p for p in parameters if id(p) in ids], "rate_factor": factor},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def _after_prefix(

@@ -1,0 +1,160 @@
+"""The suite of shifts for the selector benchmark: models, drifts, halves and splits, as data.
+
+The development half is for setting thresholds and expectations; the evaluation half only for the figures.
+The halves were fixed by name before anything was measured on them: what the recipe ``fast`` was developed
+on (Gaussian noise, contrast, glass blur, fog, label reversal) lies in the development half.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from tbft.blocks import Blocks
+from tbft.data import Samples, apply_drift, find_class_map, read, split_samples
+from tbft.models import find_model, load_weights
+
+BASES = Path(__file__).parent / "bases"
+#: Corruptions of each half, the same for every model.
+CORRUPTIONS = {
+    "development": (
+        "gaussian_noise", "contrast", "glass_blur", "fog", "brightness",
+        "defocus_blur", "jpeg_compression", "pixelate", "spatter",
+    ),
+    "evaluation": (
+        "shot_noise", "impulse_noise", "speckle_noise", "gaussian_blur", "motion_blur",
+        "zoom_blur", "saturate", "elastic_transform", "snow", "frost",
+    ),
+}  # fmt: skip
+SEVERITIES = (1, 3, 5)
+#: Drift, seed of the drift, levels, half.
+LABELS = (
+    ("labels:reverse", 0, "output", "development"),
+    ("labels:permute", 1, "output", "development"),
+    ("labels:swap:0.4", 0, "output", "development"),
+    ("labels:noise:0.4", 0, "output", "development"),
+    ("labels:permute", 2, "output", "evaluation"),
+    ("labels:permute", 3, "output", "evaluation"),
+    ("labels:swap", 0, "output", "evaluation"),
+    ("labels:swap:0.6", 5, "output", "evaluation"),
+    ("labels:noise:0.2", 0, "output", "evaluation"),
+)
+MIXTURES = (
+    ("gaussian_noise:3+labels:reverse", 0, "input+output", "development"),
+    ("fog:5+labels:swap:0.4", 0, "input+output", "development"),
+    ("shot_noise:3+labels:permute", 4, "input+output", "evaluation"),
+    ("snow:5+labels:swap", 1, "input+output", "evaluation"),
+)
+#: On the Tiny-17 base: domain, leaves of each class that are kept (None: all), drift, seed, levels, half.
+TINY17 = (
+    ("target", 0, "clean", 0, "feature", "development"),
+    ("target", 1, "clean", 0, "feature", "evaluation"),
+    ("target", None, "clean", 0, "feature", "evaluation"),
+    ("source", None, "gaussian_noise:3", 0, "input", "development"),
+    ("source", None, "motion_blur:3", 0, "input", "evaluation"),
+    ("source", None, "labels:reverse", 0, "output", "development"),
+    ("source", None, "labels:permute", 2, "output", "evaluation"),
+    ("target", None, "gaussian_noise:3", 0, "input+feature", "development"),
+    ("target", None, "snow:3", 0, "input+feature", "evaluation"),
+)
+CIFAR_MODELS = ("resnet26-cifar10", "resnet20-cifar10")
+#: Labelled samples a class.
+LABELLED = (100, 10, 2, 50, 5)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One drift that one model meets."""
+
+    model: str
+    drift: str
+    seed: int  # of the drift
+    levels: str  # joined by +; ``none`` for clean
+    half: str
+    domain: str = "test"
+    leaf: int | None = None
+
+    @property
+    def name(self) -> str:
+        parts = [self.model, self.domain, "" if self.leaf is None else f"leaf{self.leaf}", self.drift]
+        return "/".join([part for part in parts if part]) + (f"#{self.seed}" if self.seed else "")
+
+    @property
+    def severity(self) -> int | None:
+        last = self.drift.rpartition(":")[2]
+        return int(last) if self.levels == "input" and last.isdigit() else None
+
+
+def suite() -> list[Shift]:
+    """Every shift, clean ones included."""
+    shifts = []
+    for model in CIFAR_MODELS:
+        for half, names in CORRUPTIONS.items():
+            shifts += [Shift(model, f"{n}:{s}", 0, "input", half) for s in SEVERITIES[::-1] for n in names]
+        shifts += [Shift(model, *row) for row in LABELS + MIXTURES]
+        shifts += [Shift(model, "clean", 0, "none", half) for half in CORRUPTIONS]
+    for domain, leaf, drift, seed, levels, half in TINY17:
+        shifts.append(Shift("resnet26-tiny17", drift, seed, levels, half, domain, leaf))
+    return shifts + [Shift("resnet26-tiny17", "clean", 0, "none", half, "source") for half in CORRUPTIONS]
+
+
+@cache
+def model_blocks(model: str) -> Blocks:
+    """The base model with its weights, cut into blocks."""
+    checkpoints = Path(os.environ["TBFT_DATA"]) / "checkpoints"
+    weights = {
+        "resnet26-cifar10": checkpoints / "resnet26_cifar10_released.pth",
+        "resnet20-cifar10": checkpoints / "resnet20_cifar10_akamaster.th",
+        "resnet26-tiny17": BASES / "resnet26-tiny17.safetensors",
+    }
+    preset = find_model(model)
+    net = preset.build()
+    load_weights(net, weights[model])
+    return preset.split(net)
+
+
+@cache
+def source_parts(model: str) -> tuple[Samples, Samples]:
+    """Held-out source samples: those that the card is made of, and those that shifts draw from."""
+    data, preset = Path(os.environ["TBFT_DATA"]), find_model(model)
+    if model == "resnet26-tiny17":
+        class_map = find_class_map(data / "tiny17" / "splits.json")
+        source = read(data / "tiny17" / "source.tar", preset.inputs, class_map=class_map)
+        held_out = split_samples(source, "rest", 0.1, 0, 0).val  # what its training did not see
+        parts = split_samples(held_out, 0.5, 0, 0.5, 0, "none")
+    else:
+        parts = split_samples(read(data / "cifar10" / "test.tar", preset.inputs), 0.2, 0, 0.8, 0)
+    return parts.train, parts.test
+
+
+@cache
+def _pool(model: str, domain: str, leaf: int | None) -> Samples:
+    if domain != "target":
+        return source_parts(model)[1]
+    data, preset = Path(os.environ["TBFT_DATA"]), find_model(model)
+    class_map = find_class_map(data / "tiny17" / "splits.json")
+    samples = read(data / "tiny17" / "target.tar", preset.inputs, class_map=class_map)
+    if leaf is None:
+        return samples
+    leaves = np.asarray(samples.attributes["leaf"])
+    wanted = [np.unique(leaves[samples.labels == c])[leaf] for c in np.unique(samples.labels)]
+    return samples.subset(np.flatnonzero(np.isin(leaves, wanted)))
+
+
+def test_samples(shift: Shift) -> int:
+    return 2000 if shift.domain != "source" else 380
+
+
+def parts_of(shift: Shift, labelled: int, seed: int) -> tuple[Samples, Samples] | None:
+    """Labelled samples to adapt to and a test part, with the drift on both; None if there are too few."""
+    pool = _pool(shift.model, shift.domain, shift.leaf)
+    classes = len(pool.class_names)
+    if len(pool) < labelled * classes * 1.05 + test_samples(shift):
+        return None
+    parts = split_samples(pool, f"{labelled}/class", 0, test_samples(shift), seed, "none")
+    train, test = (apply_drift(part, shift.drift, shift.seed) for part in (parts.train, parts.test))
+    return replace(train), replace(test)
