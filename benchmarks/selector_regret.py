@@ -1,0 +1,421 @@
+"""Which arm would each selector have taken, and what would that have cost in accuracy?
+
+    TBFT_DATA=... python benchmarks/selector_regret.py --json benchmarks/results/selector_regret.json
+    python benchmarks/selector_regret.py --summarise --json benchmarks/results/selector_regret.json
+    python benchmarks/selector_regret.py --calibrate
+
+Stands on records under ``benchmarks/results/selector/``: what every option achieves (``oracle*.jsonl``,
+made by ``selector_oracle.py``), the evidence that a device would see (``evidence.jsonl``), what selectors
+that try options out took (``tryouts.jsonl``), and what the paper's full fine-tuning costs
+(``paper.jsonl``). The first form makes what is missing of the last three; ``--summarise`` reads only.
+
+Regret is the best option's accuracy on the test part minus the taken one's: the best in hindsight, so
+noise of the test part counts against every selector. Right levels are counted on pure drifts, corruptions
+from severity 3 on; false actions on clean samples, from draws of their own; harm is accuracy lost against
+doing nothing, at 10 labels a class or more. The share of processor time is that of choosing, over the paper's
+full fine-tuning (ten epochs, no validation counted) on the same samples; its median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+import torch
+from selector_oracle import key, options, read_records, wanted
+from shifts import CIFAR_MODELS, LABELLED, Shift, model_blocks, parts_of, source_parts, suite
+from torch import nn
+from tqdm import tqdm
+from tuning_cost import paper_way
+
+from tbft.blocks import Blocks
+from tbft.card import SourceCard, build_card
+from tbft.choosing import WON_BACK, choose, options_of
+from tbft.cost import Cost, forward_speed, predict_cost
+from tbft.data import Parts, Samples, split_samples
+from tbft.diagnosis import Diagnosis, diagnose_evidence
+from tbft.evidence import Evidence, gather
+from tbft.files import atomic_path
+from tbft.plan import Budget, Plan, find_recipe
+from tbft.restoring import flags_restored, modes_restored, values_restored
+from tbft.tuning import tune
+
+RECORDS = Path(__file__).parent / "results" / "selector"
+MODELS = (*CIFAR_MODELS, "resnet26-tiny17")
+#: Draws of clean samples, each with its own seed, for false actions.
+CLEAN_DRAWS = 40
+Record = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="write the summary here")
+    parser.add_argument("--plot", type=Path, help="regret against cost, as a picture")
+    parser.add_argument("--records", type=Path, default=RECORDS)
+    parser.add_argument("--half", choices=["evaluation", "development"], default="evaluation")
+    parser.add_argument("--summarise", action="store_true", help="from the records alone")
+    parser.add_argument("--calibrate", action="store_true", help="what options win back, development half")
+    parser.add_argument("--labelled", type=int, nargs="*", default=LABELLED)
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--tryouts", action="store_true", help="also run the selectors that try options out")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.calibrate:
+        calibrate(arguments.records)
+        return
+    if not arguments.summarise:
+        make_records(arguments)
+    summary = summarise(arguments.records, arguments.half)
+    show(summary)
+    if arguments.json:
+        with atomic_path(arguments.json) as temporary:
+            temporary.write_text(json.dumps(summary, indent=1) + "\n")
+    if arguments.plot:
+        plot(summary, arguments.plot)
+
+
+# --- records ------------------------------------------------------------------------------------
+
+
+def make_records(arguments: argparse.Namespace) -> None:
+    folder: Path = arguments.records
+    cells = list(wanted(arguments.labelled, arguments.models))
+    cells += [
+        (replace(shift, seed=shift.seed), count, 1000 + draw + (500 if shift.half == "development" else 0))
+        for model in arguments.models
+        for shift in suite()
+        if shift.model == model and shift.levels == "none"
+        for count in (10, 2)
+        for draw in range(CLEAN_DRAWS)
+    ]
+    append(folder / "evidence.jsonl", cells, seen)
+    append(folder / "paper.jsonl", [c for c in cells if c[0].drift == "clean" and c[2] < 2], paper_cost)
+    if arguments.tryouts:
+        append(folder / "tryouts.jsonl", [c for c in cells if c[1] == 10 and c[2] < 2], tried)
+
+
+def append(
+    path: Path, cells: list[tuple[Shift, int, int]], make: Callable[[Shift, int, int], Record | None]
+) -> None:
+    """Make the records that are missing; each is a line of its own, so a stop loses at most one."""
+    done = {key(record) for record in read_records([path] if path.exists() else [])}
+    for shift, labelled, seed in tqdm([c for c in cells if (c[0].name, c[1], c[2]) not in done], path.stem):
+        record = make(shift, labelled, seed)
+        if record is not None:
+            head = {"shift": shift.name, "labelled": labelled, "seed": seed, "half": shift.half}
+            with path.open("a") as file:
+                file.write(json.dumps({**head, "model": shift.model, **record}) + "\n")
+
+
+CARDS: dict[str, SourceCard] = {}
+SPEEDS: dict[str, float] = {}
+
+
+def seen(shift: Shift, labelled: int, seed: int) -> Record | None:
+    """The evidence, and what looking took; relative gradients are looked at apart, for other selectors."""
+    parts = parts_of(shift, labelled, seed)
+    if parts is None:
+        return None
+    train, blocks = parts[0], model_blocks(shift.model)
+    card = CARDS.get(shift.model) or CARDS.setdefault(
+        shift.model, build_card(blocks, source_parts(shift.model)[0])
+    )
+    start = time.process_time()
+    evidence = gather(blocks, train, card)
+    found: Record = {"seconds": time.process_time() - start, "evidence": asdict(evidence)}
+    if seed < 2:
+        speed = SPEEDS.get(shift.model) or SPEEDS.setdefault(shift.model, forward_speed(blocks, train))
+        found["costs"] = {n: asdict(c) for n, c in costs_of(blocks, train, speed).items()}
+        start = time.process_time()
+        found["gradients"] = gradient_scores(blocks, train.subset(slice(0, 128)), card)
+        found["gradient_seconds"] = time.process_time() - start
+    return found
+
+
+def costs_of(blocks: Blocks, samples: Samples, speed: float) -> dict[str, Cost]:
+    recipe = find_recipe("fast")
+    return {
+        option.name: predict_cost(blocks, option.plan(recipe, None, 0, Budget()), samples, speed)
+        for option in options_of(blocks.names, blocks.head, batch_norm=True)
+    }
+
+
+def gradient_scores(blocks: Blocks, samples: Samples, card: SourceCard) -> dict[str, dict[str, float]]:
+    """Auto-RGN and Auto-SNR of Lee et al. (2023), section 5, for each block, and RGN over its clean value.
+
+    RGN: norm of the gradient over that of the weights. SNR: squared mean over the variance of the gradient
+    across samples, here across eight batches, mean over a block's scalars.
+    """
+    model, parts = blocks.model, np.array_split(np.arange(len(samples)), min(8, len(samples)))
+    gradients: dict[str, list[torch.Tensor]] = defaultdict(list)
+    with modes_restored(model), flags_restored(model):
+        model.eval().requires_grad_(True)
+        for at in parts:
+            x, y = samples.batch(at)
+            model.zero_grad(set_to_none=True)
+            nn.functional.cross_entropy(model(x), y).backward()
+            for name, p in model.named_parameters():
+                if p.grad is not None:
+                    gradients[name].append(p.grad.detach().flatten().clone())
+    weights = dict(model.named_parameters())
+    scores: dict[str, dict[str, float]] = {"auto_rgn": {}, "auto_snr": {}, "clean_rgn": {}}
+    for block in blocks:
+        own = [name for name in block.keys if name in gradients]
+        stacked = torch.cat([torch.stack(gradients[name]) for name in own], dim=1)
+        norm = float(torch.cat([weights[name].detach().flatten() for name in own]).norm())
+        average, variance = stacked.mean(0), stacked.var(0)
+        rgn = float(average.norm()) / norm
+        scores["auto_rgn"][block.name] = rgn
+        scores["auto_snr"][block.name] = float((average**2 / (variance + 1e-12)).mean())
+        scores["clean_rgn"][block.name] = rgn / card.gradients[block.name]
+    return scores
+
+
+def paper_cost(shift: Shift, labelled: int, seed: int) -> Record | None:
+    parts = parts_of(shift, labelled, seed)
+    if parts is None:
+        return None
+    train, blocks = parts[0], model_blocks(shift.model)
+    once, few = replace(find_recipe("paper"), epochs=1), train.subset(slice(0, 2))
+    data = Parts(train, few, few, 0, None)
+    paper_way(blocks, "full", once, replace(data, train=train.subset(slice(0, 16))), 0)  # warms up
+    start = time.process_time()
+    paper_way(blocks, "full", once, data, 0)
+    return {"seconds": 10 * (time.process_time() - start)}
+
+
+def tried(shift: Shift, labelled: int, seed: int) -> Record | None:
+    """Selectors that try every option out on folds of the labelled samples."""
+    parts = parts_of(shift, labelled, seed)
+    if parts is None:
+        return None
+    train, blocks = parts[0], model_blocks(shift.model)
+    found = {}
+    for name, select in (("halving", halving), ("cross_validation", cross_validation)):
+        start = time.process_time()
+        found[name] = {"option": select(blocks, train, seed), "seconds": time.process_time() - start}
+    return found
+
+
+def halving(blocks: Blocks, train: Samples, seed: int) -> str:
+    """Every option for one epoch, the better half for two, and so on, judged on a quarter held out."""
+    own = split_samples(train, 0.75, 0, 0.25, seed, "none")
+    left, epochs = list(options(blocks)), 1
+    while len(left) > 1:
+        scores = {name: fold_accuracy(blocks, name, own.train, own.test, seed, epochs) for name in left}
+        left = sorted(left, key=lambda name: -scores[name])[: -(-len(left) // 2)]
+        epochs *= 2
+    return left[0]
+
+
+def cross_validation(blocks: Blocks, train: Samples, seed: int) -> str:
+    """Every option in full on both halves, judged on the other."""
+    own = split_samples(train, 0.5, 0, 0.5, seed, "none")
+    folds = ((own.train, own.test), (own.test, own.train))
+    scores = {n: mean(fold_accuracy(blocks, n, a, b, seed, None) for a, b in folds) for n in options(blocks)}
+    return max(scores, key=lambda name: scores[name])
+
+
+def fold_accuracy(
+    blocks: Blocks, name: str, train: Samples, held_out: Samples, seed: int, epochs: int | None
+) -> float:
+    from selector_oracle import accuracy
+
+    arm, share = options(blocks)[name]
+    recipe = find_recipe("fast").given(epochs=epochs)
+    tuned = tune(blocks, Plan(arm, recipe, source_share=share, seed=seed), train)
+    with values_restored(blocks.model):
+        blocks.model.load_state_dict({**blocks.model.state_dict(), **tuned.changed})
+        return accuracy(blocks, held_out)
+
+
+# --- selectors: records of a cell -> the option taken --------------------------------------------
+
+
+def ours(seen: Record) -> tuple[str, Diagnosis]:
+    diagnosis = diagnose_evidence(Evidence(**seen["evidence"]))
+    names = model_blocks_names(seen["model"])
+    costs = {name: Cost(**cost) for name, cost in seen["costs"].items()}
+    choice = choose(diagnosis, options_of(*names, batch_norm=True), costs, find_recipe("fast"))
+    return choice.option, diagnosis
+
+
+def model_blocks_names(model: str) -> tuple[tuple[str, ...], str]:
+    return ("front", "layer2", "layer3", "rear"), "linear" if "resnet20" in model else "fc"
+
+
+def by_gradient(score: str) -> Callable[[Record], str]:
+    def select(seen: Record) -> str:
+        scores = seen["gradients"][score]
+        best = max(scores, key=lambda name: scores[name])
+        return "head" if best == "rear" else str(best)
+
+    return select
+
+
+FIXED = {"always front": "front", "always full": "full", "AdaBN only": "adabn", "do nothing": "none"}
+GRADIENT = {"Auto-RGN": "auto_rgn", "Auto-SNR": "auto_snr", "RGN over clean": "clean_rgn"}
+TRYOUTS = {"successive halving": "halving", "cross-validation": "cross_validation"}
+
+
+def taken(selector: str, cell: Record) -> tuple[str, float] | None:
+    """The option, and the share of the paper's full fine-tuning that choosing took; None if unrecorded."""
+    seen, paper = cell["evidence"], cell["paper_seconds"]
+    if selector == "tbft":
+        return ours(seen)[0], seen["seconds"] / paper
+    if selector in FIXED:
+        return FIXED[selector], 0.0
+    if selector in GRADIENT:
+        return by_gradient(GRADIENT[selector])(seen), seen["gradient_seconds"] / paper
+    tryout = cell["tryouts"]
+    if tryout is None:
+        return None
+    found = tryout[TRYOUTS[selector]]
+    return found["option"], found["seconds"] / paper
+
+
+# --- summary ---------------------------------------------------------------------------------------
+
+
+def cells_of(folder: Path, half: str) -> Iterator[Record]:
+    evidence = {key(r): r for r in read_records([folder / "evidence.jsonl"])}
+    tryouts = folder / "tryouts.jsonl"
+    tries = {key(r): r for r in read_records([tryouts] if tryouts.exists() else [])}
+    paper = {(r["model"], r["labelled"]): r["seconds"] for r in read_records([folder / "paper.jsonl"])}
+    oracle = {key(r): r for r in read_records(sorted(folder.glob("oracle*.jsonl")))}
+    for at, record in oracle.items():
+        cost = paper.get((record["model"], record["labelled"]))
+        if record["half"] == half and at in evidence and cost is not None:
+            yield {**record, "evidence": evidence[at], "tryouts": tries.get(at), "paper_seconds": cost}
+
+
+def summarise(folder: Path, half: str) -> Record:
+    cells = list(cells_of(folder, half))
+    if not cells:
+        raise SystemExit(f"{folder} holds no records of the {half} half; run selector_oracle.py first")
+    names = ["tbft", *FIXED, *GRADIENT, *TRYOUTS]
+    selectors = {name: judged(name, cells) for name in names}
+    clean = [r for r in read_records([folder / "evidence.jsonl"]) if r["half"] == half and r["seed"] >= 1000]
+    acted = [bool(diagnose_evidence(Evidence(**r["evidence"])).levels) for r in clean]
+    selectors["tbft"]["false_actions"] = mean(acted) if acted else None
+    selectors["tbft"]["right_level"] = mean(right_levels(cells))
+    return {
+        "half": half,
+        "cells": len(cells),
+        "shifts": len({cell["shift"] for cell in cells}),
+        "models": sorted({cell["model"] for cell in cells}),
+        "clean_draws": len(clean),
+        "selectors": {name: row for name, row in selectors.items() if row},
+    }
+
+
+def judged(selector: str, cells: list[Record]) -> Record:
+    regrets: dict[str, list[float]] = defaultdict(list)
+    harms, shares, on_clean = [], [], []
+    for cell in cells:
+        found = taken(selector, cell)
+        if found is None:
+            continue
+        accuracy = cell["accuracy"]
+        regrets[str(cell["labelled"])].append(100 * (max(accuracy.values()) - accuracy[found[0]]))
+        shares.append(found[1])
+        if cell["labelled"] >= 10:
+            harms.append(100 * (accuracy["none"] - accuracy[found[0]]))
+        if cell["levels"] == "none":
+            on_clean.append(found[0] != "none")
+    if not regrets:
+        return {}
+    return {
+        "cells": len(shares),
+        "mean_regret": {k: round(mean(v), 2) for k, v in sorted(regrets.items(), key=by_number)},
+        "p95_regret": {
+            k: round(float(np.percentile(v, 95)), 2) for k, v in sorted(regrets.items(), key=by_number)
+        },
+        "worst_regret": {k: round(max(v), 2) for k, v in sorted(regrets.items(), key=by_number)},
+        "right_level": None,
+        "false_actions": mean(on_clean) if on_clean else None,
+        "worst_harm": round(max(harms), 2) if harms else None,
+        "cpu_share": round(median(shares), 4),
+    }
+
+
+def by_number(item: tuple[str, Any]) -> int:
+    return int(item[0])
+
+
+def right_levels(cells: list[Record]) -> list[bool]:
+    pure = [c for c in cells if c["levels"] in ("input", "feature", "output")]
+    pure = [c for c in pure if c["severity"] is None or c["severity"] >= 3]
+    return [ours(cell["evidence"])[1].name == cell["levels"] for cell in pure]
+
+
+def show(summary: Record) -> None:
+    print(f"{summary['half']} half: {summary['cells']} cells of {summary['shifts']} shifts")
+    counts = sorted({k for row in summary["selectors"].values() for k in row["mean_regret"]}, key=int)
+    print(f"{'mean regret at labels a class':28}" + "".join(f"{c:>7}" for c in counts) + "   harm  cost %")
+    for name, row in summary["selectors"].items():
+        regrets = "".join(f"{row['mean_regret'].get(c, float('nan')):7.2f}" for c in counts)
+        harm = float("nan") if row["worst_harm"] is None else row["worst_harm"]
+        print(f"{name:28}{regrets}{harm:7.1f}{100 * row['cpu_share']:8.2f}")
+    row = summary["selectors"]["tbft"]
+    false = "not drawn" if row["false_actions"] is None else f"{100 * row['false_actions']:.1f} %"
+    print(f"tbft: right levels {100 * row['right_level']:.1f} %, false actions on clean samples {false}")
+
+
+def plot(summary: Record, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), constrained_layout=True)
+    for name, row in summary["selectors"].items():
+        regret, cost = row["mean_regret"].get("10"), 100 * row["cpu_share"]
+        if regret is None:
+            continue
+        axes.scatter(max(cost, 0.01), regret, color="C1" if name == "tbft" else "C0", zorder=3)
+        axes.annotate(name, (max(cost, 0.01), regret), xytext=(6, 4), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.set_xlabel("processor time of choosing, % of the paper's full fine-tuning")
+    axes.set_ylabel("mean regret at 10 labels a class, points")
+    axes.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+    plt.close(figure)
+
+
+def calibrate(folder: Path) -> None:
+    """Median share that each option wins back, by level and labels: the rows of ``WON_BACK``."""
+    found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    sources: dict[str, float] = {}
+    for cell in cells_of(folder, "development"):
+        diagnosis = diagnose_evidence(Evidence(**cell["evidence"]["evidence"]))
+        accuracy, source = cell["accuracy"], cell["evidence"]["evidence"]["source_accuracy"]
+        sources[cell["model"]] = source
+        if not diagnosis.levels:
+            continue
+        roles = {o.name: o.role for o in options_of(*model_blocks_names(cell["model"]), batch_norm=True)}
+        row = "random labels" if "noise:0." in cell["shift"] else cell["levels"]
+        for name, value in accuracy.items():
+            rest = name == "head" or "output" in cell["levels"]
+            base = accuracy["none" if rest else "adabn"]
+            found[row, roles[name], cell["labelled"]].append((value - base) / max(source - base, 0.05))
+    for row, role in sorted({(r, o) for r, o, _ in found}):
+        shares = {k: median(found[row, role, k]) for k in LABELLED if found.get((row, role, k))}
+        counts = {k: len(found[row, role, k]) for k in shares}
+        listed = ", ".join(f"{k}: {shares[k]:+.2f} ({counts[k]})" for k in sorted(shares))
+        print(f"{row:14} {role:12} {listed}   now {WON_BACK.get(row, {}).get(role)}")
+
+
+if __name__ == "__main__":
+    main()
