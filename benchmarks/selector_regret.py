@@ -29,6 +29,7 @@ from statistics import mean, median
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from selector_oracle import key, options, read_records, wanted
 from shifts import CIFAR_MODELS, LABELLED, Shift, model_blocks, parts_of, source_parts, suite
@@ -38,7 +39,7 @@ from tuning_cost import paper_way
 
 from tbft.blocks import Blocks
 from tbft.card import SourceCard, build_card
-from tbft.choosing import WON_BACK, choose, options_of
+from tbft.choosing import choose, expectation_row, features, options_of
 from tbft.cost import Cost, forward_speed, predict_cost
 from tbft.data import Parts, Samples, split_samples
 from tbft.diagnosis import Diagnosis, diagnose_evidence
@@ -49,6 +50,7 @@ from tbft.restoring import flags_restored, modes_restored, values_restored
 from tbft.tuning import tune
 
 RECORDS = Path(__file__).parent / "results" / "selector"
+EXPECTATIONS = Path(__file__).parents[1] / "src" / "tbft" / "expectations.json"
 MODELS = (*CIFAR_MODELS, "resnet26-tiny17")
 #: Draws of clean samples, each with its own seed, for false actions.
 CLEAN_DRAWS = 40
@@ -64,14 +66,14 @@ def main() -> None:
     parser.add_argument("--records", type=Path, default=RECORDS)
     parser.add_argument("--half", choices=["evaluation", "development"], default="evaluation")
     parser.add_argument("--summarise", action="store_true", help="from the records alone")
-    parser.add_argument("--calibrate", action="store_true", help="what options win back, development half")
+    parser.add_argument("--calibrate", action="store_true", help="write src/tbft/expectations.json again")
     parser.add_argument("--labelled", type=int, nargs="*", default=LABELLED)
     parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--tryouts", action="store_true", help="also run the selectors that try options out")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.calibrate:
-        calibrate(arguments.records)
+        calibrate(arguments.records, EXPECTATIONS)
         return
     if not arguments.summarise:
         make_records(arguments)
@@ -394,27 +396,61 @@ def plot(summary: Record, path: Path) -> None:
     plt.close(figure)
 
 
-def calibrate(folder: Path) -> None:
-    """Median share that each option wins back, by level and labels: the rows of ``WON_BACK``."""
-    found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
-    sources: dict[str, float] = {}
-    for cell in cells_of(folder, "development"):
-        diagnosis = diagnose_evidence(Evidence(**cell["evidence"]["evidence"]))
-        accuracy, source = cell["accuracy"], cell["evidence"]["evidence"]["source_accuracy"]
-        sources[cell["model"]] = source
-        if not diagnosis.levels:
-            continue
-        roles = {o.name: o.role for o in options_of(*model_blocks_names(cell["model"]), batch_norm=True)}
-        row = "random labels" if "noise:0." in cell["shift"] else cell["levels"]
-        for name, value in accuracy.items():
-            rest = name == "head" or "output" in cell["levels"]
-            base = accuracy["none" if rest else "adabn"]
-            found[row, roles[name], cell["labelled"]].append((value - base) / max(source - base, 0.05))
-    for row, role in sorted({(r, o) for r, o, _ in found}):
-        shares = {k: median(found[row, role, k]) for k in LABELLED if found.get((row, role, k))}
-        counts = {k: len(found[row, role, k]) for k in shares}
-        listed = ", ".join(f"{k}: {shares[k]:+.2f} ({counts[k]})" for k in sorted(shares))
-        print(f"{row:14} {role:12} {listed}   now {WON_BACK.get(row, {}).get(role)}")
+#: Cells of a row and number of labels from which coefficients are fitted; below, medians of shares.
+FITTED_FROM = 8
+RIDGE = 1.0
+
+
+def calibrate(folder: Path, path: Path) -> None:
+    """Write what each option may be expected to give, from the development half alone.
+
+    Starting point is the median share of the lost accuracy that an option wins back, lost counting from
+    accuracy at rest for ``head`` and the output level, else from accuracy after AdaBN. Where there are
+    cells enough, a ridge regression on :func:`tbft.choosing.features` corrects it.
+    """
+    cells = [calibration_cell(cell) for cell in cells_of(folder, "development")]
+    rows: dict[str, dict[str, dict[str, list[float]]]] = {}
+    counts: dict[str, int] = {}
+    for row, labelled in sorted({(c["row"], c["labelled"]) for c in cells if c["row"]}):
+        own = [c for c in cells if (c["row"], c["labelled"]) == (row, labelled)]
+        counts[f"{row}, {labelled} a class"] = len(own)
+        for role in own[0]["accuracy"]:
+            fitted = [round(float(c), 4) for c in coefficients(row, role, own)]
+            rows.setdefault(row, {}).setdefault(role, {})[str(labelled)] = fitted
+    content = {
+        "made_by": "benchmarks/selector_regret.py --calibrate, from the development half of benchmarks/shifts.py",
+        "linear_in": ["1", "accuracy / source", "accuracy after AdaBN / source", "log10 distance"],
+        "cells": counts,
+        "rows": rows,
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"{path}: {len(cells)} cells, rows {', '.join(rows)}")
+
+
+def calibration_cell(cell: Record) -> Record:
+    """Row, features, and accuracy of each role over the source's."""
+    evidence = Evidence(**cell["evidence"]["evidence"])
+    diagnosis = diagnose_evidence(evidence)
+    roles = {o.name: o.role for o in options_of(*model_blocks_names(cell["model"]), batch_norm=True)}
+    accuracy = {roles[name]: value / evidence.source_accuracy for name, value in cell["accuracy"].items()}
+    row = expectation_row(diagnosis) if diagnosis.levels else None
+    return {"row": row, "labelled": cell["labelled"], "accuracy": accuracy, "features": features(evidence)}
+
+
+def coefficients(row: str, role: str, cells: list[Record]) -> npt.NDArray[np.float64]:
+    rest = role == "head" or "output" in row or row == "random labels"
+    x = np.array([cell["features"] for cell in cells])
+    y = np.array([cell["accuracy"][role] for cell in cells])
+    if role in ("none", "adabn"):
+        start = np.array([0.0, role == "none", role == "adabn", 0.0])
+    else:
+        base = np.array([cell["accuracy"]["none" if rest else "adabn"] for cell in cells])
+        share = float(np.median((y - base) / np.maximum(1 - base, 0.05)))
+        start = np.array([share, (1 - share) * rest, (1 - share) * (not rest), 0.0])
+    if len(cells) < FITTED_FROM:
+        return start
+    return start + np.linalg.solve(x.T @ x + RIDGE * np.diag([0.1, 1, 1, 1]), x.T @ (y - x @ start))
 
 
 if __name__ == "__main__":

@@ -75,6 +75,47 @@ def test_numbers_that_are_given_hold(place, capsys):
         assert len(json.loads(capsys.readouterr().out)["history"]) == epochs
 
 
+def test_a_card_is_built_shown_and_diagnosed_with(place, capsys):
+    assert main("card build digits --weights base.pt --data set.npz --out base.card.safetensors".split()) == 0
+    assert "120 source samples" in capsys.readouterr().out
+    assert main("card show base.card.safetensors --json".split()) == 0
+    assert json.loads(capsys.readouterr().out)["sample_count"] == 120
+    diagnose = "diagnose digits --weights base.pt --data set.npz --card base.card.safetensors".split()
+    assert main([*diagnose, "--explain"]) == 0
+    out = capsys.readouterr().out
+    for word in ("no drift, or none that matters", "statistics are at rest", "expected %", "<- taken"):
+        assert word in out
+    assert main([*diagnose, "--unlabelled", "--samples", "10/class", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["name"], found["evidence"]["accuracy"]) == ("cannot tell", None)
+    torch.manual_seed(1)
+    torch.save(DigitsNet(10).state_dict(), "other.pt")
+    assert main([*diagnose, "--weights", "other.pt"]) == 2
+    assert "another base model" in capsys.readouterr().err
+
+
+def test_the_level_is_told_by_default(place, capsys):
+    assert main("card build digits --weights base.pt --data set.npz --out base.card.safetensors".split()) == 0
+    personalize = (
+        "personalize digits --weights base.pt --data set.npz --train 0.7 --val 0.15 --test 0.15".split()
+    )
+    capsys.readouterr()
+    assert main([*personalize, "--card", "base.card.safetensors", "--out", "user.safetensors", "--json"]) == 0
+    clean = json.loads(capsys.readouterr().out)
+    assert (clean["arm"], clean["patch_path"], clean["choice"]["diagnosis"]["name"]) == ("none", None, "none")
+    assert not Path("user.safetensors").exists()
+    assert main([*personalize, "--explain"]) == 0  # without a card
+    assert "build a source card" in capsys.readouterr().out
+    assert main([*personalize, "--budget-joules", "5"]) == 2
+    assert "needs an energy figure" in capsys.readouterr().err
+    assert main([*personalize, "--arm", "full", "--budget-seconds", "0.001"]) == 2
+    assert "is predicted to take" in capsys.readouterr().err
+    assert main([*personalize, "--arm", "full", "--budget-memory", "0.1"]) == 2
+    assert "takes at least" in capsys.readouterr().err
+    assert main([*personalize, "--recipe", "paper"]) == 2
+    assert "give --level" in capsys.readouterr().err
+
+
 def test_a_base_is_trained_with_any_recipe(place, capsys):
     command = "train digits --data set.npz --recipe fast --epochs 1 --out new.safetensors"
     assert main(command.split()) == 0

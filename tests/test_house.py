@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "tbft"
 TIERS = [
     {"errors", "files"},
     {"restoring", "tracing", "blocks", "compute", "evaluate", "data", "models"},
-    {"observing", "sealed", "cache", "card", "memory", "recompute"},
+    {"acceptance", "observing", "sealed", "cache", "card", "memory", "recompute"},
     {
         "adabn",
         "evidence",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tbft.card import build_card
 from tbft.cli import main
-from tbft.data import apply_drift, make_samples, read
+from tbft.data import apply_drift, find_class_map, make_samples, read, split_samples
+from tbft.diagnosis import diagnose
 from tbft.evaluate import evaluate, predict
 from tbft.models import find_model, fingerprint, load_weights, read_state
 from tbft.patch import Patch
@@ -78,3 +81,32 @@ def test_a_model_sees_no_difference_between_our_corruptions_and_the_official_one
             differ, only_ours = int((right[0] != right[1]).sum()), int((right[0] & ~right[1]).sum())
             # Exact sign test on the pictures that only one gets right, corrected for 57 sets.
             assert differ == 0 or binomtest(only_ours, differ).pvalue > 0.05 / 57, key
+
+
+@pytest.mark.parametrize(
+    ("drift", "levels"),
+    [("clean", ()), ("gaussian_noise:5", ("input",)), ("fog:3", ("input",)), ("labels:reverse", ("output",)),
+     ("gaussian_noise:3+labels:reverse", ("input", "output"))],
+)  # fmt: skip
+def test_the_level_is_told_from_ten_labels_a_class(data_dir, drift, levels):
+    preset, model = load(data_dir, "resnet26-cifar10", "resnet26_cifar10_released.pth")
+    parts = split_samples(read(data_dir / "cifar10" / "test.tar", preset.inputs), "10/class", 500, 0, 0)
+    blocks = preset.split(model)
+    card = build_card(blocks, parts.val)
+    assert diagnose(blocks, apply_drift(parts.train, drift), card).levels == levels
+
+
+def test_other_subpopulations_are_told_from_other_inputs(data_dir):
+    preset = find_model("resnet26-tiny17")
+    model = preset.build()
+    load_weights(model, Path(__file__).parents[1] / "benchmarks" / "bases" / "resnet26-tiny17.safetensors")
+    class_map = find_class_map(data_dir / "tiny17" / "splits.json")
+    source, target = (
+        read(data_dir / "tiny17" / f"{domain}.tar", preset.inputs, class_map=class_map)
+        for domain in ("source", "target")
+    )
+    blocks = preset.split(model)
+    held_out = split_samples(source, "rest", 0.1, 0, 0).val  # what its training did not see
+    card = build_card(blocks, held_out.subset(range(0, len(held_out), 3)))
+    parts = split_samples(target, "10/class", 0, 10, 0)
+    assert diagnose(blocks, parts.train, card).levels == ("feature",)

@@ -54,7 +54,10 @@ class SourceCard:
         base_fingerprint: of the model that the card was made with.
         sample_count: held-out source samples that it was made from.
         accuracy: on them, 0 to 1.
+        mapped_accuracy: if each predicted class meant its most frequent label; a model that has learned
+            its classes gains nothing by it.
         confidence: mean of the largest softmax output.
+        confidence_spread: its standard deviation over samples.
         strays: place -> how far clean samples stray in :func:`distance`.
         gradients: block -> relative gradient norm on source samples, see :func:`relative_gradients`.
         tensors: ``site/<place>/mean`` and ``/variance`` (channels,); ``pixels/mean`` and ``/spread`` (4,);
@@ -65,7 +68,9 @@ class SourceCard:
     base_fingerprint: str
     sample_count: int
     accuracy: float
+    mapped_accuracy: float
     confidence: float
+    confidence_spread: float
     strays: Mapping[str, Strays]
     gradients: Mapping[str, float]
     tensors: Mapping[str, Tensor]
@@ -142,7 +147,7 @@ def build_card(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCard:
         strays[place] = strays_of(seen, place, rng)
     for name, values in (("pixels", seen.pixels), ("features", seen.features)):
         tensors[f"{name}/mean"], tensors[f"{name}/spread"] = values.mean(0), values.std(0)
-    called = seen.logits.argmax(1)
+    called, sure = seen.logits.argmax(1), softmax(seen.logits).max(1)
     classes = seen.logits.shape[1]
     tensors["histogram"] = np.bincount(called, minlength=classes) / np.float32(len(called))
     tensors["confusion"] = confusion(samples.labels, called, classes)
@@ -150,7 +155,9 @@ def build_card(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCard:
         base_fingerprint=fingerprint(blocks.model.state_dict()),
         sample_count=len(samples),
         accuracy=float((called == samples.labels).mean()),
-        confidence=float(softmax(seen.logits).max(1).mean()),
+        mapped_accuracy=mapped_accuracy(samples.labels, called, classes),
+        confidence=float(sure.mean()),
+        confidence_spread=float(sure.std()),
         strays=strays,
         gradients=relative_gradients(blocks, samples.subset(rng.permutation(len(samples))[:128])),
         tensors={key: torch.from_numpy(np.ascontiguousarray(v, np.float32)) for key, v in tensors.items()},
@@ -205,6 +212,23 @@ def confusion(labels: npt.NDArray[np.int64], called: npt.NDArray[np.int64], clas
     counts = np.zeros((classes, classes), np.float32)
     np.add.at(counts, (labels, called), 1)
     return counts / np.maximum(counts.sum(1, keepdims=True), 1)
+
+
+def mapped_accuracy(labels: npt.NDArray[np.int64], called: npt.NDArray[np.int64], classes: int) -> float:
+    """Accuracy if each predicted class meant the label that the *other* samples so predicted have most.
+
+    High where labels mean something else but mean it consistently (permuted, swapped, merged classes);
+    a prediction that no other sample shares means itself. Ties count in part.
+
+    >>> mapped_accuracy(np.array([1, 1, 0, 0]), np.array([0, 0, 1, 1]), 2)
+    1.0
+    """
+    votes = 0.5 * np.eye(classes)
+    np.add.at(votes, (called, labels), 1)
+    rows = votes[called]
+    rows[np.arange(len(labels)), labels] -= 1  # not its own
+    best = rows >= rows.max(1, keepdims=True) - 1e-9
+    return float((best[np.arange(len(labels)), labels] / best.sum(1)).mean())
 
 
 def softmax(logits: Floats) -> Floats:

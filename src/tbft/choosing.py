@@ -1,15 +1,18 @@
 """From a diagnosis, costs and a budget to a plan: pure, no tensors.
 
 Every option is given the accuracy that the evidence lets expect; those beyond the budget are left out,
-and of those that promise the best, within a tolerance, the cheapest is taken. What an option wins back
-of the accuracy that drift took, by level and labels a class, was measured on the development half of
-``benchmarks/shifts.py``; ``benchmarks/selector_regret.py --calibrate`` prints it again.
+and of those that promise the best, within a tolerance, the cheapest is taken. What an option may be
+expected to give was measured on the development half of ``benchmarks/shifts.py``, and lies in
+``expectations.json``; ``benchmarks/selector_regret.py --calibrate`` makes it again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
 from math import log10
 from typing import Any
 
@@ -21,8 +24,6 @@ from tbft.plan import Budget, Plan, Recipe
 
 #: Options whose expected accuracies differ by less are as good as each other: the cheaper is taken.
 TOLERANCE = 0.005
-#: Standard error that the rule of thumb below, AdaBN's gain by distance, is given.
-_THUMB_ERROR = 0.08
 
 
 @dataclass(frozen=True)
@@ -101,21 +102,12 @@ class Choice:
         }
 
 
-#: Level -> option -> share of the lost accuracy that it wins back, at 2, 10 and 100 labels a class.
-#: "Lost" counts from accuracy after AdaBN, for `head` and for the output level from accuracy at rest.
-WON_BACK: Mapping[str, Mapping[str, tuple[float, float, float]]] = {
-    "input": {
-        "front": (-0.20, 0.05, 0.70),
-        "middle": (-0.40, -0.16, 0.30),
-        "late": (-0.80, -0.60, 0.07),
-        "head": (0.00, 0.20, 0.40),
-        "adabn+head": (-0.40, -0.25, 0.17),
-        "front+head": (-0.30, 0.01, 0.67),
-        "full": (-1.20, -0.85, 0.06),
-    },
-}
-#: An option that the table says nothing of.
-NEVER = (-1.0, -1.0, -1.0)
+@cache
+def expectations() -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Row -> option's role -> labels a class -> four coefficients; see :func:`expected_accuracies`."""
+    text = files("tbft").joinpath("expectations.json").read_text()
+    found: dict[str, dict[str, dict[str, list[float]]]] = json.loads(text)["rows"]
+    return found
 
 
 def choose(
@@ -177,59 +169,62 @@ def beyond(cost: Cost, budget: Budget) -> str | None:
 
 
 def expected_accuracies(diagnosis: Diagnosis, options: Sequence[Option]) -> dict[str, float]:
-    """Option -> accuracy that the evidence lets expect, 0 to 1."""
+    """Option -> accuracy that the evidence lets expect, 0 to 1.
+
+    Accuracy over that on the source is taken to be linear in accuracy at rest, accuracy after AdaBN (both
+    over the source's) and the logarithm of the statistics' distance; coefficients by level, option and
+    labels a class. Options that the records say nothing of are left out; without labels, or with
+    nothing to mend, so are all that train.
+    """
     e = diagnosis.evidence
-    rest, adapted = before_tuning(e)
-    table = WON_BACK.get(_row(diagnosis), {})
+    if not diagnosis.levels or e.accuracy is None or e.labelled_a_class is None:
+        rest = e.source_accuracy if e.accuracy is None else e.accuracy
+        found = {"none": rest}
+        if "input" in diagnosis.levels:  # AdaBN by a rule of thumb: 14 points for ten times the distance
+            found["adabn"] = rest + 0.14 * log10(max(e.distance, 0.03) / 0.1)
+        return {option.name: found[option.name] for option in options if option.name in found}
+    row = expectations().get(expectation_row(diagnosis), {})
+    signs = features(e)
     expected = {}
     for option in options:
-        if option.name in ("none", "adabn"):
-            expected[option.name] = rest if option.name == "none" else adapted
-            continue
-        if not diagnosis.levels or e.labelled_a_class is None:
-            continue  # nothing to mend, or nothing to mend it by
-        base = rest if option.name == "head" or "output" in diagnosis.levels else adapted
-        share = interpolated(table.get(option.role, NEVER), e.labelled_a_class)
-        expected[option.name] = base + share * max(e.source_accuracy - base, 0.05)
-    if not diagnosis.levels:
-        expected = {name: value for name, value in expected.items() if name == "none"}
+        if option.role in row:
+            values = {
+                int(labels): sum(c * sign for c, sign in zip(coefficients, signs, strict=True))
+                for labels, coefficients in row[option.role].items()
+            }
+            share = interpolated(values, e.labelled_a_class)
+            expected[option.name] = min(max(share * e.source_accuracy, 0.0), 1.0)
     return expected
 
 
-def before_tuning(e: Evidence) -> tuple[float, float]:
-    """Accuracy at rest and after AdaBN, from labels as far as they tell and from the statistics.
-
-    The difference between the two is measured on few samples; it is weighed against a rule of thumb,
-    14 points for ten times the distance from a tenth on, by their variances.
-    """
-    rest = e.source_accuracy if e.accuracy is None else e.accuracy
-    thumb = 0.14 * log10(max(e.distance, 0.03) / 0.1)
-    if e.adabn_accuracy is None or e.accuracy is None:
-        return rest, rest + (thumb if e.adabn_agreement is not None else 0.0)
-    measured = e.adabn_accuracy - e.accuracy
-    variance = max(1 - (e.adabn_agreement or 1.0), 0.02) / e.samples
-    weight = _THUMB_ERROR**2 / (_THUMB_ERROR**2 + variance)
-    return rest, rest + weight * measured + (1 - weight) * thumb
+def features(e: Evidence) -> tuple[float, float, float, float]:
+    """What expectations are linear in: one, accuracy at rest and after AdaBN over the source's, distance."""
+    rest = e.accuracy or 0.0
+    adapted = rest if e.adabn_accuracy is None else e.adabn_accuracy
+    source = max(e.source_accuracy, 1e-3)
+    return 1.0, rest / source, adapted / source, log10(max(e.distance, 1e-3))
 
 
-def interpolated(shares: tuple[float, float, float], labels_a_class: float) -> float:
-    """A share between those at 2, 10 and 100 labels a class, along their logarithm.
+def interpolated(values: Mapping[int, float], labels_a_class: float) -> float:
+    """A value between those at the nearest numbers of labels a class, along their logarithm.
 
-    >>> interpolated((0.0, 0.5, 1.0), 10), interpolated((0.0, 0.5, 1.0), 1000)
+    >>> interpolated({2: 0.0, 10: 0.5, 100: 1.0}, 10), interpolated({2: 0.0, 10: 0.5, 100: 1.0}, 1000)
     (0.5, 1.0)
     """
-    two, ten, hundred = shares
-    if labels_a_class <= 10:
-        at = max(0.0, (log10(max(labels_a_class, 1e-3)) - log10(2)) / (1 - log10(2)))
-        return two + at * (ten - two)
-    return ten + min(1.0, log10(labels_a_class) - 1) * (hundred - ten)
+    known = sorted(values)
+    below = max((k for k in known if k <= labels_a_class), default=known[0])
+    above = min((k for k in known if k >= labels_a_class), default=known[-1])
+    if below >= above:
+        return values[above if labels_a_class < known[0] else below]
+    at = log10(labels_a_class / below) / log10(above / below)
+    return values[below] + at * (values[above] - values[below])
 
 
-def _row(diagnosis: Diagnosis) -> str:
-    """Labels that are wrong at random leave nothing to learn: a row of its own."""
+def expectation_row(diagnosis: Diagnosis) -> str:
+    """The levels; labels that are wrong at random leave nothing to learn, and are a row of their own."""
     if diagnosis.levels == ("output",) and mapped_gain(diagnosis.evidence) <= 0:
         return "random labels"
-    return "+".join(level for level in diagnosis.levels if level != "feature" or len(diagnosis.levels) == 1)
+    return diagnosis.name
 
 
 def _explanation(

@@ -19,7 +19,7 @@ from typing import Any
 from tbft.blocks import Blocks
 from tbft.card import SourceCard
 from tbft.data.samples import Samples
-from tbft.evidence import Evidence, gather
+from tbft.evidence import Evidence, chance_of_so_few, gather
 
 #: Distance beyond which statistics moved by more than other pictures of the same kind would: between
 #: the 0.012 of unseen subclasses and the 0.023 of the weakest corruption of severity 3.
@@ -28,8 +28,13 @@ INPUT_DISTANCE = 0.017
 STRAYS = 4.5
 #: Chance below which accuracy is called lower than on the source.
 ACCURACY_P = 0.01
+#: Standard errors by which the model is less sure than on the source, where labels disagree as well.
+CONFIDENCE_LOST = 1.6
 #: Least gain in accuracy from reading predictions by their labels, in standard errors.
 MAPPED_ERRORS = 3.0
+#: Share of the source's accuracy that AdaBN leaves at least under drift of the inputs alone, and the
+#: chance of so few right below which it is not that alone.
+LEAST_AFTER_ADABN, CONTRADICTED_P = 0.45, 0.001
 #: With fewer labels than would show a loss of so many points, no drift is not yet no loss.
 LOSS_THAT_MATTERS = 0.15
 
@@ -92,10 +97,11 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
     moved, far = e.strays >= STRAYS, e.distance >= INPUT_DISTANCE
     input_level = moved and far
     lower = e.accuracy_p is not None and e.accuracy_p < ACCURACY_P
-    remapped = mapped_gain(e) >= MAPPED_ERRORS
-    feature_level = moved and not far and lower and not remapped
-    # Without a shift of statistics, labels that are wrong at random are all that is left.
-    output_level = remapped or (lower and not moved)
+    remapped = mapped_gain(e) >= MAPPED_ERRORS or contradicted(e)
+    unsure = e.confidence_lost >= CONFIDENCE_LOST
+    feature_level = lower and not remapped and not input_level and (moved or unsure)
+    # With statistics and confidence as they were, labels that are wrong at random are all that is left.
+    output_level = remapped or (lower and not moved and not unsure)
     levels = [
         level
         for level, found in (("input", input_level), ("feature", feature_level), ("output", output_level))
@@ -113,14 +119,28 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
 
 
 def mapped_gain(e: Evidence) -> float:
-    """What reading predictions by their labels gains, at rest or after AdaBN, in standard errors; or 0."""
-    pairs = [(e.accuracy, e.mapped_accuracy), (e.adabn_accuracy, e.adabn_mapped_accuracy)]
+    """What reading predictions by their labels gains, at rest or after AdaBN, in standard errors; or 0.
+
+    Less what it gains on the source, where a model has not learned to tell its classes.
+    """
+    usual = max(0.0, (e.source_mapped_accuracy or 0.0) - e.source_accuracy)
+    pairs = [(e.accuracy, e.mapped_accuracy)]
+    if e.strays >= STRAYS:
+        pairs.append((e.adabn_accuracy, e.adabn_mapped_accuracy))
     gains = [
-        (mapped - plain) / sqrt(max(mapped * (1 - mapped), 0.05) / e.samples)
+        (mapped - plain - usual) / sqrt(max(mapped * (1 - mapped), 0.05) / e.samples)
         for plain, mapped in pairs
         if plain is not None and mapped is not None
     ]
     return max([0.0, *gains])
+
+
+def contradicted(e: Evidence) -> bool:
+    """Whether fewer labels agree after AdaBN than any drift of the inputs alone was seen to leave."""
+    if e.adabn_accuracy is None or e.strays < STRAYS:
+        return False
+    right = round(e.adabn_accuracy * e.samples)
+    return chance_of_so_few(right, e.samples, LEAST_AFTER_ADABN * e.source_accuracy) < CONTRADICTED_P
 
 
 def _too_few(e: Evidence) -> bool:

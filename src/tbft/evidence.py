@@ -18,12 +18,12 @@ import torch
 
 from tbft.adabn import adapt_statistics
 from tbft.blocks import Blocks
-from tbft.card import SourceCard, Strays, relative_gradients, softmax, strays_of
+from tbft.card import SourceCard, Strays, mapped_accuracy, relative_gradients, softmax, strays_of
 from tbft.data.samples import Samples
 from tbft.errors import DataError
 from tbft.evaluate import check_fits
 from tbft.models.checkpoints import fingerprint
-from tbft.observing import PIXELS, Floats, Observation, observe
+from tbft.observing import PIXELS, Floats, Observation, logits_of, observe
 from tbft.plan import PSEUDO_SAMPLES
 from tbft.restoring import batch_norms, values_restored
 
@@ -54,6 +54,7 @@ class Evidence:
     pixels: Mapping[str, float]  # change of the mean, in source standard deviations a sample
     confidence: float  # mean largest softmax output
     source_confidence: float
+    confidence_lost: float  # below the source's, in standard errors
     adabn_confidence: float | None  # the same after AdaBN; None: the model has no BatchNorm
     adabn_agreement: float | None  # share of predictions that AdaBN leaves as they are
     source_accuracy: float
@@ -62,6 +63,7 @@ class Evidence:
     accuracy_p: float | None = None  # chance of so few right at the source's accuracy
     mapped_accuracy: float | None = None  # if each predicted class meant its most frequent label
     adabn_mapped_accuracy: float | None = None  # the same after AdaBN
+    source_mapped_accuracy: float | None = None
     probe_accuracy: float | None = None  # of a linear probe on what enters the head
     confident_accuracy: float | None = None  # of the more confident half
     gradients: Mapping[str, float] | None = None  # block -> relative gradient norm over its clean value
@@ -119,9 +121,11 @@ def gather(
         else pixel_shift(seen.pixels, card.array("pixels/mean"), card.array("pixels/spread")),
         confidence=float(probabilities.max(1).mean()),
         source_confidence=card.confidence,
+        confidence_lost=confidence_lost(probabilities, card.confidence, card.confidence_spread),
         adabn_confidence=None,
         adabn_agreement=None,
         source_accuracy=card.accuracy,
+        source_mapped_accuracy=card.mapped_accuracy,
     )
     called = seen.logits.argmax(1)
     if labelled:
@@ -132,11 +136,11 @@ def gather(
         with values_restored(blocks.model):
             share = PSEUDO_SAMPLES / (PSEUDO_SAMPLES + len(few))
             adapt_statistics(blocks.model, few, 64, share, "auto")
-            adapted = observe(blocks, few)
-        after = adapted.logits.argmax(1)
+            adapted = logits_of(blocks, few)
+        after = adapted.argmax(1)
         found = replace(
             found,
-            adabn_confidence=float(softmax(adapted.logits).max(1).mean()),
+            adabn_confidence=float(softmax(adapted).max(1).mean()),
             adabn_agreement=float((after == called).mean()),
             adabn_accuracy=float((after == few.labels).mean()) if labelled else None,
             adabn_mapped_accuracy=mapped_accuracy(few.labels, after, found.classes) if labelled else None,
@@ -171,21 +175,16 @@ def pixel_shift(pixels: Floats, mean: Floats, spread: Floats) -> dict[str, float
     return dict(zip(PIXELS, ((pixels.mean(0) - mean) / np.maximum(spread, 1e-6)).tolist(), strict=True))
 
 
-def mapped_accuracy(labels: Labels, called: Labels, classes: int) -> float:
-    """Accuracy if each predicted class meant the label that the *other* samples so predicted have most.
+def confidence_lost(probabilities: Floats, source_confidence: float, source_spread: float) -> float:
+    """How far the mean largest output lies below the source's, in standard errors.
 
-    High where labels mean something else but mean it consistently (permuted, swapped, merged classes);
-    a prediction that no other sample shares means itself. Ties count in part.
+    Drift that the model sees makes it less sure; labels that mean something else do not.
 
-    >>> mapped_accuracy(np.array([1, 1, 0, 0]), np.array([0, 0, 1, 1]), 2)
-    1.0
+    >>> confidence_lost(np.array([[0.5, 0.5]] * 4, np.float32), 0.9, 0.2)
+    4.0
     """
-    votes = 0.5 * np.eye(classes)
-    np.add.at(votes, (called, labels), 1)
-    rows = votes[called]
-    rows[np.arange(len(labels)), labels] -= 1  # not its own
-    best = rows >= rows.max(1, keepdims=True) - 1e-9
-    return float((best[np.arange(len(labels)), labels] / best.sum(1)).mean())
+    lost = source_confidence - float(probabilities.max(1).mean())
+    return lost / (max(source_spread, 1e-6) / len(probabilities) ** 0.5)
 
 
 def probe_accuracy(features: Floats, labels: Labels, classes: int) -> float:
@@ -227,7 +226,8 @@ def card_of_model(blocks: Blocks, seen: Observation) -> SourceCard:
     Raises:
         DataError: the model has no BatchNorm with running statistics.
     """
-    norms = {name: m for name, m in blocks.model.named_modules() if m in set(batch_norms(blocks.model))}
+    known = set(batch_norms(blocks.model))
+    norms = {name: m for name, m in blocks.model.named_modules() if m in known}
     if not norms:
         raise DataError(
             "a model without BatchNorm remembers nothing of its source: build a card (tbft card build)"
@@ -243,7 +243,9 @@ def card_of_model(blocks: Blocks, seen: Observation) -> SourceCard:
         base_fingerprint=fingerprint(blocks.model.state_dict()),
         sample_count=0,
         accuracy=confidence,
+        mapped_accuracy=confidence,
         confidence=confidence,
+        confidence_spread=float(softmax(seen.logits).max(1).std()),
         strays={name: strays_of(seen, name, rng) for name in norms},
         gradients={},
         tensors={key: tensor.detach().to(torch.float32).clone() for key, tensor in tensors.items()},
@@ -288,6 +290,7 @@ def example_evidence(**numbers: Any) -> Evidence:
         pixels={},
         confidence=0.88,
         source_confidence=0.88,
+        confidence_lost=0.0,
         adabn_confidence=0.87,
         adabn_agreement=0.9,
         source_accuracy=0.8,

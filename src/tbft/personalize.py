@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from tbft.acceptance import Acceptance, compare
 from tbft.blocks import Blocks
 from tbft.cache import CachePolicy
 from tbft.card import SourceCard
-from tbft.choosing import Choice, choose, options_of
+from tbft.choosing import Choice, beyond, choose, options_of
 from tbft.cost import forward_speed, least_bytes, predict_cost
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis import diagnose
 from tbft.energy import Measurement, Meter
+from tbft.errors import PlanError
 from tbft.evaluate import Evaluation, evaluate, predict
 from tbft.fitting import EpochRecord, OnStep
 from tbft.patch import Patch, make_patch, versions
@@ -135,7 +136,7 @@ def personalize(
     resume_path: Path | None = None,
     card: SourceCard | None = None,
     budget: Budget | None = None,
-    on_choice: Callable[[Choice], None] | None = None,
+    seed: int = 0,
 ) -> Personalization:
     """Carry out a plan, or choose one, and tell what it gained and cost.
 
@@ -146,17 +147,18 @@ def personalize(
     Args:
         plan: or only a recipe: then the training part is diagnosed and the plan chosen, at the meter.
         cache, resume_path: see :func:`tune`.
-        card, budget: for choosing; see :func:`choose_plan`.
-        on_choice: told what was chosen, before tuning.
+        card, budget, seed: for choosing; see :func:`choose_plan`.
     """
     model, choice = blocks.model, None
     before = evaluate(model, parts.test)
+    start = time.process_time()
     with Meter() as meter:
         if isinstance(plan, Recipe):
-            choice = choose_plan(blocks, parts.train, plan, card, budget)
+            choice = choose_plan(blocks, parts.train, plan, card, budget, seed)
             plan = choice.plan
-            if on_choice is not None:
-                on_choice(choice)
+        elif plan.budget.cpu_seconds is not None:
+            _check_affordable(blocks, plan, parts.train)
+        plan = _rest_of_budget(plan, time.process_time() - start)
         val = parts.val if plan.recipe.validate else None
         tuned = tune(blocks, plan, parts.train, val, cache=cache, resume_path=resume_path, on_step=on_step)
         acceptance = None
@@ -197,6 +199,22 @@ def personalize(
         choice=choice,
         acceptance=acceptance,
     )
+
+
+def _check_affordable(blocks: Blocks, plan: Plan, samples: Samples) -> None:
+    """Refuse a plan that somebody named if it is predicted to exceed its budget."""
+    cost = predict_cost(blocks, plan, samples, forward_speed(blocks, samples, plan.recipe.precision))
+    if reason := beyond(cost, plan.budget):
+        raise PlanError(f"{plan.arm!r} is predicted to take {reason}: allow more, or name a later block")
+
+
+def _rest_of_budget(plan: Plan, spent_seconds: float) -> Plan:
+    """The plan with what choosing it has left of its budget of processor time."""
+    allowed = plan.budget.cpu_seconds
+    if allowed is None:
+        return plan
+    left = max(allowed - spent_seconds, 1e-3)
+    return replace(plan, budget=replace(plan.budget, cpu_seconds=left))
 
 
 def _accept(blocks: Blocks, tuned: Tuned, held_out: Samples) -> Acceptance:

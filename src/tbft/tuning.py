@@ -5,6 +5,7 @@ The training loop itself is in ``fitting.py``.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -41,6 +42,9 @@ from tbft.resuming import load_run, save_run
 #: AdaBN in a plan that refreshes reads at most so many samples; more would cost more than they change.
 STATISTICS_SAMPLES = 256
 
+#: Of a budget of processor time, training takes at most so much; the rest is for the statistics after it.
+SPENT_SHARE = 0.95
+
 #: (parameters, learning rate) -> optimiser; in place of the recipe's.
 MakeOptimiser = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
 
@@ -70,7 +74,8 @@ def tune(
 ) -> Tuned:
     """Tune one arm of a model and return what changed; the model itself comes back as it was.
 
-    Ctrl-C ends the training, and the best so far is returned, if an epoch was done.
+    Ctrl-C ends the training, and the best so far is returned, if an epoch was done; so does a budget of
+    processor time that is spent.
 
     Args:
         blocks: the model, split.
@@ -85,6 +90,7 @@ def tune(
     Raises:
         PlanError, DataError: the plan does not fit the model or the samples.
     """
+    start = time.process_time()
     model, recipe = blocks.model, plan.recipe
     block = blocks.block_of(plan.arm)  # raises on an unknown arm
     if plan.arm == "none":
@@ -131,12 +137,15 @@ def tune(
 
         groups = _groups(blocks, plan.arm, parameters, recipe)
         made = make_optimiser(recipe, groups, rate) if optimiser is None else optimiser(parameters, rate)
+        watched = _within(plan.budget.cpu_seconds, start, on_step)
         interrupted = False
         try:
             state = fit(
-                part, parameters, recipe, rate, train, val, plan.seed, on_step, after_epoch, latest, made
+                part, parameters, recipe, rate, train, val, plan.seed, watched, after_epoch, latest, made
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, _SpentError) as stop:
+            if latest is None and isinstance(stop, _SpentError):
+                return Tuned(plan, {}, (), None, interrupted=True)
             if latest is None:
                 raise
             state, interrupted = latest, True
@@ -145,6 +154,25 @@ def tune(
             _refresh(part, train, plan, recipe.part_size or recipe.batch_size)
         tuned = changed(base, clone_state(model))
         return Tuned(plan, tuned, tuple(state.history), state.best_epoch, interrupted)
+
+
+class _SpentError(Exception):
+    """The budget of processor time is spent."""
+
+
+def _within(cpu_seconds: float | None, start: float, on_step: OnStep | None) -> OnStep | None:
+    """`on_step`, that also ends the training shortly before a budget is spent; what follows takes little."""
+    if cpu_seconds is None:
+        return on_step
+
+    def watched(done: int, total: int) -> None:
+        if on_step is not None:
+            on_step(done, total)
+        spent = time.process_time() - start
+        if done < total and spent + spent / done > SPENT_SHARE * cpu_seconds:
+            raise _SpentError
+
+    return watched
 
 
 @contextmanager
@@ -249,4 +277,5 @@ def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:
 def _identity(base: State, plan: Plan, train: Samples, val: Samples | None) -> dict[str, object]:
     """What two calls must share for one to go on where the other stopped."""
     data = [digest(train), None if val is None else digest(val)]
+    plan = replace(plan, budget=replace(plan.budget, cpu_seconds=None))  # a stopped run has spent some
     return {"plan": asdict(plan), "base": fingerprint(base), "data": data}

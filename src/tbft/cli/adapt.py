@@ -19,13 +19,16 @@ from tbft.cli.common import (
     progress_bar,
     table,
 )
+from tbft.cli.diagnosing import add_card, choice_text, diagnosis_text, load_card
 from tbft.errors import PlanError
 
 if TYPE_CHECKING:
+    from tbft.acceptance import Acceptance
     from tbft.blocks import Blocks
     from tbft.cache import CachePolicy
+    from tbft.data import Parts, Samples
     from tbft.personalize import Personalization
-    from tbft.plan import Plan, Recipe
+    from tbft.plan import Budget, Plan, Recipe
 
 PERSONALIZE_EXAMPLES = """
 tbft personalize resnet26-cifar10 --weights base.pth --data samples.tar --level input --out user.safetensors
@@ -47,15 +50,34 @@ def add(commands: Subparsers) -> None:
     )
     add_model(parser)
     add_data(parser)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--level", help="level of the drift: none, input, feature or output")
-    what.add_argument("--arm", help="what to tune: none, adabn, a block, a submodule inside a block, or full")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--level",
+        default="auto",
+        help="level of the drift: auto (default: diagnosed from the training samples), none, input, feature "
+        "or output",
+    )
+    what.add_argument(
+        "--arm",
+        help="what to tune: none, adabn, a block, a submodule inside a block, two joined by +, or full",
+    )
+    add_card(parser)
+    parser.add_argument("--explain", action="store_true", help="also print the diagnosis and the choice")
+    budget = parser.add_argument_group("budget", "never exceeded, in what is predicted and what is then done")
+    budget.add_argument("--budget-seconds", type=float, metavar="S", help="processor seconds on one thread")
+    budget.add_argument(
+        "--budget-memory", type=float, metavar="MIB", help="of tensors and cache while tuning"
+    )
+    budget.add_argument("--budget-joules", type=float, metavar="J", help="where an energy figure can be had")
     parts = parser.add_argument_group(
         "parts", "each a fraction (0.1), a count (500) or a count a class (10/class)"
     )
     parts.add_argument("--train", metavar="N", default="0.1", help="tuned on (default 0.1)")
     parts.add_argument(
-        "--val", metavar="N", help="chooses the epoch, if the recipe does so (default 0.15, with fast 0)"
+        "--val",
+        metavar="N",
+        help="held out: decides whether the tuned model is kept (default 0.05); with recipes that choose an "
+        "epoch by it, it does that instead (default 0.15)",
     )
     parts.add_argument("--test", metavar="N", default="0.15", help="only evaluated on (default 0.15)")
     parts.add_argument(
@@ -89,7 +111,6 @@ def add(commands: Subparsers) -> None:
 
 
 def run_personalize(arguments: argparse.Namespace) -> None:
-    from tbft.data import split_samples
     from tbft.files import check_writable
     from tbft.personalize import personalize
 
@@ -102,33 +123,80 @@ def run_personalize(arguments: argparse.Namespace) -> None:
     cache = _cache_policy(arguments)
     preset, model = load_trained(arguments)
     blocks = preset.split(model)
-    plan = _plan(arguments, blocks, load_recipe(arguments, preset))
-    samples = load_samples(arguments, preset)
-    val = arguments.val or ("0.15" if plan.recipe.validate else "0")
-    parts = split_samples(samples, arguments.train, val, arguments.test, arguments.seed, arguments.group_by)
-    with progress_bar(f"tuning {plan.arm}") as on_step:
-        result = personalize(blocks, parts, plan, preset.name, on_step, cache, unfinished)
-    if arguments.out:
-        result.patch.save(arguments.out)
+    budget, card = _budget(arguments), load_card(arguments)
+    recipe = load_recipe(arguments, preset)
+    plan = _plan(arguments, blocks, recipe, budget)
+    parts = _parts(arguments, load_samples(arguments, preset), recipe)
+    with progress_bar("tuning") as on_step:
+        result = personalize(
+            blocks, parts, plan, preset.name, on_step, cache, unfinished, card, budget, arguments.seed
+        )
+    undone = result.acceptance is not None and not result.acceptance.accepted
+    out_path = None if undone or result.plan.arm == "none" else arguments.out
+    if out_path:
+        result.patch.save(out_path)
     if unfinished is not None and not result.interrupted:
         unfinished.unlink(missing_ok=True)
     if arguments.json:
-        print_json({**result.to_json(), "patch_path": arguments.out})
-    else:
-        print(_summary(result, blocks, arguments.out))
+        print_json({**result.to_json(), "patch_path": out_path})
+        return
+    if arguments.explain and result.choice is not None:
+        print(diagnosis_text(result.choice.diagnosis) + "\n\n" + choice_text(result.choice) + "\n")
+    print(_summary(result, blocks, out_path))
 
 
-def _plan(arguments: argparse.Namespace, blocks: Blocks, recipe: Recipe) -> Plan:
+def _parts(arguments: argparse.Namespace, samples: Samples, recipe: Recipe) -> Parts:
+    """The parts asked for; by default some are held out to judge the tuned model, where there are enough."""
+    from tbft.data import split_samples
+    from tbft.errors import DataError
+
+    def cut(val: str) -> Parts:
+        return split_samples(
+            samples, arguments.train, val, arguments.test, arguments.seed, arguments.group_by
+        )
+
+    if arguments.val is not None or recipe.validate:
+        return cut(arguments.val or "0.15")
+    try:
+        return cut("0.05")
+    except DataError:
+        return cut("0")
+
+
+def _budget(arguments: argparse.Namespace) -> Budget:
+    from tbft.plan import Budget
+
+    if arguments.budget_joules is not None and (arguments.arm or arguments.level != "auto"):
+        raise PlanError("--budget-joules is for --level auto, which chooses by it")
+    mebibytes = arguments.budget_memory
+    return Budget(
+        peak_bytes=None if mebibytes is None else int(mebibytes * 2**20),
+        cpu_seconds=arguments.budget_seconds,
+        joules=arguments.budget_joules,
+    )
+
+
+def _plan(arguments: argparse.Namespace, blocks: Blocks, recipe: Recipe, budget: Budget) -> Plan | Recipe:
+    """The plan that the options name, or the recipe alone where it is to be chosen."""
     from dataclasses import replace
 
     from tbft.personalize import plan_level
     from tbft.plan import Plan
 
-    if arguments.level is None:
+    if arguments.arm is None and arguments.level == "auto":
+        if arguments.source_share is not None:
+            raise PlanError("--source-share goes with --level or --arm; auto chooses its own")
+        if recipe.validate:
+            raise PlanError(
+                f"--level auto is for recipes without validation, not for {recipe.name!r}: give --level"
+            )
+        return recipe
+    if arguments.arm is not None:
         share = 0.0 if arguments.arm == "adabn" or not recipe.refresh else None
         plan = Plan(arguments.arm, recipe, source_share=share, seed=arguments.seed)
     else:
         plan = plan_level(blocks, arguments.level, recipe, arguments.seed)
+    plan = replace(plan, budget=budget)
     blocks.block_of(plan.arm)  # a misspelt arm is told before the data are read
     if arguments.source_share is None:
         return plan
@@ -162,6 +230,8 @@ def _summary(result: Personalization, blocks: Blocks, out: str | None) -> str:
     patch_bytes = len(result.patch.to_bytes())
     peak = "unknown" if cost.peak_rss_bytes is None else f"{cost.peak_rss_bytes / 2**20:,.0f} MiB"
     level = "chosen directly" if plan.level is None else f"for the {plan.level} level"
+    if result.choice is not None:
+        level = f"chosen for: {result.choice.diagnosis.name}"
     epoch = f", epoch {result.best_epoch} of {len(result.history)} kept" if result.best_epoch else ""
     if result.interrupted:
         epoch += ", stopped by Ctrl-C: run it again to go on"
@@ -175,14 +245,21 @@ def _summary(result: Personalization, blocks: Blocks, out: str | None) -> str:
             f"{100 * result.before.accuracy:.1f} % -> {100 * result.after.accuracy:.1f} % "
             f"({gain:+.1f} points) on the {result.after.sample_count:,} held-out test samples",
         ),
+        *([("held out", _verdict(result.acceptance))] if result.acceptance is not None else []),
         ("time", f"{cost.wall_seconds:.1f} s, processor time {cost.cpu_seconds:.1f} s"),
         ("memory", f"{peak} at the peak"),
         ("energy", "unavailable: nothing measures it here"),
         ("patch", f"{patch_bytes:,} bytes ({100 * patch_bytes / model_bytes:.1f} % of the model)"),
     ]
+    if plan.arm == "none":
+        rows[-1] = ("patch", "none needed")
     if out:
         rows[-1] = ("patch", f"{rows[-1][1]} -> {out}")
     return table(rows)
+
+
+def _verdict(acceptance: Acceptance) -> str:
+    return str(acceptance) if acceptance.accepted else f"{acceptance}; undone, there is no patch"
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:

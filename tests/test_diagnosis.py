@@ -1,0 +1,377 @@
+"""Card, evidence, diagnosis, choice and acceptance: right on drifts that are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import striped
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tbft.acceptance import compare, proportion_interval
+from tbft.blocks import split
+from tbft.card import SourceCard, build_card, channel_moments, mapped_accuracy
+from tbft.choosing import beyond, choose, options_of
+from tbft.cost import Cost, predict_cost
+from tbft.data import make_samples
+from tbft.diagnosis import diagnose, diagnose_evidence
+from tbft.errors import CardError, DataError, PlanError
+from tbft.evidence import chance_of_so_few, example_evidence, gather, probe_accuracy
+from tbft.models import fingerprint
+from tbft.models.digits import DigitsNet
+from tbft.observing import observe
+from tbft.personalize import choose_plan, personalize
+from tbft.plan import Budget, Plan, find_recipe
+from tbft.restoring import evaluating
+from tbft.tuning import tune
+
+FAST = replace(find_recipe("fast"), precision="float32")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A digits model that knows the stripes, with the card of held-out ones."""
+    torch.manual_seed(0)
+    model = DigitsNet(3)
+    blocks = split(model)
+    tuned = tune(blocks, Plan("full", FAST, source_share=None), striped(300, seed=1))
+    with torch.no_grad():
+        for key, value in tuned.changed.items():
+            model.state_dict()[key].copy_(value)
+    return blocks, build_card(blocks, striped(300, seed=2))
+
+
+def drifted(count: int = 60, seed: int = 3):
+    """Stripes seen by a sensor that saturates."""
+    samples = striped(count, seed=seed)
+    return replace(samples, inputs=np.clip(samples.inputs.astype(int) * 2 + 60, 0, 255).astype(np.uint8))
+
+
+def relabelled(count: int = 60, seed: int = 3):
+    samples = striped(count, seed=seed)
+    return replace(samples, labels=(samples.labels + 1) % 3)
+
+
+# --- observing and the card ---------------------------------------------------------------------
+
+
+def test_what_is_observed_is_what_the_model_computes(trained):
+    blocks, _ = trained
+    samples = striped(20)
+    before = fingerprint(blocks.model.state_dict())
+    seen = observe(blocks, samples, "float32")
+    x, _ = samples.batch(slice(0, 20))
+    with evaluating(blocks.model):
+        logits = blocks.model(x)
+        first = blocks.model.conv1[0][0](x) if isinstance(blocks.model.conv1[0], nn.Sequential) else None
+    np.testing.assert_allclose(seen.logits, logits.numpy(), atol=1e-5)
+    place = next(iter(seen.sites))
+    mean, variance = channel_moments(seen, place)
+    if first is not None:
+        np.testing.assert_allclose(mean, first.mean((0, 2, 3)), atol=1e-4)
+        np.testing.assert_allclose(variance, first.var((0, 2, 3), unbiased=False), rtol=1e-3)
+    assert seen.features.shape == (20, blocks.model.fc.in_features)
+    assert len(seen.sites) == 4
+    assert fingerprint(blocks.model.state_dict()) == before
+
+
+def test_models_without_batch_norm_are_observed_between_blocks():
+    model = [("a", nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU())), ("b", nn.Linear(8, 3))]
+    blocks = split(model)
+    seen = observe(blocks, striped(30))
+    assert list(seen.sites) == ["b"]
+    assert seen.features.shape == (30, 8)
+    with pytest.raises(DataError, match="build a card"):
+        diagnose(blocks, striped(30))
+    card = build_card(blocks, striped(300, seed=2))
+    e = gather(blocks, striped(60), card)
+    assert (e.adabn_accuracy, e.adabn_confidence) == (None, None)
+    names = [option.name for option in options_of(blocks.names, blocks.head, batch_norm=False)]
+    assert names == ["none", "a", "head", "front+head", "full"]
+
+
+def test_a_card_comes_back_as_it_was_and_belongs_to_one_base(trained, tmp_path):
+    blocks, card = trained
+    card.save(tmp_path / "c.safetensors")
+    again = SourceCard.load(tmp_path / "c.safetensors")
+    assert {**vars(again), "tensors": None} == {**vars(card), "tensors": None}
+    assert fingerprint(again.tensors) == fingerprint(card.tensors)
+    assert again.places == card.places
+    assert len(card.to_bytes()) < 64 * 1024
+    with pytest.raises(CardError, match="another base"):
+        gather(split(DigitsNet(3)), striped(60), card)
+    blob = bytearray((tmp_path / "c.safetensors").read_bytes())
+    blob[-1] ^= 1
+    (tmp_path / "d.safetensors").write_bytes(blob)
+    with pytest.raises(CardError, match="checksum"):
+        SourceCard.load(tmp_path / "d.safetensors")
+    with pytest.raises(CardError, match="no such card"):
+        SourceCard.load(tmp_path / "e.safetensors")
+    with pytest.raises(DataError, match="too few for a card"):
+        build_card(blocks, striped(60))
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+
+def test_other_labels_leave_every_statistic_exactly_where_it_was(trained):
+    blocks, card = trained
+    clean, other = gather(blocks, striped(60, seed=3), card), gather(blocks, relabelled(), card)
+    for name in ("distance", "strays", "confidence", "adabn_confidence", "pixels"):
+        assert getattr(clean, name) == getattr(other, name)
+    assert other.accuracy < 0.2 < 0.9 < other.mapped_accuracy
+
+
+def test_clean_samples_stray_as_little_as_the_card_says(trained):
+    blocks, card = trained
+    strays = [gather(blocks, striped(60, seed=seed), card).strays for seed in range(10, 20)]
+    assert np.median(strays) < 3
+    assert gather(blocks, drifted(), card).strays > 20
+
+
+def test_gathering_leaves_the_model_alone_and_is_repeatable(trained):
+    blocks, card = trained
+    before = fingerprint(blocks.model.state_dict())
+    assert gather(blocks, drifted(), card) == gather(blocks, drifted(), card)
+    assert fingerprint(blocks.model.state_dict()) == before
+    e = gather(blocks, drifted(), card, gradients=True)
+    assert set(e.gradients) == set(blocks.names)
+    assert all(p.grad is None for p in blocks.model.parameters())
+    with pytest.raises(DataError, match="too few to diagnose"):
+        gather(blocks, striped(6), card)
+
+
+@given(st.permutations(range(5)), st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_consistent_labels_are_mapped_whatever_they_are(order, seed):
+    called = np.random.default_rng(seed).permutation(np.arange(50) % 5)
+    assert mapped_accuracy(np.array(order)[called], called, 5) == 1.0
+    shuffled = np.random.default_rng(seed).integers(0, 5, 50)
+    assert mapped_accuracy(shuffled, called, 5) < 0.6
+
+
+def test_the_probe_leaves_out_the_sample_it_judges():
+    """Against the slow way: a ridge regression without each sample in turn."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(40) % 4
+    features = generator.normal(size=(40, 6)).astype(np.float32)
+    features[:, :4] += 1.5 * np.eye(4)[labels]
+    x = (features - features.mean(0)) / (features.std(0) + 1e-3)
+    x = np.concatenate([x, np.ones((40, 1))], axis=1)
+    right = 0
+    for i in range(40):
+        rest = np.arange(40) != i
+        weights = np.linalg.solve(x[rest].T @ x[rest] + 30 * np.eye(7), x[rest].T @ np.eye(4)[labels[rest]])
+        right += (x[i] @ weights).argmax() == labels[i]
+    assert probe_accuracy(features, labels, 4) == pytest.approx(right / 40)
+    wide = np.concatenate([features, np.zeros((40, 60), np.float32)], axis=1)
+    assert probe_accuracy(wide, labels, 4) == pytest.approx(right / 40)
+
+
+def test_the_binomial_tail_is_exact():
+    assert chance_of_so_few(10, 10, 0.5) == pytest.approx(1)
+    assert chance_of_so_few(0, 10, 0.5) == pytest.approx(0.5**10)
+
+
+# --- diagnosis --------------------------------------------------------------------------------------
+
+
+FAR = {"distance": 0.3, "strays": 90.0}
+LOW = {"accuracy": 0.5, "accuracy_p": 1e-9, "mapped_accuracy": 0.45}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "name"),
+    [
+        ({}, "none"),
+        ({**FAR, **LOW}, "input"),
+        (FAR, "input"),
+        ({**FAR, "adabn_accuracy": 0.1, "adabn_mapped_accuracy": 0.6}, "input+output"),
+        ({"accuracy": 0.05, "accuracy_p": 0.0, "mapped_accuracy": 0.78}, "output"),
+        (LOW, "output"),
+        ({**LOW, "distance": 0.008, "strays": 8.0}, "feature"),
+        ({**LOW, "confidence_lost": 3.0}, "feature"),
+        ({"distance": 0.008, "strays": 8.0}, "none"),
+        ({"samples": 12, "accuracy": 0.7, "accuracy_p": 0.2}, "cannot tell"),
+        ({"accuracy": None, "mapped_accuracy": None, "adabn_accuracy": None, "accuracy_p": None,
+          "adabn_mapped_accuracy": None}, "cannot tell"),
+    ],
+)  # fmt: skip
+def test_the_level_follows_from_what_each_level_leaves_alone(numbers, name):
+    diagnosis = diagnose_evidence(example_evidence(**numbers))
+    assert diagnosis.name == name
+    assert 0 <= diagnosis.confidence <= 1
+    assert (diagnosis.advice is not None) == (name == "cannot tell")
+    assert diagnosis.to_json()["name"] == name
+
+
+def test_real_forward_passes_are_diagnosed(trained):
+    blocks, card = trained
+    assert diagnose(blocks, striped(90, seed=5), card).name == "none"
+    assert diagnose(blocks, drifted(90), card).levels == ("input",)
+    assert diagnose(blocks, relabelled(90), card).levels == ("output",)
+    unlabelled = diagnose(blocks, relabelled(90), card, labelled=False)
+    assert unlabelled.name == "cannot tell"
+    assert "label some samples" in unlabelled.advice
+    weaker = diagnose(blocks, relabelled(90))
+    assert weaker.evidence.weaker
+    assert "output" in weaker.levels
+    assert "source card" in weaker.advice
+
+
+# --- choosing ---------------------------------------------------------------------------------------
+
+OPTIONS = options_of(["front", "layer2", "layer3", "rear"], "fc", batch_norm=True)
+COSTS = {
+    "none": Cost(0, 0.0, 0), "adabn": Cost(1e9, 0.1, 100), "front": Cost(1e11, 6.0, 800, 10 << 20),
+    "layer2": Cost(1e11, 5.0, 800, 5 << 20), "layer3": Cost(1e11, 3.0, 800, 2 << 20),
+    "head": Cost(1e9, 0.4, 800, 1 << 20), "adabn+head": Cost(1e9, 0.6, 800, 1 << 20),
+    "front+head": Cost(1e11, 6.1, 800, 10 << 20), "full": Cost(1e11, 9.0, 9000, 20 << 20),
+}  # fmt: skip
+NOISE = {"distance": 0.7, "strays": 500.0, "accuracy": 0.3, "accuracy_p": 0.0, "adabn_accuracy": 0.55,
+         "mapped_accuracy": 0.3, "adabn_mapped_accuracy": 0.55, "adabn_agreement": 0.4}  # fmt: skip
+REVERSED = {"accuracy": 0.05, "accuracy_p": 0.0, "mapped_accuracy": 0.78, "adabn_accuracy": 0.05}
+
+
+def chosen(budget=None, labels=100.0, **numbers):
+    diagnosis = diagnose_evidence(example_evidence(labelled_a_class=labels, **numbers))
+    return choose(diagnosis, OPTIONS, COSTS, FAST, budget)
+
+
+def test_each_level_gets_its_arm():
+    assert chosen(**NOISE).plan.arm == "front"
+    assert chosen(labels=2.0, **NOISE).option == "adabn"
+    reversal = chosen(**REVERSED)
+    assert (reversal.plan.arm, reversal.plan.source_share) == ("fc", 1.0)
+    assert chosen().option == "none"
+    assert chosen(accuracy=0.5, accuracy_p=1e-9, mapped_accuracy=0.4).option == "none"  # random labels
+
+
+def test_a_choice_explains_itself():
+    choice = chosen(**NOISE)
+    for word in ("input level", "front is expected to give", "next are", "processor time"):
+        assert word in choice.explanation
+    assert choice.to_json()["option"] == "front"
+
+
+@given(
+    seconds=st.none() | st.floats(0.01, 20),
+    mebibytes=st.none() | st.integers(1, 30),
+    labels=st.floats(1, 500),
+    level=st.sampled_from([{}, NOISE, REVERSED]),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_choice_exceeds_its_budget(seconds, mebibytes, labels, level):
+    budget = Budget(cpu_seconds=seconds, peak_bytes=None if mebibytes is None else mebibytes << 20)
+    choice = chosen(budget, labels, **level)
+    assert beyond(COSTS[choice.option], budget) is None
+    assert choice.option not in choice.excluded
+    assert choice.plan.budget == budget
+    best = max(v for name, v in choice.expected_accuracies.items() if name not in choice.excluded)
+    assert choice.expected_accuracies[choice.option] >= best - 0.0051
+
+
+def test_a_budget_of_energy_wants_an_energy_figure():
+    with pytest.raises(PlanError, match="needs an energy figure"):
+        chosen(Budget(joules=5.0), **NOISE)
+    for wrong in ({"cpu_seconds": 0.0}, {"joules": -1.0}):
+        with pytest.raises(PlanError, match="leaves nothing"):
+            Budget(**wrong)
+
+
+# --- acceptance ---------------------------------------------------------------------------------------
+
+
+def test_acceptance_is_honest_for_few_labels():
+    labels = np.zeros(8, np.int64)
+    before, after = labels + 1, labels.copy()
+    after[2:] = 1
+    few = compare(labels, before, after)  # two of eight mended, none broken
+    assert (few.mended, few.broken, few.verdict, few.accepted) == (2, 0, "cannot tell", True)
+    assert few.low < 0 < few.gain == 0.25
+    worse = compare(labels, after, before)
+    assert not worse.accepted
+    assert (worse.low, worse.high) == pytest.approx((-few.high, -few.low))
+    same = compare(labels, before, before)
+    assert (same.gain, same.low, same.high, same.verdict) == (0.0, 0.0, 0.0, "cannot tell")
+
+
+def test_intervals_cover_as_often_as_they_say():
+    generator = np.random.default_rng(0)
+    for share in (0.1, 0.5, 0.8):
+        draws = generator.binomial(20, share, 300)
+        inside = [low <= share <= high for low, high in (proportion_interval(int(k), 20) for k in draws)]
+        assert np.mean(inside) >= 0.94
+
+
+# --- the steps in a row ----------------------------------------------------------------------------------
+
+
+def parts_of(train, seed=9):
+    from tbft.data.splitting import Parts
+
+    held = {"val": striped(60, seed=seed), "test": striped(60, seed=seed + 1)}
+    return Parts(train, held["val"], held["test"], 0, None)
+
+
+def test_clean_samples_are_left_alone_and_other_labels_get_a_new_head(trained):
+    blocks, card = trained
+    before = fingerprint(blocks.model.state_dict())
+    clean = personalize(blocks, parts_of(striped(90, seed=5)), FAST, card=card)
+    assert (clean.plan.arm, len(clean.patch.tensors), clean.acceptance) == ("none", 0, None)
+    assert clean.choice.diagnosis.name == "none"
+    parts = replace(parts_of(relabelled(90)), val=relabelled(60, 9), test=relabelled(60, 10))
+    mended = personalize(blocks, parts, FAST, card=card)
+    assert mended.plan.arm == blocks.head
+    assert mended.acceptance.verdict == "helps"
+    assert mended.after.accuracy > mended.before.accuracy + 0.5
+    assert all(key.startswith("fc.") for key in mended.patch.tensors)
+    assert fingerprint(blocks.model.state_dict()) == before
+
+
+def test_what_does_not_help_is_undone(trained):
+    blocks, _ = trained
+    parts = replace(parts_of(relabelled(90)), val=striped(60, seed=9))  # the val part tells another story
+    result = personalize(blocks, parts, Plan("fc", FAST, source_share=1.0))
+    assert not result.acceptance.accepted
+    assert result.acceptance.verdict == "harms"
+    assert len(result.patch.tensors) == 0
+    assert result.after == result.before
+
+
+def test_a_budget_of_time_is_kept_in_prediction_and_in_fact(trained):
+    blocks, card = trained
+    many = drifted(3000)
+    choice = choose_plan(blocks, many, FAST, card, Budget(cpu_seconds=0.02))
+    assert choice.excluded
+    assert beyond(choice.costs[choice.option], Budget(cpu_seconds=0.02)) is None
+    plan = Plan("front", FAST, source_share=None, budget=Budget(cpu_seconds=0.02))
+    with pytest.raises(PlanError, match="is predicted to take"):
+        personalize(blocks, parts_of(many), plan)
+    tuned = tune(blocks, plan, many)  # asked for all the same, it stops
+    assert tuned.interrupted
+    assert not tuned.changed
+
+
+def test_costs_grow_with_samples_and_fall_with_depth(trained):
+    blocks, _ = trained
+    few, many = striped(100), striped(2000)
+    cost = {
+        arm: predict_cost(blocks, Plan(arm, FAST, source_share=None), many, 1e10)
+        for arm in ("adabn", "fc", "rear", "late", "middle", "front", "front+fc", "full")
+    }
+    assert predict_cost(blocks, Plan("front", FAST), few, 1e10).flops < cost["front"].flops / 4
+    assert cost["adabn"].flops < cost["front"].flops < cost["full"].flops
+    assert cost["fc"].flops <= cost["late"].flops <= cost["middle"].flops
+    assert cost["fc"].patch_bytes < cost["full"].patch_bytes
+    assert predict_cost(blocks, Plan("none", FAST), many, 1e10) == Cost(0.0, 0.0, 0)
+
+
+def test_samples_are_looked_at_without_their_number_being_divisible(trained):
+    blocks, card = trained
+    odd = make_samples(striped(61).inputs, striped(61).labels)
+    assert gather(blocks, odd, card).samples == 61
