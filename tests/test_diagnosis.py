@@ -244,7 +244,8 @@ def chosen(budget=None, labels=100.0, **numbers):
 
 def test_each_level_gets_its_arm():
     assert chosen(**NOISE).plan.arm == "front"
-    assert chosen(labels=2.0, **NOISE).option == "adabn"
+    assert chosen(labels=1.0, distance=0.2, strays=50.0, adabn_accuracy=0.7, accuracy=0.6,
+                  mapped_accuracy=0.6, adabn_mapped_accuracy=0.7).option == "adabn"  # fmt: skip
     reversal = chosen(**REVERSED)
     assert (reversal.plan.arm, reversal.plan.source_share) == ("fc", 1.0)
     assert chosen().option == "none"

@@ -112,7 +112,7 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
         levels=tuple(levels),
         verdict=verdict,
         confidence=_confidence(e, verdict),
-        reasons=tuple(_reasons(e)),
+        reasons=_decisive_first(list(_reasons(e)), levels),
         advice=_advice(e, verdict),
         evidence=e,
     )
@@ -164,12 +164,19 @@ def _confidence(e: Evidence, verdict: str) -> float:
     return confidence * (0.8 if e.weaker else 1.0) if verdict != "cannot tell" else 0.5
 
 
+def _decisive_first(reasons: list[str], levels: list[str]) -> tuple[str, ...]:
+    """Statistics speak for the input level, labels for the others; what decided is said first."""
+    return tuple(reasons if not levels or levels == ["input"] else reasons[::-1])
+
+
 def _reasons(e: Evidence) -> Iterator[str]:
-    where = f"most before {e.place}" if e.distance > 0 else "nowhere"
-    yield (
-        f"statistics {'moved' if e.strays >= STRAYS else 'are at rest'}: {e.strays:.1f} standard deviations "
-        f"of clean samples, distance {max(e.distance, 0):.3f} a channel, {where}"
-    )
+    if e.strays < STRAYS:
+        yield "statistics are at rest: they stray no further than those of clean samples"
+    else:
+        yield (
+            f"statistics moved: {e.strays:.0f} standard deviations of clean samples, by {e.distance:.3f} a "
+            f"channel at the input of {e.place}"
+        )
     if e.pixels:
         name = max(e.pixels, key=lambda key: abs(e.pixels[key]))
         yield f"inputs: {name} changed most, by {e.pixels[name]:+.2f} standard deviations"
