@@ -15,7 +15,7 @@ from torch import nn
 from tbft.acceptance import compare, proportion_interval
 from tbft.blocks import split
 from tbft.card import SourceCard, build_card, channel_moments, mapped_accuracy
-from tbft.choosing import beyond, choose, options_of
+from tbft.choosing import beyond, choose, expectations, options_of
 from tbft.cost import Cost, predict_cost
 from tbft.data import make_samples
 from tbft.diagnosis import diagnose, diagnose_evidence
@@ -244,12 +244,31 @@ def chosen(budget=None, labels=100.0, **numbers):
 
 def test_each_level_gets_its_arm():
     assert chosen(**NOISE).plan.arm == "front"
-    assert chosen(labels=1.0, distance=0.2, strays=50.0, adabn_accuracy=0.7, accuracy=0.6,
-                  mapped_accuracy=0.6, adabn_mapped_accuracy=0.7).option == "adabn"  # fmt: skip
+    few, many = (chosen(labels=labels, **NOISE).expected_accuracies for labels in (2.0, 100.0))
+    assert few["front"] < many["front"]
     reversal = chosen(**REVERSED)
     assert (reversal.plan.arm, reversal.plan.source_share) == ("fc", 1.0)
     assert chosen().option == "none"
     assert chosen(accuracy=0.5, accuracy_p=1e-9, mapped_accuracy=0.4).option == "none"  # random labels
+
+
+def test_a_mixture_that_was_never_measured_is_still_chosen_for():
+    diagnosis = replace(diagnose_evidence(example_evidence(**REVERSED)), levels=("feature", "output"))
+    assert choose(diagnosis, OPTIONS, COSTS, FAST).option == "head"
+
+
+def test_labels_that_no_drift_of_inputs_explains_are_drift_of_the_output():
+    few = {**FAR, "samples": 20, "accuracy": 0.05, "adabn_accuracy": 0.0, "mapped_accuracy": 0.1,
+           "adabn_mapped_accuracy": 0.1, "accuracy_p": 1e-9}  # fmt: skip
+    assert diagnose_evidence(example_evidence(**few)).levels == ("input", "output")
+
+
+def test_expectations_are_finite_and_within_reason():
+    rows = expectations()
+    assert {"input", "output", "feature", "input+output"} <= set(rows)
+    for row in rows.values():
+        for table in row.values():
+            assert all(len(c) == 4 and np.isfinite(c).all() and np.abs(c).max() < 3 for c in table.values())
 
 
 def test_a_choice_explains_itself():
