@@ -252,6 +252,19 @@ def test_each_level_gets_its_arm():
     assert chosen(accuracy=0.5, accuracy_p=1e-9, mapped_accuracy=0.4).option == "none"  # random labels
 
 
+def test_without_labels_adabn_is_all_that_can_be_done():
+    unseen = {"accuracy": None, "adabn_accuracy": None, "mapped_accuracy": None, "accuracy_p": None,
+              "adabn_mapped_accuracy": None, "labelled_a_class": None}  # fmt: skip
+    choice = choose(diagnose_evidence(example_evidence(**FAR, **unseen)), OPTIONS, COSTS, FAST)
+    assert choice.option == "adabn"
+    assert set(choice.expected_accuracies) == {"none", "adabn"}
+    assert max(choice.expected_accuracies.values()) <= 0.8
+    near = choose(
+        diagnose_evidence(example_evidence(distance=0.02, strays=9.0, **unseen)), OPTIONS, COSTS, FAST
+    )
+    assert near.option == "none"
+
+
 def test_a_mixture_that_was_never_measured_is_still_chosen_for():
     diagnosis = replace(diagnose_evidence(example_evidence(**REVERSED)), levels=("feature", "output"))
     assert choose(diagnosis, OPTIONS, COSTS, FAST).option == "head"

@@ -1,6 +1,6 @@
 """tbft: adapt a deployed network to one user, device or place by tuning one block of it.
 
-    scenario -> split -> choose -> tune (under a meter) -> verify -> patch
+    scenario -> split -> diagnose -> choose -> tune (under a meter) -> verify -> patch
 
 Names are imported on first use, so that ``import tbft`` costs next to nothing. Two functions carry the
 name of their module and are imported from there: ``tbft.personalize.personalize`` and
@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Blocks",
+    "Diagnosis",
     "Evaluation",
     "InputSpec",
     "Patch",
@@ -23,10 +24,14 @@ __all__ = [
     "Plan",
     "Recipe",
     "Samples",
+    "SourceCard",
     "TbftError",
     "Tuned",
     "__version__",
     "apply_drift",
+    "build_card",
+    "choose_plan",
+    "diagnose",
     "find_model",
     "find_recipe",
     "fingerprint",
@@ -41,6 +46,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "diagnose": "diagnosis",
+    "choose_plan": "personalize",
+    "build_card": "card",
+    "SourceCard": "card",
+    "Diagnosis": "diagnosis",
     "Blocks": "blocks",
     "split": "blocks",
     "InputSpec": "data",
@@ -67,12 +77,14 @@ _HOME = {
 
 if TYPE_CHECKING:
     from tbft.blocks import Blocks, split
+    from tbft.card import SourceCard, build_card
     from tbft.data import InputSpec, Samples, apply_drift, make_samples, read, split_samples
+    from tbft.diagnosis import Diagnosis, diagnose
     from tbft.errors import TbftError
     from tbft.evaluate import Evaluation
     from tbft.models import find_model, fingerprint, load_weights
     from tbft.patch import Patch, make_patch
-    from tbft.personalize import Personalization, plan_level
+    from tbft.personalize import Personalization, choose_plan, plan_level
     from tbft.plan import Plan, Recipe, find_recipe
     from tbft.tuning import Tuned, tune
 
