@@ -19,6 +19,8 @@ lint: $(READY)
 # Needs TBFT_DATA, the folder of checkpoints and sets that docs/data.md describes.
 bench: $(READY)
 	$(BIN)/python benchmarks/tuning_cost.py --json benchmarks/results/tuning_cost.json
+	$(BIN)/python benchmarks/scaling.py --json benchmarks/results/scaling.json
+	$(BIN)/python benchmarks/selector_regret.py --json benchmarks/results/selector_regret.json --plot docs/selector_regret.png
 	$(BIN)/python benchmarks/paper_arms.py --json benchmarks/results/paper_arms.json
 	$(BIN)/python benchmarks/corruptions.py --json benchmarks/results/corruptions.json
 
