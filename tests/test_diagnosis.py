@@ -21,6 +21,7 @@ from tbft.data import make_samples
 from tbft.diagnosis import diagnose, diagnose_evidence
 from tbft.errors import CardError, DataError, PlanError
 from tbft.evidence import chance_of_so_few, example_evidence, gather, probe_accuracy
+from tbft.memory import TensorBytes
 from tbft.models import fingerprint
 from tbft.models.digits import DigitsNet
 from tbft.observing import observe
@@ -408,3 +409,13 @@ def test_samples_are_looked_at_without_their_number_being_divisible(trained):
     blocks, card = trained
     odd = make_samples(striped(61).inputs, striped(61).labels)
     assert gather(blocks, odd, card).samples == 61
+
+
+def test_a_budget_of_memory_holds_for_all_that_an_adaptation_does(trained):
+    blocks, card = trained
+    allowed = 4 << 20
+    # What each step may take is kept beside what evaluating the test part takes before and after.
+    with TensorBytes() as counted:
+        choice = choose_plan(blocks, drifted(200), FAST, card, Budget(peak_bytes=allowed))
+        tune(blocks, choice.plan, drifted(200))
+    assert counted.peak <= allowed

@@ -20,6 +20,7 @@ from tbft.blocks import Blocks
 from tbft.card import SourceCard
 from tbft.data.samples import Samples
 from tbft.evidence import Evidence, chance_of_so_few, gather
+from tbft.observing import BATCH_SIZE
 
 #: Distance beyond which statistics moved by more than other pictures of the same kind would: between
 #: the 0.012 of unseen subclasses and the 0.023 of the weakest corruption of severity 3.
@@ -70,7 +71,11 @@ class Diagnosis:
 
 
 def diagnose(
-    blocks: Blocks, samples: Samples, card: SourceCard | None = None, labelled: bool = True
+    blocks: Blocks,
+    samples: Samples,
+    card: SourceCard | None = None,
+    labelled: bool = True,
+    batch_size: int = BATCH_SIZE,
 ) -> Diagnosis:
     """Tell the level of drift that samples show; the model stays as it is.
 
@@ -78,11 +83,12 @@ def diagnose(
         samples: of the target; up to 256 of them are looked at.
         card: of this base model, see :func:`tbft.card.build_card`; without one the diagnosis is weaker.
         labelled: use their labels; without, drift at the output level cannot be seen.
+        batch_size: of the forward passes; smaller ones take less memory.
 
     Raises:
         CardError, DataError: the card belongs to another model, or there are too few samples.
     """
-    return diagnose_evidence(gather(blocks, samples, card, labelled))
+    return diagnose_evidence(gather(blocks, samples, card, labelled, batch_size=batch_size))
 
 
 def diagnose_evidence(e: Evidence) -> Diagnosis:

@@ -23,7 +23,7 @@ from tbft.data.samples import Samples
 from tbft.errors import DataError
 from tbft.evaluate import check_fits
 from tbft.models.checkpoints import fingerprint
-from tbft.observing import PIXELS, Floats, Observation, logits_of, observe
+from tbft.observing import BATCH_SIZE, PIXELS, Floats, Observation, logits_of, observe
 from tbft.plan import PSEUDO_SAMPLES
 from tbft.restoring import batch_norms, values_restored
 
@@ -79,6 +79,7 @@ def gather(
     card: SourceCard | None = None,
     labelled: bool = True,
     gradients: bool = False,
+    batch_size: int = BATCH_SIZE,
 ) -> Evidence:
     """Look at samples: two forward passes over up to 256 of them; the model stays as it is.
 
@@ -86,6 +87,7 @@ def gather(
         card: of this base model; without one, its BatchNorm statistics stand in, which is weaker.
         labelled: use the samples' labels.
         gradients: relative gradient norms as well, for a backward pass more.
+        batch_size: of the forward passes; smaller ones take less memory.
 
     Raises:
         CardError: the card belongs to another model.
@@ -100,7 +102,7 @@ def gather(
         card.check(blocks.model)
     count = len(samples)
     few = samples.subset(np.sort(np.random.default_rng(0).permutation(count)[:MOST_SAMPLES]))
-    seen = observe(blocks, few)
+    seen = observe(blocks, few, "auto", batch_size)
     weaker = card is None
     card = card or card_of_model(blocks, seen)
     distances = card.distances(seen)
@@ -135,8 +137,8 @@ def gather(
     if batch_norms(blocks.model):
         with values_restored(blocks.model):
             share = PSEUDO_SAMPLES / (PSEUDO_SAMPLES + len(few))
-            adapt_statistics(blocks.model, few, 64, share, "auto")
-            adapted = logits_of(blocks, few)
+            adapt_statistics(blocks.model, few, batch_size, share, "auto")
+            adapted = logits_of(blocks, few, "auto", batch_size)
         after = adapted.argmax(1)
         found = replace(
             found,

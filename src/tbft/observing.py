@@ -50,7 +50,9 @@ class Observation:
         return len(self.logits)
 
 
-def observe(blocks: Blocks, samples: Samples, precision: str = "auto") -> Observation:
+def observe(
+    blocks: Blocks, samples: Samples, precision: str = "auto", batch_size: int = BATCH_SIZE
+) -> Observation:
     """Run the samples through the model once and note what is seen; the model stays as it is."""
     found = set(batch_norms(blocks.model))
     norms = {name: m for name, m in blocks.model.named_modules() if m in found}
@@ -68,7 +70,7 @@ def observe(blocks: Blocks, samples: Samples, precision: str = "auto") -> Observ
             stack.enter_context(_sees(norm, partial(note, name)))
         if head is not None:
             stack.enter_context(_sees(blocks.model.get_submodule(head), features.append))
-        for at in batches(len(samples), BATCH_SIZE):
+        for at in batches(len(samples), batch_size):
             x, _ = samples.batch(at)
             pixels.append(describe_pixels(x.numpy()))
             x = laid_out(x)
@@ -90,10 +92,12 @@ def observe(blocks: Blocks, samples: Samples, precision: str = "auto") -> Observ
     )
 
 
-def logits_of(blocks: Blocks, samples: Samples, precision: str = "auto") -> Floats:
+def logits_of(
+    blocks: Blocks, samples: Samples, precision: str = "auto", batch_size: int = BATCH_SIZE
+) -> Floats:
     """The last column of :func:`observe` alone, which is quicker."""
     with evaluating(blocks.model), autocast(precision):
-        parts = batches(len(samples), BATCH_SIZE)
+        parts = batches(len(samples), batch_size)
         return _joined([blocks.model(laid_out(samples.batch(at)[0])) for at in parts])
 
 

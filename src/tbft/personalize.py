@@ -11,6 +11,7 @@ import torch
 
 from tbft.acceptance import Acceptance, compare
 from tbft.blocks import Blocks
+from tbft.budget import LEAST_BATCH
 from tbft.cache import CachePolicy
 from tbft.card import SourceCard
 from tbft.choosing import Choice, beyond, choose, options_of
@@ -22,6 +23,7 @@ from tbft.energy import Measurement, Meter
 from tbft.errors import PlanError
 from tbft.evaluate import Evaluation, evaluate, predict
 from tbft.fitting import EpochRecord, OnStep
+from tbft.observing import BATCH_SIZE
 from tbft.patch import Patch, make_patch, versions
 from tbft.plan import Budget, Plan, Recipe, arm_for_level
 from tbft.restoring import batch_norms, values_restored
@@ -113,7 +115,7 @@ def choose_plan(
         CardError, DataError, PlanError: as :func:`diagnose` and :func:`choose`.
     """
     budget = budget or Budget()
-    diagnosis = diagnose(blocks, samples, card, labelled)
+    diagnosis = diagnose(blocks, samples, card, labelled, _batch(budget))
     options = options_of(blocks.names, blocks.head, bool(batch_norms(blocks.model)))
     speed = forward_speed(blocks, samples, recipe.precision)
     costs = {}
@@ -163,7 +165,7 @@ def personalize(
         tuned = tune(blocks, plan, parts.train, val, cache=cache, resume_path=resume_path, on_step=on_step)
         acceptance = None
         if val is None and len(parts.val) and plan.arm != "none":
-            acceptance = _accept(blocks, tuned, parts.val)
+            acceptance = _accept(blocks, tuned, parts.val, _batch(plan.budget))
     if acceptance is not None and not acceptance.accepted:
         tuned = replace(tuned, changed={})
     block = blocks.block_of(plan.arm)
@@ -217,12 +219,17 @@ def _rest_of_budget(plan: Plan, spent_seconds: float) -> Plan:
     return replace(plan, budget=replace(plan.budget, cpu_seconds=left))
 
 
-def _accept(blocks: Blocks, tuned: Tuned, held_out: Samples) -> Acceptance:
+def _batch(budget: Budget) -> int:
+    """Of forward passes besides tuning; where memory is short, as few as training goes down to."""
+    return BATCH_SIZE if budget.peak_bytes is None else LEAST_BATCH
+
+
+def _accept(blocks: Blocks, tuned: Tuned, held_out: Samples, batch_size: int) -> Acceptance:
     """Base and tuned model on samples that neither choosing nor tuning has seen."""
-    before = predict(blocks.model, held_out).argmax(1).numpy()
+    before = predict(blocks.model, held_out, batch_size).argmax(1).numpy()
     with values_restored(blocks.model), torch.no_grad():
         state = blocks.model.state_dict()
         for key, value in tuned.changed.items():
             state[key].copy_(value)
-        after = predict(blocks.model, held_out).argmax(1).numpy()
+        after = predict(blocks.model, held_out, batch_size).argmax(1).numpy()
     return compare(held_out.labels, before, after)
