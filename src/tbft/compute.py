@@ -20,8 +20,8 @@ def autocast(precision: str) -> AbstractContextManager[object]:
 
     Args:
         precision: ``float32``; ``bfloat16``, with ``float32`` where torch's autocast keeps it; or
-            ``auto``: ``bfloat16`` where the processor multiplies matrices of it in hardware
-            (AMX tiles), which takes about half the time there; elsewhere it would be slower.
+            ``auto``: ``bfloat16`` where the processor multiplies it in hardware (AMX tiles,
+            AVX512-BF16), which takes about half the time there; elsewhere it would be slower.
     """
     if precision not in PRECISIONS:
         raise PlanError(unknown("precision", precision, PRECISIONS))
@@ -32,9 +32,9 @@ def autocast(precision: str) -> AbstractContextManager[object]:
 
 def gains_from_bfloat16() -> bool:
     """Whether this processor is faster in ``bfloat16`` than in ``float32``."""
-    # Private in torch; where a version lacks it, nothing is lost but speed.
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(supported is not None and supported())
+    # Private in torch; where a version lacks them, nothing is lost but speed.
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
+    return any(check() for check in checks if check is not None)
 
 
 def laid_out(x: Tensor) -> Tensor:

@@ -183,7 +183,8 @@ RECIPES: dict[str, Recipe] = {
                 weight_decay=5e-3, batch_size=224, epochs=75, patience=None, schedule="step:25:0.5",
                 augment="none", source="Huang et al. 2024, Living17_ResNet26_origin.py"),
         replace(_BASE_PAPER, name="base-short", learning_rate=0.1, nesterov=True, epochs=30, patience=None,
-                schedule="one-cycle", source="one-cycle schedule of Smith & Topin 2019"),
+                schedule="one-cycle", channels_last=True, precision="auto",
+                source="one-cycle schedule of Smith & Topin 2019"),
     )
 }  # fmt: skip
 
