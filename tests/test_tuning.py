@@ -268,3 +268,12 @@ def test_a_last_batch_of_one_is_told(digits_blocks):
         tune(flat, Plan("a", SMALL), striped(33), striped(30, seed=1))
     with pytest.raises(PlanError, match="last batch of one"):
         tune(flat, Plan("adabn", SMALL), striped(33).subset([0]), None)
+
+
+def test_few_samples_of_other_kinds_keep_the_sources_statistics():
+    plan = Plan("layer3", find_recipe("fast"), level="feature", source_share=None)
+    few, many = plan.for_samples(170), plan.for_samples(850)
+    assert (few.source_share, many) == (1.0, plan)
+    assert few.recipe.for_samples(170, middle=True).learning_rate == pytest.approx(3e-3 * 0.17)
+    assert replace(plan, source_share=0.5).for_samples(170).source_share == 0.5
+    assert replace(plan, level="input").for_samples(170).source_share is None

@@ -91,6 +91,7 @@ def tune(
         PlanError, DataError: the plan does not fit the model or the samples.
     """
     start = time.process_time()
+    plan = plan.for_samples(len(train))
     model, recipe = blocks.model, plan.recipe
     block = blocks.block_of(plan.arm)  # raises on an unknown arm
     if plan.arm == "none":
