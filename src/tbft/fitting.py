@@ -16,7 +16,7 @@ from tbft.compute import autocast, laid_out
 from tbft.data.augment import crop_flip
 from tbft.data.reading import used_classes
 from tbft.data.samples import Samples
-from tbft.errors import DataError, PlanError, unknown
+from tbft.errors import DataError, DivergedError, PlanError, unknown
 from tbft.evaluate import evaluate
 from tbft.models.checkpoints import State
 from tbft.plan import Recipe
@@ -126,7 +126,7 @@ def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None
     measured = None if val is None else evaluate(model, val)
     losses = train_loss + (0.0 if measured is None else measured.loss)
     if not math.isfinite(losses):
-        raise PlanError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
+        raise DivergedError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
     if measured is None:
         return EpochRecord(epoch, train_loss, None, None)
     return EpochRecord(epoch, train_loss, measured.loss, measured.accuracy)
