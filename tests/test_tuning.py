@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
@@ -268,3 +269,17 @@ def test_a_last_batch_of_one_is_told(digits_blocks):
         tune(flat, Plan("a", SMALL), striped(33), striped(30, seed=1))
     with pytest.raises(PlanError, match="last batch of one"):
         tune(flat, Plan("adabn", SMALL), striped(33).subset([0]), None)
+
+
+@pytest.mark.parametrize("arm", ["first+last", "last+first"])
+def test_joined_parts_of_one_block_may_come_in_any_order(arm, stripes):
+    torch.manual_seed(0)
+    layers = [
+        ("start", nn.ReLU()),
+        ("flat", nn.Flatten()),
+        ("first", nn.Linear(64, 8)),
+        ("last", nn.Linear(8, 3)),
+    ]
+    blocks = split(nn.Sequential(OrderedDict(layers)), cuts=["flat"])
+    tuned = tune(blocks, Plan(arm, find_recipe("fast")), stripes)
+    assert {key.split(".")[0] for key in tuned.changed} == {"first", "last"}

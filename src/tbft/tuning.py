@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -188,18 +188,20 @@ def _trainable(blocks: Blocks, plan: Plan, prefix: nn.Module) -> Iterator[list[n
 
 def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
     """Blocks of which one starts with the arm, and its position: an arm may lie deep inside a block."""
-    parts = list(zip(blocks.owners(arm), arm.split("+"), strict=False))
-    if not parts or arm == "full":
+    owners = blocks.owners(arm)
+    if not owners or arm == "full":
         return blocks, 0
-    block, first = min(parts, key=lambda part: part[0].index)
-    if block.name in arm.split("+"):
-        return blocks, block.index
-    cuts = list(blocks.cuts)
-    cuts.insert(block.index, first)
-    try:
-        return split(blocks.model, cuts), block.index + 1
-    except SplitError:  # no single tensor crosses there
-        return blocks, block.index
+    at = min(block.index for block in owners)
+    tuned = {id(p) for module in blocks.tuned_modules(arm) for p in module.parameters()}
+    for block, first in zip(owners, arm.split("+"), strict=True):
+        if block.index != at or block.name == first:
+            continue
+        with suppress(SplitError):  # no single tensor crosses there
+            finer = split(blocks.model, [*blocks.cuts[:at], first, *blocks.cuts[at:]])
+            # Parts of one block may be named in another order than they run in.
+            if tuned.isdisjoint(id(p) for p in finer.prefix(at + 1).parameters()):
+                return finer, at + 1
+    return blocks, at
 
 
 def _groups(
