@@ -31,6 +31,7 @@ from tbft.fitting import (
     check_training,
     explained_batch_norm,
     fit,
+    keep_proportions,
     make_optimiser,
 )
 from tbft.models.checkpoints import State, fingerprint, state_bytes, tensor_bytes
@@ -83,7 +84,8 @@ def tune(
         train: labelled samples to tune on.
         val: held-out samples that choose the epoch to keep; needed where the recipe validates.
         cache: where the outputs of the frozen prefix are kept, for recipes that cache them.
-        optimiser: makes one for the parameters and the learning rate, in place of the recipe's.
+        optimiser: makes one for the parameters and the learning rate, in place of the recipe's. The rates
+            of its groups follow the recipe's schedule in proportion.
         resume_path: written after every epoch, for the caller to remove; if it is there already,
             tuning goes on from it and ends with the same bits as if it had never stopped.
 
@@ -120,8 +122,8 @@ def tune(
         _trainable(blocks, plan, finer.prefix(at)) as parameters,
         explained_batch_norm(len(train)),
     ):
-        run = _identity(base, plan, train, val)
-        latest = load_run(resume_path, run)
+        run = _identity(base, blocks, plan, train, val)
+        latest: FitState | None = None
         torch.manual_seed(plan.seed)  # for dropout and the like
         # The base is saved before, and copied after to tell what changed.
         limit = MemoryLimit(plan, parameters, spent_bytes=2 * state_bytes(base))
@@ -137,6 +139,9 @@ def tune(
 
         groups = _groups(blocks, plan.arm, parameters, recipe)
         made = make_optimiser(recipe, groups, rate) if optimiser is None else optimiser(parameters, rate)
+        keep_proportions(made, rate)
+        run |= {"optimiser": repr(made), "cache": str(train.inputs.dtype)}
+        latest = load_run(resume_path, run)
         watched = _within(plan.budget.cpu_seconds, start, on_step)
         interrupted = False
         try:
@@ -276,8 +281,10 @@ def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:
     return {k: v for k, v in tuned.items() if tensor_bytes(v) != tensor_bytes(base[k])}
 
 
-def _identity(base: State, plan: Plan, train: Samples, val: Samples | None) -> dict[str, object]:
+def _identity(
+    base: State, blocks: Blocks, plan: Plan, train: Samples, val: Samples | None
+) -> dict[str, object]:
     """What two calls must share for one to go on where the other stopped."""
     data = [digest(train), None if val is None else digest(val)]
     plan = replace(plan, budget=replace(plan.budget, cpu_seconds=None))  # a stopped run has spent some
-    return {"plan": asdict(plan), "base": fingerprint(base), "data": data}
+    return {"plan": asdict(plan), "base": fingerprint(base), "cuts": list(blocks.cuts), "data": data}
