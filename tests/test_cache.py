@@ -219,6 +219,19 @@ def test_reading_rows_does_not_keep_the_file_in_memory(tmp_path):
         assert _resident() - before < 32 << 20
 
 
+def test_cached_rows_are_never_read_beyond_a_batch(blocks, tmp_path, monkeypatch):
+    read, plain = [], RowFile.__getitem__
+
+    def spy(file, at):
+        rows = plain(file, at)
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(RowFile, "__getitem__", spy)
+    tune(blocks, Plan("late", replace(FAST, epochs=1)), striped(200), cache=CachePolicy(0, tmp_path))
+    assert 0 < max(read) <= FAST.batch_size
+
+
 def _resident() -> int | None:
     try:
         with Path("/proc/self/statm").open() as file:

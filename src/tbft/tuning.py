@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -99,7 +100,7 @@ def tune(
         return Tuned(plan, {}, (), None)
     check_fits(model, train)
     if plan.source_share == "auto":
-        few = _some(train, plan.seed)
+        few = train.subset(_some(train, plan.seed))
         batch_size = LEAST_BATCH if plan.budget.peak_bytes else plan.recipe.for_samples(len(few)).batch_size
         share = choose_source_share(model, few, batch_size)
         plan = replace(plan, source_share=share)
@@ -266,14 +267,13 @@ def _adapt(
     module: nn.Module, samples: Samples, plan: Plan, batch_size: int, source_share: float | None = None
 ) -> None:
     """AdaBN by some of the samples, with the plan's share of the source statistics or another."""
-    few = _some(samples, plan.seed)
-    share = plan.share(len(few)) if source_share is None else source_share
-    adapt_statistics(module, few, batch_size, share, plan.recipe.precision)
+    at = _some(samples, plan.seed)  # read batch by batch: what is cached may be large
+    share = plan.share(len(at)) if source_share is None else source_share
+    adapt_statistics(module, samples, batch_size, share, plan.recipe.precision, at)
 
 
-def _some(samples: Samples, seed: int) -> Samples:
-    at = np.random.default_rng(seed).permutation(len(samples))[:STATISTICS_SAMPLES]
-    return samples.subset(np.sort(at))
+def _some(samples: Samples, seed: int) -> npt.NDArray[np.int64]:
+    return np.sort(np.random.default_rng(seed).permutation(len(samples))[:STATISTICS_SAMPLES])
 
 
 def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:
