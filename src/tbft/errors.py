@@ -26,6 +26,10 @@ class PlanError(TbftError):
     """An unknown level, arm or recipe, or a plan that the samples cannot carry."""
 
 
+class DivergedError(PlanError):
+    """The loss of a training is no longer finite."""
+
+
 class BudgetError(PlanError):
     """A plan needs more memory than its budget allows."""
 

@@ -1,0 +1,1 @@
+"""The paper, reproduced: its tables and figures on our splits, beside the published numbers."""
