@@ -29,7 +29,7 @@ def find(places: Places) -> list[Sensor]:
     channels = [(chip, number) for chip in chips for number in _numbers(chip)]
     if not channels:
         remedy = "wire an INA219 between supply and board and load its driver: docs/energy.md"
-        reason = f"{folder} has no current monitor ({', '.join(CHIPS)})"
+        reason = f"{folder} has no current monitor (INA219, INA226, INA238, INA3221)"
         return [Sensor("hwmon", "board", "hwmon", reason=reason, remedy=remedy)]
     names = [_name(chip) + (f":{_label(chip, n)}" if _label(chip, n) else "") for chip, n in channels]
     seen: dict[str, int] = {}

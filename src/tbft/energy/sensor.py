@@ -106,3 +106,14 @@ def read_text(path: Path) -> str:
 
 def read_number(path: Path) -> float:
     return float(read_text(path))
+
+
+def board_name(places: Places) -> str:
+    """What the firmware calls this board; "unknown" where it does not say."""
+    for name in ("firmware/devicetree/base/model", "class/dmi/id/product_name"):
+        try:
+            if text := read_text(places.sysfs / name).strip("\0 "):
+                return text
+        except OSError:
+            continue
+    return "unknown"
