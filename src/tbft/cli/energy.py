@@ -86,15 +86,15 @@ def run_probe(arguments: argparse.Namespace) -> None:
         return
     rows = [("sensor", "covers", "")]
     for sensor in sensors:
-        rows += [(sensor.name, sensor.scope, said_of) for said_of in _says(sensor)[:1]]
-        rows += [("", "", more) for more in _says(sensor)[1:]]
+        first, second = _says(sensor)
+        rows += [(sensor.name, sensor.scope, first), ("", "", second)]
     print(f"board: {board}\n\n{table(rows)}\n\n{said}")
 
 
-def _says(sensor: Sensor) -> list[str]:
+def _says(sensor: Sensor) -> tuple[str, str]:
     if not sensor.available:
-        return [f"no: {sensor.reason}", f"to do: {sensor.remedy}"]
-    return [f"{sensor.kind}: {sensor.source}", *([sensor.note] if sensor.note else [])]
+        return f"no: {sensor.reason}", sensor.remedy or ""
+    return f"{sensor.kind}: {sensor.source}", sensor.note
 
 
 def _conclusion(best: Sensor, profiles: dict[str, Profile], board: str) -> str:

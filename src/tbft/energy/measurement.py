@@ -77,9 +77,8 @@ def added(a: Measurement, b: Measurement) -> Measurement:
     values: dict[str, Any] = {n: _both(getattr(a, n), getattr(b, n), sum) for n in sums}
     values |= {n: _both(getattr(a, n), getattr(b, n), max) for n in peaks}
     if a.energy_kind != b.energy_kind:  # kinds never mix in one figure
-        worse = next(m for m in (a, b) if m.energy_kind == min(a.energy_kind, b.energy_kind))
         values |= {"energy_joules": None, "energy_net_joules": None, "energy_kind": "unavailable"}
-        values["energy_reason"] = worse.energy_reason or "measured in part only"
+        values["energy_reason"] = a.energy_reason or b.energy_reason or "measured in part only"
     return replace(a, **values)
 
 

@@ -51,7 +51,8 @@ def read_adc(command: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SensorError(f"{command} cannot be run: {error}") from error
     if done.returncode:
-        raise SensorError(f"{command} pmic_read_adc fails: {(done.stderr or done.stdout).strip()}")
+        said = " ".join((done.stderr or done.stdout).split())[:80]
+        raise SensorError(f"{command} pmic_read_adc fails with status {done.returncode}: {said!r}")
     return done.stdout
 
 
