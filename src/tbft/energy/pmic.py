@@ -42,11 +42,11 @@ def read_adc(command: str) -> str:
     """What the command prints.
 
     Raises:
-        SensorError: it cannot be started, fails, or takes more than 2 s.
+        SensorError: it cannot be started, fails, or takes more than 5 s.
     """
     try:
         done = subprocess.run(
-            [command, "pmic_read_adc"], capture_output=True, text=True, timeout=2, check=False
+            [command, "pmic_read_adc"], capture_output=True, text=True, timeout=5, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SensorError(f"{command} cannot be run: {error}") from error
