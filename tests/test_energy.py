@@ -106,6 +106,16 @@ def test_a_counter_that_is_set_back_gives_no_figure():
     made.stop()
 
 
+@pytest.mark.parametrize("cumulative", [True, False])
+def test_no_power_is_no_figure(cumulative):
+    made = sampler(clock := Clock(), lambda: 0.0, cumulative)
+    span = made.begin()
+    clock.now += 5
+    assert made.end(span).joules is None
+    assert span.reason in ("its counter stood still", "it showed no power")
+    made.stop()
+
+
 def test_windows_lie_in_each_other_and_add_up():
     with Meter(steady(4.0, True)) as meter, meter.window("all"):
         for _ in range(3):
@@ -329,7 +339,7 @@ def test_every_shipped_profile_has_a_source_that_can_be_found():
 
 @given(
     st.floats(0.5, 20),
-    st.floats(0.1, 10),
+    st.floats(0.5, 10),
     st.lists(st.floats(0.2, 8), min_size=2, max_size=12),
     st.floats(0.1, 5),
 )

@@ -22,6 +22,9 @@ from tbft.energy.profile import Profile
 from tbft.energy.sensor import Sensor
 from tbft.errors import ProfileError, SensorError
 
+#: Busy cores have to add this share of the idle power; less is a meter that does not see them.
+LEAST_RISE = 0.02
+
 #: (load, cores) -> watts and their spread while the board is in that state.
 WattsOf = Callable[[str, int], tuple[float, float]]
 
@@ -79,7 +82,7 @@ def fit(states: Sequence[State]) -> Fit:
         raise ProfileError("a fit needs three states or more, with different numbers of busy cores")
     design = np.stack([np.ones_like(busy), busy], 1)
     (idle, per_core), *_ = np.linalg.lstsq(design, watts, rcond=None)
-    if idle <= 0 or per_core <= 0:
+    if idle <= 0 or per_core * np.ptp(busy) < LEAST_RISE * idle:
         raise ProfileError(
             f"power does not rise with busy cores ({idle:.2f} W + {per_core:.2f} W a core): does the meter "
             "cover this board, and was it idle otherwise?"

@@ -81,9 +81,11 @@ class Sampler:
         with self._lock:
             self._take()
             self._spans.remove(span)
+            joules = self._joules - span.start_joules
             span.reason = span.reason or self._problem or self._unseen(span)
-            if span.reason is None:
-                span.joules = self._joules - span.start_joules
+            if span.reason is None and joules <= 0:  # nothing runs on no power
+                span.reason = "its counter stood still" if self.sensor.cumulative else "it showed no power"
+            span.joules = joules if span.reason is None else None
         return span
 
     def _run(self) -> None:
