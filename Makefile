@@ -22,6 +22,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/scaling.py --json benchmarks/results/scaling.json
 	$(BIN)/python benchmarks/selector_regret.py --json benchmarks/results/selector_regret.json --plot docs/selector_regret.png
 	$(BIN)/python benchmarks/paper_arms.py --json benchmarks/results/paper_arms.json
+	$(BIN)/python benchmarks/meter_overhead.py --json benchmarks/results/meter_overhead.json
 	$(BIN)/python benchmarks/corruptions.py --json benchmarks/results/corruptions.json
 
 readme: $(READY)

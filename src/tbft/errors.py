@@ -46,6 +46,14 @@ class CardError(TbftError):
     """A source card is damaged, of an unknown version, or made for another base."""
 
 
+class SensorError(TbftError):
+    """A sensor is unknown, cannot be read, or reads what cannot be."""
+
+
+class ProfileError(TbftError):
+    """A board's profile is unknown, damaged, or does not say what is asked of it."""
+
+
 class MissingExtraError(TbftError):
     """An optional dependency is not installed."""
 

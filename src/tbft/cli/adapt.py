@@ -9,9 +9,11 @@ from tbft.cli.common import (
     Subparsers,
     add_data,
     add_json,
+    add_meter,
     add_model,
     add_recipe,
     command,
+    load_meter,
     load_recipe,
     load_samples,
     load_trained,
@@ -96,6 +98,7 @@ def add(commands: Subparsers) -> None:
         "--cache-memory", type=float, metavar="MIB", help="for outputs of the frozen prefix (default 1024)"
     )
     how.add_argument("--cache-folder", metavar="DIR", help="where they go if they do not fit")
+    add_meter(parser.add_argument_group("energy", "measured, estimated and labelled so, or none"))
     parser.add_argument("--out", metavar="FILE", help="write the patch here (.safetensors)")
     parser.add_argument("--restart", action="store_true", help="ignore an unfinished run with this --out")
     add_json(parser)
@@ -120,16 +123,16 @@ def run_personalize(arguments: argparse.Namespace) -> None:
         unfinished = out.with_name(out.name + ".resume.pt")
         if arguments.restart:
             unfinished.unlink(missing_ok=True)
-    cache = _cache_policy(arguments)
+    cache, meter = _cache_policy(arguments), load_meter(arguments)
     preset, model = load_trained(arguments)
     blocks = preset.split(model)
     budget, card = _budget(arguments), load_card(arguments, preset)
     recipe = load_recipe(arguments, preset)
     plan = _plan(arguments, blocks, recipe, budget)
     parts = _parts(arguments, load_samples(arguments, preset), recipe)
-    with progress_bar("tuning") as on_step:
+    with progress_bar("tuning", meter) as on_step:
         result = personalize(
-            blocks, parts, plan, preset.name, on_step, cache, unfinished, card, budget, arguments.seed
+            blocks, parts, plan, preset.name, on_step, cache, unfinished, card, budget, arguments.seed, meter
         )
     undone = result.acceptance is not None and not result.acceptance.accepted
     out_path = None if undone or result.plan.arm == "none" else arguments.out
@@ -248,7 +251,7 @@ def _summary(result: Personalization, blocks: Blocks, out: str | None) -> str:
         *([("held out", _verdict(result.acceptance))] if result.acceptance is not None else []),
         ("time", f"{cost.wall_seconds:.1f} s, processor time {cost.cpu_seconds:.1f} s"),
         ("memory", f"{peak} at the peak"),
-        ("energy", "unavailable: nothing measures it here"),
+        ("energy", cost.energy_in_words()),
         ("patch", f"{patch_bytes:,} bytes ({100 * patch_bytes / model_bytes:.1f} % of the model)"),
     ]
     if plan.arm == "none":
