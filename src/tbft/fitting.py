@@ -187,7 +187,7 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 def keep_proportions(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
     """Let groups whose rate is another than this one stay in that proportion to it, see :func:`set_rate`."""
     for group in optimiser.param_groups:
-        group.setdefault("rate_factor", float(group["lr"]) / (learning_rate or 1.0))
+        group.setdefault("rate_factor", float(group.get("lr", learning_rate)) / (learning_rate or 1.0))
 
 
 def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
