@@ -115,13 +115,14 @@ def test_without_batch_norm(name, stripes):
         assert len(BASELINES[name](blocks, parts_of(stripes), 0).predicted) == 18
 
 
-def test_auto_rgn_learns_and_chooses_by_validation_loss(digits_blocks, stripes):
+def test_auto_rgn_learns_and_chooses_by_validation_accuracy(digits_blocks):
     outcome = auto_rgn(digits_blocks, parts_of(striped(150)), 0)
-    losses = outcome.details["searched"]
-    assert losses.keys() == {"0.1", "0.01", "0.001", "0.0001", "1e-05"}
-    chosen = losses[f"{outcome.details['learning_rate']:g}"]
-    assert chosen == min(loss for loss in losses.values() if loss is not None)
-    assert chosen == min(record.val_loss for record in outcome.history)
+    searched = outcome.details["searched"]
+    assert searched.keys() == {"0.1", "0.01", "0.001", "0.0001", "1e-05"}
+    chosen = searched[f"{outcome.details['learning_rate']:g}"]
+    assert chosen == max(accuracy for accuracy in searched.values() if accuracy is not None)
+    kept = min(outcome.history, key=lambda record: record.val_loss)
+    assert (kept.epoch, kept.val_accuracy) == (outcome.details["best_epoch"], chosen)
     assert outcome.accuracy > 0.9
 
 

@@ -356,3 +356,16 @@ def test_the_source_share_is_chosen_by_forward_passes(blocks, stripes):
     assert auto.plan.source_share in SHARES
     with pytest.raises(PlanError, match="a fraction from 0 to 1, or auto, not often"):
         Plan("adabn", FAST, source_share="often")
+
+
+@pytest.mark.parametrize("arm", ["late", "adabn"])
+def test_a_budget_of_time_ends_the_prefix_too(arm, blocks):
+    calls = []
+    handle = blocks.model.conv1.register_forward_hook(lambda *_: calls.append(1))
+    plan = Plan(arm, FAST, source_share=None, budget=Budget(cpu_seconds=1e-6))
+    before = fingerprint(blocks.model.state_dict())
+    tuned = tune(blocks, plan, striped(600))
+    handle.remove()
+    assert tuned.interrupted and not tuned.changed
+    assert len(calls) <= 1  # the sample that tells whether the model fits
+    assert fingerprint(blocks.model.state_dict()) == before

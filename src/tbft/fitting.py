@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -89,8 +90,7 @@ def fit(
             x, y = train.batch(at.numpy())
             if recipe.augment == "crop-flip":
                 x = crop_flip(x, generator)
-            # As a closure, for optimisers that look more than once; the others call it first of all.
-            total_loss += len(y) * float(optimiser.step(partial(_gradients, model, optimiser, recipe, x, y)))
+            total_loss += len(y) * _step(optimiser, partial(_gradients, model, optimiser, recipe, x, y))
             if on_step is not None:
                 on_step(done + 1, recipe.epochs * steps_per_epoch)
         record = _record(epoch, total_loss / len(train), model, val)
@@ -98,6 +98,16 @@ def fit(
         if on_epoch is not None:
             on_epoch(state)
     return state
+
+
+def _step(optimiser: torch.optim.Optimizer, gradients: Callable[[], float]) -> float:
+    """One step; gives the loss. Optimisers that look more than once, such as L-BFGS, insist on a closure."""
+    closure = inspect.signature(optimiser.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        return float(optimiser.step(gradients))
+    loss = gradients()
+    optimiser.step()
+    return loss
 
 
 def _gradients(
@@ -177,7 +187,7 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
 def keep_proportions(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
     """Let groups whose rate is another than this one stay in that proportion to it, see :func:`set_rate`."""
     for group in optimiser.param_groups:
-        group.setdefault("rate_factor", float(group["lr"]) / (learning_rate or 1.0))
+        group.setdefault("rate_factor", float(group.get("lr", learning_rate)) / (learning_rate or 1.0))
 
 
 def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:

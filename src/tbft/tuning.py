@@ -108,7 +108,11 @@ def tune(
     if plan.arm == "adabn":
         with values_restored(model) as base, explained_batch_norm(len(train)):
             batch_size = MemoryLimit(plan, (), 2 * state_bytes(base)).for_forward(model, train)
-            adapt_statistics(model, train, batch_size, plan.share(len(train)))
+            try:
+                with _heeding(plan.budget.cpu_seconds, start, model):
+                    adapt_statistics(model, train, batch_size, plan.share(len(train)))
+            except _SpentError:
+                return Tuned(plan, {}, (), None, interrupted=True)
             return Tuned(plan, changed(base, clone_state(model)), (), None)
     check_training(train, val, recipe)
     if not recipe.validate:
@@ -129,7 +133,11 @@ def tune(
         torch.manual_seed(plan.seed)  # for dropout and the like
         # The base is saved before, and copied after to tell what changed.
         limit = MemoryLimit(plan, parameters, spent_bytes=2 * state_bytes(base))
-        part, train, val = _after_prefix(finer, at, plan, train, val, cache or CachePolicy(), limit)
+        try:
+            with _heeding(plan.budget.cpu_seconds, start, finer.block(0)):
+                part, train, val = _after_prefix(finer, at, plan, train, val, cache or CachePolicy(), limit)
+        except _SpentError:
+            return Tuned(plan, {}, (), None, interrupted=True)
         recipe, part = limit.for_steps(recipe, part, lambda: recomputed(finer, at), train)
 
         def after_epoch(state: FitState) -> None:
@@ -165,6 +173,21 @@ def tune(
 
 class _SpentError(Exception):
     """The budget of processor time is spent."""
+
+
+@contextmanager
+def _heeding(cpu_seconds: float | None, start: float, module: nn.Module) -> Iterator[None]:
+    """Ends what runs the module batch by batch when a budget of processor time is spent."""
+
+    def check(*_: Any) -> None:
+        if cpu_seconds is not None and time.process_time() - start > SPENT_SHARE * cpu_seconds:
+            raise _SpentError
+
+    handle = module.register_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _within(cpu_seconds: float | None, start: float, on_step: OnStep | None) -> OnStep | None:
