@@ -20,6 +20,7 @@ from tbft.cli.common import (
     table,
 )
 from tbft.cli.diagnosing import add_card, choice_text, diagnosis_text, load_card
+from tbft.cli.reporting import write_report
 from tbft.errors import PlanError
 
 if TYPE_CHECKING:
@@ -97,6 +98,9 @@ def add(commands: Subparsers) -> None:
     )
     how.add_argument("--cache-folder", metavar="DIR", help="where they go if they do not fit")
     parser.add_argument("--out", metavar="FILE", help="write the patch here (.safetensors)")
+    parser.add_argument(
+        "--report", metavar="FILE", help="write a page about it here (.html); needs tbft[report]"
+    )
     parser.add_argument("--restart", action="store_true", help="ignore an unfinished run with this --out")
     add_json(parser)
     parser.set_defaults(run=run_personalize)
@@ -113,6 +117,7 @@ def add(commands: Subparsers) -> None:
 def run_personalize(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
     from tbft.personalize import personalize
+    from tbft.report import check_extra
 
     unfinished = None
     if arguments.out:
@@ -120,13 +125,17 @@ def run_personalize(arguments: argparse.Namespace) -> None:
         unfinished = out.with_name(out.name + ".resume.pt")
         if arguments.restart:
             unfinished.unlink(missing_ok=True)
+    if arguments.report:
+        check_writable(arguments.report, ".html")
+        check_extra()
     cache = _cache_policy(arguments)
     preset, model = load_trained(arguments)
     blocks = preset.split(model)
     budget, card = _budget(arguments), load_card(arguments)
     recipe = load_recipe(arguments, preset)
     plan = _plan(arguments, blocks, recipe, budget)
-    parts = _parts(arguments, load_samples(arguments, preset), recipe)
+    samples = load_samples(arguments, preset)
+    parts = _parts(arguments, samples, recipe)
     with progress_bar("tuning") as on_step:
         result = personalize(
             blocks, parts, plan, preset.name, on_step, cache, unfinished, card, budget, arguments.seed
@@ -137,6 +146,8 @@ def run_personalize(arguments: argparse.Namespace) -> None:
         result.patch.save(out_path)
     if unfinished is not None and not result.interrupted:
         unfinished.unlink(missing_ok=True)
+    if arguments.report:
+        write_report(arguments, result, blocks, preset, samples, out_path)
     if arguments.json:
         print_json({**result.to_json(), "patch_path": out_path})
         return
