@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: CSS pixels in an inch; figures are laid out in pixels of the page.
 PIXELS = 96
-FONT_SIZE = 8.4  # points; 11 px
+FONT_SIZE = 8.8  # points; 11.7 px
 
 #: Attributes that hold coordinates; a hundredth of a point is near enough.
 _PLACES = re.compile(r' (?:d|x|y|transform)="[^"]*"')

@@ -17,10 +17,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Shown:
-    """A sample picture and what is written below it."""
+    """A sample picture, what is written below it, and what it shows if that is not the same."""
 
     png: bytes
     label: str
+    alt: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,3 +51,135 @@ class Adaptation:
     model_bytes: int | None = None
     strips: Sequence[Strip] = ()
     thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over runs: a share, half the width of its interval, and of how many runs it is."""
+
+    share: float
+    half_width: float | None = None
+    runs: int | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Shares by row and column, such as sizes and methods, or corruptions and methods."""
+
+    rows: Sequence[str]
+    columns: Sequence[str]
+    cells: Mapping[tuple[str, str], Figure]
+
+    def best(self, row: str, among: Sequence[str] | None = None) -> str | None:
+        """The column with the largest share in a row; None where the row is empty."""
+        known = [c for c in (among or self.columns) if (row, c) in self.cells]
+        return max(known, key=lambda c: self.cells[row, c].share, default=None)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a method reached and took, on average, with one recipe and at one training size."""
+
+    method: str
+    recipe: str
+    cpu_seconds: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """One experiment with one recipe.
+
+    Attributes:
+        accuracy: by training size and method.
+        published: the same, as the paper printed it; None where it did not.
+        detail: by drift and method at one size; None where there is one drift only.
+        detail_size: that size.
+        data: what it was run on.
+    """
+
+    recipe: str
+    data: str
+    accuracy: Grid
+    published: Grid | None = None
+    detail: Grid | None = None
+    detail_size: str | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment of the paper, as far as there are records of it.
+
+    Attributes:
+        name: as ``tbft reproduce run`` takes it.
+        right: the method that the paper finds best; None where there is not one.
+        results: one for each recipe; none: there are no records.
+        effort: accuracy and processor time of every method and recipe, at `effort_size`.
+    """
+
+    name: str
+    title: str
+    right: str | None = None
+    results: Sequence[Results] = ()
+    effort: Sequence[Effort] = ()
+    effort_size: str | None = None
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The motivation: noise on one block (columns), tuning of each block (rows)."""
+
+    ours: Grid | None
+    published: Grid
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What one epoch, or one job, takes with one arm in one way of doing it."""
+
+    method: str
+    seconds: float | None
+    joules: float | None
+    energy_kind: str
+    saving: float | None  # of time, over full; a share
+    published_seconds: float | None
+    published_saving: float | None
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """A system-cost table: one model, one way of doing it."""
+
+    title: str
+    rows: Sequence[CostRow]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, checked on records; `holds` is None where there are not enough."""
+
+    claim: str
+    published: str
+    ours: str
+    holds: bool | None
+    records: int
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Everything that the page of the reproduced paper shows.
+
+    Attributes:
+        method: how it was measured: names and values, such as machine and versions.
+        warnings: about the records: dirty trees, several versions; sentences.
+        strips: sample pictures of each drift; empty: the section is left out.
+        sheets: named groups of such strips below, such as the classes of Tiny-17.
+    """
+
+    claims: Sequence[Claim]
+    experiments: Sequence[Experiment]
+    noise: Noise
+    costs: Sequence[CostTable] = ()
+    method: Sequence[tuple[str, str]] = ()
+    warnings: Sequence[str] = ()
+    strips: Sequence[Strip] = ()
