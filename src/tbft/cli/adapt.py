@@ -153,7 +153,7 @@ def run_personalize(arguments: argparse.Namespace) -> None:
         return
     if arguments.explain and result.choice is not None:
         print(diagnosis_text(result.choice.diagnosis) + "\n\n" + choice_text(result.choice) + "\n")
-    print(_summary(result, blocks, out_path))
+    print(_summary(result, blocks, out_path, arguments.report))
 
 
 def _parts(arguments: argparse.Namespace, samples: Samples, recipe: Recipe) -> Parts:
@@ -234,7 +234,7 @@ def _cache_policy(arguments: argparse.Namespace) -> CachePolicy:
     return CachePolicy(int(mebibytes * 2**20), folder)
 
 
-def _summary(result: Personalization, blocks: Blocks, out: str | None) -> str:
+def _summary(result: Personalization, blocks: Blocks, out: str | None, page: str | None) -> str:
     parts, plan, cost = result.parts, result.plan, result.measurement
     gain = 100 * (result.after.accuracy - result.before.accuracy)
     model_bytes = sum(block.size_bytes for block in blocks)
@@ -266,6 +266,8 @@ def _summary(result: Personalization, blocks: Blocks, out: str | None) -> str:
         rows[-1] = ("patch", "none needed")
     if out:
         rows[-1] = ("patch", f"{rows[-1][1]} -> {out}")
+    if page:
+        rows.append(("page", page))
     return table(rows)
 
 

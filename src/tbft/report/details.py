@@ -118,8 +118,8 @@ def classes(r: Values) -> dict[str, Any]:
         words += f" It gained most on {most}, least on {least}."
     shown = pairs
     if len(pairs) > MOST_CLASSES:
-        most = set(sorted(pairs, key=lambda n: -abs(pairs[n][1] - pairs[n][0]))[:MOST_CLASSES])
-        shown = {name: pair for name, pair in pairs.items() if name in most}
+        top = set(sorted(pairs, key=lambda n: -abs(pairs[n][1] - pairs[n][0]))[:MOST_CLASSES])
+        shown = {name: pair for name, pair in pairs.items() if name in top}
         words += f" The chart shows the {MOST_CLASSES} that changed most."
     return {"words": words, "chart": charts.before_after("Accuracy of each class", shown), "rows": rows}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 #: CSS pixels in an inch; figures are laid out in pixels of the page.
 PIXELS = 96
 FONT_SIZE = 8.8  # points; 11.7 px
+SMALL = 8.4  # of numbers beside marks
 
 #: Attributes that hold coordinates; a hundredth of a point is near enough.
 _PLACES = re.compile(r' (?:d|x|y|transform)="[^"]*"')
@@ -62,7 +64,9 @@ def draw_svg(draw: Draw, theme: Theme, width: int, height: int) -> str:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("matplotlib", "report") from None
-    with mpl.rc_context(_settings(theme)):
+    with mpl.rc_context(_settings(theme)), warnings.catch_warnings():
+        # Names in any script: the reader's font has the glyphs, only their width here is a guess.
+        warnings.filterwarnings("ignore", r"Glyph .* missing")
         figure = Figure(figsize=(width / PIXELS, height / PIXELS), layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.subplots(), theme)
@@ -93,12 +97,13 @@ def smaller(svg: str) -> str:
     return re.sub(r">\s+<", "><", svg).replace("\n", " ").strip()
 
 
-def _settings(theme: Theme) -> dict[str, Any]:
+def _settings(theme: Theme) -> dict[Any, Any]:
     return {
         "svg.hashsalt": "tbft",
         "svg.fonttype": "none",
         "font.family": "DejaVu Sans",
         "font.size": FONT_SIZE,
+        "text.parse_math": False,  # a dollar sign in a class's name is one
         "text.color": theme.ink,
         "axes.edgecolor": theme.rule,
         "axes.labelcolor": theme.muted,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tbft.report.charts.rows import name_rows, percent_axis
-from tbft.report.drawing import FONT_SIZE, Picture, picture
+from tbft.report.drawing import SMALL, Picture, picture
 from tbft.report.theme import Theme, label
 from tbft.report.words import listed, percent, points
 
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 ROW = 34  # px of a row of bars, two bars and a gap
 
 
+Value = tuple[float, float | None]  # a share, and half the width of its interval
+
+
 @dataclass(frozen=True)
 class Bar:
-    """One arm's accuracies; each a share and its half-width."""
+    """One arm's accuracies."""
 
     method: str
-    ours: tuple[float, float | None] | None
-    published: tuple[float, float | None] | None = None
+    ours: Value | None
+    published: Value | None = None
 
 
 def bars(title: str, given: Sequence[Bar], best: str | None = None, limit: float = 1.0) -> Picture:
@@ -37,28 +40,12 @@ def bars(title: str, given: Sequence[Bar], best: str | None = None, limit: float
 
     def draw(axes: Axes, theme: Theme) -> None:
         for place, bar in enumerate(given):
-            colour = theme.arm(bar.method)
-            both = bar.ours is not None and bar.published is not None
-            for value, up, style in (
-                (bar.published, -0.19, {"facecolor": "none", "edgecolor": colour, "linewidth": 1.2}),
-                (bar.ours, 0.19, {"facecolor": colour, "edgecolor": colour, "linewidth": 1.2}),
-            ):
-                if value is None:
-                    continue
-                at = place + (up if both else 0)
-                axes.barh(at, value[0], height=0.32, **style)
-                _whisker(axes, theme, value, at)
-                mark = "  ◂ best" if bar.method == best and value is bar.ours else ""
-                end = value[0] + (value[1] or 0) + 0.012 * limit
-                axes.text(
-                    end,
-                    at,
-                    f"{100 * value[0]:.1f}{mark}",
-                    va="center",
-                    color=theme.ink if value is bar.ours else theme.muted,
-                    weight="bold" if mark else "normal",
-                    size=FONT_SIZE - 0.4,
-                )
+            apart = 0.19 if bar.ours is not None and bar.published is not None else 0.0
+            if bar.published is not None:
+                _bar(axes, theme, bar.method, bar.published, place - apart, limit, filled=False)
+            if bar.ours is not None:
+                mark = "  ◂ best" if bar.method == best else ""
+                _bar(axes, theme, bar.method, bar.ours, place + apart, limit, mark=mark)
         name_rows(axes, theme, [label(bar.method) for bar in given])
         percent_axis(axes, limit * 1.3, limit)
 
@@ -72,9 +59,30 @@ def _said(bar: Bar) -> str:
     return f"{label(bar.method)} {ours}{paper}"
 
 
-def _whisker(axes: Axes, theme: Theme, value: tuple[float, float | None], at: float) -> None:
-    if value[1]:
-        axes.errorbar(value[0], at, xerr=value[1], color=theme.ink, elinewidth=0.9, capsize=1.8, capthick=0.9)
+def _bar(
+    axes: Axes,
+    theme: Theme,
+    method: str,
+    value: Value,
+    at: float,
+    limit: float,
+    filled: bool = True,
+    mark: str = "",
+) -> None:
+    share, half_width = value
+    colour = theme.arm(method)
+    axes.barh(at, share, 0.32, facecolor=colour if filled else "none", edgecolor=colour, linewidth=1.2)
+    if half_width:
+        axes.errorbar(share, at, xerr=half_width, color=theme.ink, elinewidth=0.9, capsize=1.8, capthick=0.9)
+    axes.text(
+        share + (half_width or 0) + 0.012 * limit,
+        at,
+        f"{100 * share:.1f}{mark}",
+        va="center",
+        color=theme.ink if filled else theme.muted,
+        weight="bold" if mark else "normal",
+        size=SMALL,
+    )
 
 
 def before_after(title: str, pairs: Mapping[str, tuple[float, float]]) -> Picture:
@@ -91,7 +99,7 @@ def before_after(title: str, pairs: Mapping[str, tuple[float, float]]) -> Pictur
             )
             axes.scatter(after, place, s=38, color=colour, marker="o" if after >= before else "v", zorder=4)
             right = max(before, after)
-            axes.text(right + 0.025, place, points(after - before, 0), va="center", size=FONT_SIZE - 0.4)
+            axes.text(right + 0.025, place, points(after - before, 0), va="center", size=SMALL)
         names = [name if len(name) <= 18 else name[:17] + "…" for name in pairs]
         name_rows(axes, theme, names)
         percent_axis(axes, 1.14, 1.0)

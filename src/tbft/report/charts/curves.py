@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tbft.report.drawing import FONT_SIZE, Picture, picture
+from tbft.report.drawing import SMALL, Picture, picture
 from tbft.report.theme import Theme
 from tbft.report.words import listed
 
@@ -35,7 +35,7 @@ def learning(
                 xytext=(5, 0),
                 textcoords="offset points",
                 va="center",
-                size=FONT_SIZE - 0.4,
+                size=SMALL,
             )
         epochs = max(len(values) for values in curves.values())
         if best_epoch is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tbft.report.charts.rows import name_rows
-from tbft.report.drawing import FONT_SIZE, Picture, picture
+from tbft.report.drawing import SMALL, Picture, picture
 from tbft.report.theme import Theme
 from tbft.report.words import listed, points
 
@@ -47,7 +47,7 @@ def values(
                 xytext=(7 if log else 4, 0),
                 textcoords="offset points",
                 va="center",
-                size=FONT_SIZE - 0.4,
+                size=SMALL,
             )
         if threshold is not None:
             axes.axvline(threshold, color=theme.ink, linewidth=1, linestyle=(0, (3, 2)))
@@ -61,12 +61,13 @@ def values(
                 ha="right" if late else "left",
                 va="bottom",
                 color=theme.muted,
-                size=FONT_SIZE - 0.4,
+                size=SMALL,
             )
         if log:
             axes.set_xscale("log")
             axes.set_xlim(least / 2, end * 4)
             axes.minorticks_off()
+            axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
         else:
             axes.set_xlim(1.25 * min(0.0, *lengths), end * 1.2)
             axes.axvline(0, color=theme.muted, linewidth=0.8)

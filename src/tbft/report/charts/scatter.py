@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tbft.report.drawing import FONT_SIZE, Picture, picture
+from tbft.report.drawing import FONT_SIZE, SMALL, Picture, picture
 from tbft.report.theme import MARKS, Theme, label
 from tbft.report.words import listed, percent, seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+Place = tuple[float, float]  # processor seconds, accuracy
 
 
 @dataclass(frozen=True)
@@ -32,37 +35,15 @@ def costs(title: str, given: Sequence[Point], taken: str | None = None, height: 
     """
 
     def draw(axes: Axes, theme: Theme) -> None:
-        from matplotlib.ticker import FuncFormatter, NullFormatter
-
         least = min((p.cpu_seconds for p in given if p.cpu_seconds > 0), default=1.0)
         floor = least / 3  # where those stand that cost nothing
         places = [(max(p.cpu_seconds, floor), p.accuracy) for p in given]
         for method in dict.fromkeys(p.method for p in given):
-            both = [place for point, place in zip(given, places, strict=True) if point.method == method]
-            if len(both) > 1:
-                axes.plot(*zip(*both, strict=True), color=theme.arm(method), linewidth=1, alpha=0.6, zorder=2)
-        for point, (x, y) in zip(given, places, strict=True):
-            colour = theme.arm(point.method)
-            mark = MARKS.get(point.method, "o")
-            face = colour if point.filled or mark in "x+" else theme.paper
-            size = 90 if mark == "*" else 40
-            axes.scatter(
-                x, y, s=size, marker=mark, facecolors=face, edgecolors=None if mark in "x+" else colour,
-                color=colour if mark in "x+" else None, linewidths=1.4, zorder=3,
-            )  # fmt: skip
-            if point.method == taken:
-                axes.scatter(x, y, s=190, facecolors="none", edgecolors=theme.ink, linewidths=1, zorder=4)
-        axes.set_xscale("log")
-        axes.set_xlim(floor / 1.6, max(x for x, _ in places) * 4.5)
-        low, high = min(y for _, y in places), max(y for _, y in places)
-        room = max(0.03, 0.12 * (high - low))
-        axes.set_ylim(max(0.0, low - room), min(1.02, high + room))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.0f}"))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _plain(x)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.minorticks_off()
-        axes.set_xlabel("processor seconds, logarithmic")
-        axes.set_ylabel("accuracy, %")
+            same = [place for point, place in zip(given, places, strict=True) if point.method == method]
+            axes.plot(*zip(*same, strict=True), color=theme.arm(method), linewidth=1, alpha=0.6, zorder=2)
+        for point, place in zip(given, places, strict=True):
+            _mark(axes, theme, point, place, point.method == taken)
+        _scale(axes, places, floor)
         filled = {p.method for p in given if p.filled}
         names = [label(p.method) if p.filled or p.method not in filled else "" for p in given]
         _name_points(axes, theme, names, places)
@@ -71,14 +52,40 @@ def costs(title: str, given: Sequence[Point], taken: str | None = None, height: 
     return picture(draw, title, f"Accuracy against processor time: {said}.", height)
 
 
-def _plain(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
+def _mark(axes: Axes, theme: Theme, point: Point, place: Place, taken: bool) -> None:
+    colour, mark = theme.arm(point.method), MARKS.get(point.method, "o")
+    size = 90 if mark == "*" else 40
+    if mark in "x+":  # these have no inside
+        axes.scatter(*place, s=size, marker=mark, color=colour, linewidths=1.4, zorder=3)
+    else:
+        face = colour if point.filled else theme.paper
+        axes.scatter(*place, s=size, marker=mark, fc=face, ec=colour, linewidths=1.4, zorder=3)
+    if taken:
+        axes.scatter(*place, s=190, facecolors="none", edgecolors=theme.ink, linewidths=1, zorder=4)
 
 
-def _name_points(
-    axes: Axes, theme: Theme, names: Sequence[str], places: Sequence[tuple[float, float]]
-) -> None:
+def _scale(axes: Axes, places: Sequence[Place], floor: float) -> None:
+    from matplotlib.ticker import LogLocator
+
+    longest = max(x for x, _ in places)
+    axes.set_xscale("log")
+    axes.set_xlim(floor / 1.6, longest * 4.5)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if longest < 30 * floor else (1,)))
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
+    axes.minorticks_off()
+    low, high = min(y for _, y in places), max(y for _, y in places)
+    room = max(0.03, 0.12 * (high - low))
+    axes.set_ylim(max(0.0, low - room), min(1.02, high + room))
+    axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f}")
+    axes.set_xlabel("processor seconds, logarithmic")
+    axes.set_ylabel("accuracy, %")
+
+
+def _name_points(axes: Axes, theme: Theme, names: Sequence[str], places: Sequence[Place]) -> None:
     """Names beside their points, each where it covers least of the other names and points."""
+    from matplotlib.figure import Figure
+
+    assert isinstance(axes.figure, Figure)
     axes.figure.draw_without_rendering()  # fixes the layout, so that places in pixels are known
     shown = [tuple(axes.transData.transform(place)) for place in places]
     frame = axes.get_window_extent()
@@ -112,7 +119,7 @@ def _name_points(
             ha=side,
             va="center",
             color=theme.ink,
-            size=FONT_SIZE - 0.4,
+            size=SMALL,
         )
 
 
