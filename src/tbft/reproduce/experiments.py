@@ -144,7 +144,7 @@ EXPERIMENTS = {
             ),
             data_name="Living-17, target domain, 103 photos",
             where={"domain": "target"},
-            sizes={30: "0.3"},
+            sizes={30: "rest"},
             val="0.2",
             test="0.5",
             seeds=10,
