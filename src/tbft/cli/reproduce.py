@@ -20,6 +20,7 @@ tbft reproduce run cifar-flip --recipe fast --methods none adabn rear full ours
 tbft reproduce run cifar10-c --quick
 tbft reproduce run cifar10-c --data CIFAR-10-C --model resnet26-cifar10 --weights base.pth
 """
+REPORT_EXAMPLES = "tbft reproduce report\ntbft reproduce report --records results --out report --json"
 
 
 def add(commands: Subparsers) -> None:
@@ -36,6 +37,13 @@ def add(commands: Subparsers) -> None:
     _add_place(running)
     add_json(running)
     running.set_defaults(run=run_run)
+    reporting = command(
+        actions, "report", "make tables, check the claims, from records alone", REPORT_EXAMPLES
+    )
+    reporting.add_argument("--records", metavar="DIR", default="results", help="default results")
+    reporting.add_argument("--out", metavar="DIR", default="report", help="where to write (default report)")
+    add_json(reporting)
+    reporting.set_defaults(run=run_report)
 
 
 def _add_scope(parser: argparse.ArgumentParser) -> None:
@@ -125,3 +133,16 @@ def _print_summary(summary: Summary, as_json: bool) -> None:
         print(f"{summary.folder}: {summary.wanted} runs, {summary.found} found, {done} done")
     if summary.failed:
         raise TbftError(f"{len(summary.failed)} of {summary.wanted} runs failed, for the reasons above")
+
+
+def run_report(arguments: argparse.Namespace) -> None:
+    from tbft.reproduce import claims, tables
+    from tbft.reproduce.reporting import text_of, write_report
+
+    report = write_report(arguments.records, arguments.out)
+    if arguments.json:
+        shown = {"tables": tables.to_json(report.tables)["tables"], "claims": claims.to_json(report.claims)}
+        print_json({"files": [str(path) for path in report.files], **shown})
+        return
+    print("\n\n".join([tables.text_of(table) for table in report.tables] + [text_of(report.claims)]))
+    print("\n" + "\n".join(f"-> {path}" for path in report.files))

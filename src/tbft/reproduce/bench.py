@@ -24,15 +24,13 @@ from tbft.data.cifar10c import find_cifar10c
 from tbft.data.samples import digest
 from tbft.errors import TbftError
 from tbft.evaluate import Evaluation, evaluate
-from tbft.models import find_model, fingerprint, load_weights
+from tbft.models import find_model, fingerprint
 from tbft.plan import Recipe, find_recipe
 from tbft.reproduce.experiments import BLOCK_METHODS, PROTOCOL, Experiment, find_experiment
 from tbft.reproduce.runs import Cell, Settings, hashed
 
 #: A card is made of at most so many samples.
 CARD_SAMPLES = 500
-#: Held-out share of the source set that the base was not trained on, as `tbft train` splits it.
-HELD_OUT = 0.1
 #: Steps of the search for the noise's strength; each halves the interval of its logarithm.
 BISECTIONS = 14
 WEAKEST_NOISE, STRONGEST_NOISE = 1e-3, 10.0
@@ -71,8 +69,9 @@ class Bench:
         self.settings = settings
         self.experiment: Experiment = find_experiment(settings.experiment, settings.quick)
         self.preset = find_model(settings.model)
-        model = self.preset.build()
-        load_weights(model, settings.weights)
+        trained = settings.weights or self.preset.weights
+        # A factory's model comes with whatever weights the factory gave it.
+        model = self.preset.load(trained) if trained else self.preset.build()
         self.blocks = self.preset.split(model)
         self._latest: CellBench | None = None
 
@@ -205,23 +204,14 @@ class Bench:
     def _card_samples(self, rest: Samples, seed: int) -> Samples | None:
         """What the source card for ``ours`` is made of where none was given; None: it goes without.
 
-        Source samples that the base was not trained on; else, where the drift is put on by us, clean pictures
-        that are in no part of the cell.
+        Where the drift is put on by us: clean pictures that are in no part of the cell.
         """
         if self.settings.card is not None:
             return None
-        source = self._source if self.settings.card_data is not None else rest
         drift_is_ours = self.experiment.drifts[0] is not None and not self.is_corrupted
-        if (self.settings.card_data is None and not drift_is_ours) or len(source) < LEAST_SAMPLES:
+        if not drift_is_ours or len(rest) < LEAST_SAMPLES:
             return None
-        return split_samples(source, min(CARD_SAMPLES, len(source)), 0, 0, seed, "none").train
-
-    @cached_property
-    def _source(self) -> Samples:
-        assert self.settings.card_data is not None
-        class_map = find_class_map(self.settings.class_map) if self.settings.class_map else None
-        samples = read(self.settings.card_data, self.preset.inputs, None, class_map)
-        return split_samples(samples, "rest", HELD_OUT, 0, 0).val
+        return split_samples(rest, min(CARD_SAMPLES, len(rest)), 0, 0, seed, "none").train
 
     def _noised(self, cell: Cell, calibration: Samples) -> tuple[Blocks, float]:
         """A copy of the base with noise on every parameter of one block, and the noise's strength."""

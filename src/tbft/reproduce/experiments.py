@@ -39,11 +39,10 @@ class Experiment:
         level: the level of drift it is about; None where it is about all, or about cost.
         right: the block that the paper finds best; None where there is not one.
         model: a preset.
-        weights: the base's checkpoint, below the folder of data; None: none lies there.
+        weights: the base's checkpoint, below the folder of data; None: what ships with the model.
         data: sets to draw train, val and test from, below the folder of data; several are joined.
         data_name: what they are, for tables; set by the file's name where another is given.
         test_data: the set to test on, where it is another.
-        card_data: source samples that the source card is made of; None: see ``bench.py``.
         where, class_map: as ``tbft personalize --where`` and ``--classes``; a path below the folder of data.
         drifts: what is put on top, a cell each; None: nothing.
         noised: blocks that get noise on their weights, a cell each; None: none does.
@@ -64,7 +63,6 @@ class Experiment:
     data: tuple[str, ...] = ("cifar10/test.tar",)
     data_name: str = "CIFAR-10 test set (JPEG copy)"
     test_data: str | None = None
-    card_data: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)
     class_map: str | None = None
     drifts: tuple[str | None, ...] = (None,)
@@ -159,7 +157,6 @@ EXPERIMENTS = {
             weights=None,
             data=("tiny17/target.tar",),
             data_name="Tiny-17, target domain",
-            card_data="tiny17/source.tar",
             class_map="tiny17/splits.json",
         ),
         Experiment(

@@ -50,43 +50,48 @@ def make_settings(
     Raises:
         TbftError: an unknown experiment or recipe, or a file that is not there.
     """
+    from tbft.models import find_model
+
     experiment = find_experiment(name, quick)
     if recipe not in RECIPES:
         raise TbftError(f"the recipe is one of {', '.join(RECIPES)}, not {recipe!r}")
-    if model is not None and model != experiment.model and weights is None:
-        raise TbftError(f"{model} needs its checkpoint: give it with --weights FILE")
-    if weights is None and experiment.weights is None:
-        raise TbftError(f"{name} needs the checkpoint of {experiment.model}: give it with --weights FILE")
-    own = data is None
+    preset = find_model(model or experiment.model)
+    if weights is None and experiment.weights is not None and preset.name == experiment.model:
+        weights = str(below(experiment.weights, "--weights FILE"))
+    if weights is None and preset.weights is None and ":" not in preset.name:
+        raise TbftError(f"{preset.name} is untrained as it is built: give its checkpoint with --weights FILE")
+    if card is None and weights is None and preset.card is not None:
+        card = str(preset.card)
     class_map = experiment.class_map
     return Settings(
         experiment=name,
         recipe=recipe,
-        model=model or experiment.model,
-        weights=str(_there(weights) if weights else below(experiment.weights or "", "--weights FILE")),
-        data=tuple(str(below(path, "--data SET")) for path in experiment.data) if own else (str(data),),
-        test_data=None if experiment.test_data is None else str(below(experiment.test_data, "TBFT_DATA")),
-        card_data=None
-        if experiment.card_data is None or not own
-        else str(below(experiment.card_data, "TBFT_DATA")),
-        class_map=str(below(class_map, "TBFT_DATA")) if class_map and "/" in class_map else class_map,
+        model=preset.name,
+        weights=None if weights is None else str(_there(weights)),
+        data=tuple(str(below(path, "--data SET")) for path in experiment.data)
+        if data is None
+        else (str(Path(data).absolute()) if Path(data).exists() else data,),
+        test_data=None if experiment.test_data is None else str(below(experiment.test_data)),
+        class_map=str(below(class_map)) if class_map and "/" in class_map else class_map,
         card=None if card is None else str(_there(card)),
-        data_name=experiment.data_name if own else Path(str(data)).name,
+        data_name=experiment.data_name if data is None else Path(data).name,
         quick=quick,
     )
 
 
-def below(path: str, otherwise: str) -> Path:
+def below(path: str, otherwise: str = "") -> Path:
     """A file of the folder of shared data."""
     place = os.environ.get("TBFT_DATA")
     if not place:
-        raise TbftError(f"{path} is needed: set TBFT_DATA to the folder that holds it, or give {otherwise}")
+        told = f", or give {otherwise}" if otherwise else ""
+        raise TbftError(f"{path} is needed: set TBFT_DATA to the folder that holds it{told}")
     return _there(Path(place) / path, otherwise)
 
 
-def _there(path: str | Path, otherwise: str = "another") -> Path:
+def _there(path: str | Path, otherwise: str = "") -> Path:
     if not Path(path).exists():
-        raise TbftError(f"{path}: no such file or folder; put it there, or give {otherwise}")
+        told = f": put it there, or give {otherwise}" if otherwise else ""
+        raise TbftError(f"{path}: no such file or folder{told}")
     return Path(path).absolute()
 
 

@@ -17,16 +17,16 @@ class Settings:
     """What all runs of one folder share, and what a worker needs to make its own copy of the base model.
 
     Attributes:
-        data, card: files, in place of the experiment's own.
+        weights, card: files; None: what ships with the model, or no card.
+        data: files; `data_name` is what tables call them.
     """
 
     experiment: str
     recipe: str
     model: str
-    weights: str
+    weights: str | None
     data: tuple[str, ...]
     test_data: str | None = None
-    card_data: str | None = None
     class_map: str | None = None
     card: str | None = None
     data_name: str = ""
