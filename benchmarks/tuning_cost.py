@@ -10,7 +10,7 @@ and it has no validation part. Each run is a process of its own with one thread;
 run that is stored is not done again. Accuracy is of the same held-out test part, 15 % of the set.
 
 Cases: Gaussian noise and contrast, severity 5 (input level, released ResNet-26, JPEG copy of CIFAR-10),
-Tiny-17 (feature level; its base is in ``benchmarks/bases``), label reversal (output level). ``--long`` adds
+Tiny-17 (feature level, the base that ships), label reversal (output level). ``--long`` adds
 the other thirteen corruptions, first size and first seed alone. ``--few`` gives either side 10 labels a
 class and nothing else; the paper's way then validates on a fifth of them.
 
@@ -49,7 +49,7 @@ from tbft.data.cifar10c import COMMON
 from tbft.evaluate import evaluate
 from tbft.files import atomic_path
 from tbft.memory import TensorBytes
-from tbft.models import find_model, load_weights
+from tbft.models import find_model
 from tbft.patch import versions
 from tbft.personalize import plan_level
 from tbft.plan import Recipe, arm_for_level, find_recipe
@@ -67,7 +67,6 @@ SIZES = ("0.1", "0.2", "0.3")
 SIDES = ("paper full", "ours", "paper block", "ours in float32")
 FEW = "10/class"
 QUICK = "0.03"
-TINY17_BASE = Path(__file__).parent / "bases" / "resnet26-tiny17.safetensors"
 
 
 def main() -> None:
@@ -81,14 +80,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sizes", nargs="*", default=SIZES)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES) + LONG)
-    parser.add_argument(
-        "--tiny17-base", type=Path, default=TINY17_BASE, help="checkpoint trained on Tiny-17's source domain"
-    )
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(one_run(json.loads(arguments.one), arguments.tiny17_base)))
+        print(json.dumps(one_run(json.loads(arguments.one))))
         return
     runs = (
         json.loads(arguments.json.read_text())["runs"] if arguments.json and arguments.json.exists() else []
@@ -125,9 +121,9 @@ def in_own_process(cell: dict[str, Any]) -> dict[str, Any]:
     return {**cell, **json.loads(done.stdout)}
 
 
-def one_run(cell: dict[str, Any], tiny17_base: Path) -> dict[str, Any]:
+def one_run(cell: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(1)
-    blocks, parts = prepared(cell, tiny17_base)
+    blocks, parts = prepared(cell)
     level = CASES.get(cell["case"], "input")
     recipe = find_recipe("fast")
     if cell["side"] == "ours in float32":
@@ -186,19 +182,17 @@ def cached_bytes(blocks: Blocks, arm: str, parts: Parts, side: str) -> int:
     return len(parts.train) * crossing.numel() * 4
 
 
-def prepared(cell: dict[str, Any], tiny17_base: Path) -> tuple[Blocks, Parts]:
+def prepared(cell: dict[str, Any]) -> tuple[Blocks, Parts]:
     data, case = Path(os.environ["TBFT_DATA"]), cell["case"]
     if case == "tiny17":
-        preset = find_model("resnet26-tiny17")
+        preset, weights = find_model("resnet26-tiny17"), None
         class_map = find_class_map(data / "tiny17" / "splits.json")
         samples = read(data / "tiny17" / "target.tar", preset.inputs, class_map=class_map)
-        weights = tiny17_base
     else:
         preset = find_model("resnet26-cifar10")
         samples = read(data / "cifar10" / "test.tar", preset.inputs)
         weights = data / "checkpoints" / "resnet26_cifar10_released.pth"
-    model = preset.build()
-    load_weights(model, weights)
+    model = preset.load(weights)
     few = cell["train"] == FEW
     val_amount = 0 if few else 0.045 if cell["train"] == QUICK else 0.15
     parts = split_samples(samples, cell["train"], val_amount, 0.15, cell["seed"])

@@ -131,7 +131,7 @@ def run_personalize(arguments: argparse.Namespace) -> None:
     cache = _cache_policy(arguments)
     preset, model = load_trained(arguments)
     blocks = preset.split(model)
-    budget, card = _budget(arguments), load_card(arguments)
+    budget, card = _budget(arguments), load_card(arguments, preset)
     recipe = load_recipe(arguments, preset)
     plan = _plan(arguments, blocks, recipe, budget)
     samples = load_samples(arguments, preset)

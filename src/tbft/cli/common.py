@@ -7,9 +7,11 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tbft.errors import TbftError
+from tbft.files import atomic_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,12 +111,15 @@ def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
 
 
 def load_trained(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
-    """The same, but a preset without weights is an error: its model is untrained."""
+    """The same with the weights that ship; a preset without any is an error: its model is untrained."""
+    preset, model = load_model(arguments)
     if not arguments.weights and ":" not in arguments.model:
-        raise TbftError(
-            f"{arguments.model} is untrained as it is built: give its checkpoint with --weights FILE"
-        )
-    return load_model(arguments)
+        if preset.weights is None:
+            raise TbftError(
+                f"{arguments.model} is untrained as it is built: give its checkpoint with --weights FILE"
+            )
+        model = preset.load()
+    return preset, model
 
 
 def load_recipe(arguments: argparse.Namespace, preset: Preset) -> Recipe:
@@ -162,6 +167,12 @@ def _listed(text: str | None) -> list[str] | None:
 def print_json(value: Any) -> None:
     """One JSON object; numbers that JSON has no word for (NaN) become null."""
     print(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The same into a file, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:

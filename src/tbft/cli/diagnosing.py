@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tbft.card import SourceCard
     from tbft.choosing import Choice
     from tbft.diagnosis import Diagnosis
+    from tbft.models import Preset
 
 BUILD_EXAMPLES = """
 tbft card build resnet26-cifar10 --weights base.pth --data held_out.tar --out base.card.safetensors
@@ -67,15 +68,18 @@ def add(commands: Subparsers) -> None:
 
 def add_card(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
-        "--card", metavar="FILE", help="source card of the base model (tbft card build); without: weaker"
+        "--card",
+        metavar="FILE",
+        help="source card of the base model (tbft card build); default: what ships with it, or none",
     )
 
 
-def load_card(arguments: argparse.Namespace) -> SourceCard | None:
-    """The card that the options name."""
+def load_card(arguments: argparse.Namespace, preset: Preset) -> SourceCard | None:
+    """The card that the options name, or the one that ships with the weights used."""
     from tbft.card import SourceCard
 
-    return SourceCard.load(arguments.card) if arguments.card else None
+    path = arguments.card or (None if arguments.weights else preset.card)
+    return SourceCard.load(path) if path else None
 
 
 def run_build(arguments: argparse.Namespace) -> None:
@@ -121,8 +125,8 @@ def run_diagnose(arguments: argparse.Namespace) -> None:
     from tbft.diagnosis import diagnose
     from tbft.personalize import choose_plan
 
-    card = load_card(arguments)
     preset, model = load_trained(arguments)
+    card = load_card(arguments, preset)
     blocks = preset.split(model)
     samples = load_samples(arguments, preset)
     if arguments.samples:
