@@ -20,7 +20,7 @@ from tbft.cli.common import (
     table,
 )
 from tbft.cli.diagnosing import add_card, choice_text, diagnosis_text, load_card
-from tbft.cli.reporting import write_report
+from tbft.cli.reporting import write_adaptation
 from tbft.errors import PlanError
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def run_personalize(arguments: argparse.Namespace) -> None:
     if unfinished is not None and not result.interrupted:
         unfinished.unlink(missing_ok=True)
     if arguments.report:
-        write_report(arguments, result, blocks, preset, samples, out_path)
+        write_adaptation(arguments, result, blocks, preset, samples, out_path)
     if arguments.json:
         print_json({**result.to_json(), "patch_path": out_path})
         return

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tbft.cli.common import Subparsers, add_json, command, print_json, table, whole_number
+from tbft.cli.reporting import write_reproduction
 from tbft.errors import TbftError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def add(commands: Subparsers) -> None:
     add_json(running)
     running.set_defaults(run=run_run)
     reporting = command(
-        actions, "report", "make tables, check the claims, from records alone", REPORT_EXAMPLES
+        actions, "report", "make tables, check the claims, draw the page, from records alone", REPORT_EXAMPLES
     )
     reporting.add_argument("--records", metavar="DIR", default="results", help="default results")
     reporting.add_argument("--out", metavar="DIR", default="report", help="where to write (default report)")
@@ -140,9 +141,10 @@ def run_report(arguments: argparse.Namespace) -> None:
     from tbft.reproduce.reporting import text_of, write_report
 
     report = write_report(arguments.records, arguments.out)
+    files = [*report.files, write_reproduction(report, arguments.records, arguments.out)]
     if arguments.json:
         shown = {"tables": tables.to_json(report.tables)["tables"], "claims": claims.to_json(report.claims)}
-        print_json({"files": [str(path) for path in report.files], **shown})
+        print_json({"files": [str(path) for path in files], **shown})
         return
     print("\n\n".join([tables.text_of(table) for table in report.tables] + [text_of(report.claims)]))
-    print("\n" + "\n".join(f"-> {path}" for path in report.files))
+    print("\n" + "\n".join(f"-> {path}" for path in files))

@@ -88,10 +88,12 @@ class Effort:
 
 @dataclass(frozen=True)
 class Results:
-    """One experiment with one recipe.
+    """One experiment with one recipe and one base model.
 
     Attributes:
+        quick: a small version, whose figures are not the paper's.
         accuracy: by training size and method.
+        time_shares: method -> processor time over that of full, mean over sizes.
         published: the same, as the paper printed it; None where it did not.
         detail: by drift and method at one size; None where there is one drift only.
         detail_size: that size.
@@ -99,8 +101,11 @@ class Results:
     """
 
     recipe: str
+    model: str
     data: str
+    quick: bool
     accuracy: Grid
+    time_shares: Mapping[str, float] = field(default_factory=dict)
     published: Grid | None = None
     detail: Grid | None = None
     detail_size: str | None = None
@@ -131,6 +136,7 @@ class Noise:
 
     ours: Grid | None
     published: Grid
+    quick: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,10 +162,17 @@ class CostTable:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, checked on records; `holds` is None where there are not enough."""
+    """A claim, checked on records.
+
+    Attributes:
+        published: the number that the paper prints, with its unit; None: the claim is not the paper's.
+        ours: the number from the records, or which are missing.
+        holds: None where records are missing.
+        records: how many it rests on.
+    """
 
     claim: str
-    published: str
+    published: str | None
     ours: str
     holds: bool | None
     records: int
@@ -173,7 +186,6 @@ class Reproduction:
         method: how it was measured: names and values, such as machine and versions.
         warnings: about the records: dirty trees, several versions; sentences.
         strips: sample pictures of each drift; empty: the section is left out.
-        sheets: named groups of such strips below, such as the classes of Tiny-17.
     """
 
     claims: Sequence[Claim]

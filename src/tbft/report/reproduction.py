@@ -22,14 +22,17 @@ def reproduction_page(given: Reproduction) -> str:
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
-    experiments = [_experiment(one) for one in given.experiments]
+    papers = [one for one in given.claims if one.published is not None]
     return render(
         "reproduction.html",
         contents=_contents(given),
-        headline=_headline(given.claims),
-        unchecked=sum(one.holds is None for one in given.claims),
-        claims=[_claim(one) for one in given.claims],
-        experiments=experiments,
+        headline=_headline(papers),
+        unchecked=sum(one.holds is None for one in papers),
+        claims=[
+            ("What the paper claims", [_claim(one) for one in papers]),
+            ("Beyond what the paper claims", [_claim(one) for one in given.claims if one.published is None]),
+        ],
+        experiments=[_experiment(one) for one in given.experiments],
         noise=_noise(given),
         costs=[_cost_table(table) for table in given.costs],
         efforts=[_effort(one) for one in given.experiments if one.effort],
@@ -67,7 +70,7 @@ def _headline(claims: Sequence[Claim]) -> str:
     if not checked:
         return "No claim of the paper can be checked yet: there are too few records"
     held = sum(bool(one.holds) for one in checked)
-    return f"{held} of the {len(checked)} claims that could be checked hold"
+    return f"{held} of the {len(checked)} claims of the paper that could be checked hold"
 
 
 def _claim(one: Claim) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def _claim(one: Claim) -> dict[str, Any]:
     kind, words = verdicts[one.holds]
     return {
         "claim": one.claim,
-        "published": one.published,
+        "published": one.published or DASH,
         "ours": one.ours,
         "kind": kind,
         "verdict": words,
@@ -99,13 +102,21 @@ def _experiment(one: Experiment) -> dict[str, Any]:
 
 def _results(one: Experiment, found: Results) -> dict[str, Any]:
     return {
-        "recipe": found.recipe,
+        "title": _title(one, found),
         "data": found.data,
         "words": _finding(one, found),
         "charts": list(_bar_charts(found)),
         "table": _accuracy_table(found),
-        "columns": [(size, _runs(found.accuracy, size)) for size in found.accuracy.rows],
+        "columns": [
+            *((size, _runs(found.accuracy, size)) for size in found.accuracy.rows),
+            *([("processor time", "of full")] if found.time_shares else []),
+        ],
     }
+
+
+def _title(one: Experiment, found: Results) -> str:
+    model = f", {found.model}" if len({r.model for r in one.results}) > 1 else ""
+    return f"Recipe {found.recipe}{model}{', quick version' if found.quick else ''}"
 
 
 def _finding(one: Experiment, found: Results) -> str:
@@ -167,6 +178,9 @@ def _accuracy_table(found: Results) -> list[dict[str, Any]]:
             paper = found.published.cells.get((size, method)) if found.published else None
             text, note = _mean(grid.cells.get((size, method))), _mean(paper) if paper else ""
             cells.append({"text": text, "note": note, "best": method == best[size]})
+        if found.time_shares:
+            share = percent(found.time_shares.get(method))
+            cells.append({"text": share, "note": "", "best": False})
         rows.append({"name": label(method), "cells": cells})
     return rows
 
@@ -187,9 +201,10 @@ def _runs(grid: Grid, size: str) -> str:
 
 
 def _noise(given: Reproduction) -> dict[str, Any]:
+    quick = ", quick version" if given.noise.quick else ""
     made = [
         _heat(title, grid, _best_blocks(grid), "tuned", "noise on")
-        for title, grid in (("Measured here", given.noise.ours), ("Published", given.noise.published))
+        for title, grid in ((f"Measured here{quick}", given.noise.ours), ("Published", given.noise.published))
         if grid is not None
     ]
     return {"charts": made, "there": given.noise.ours is not None, "words": _diagonal(given.noise.ours)}
@@ -233,7 +248,7 @@ def _heats(one: Experiment) -> Iterator[Picture]:
     for found in one.results:
         if (grid := found.detail) is not None:
             best = [(row, column) for row in grid.rows if (column := grid.best(row)) is not None]
-            yield _heat(f"Recipe {found.recipe}, {found.detail_size} for training", grid, best)
+            yield _heat(f"{_title(one, found)}, {found.detail_size} for training", grid, best)
 
 
 def plain_drift(name: str) -> str:
