@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
+from itertools import product
 
 import pytest
 from conftest import striped
@@ -26,8 +28,8 @@ from tbft.report import Adaptation, Shown, Strip, adaptation_page, drawing, page
 from tbft.report.drawing import draw_svg
 from tbft.report.inputs import (
     Claim,
-    CostRow,
     CostTable,
+    CostWay,
     Effort,
     Experiment,
     Figure,
@@ -284,22 +286,33 @@ def reproduction(**changed) -> Reproduction:
     }
     noise = Grid(["front", "rear"], ["front", "rear"], square)
     cost = [
-        CostRow("front", 0.45, None, "unavailable", 0.15, 0.45, 0.1509),
-        CostRow("full", 0.53, 2.0, "measured", None, 0.53, None),
+        CostWay("frozen", [0.45, 0.53], [0.15, None], [2.0, 3.0], "estimated"),
+        CostWay("published", [0.46, 0.54], [0.1509, None]),
     ]
-    found = Results("paper", "CIFAR-10 (JPEG copy)", measured, published, detail, "10 %")
+    found = Results(
+        "paper",
+        "resnet26",
+        "CIFAR-10 (JPEG copy)",
+        False,
+        measured,
+        {"front": 0.94},
+        published,
+        detail,
+        "10 %",
+    )
     given = Reproduction(
         claims=[
             Claim("front is best", "front at 10 %", "front at 10 %", True, 12),
             Claim("saves energy", "41.57 %", "38.2 % of time", False, 8),
-            Claim("block 3 is best", "65.8 %", "", None, 0),
+            Claim("block 3 is best", "65.8 %", "needs tiny17", None, 0),
+            Claim("tbft is as good", None, "1 points", True, 3),
         ],
         experiments=[
             Experiment("cifar10-c", "c", "front", [found], effort, "10 %"),
             Experiment("tiny17", "t", "layer3"),
         ],
         noise=Noise(noise, noise),
-        costs=[CostTable("ResNet-26 at 32 px", cost)],
+        costs=[CostTable("ResNet-26 at 32 px", ["front", "full"], cost)],
         method=[("machine", "two cores")],
         warnings=["2 records come from a dirty tree."],
     )  # fmt: skip
@@ -309,11 +322,13 @@ def reproduction(**changed) -> Reproduction:
 def test_the_reproductions_page_says_what_its_records_say():
     page = checked(reproduction_page(reproduction()))
     for words in (
-        "1 of the 2 claims that could be checked hold", "✓ holds", "✕ does not hold", "○ not enough records",
+        "1 of the paper's 2 claims that could be checked holds", "✓ holds", "✕ does not hold",
+        "○ not enough records",
         "67.1 ± 0.4", "68.1 ± 0.4", "73.5 ± 0.4",
-        "at 10 % front (block 1) (67.1\u00a0%, as published)", "3\u00a0runs",
+        "front at 10 % (67.1\u00a0%, as the paper says)", "3\u00a0runs",
         "tbft reproduce run tiny17", "tbft reproduce run cifar10-c --recipe fast", "dirty tree", "two cores",
-        "2\u00a0J", "measured", "unavailable", "is the best one to tune in 2 of 2 columns",
+        "saves 15\u00a0%", "2\u00a0J", "estimated", "unavailable",
+        "is the best one to tune in 2 of 2 columns",
     ):  # fmt: skip
         assert words in page.text
     assert [word for word in page.words if word in ("69.6 ± 0.4", "70.6 ± 0.4")] == [
@@ -331,7 +346,7 @@ def test_the_reproductions_page_says_what_its_records_say():
 def test_a_claim_that_does_not_hold_is_said_not_to(undrawn):
     wrong = reproduction(claims=[Claim("front is best", "front", "rear", False, 3)])
     page = checked(reproduction_page(wrong))
-    assert "0 of the 1 claims that could be checked hold" in page.text and "✓ holds" not in page.text
+    assert "0 of the paper's 1 claim that could be checked hold" in page.text and "✓ holds" not in page.text
 
 
 def test_without_records_every_section_says_what_makes_them():
@@ -343,6 +358,107 @@ def test_without_records_every_section_says_what_makes_them():
     for name in ("cifar10-c", "cifar-flip", "noise-motivation", "system-cost"):
         assert f"tbft reproduce run {name}" in page.text
     assert "No claim of the paper can be checked yet" in page.text
+
+
+def records() -> list[dict]:
+    """Of the label reversal, as ``tbft reproduce run`` writes them; quick ones of the noise table too."""
+    shares = {
+        "none": 0.03,
+        "adabn": 0.05,
+        "front": 0.2,
+        "layer2": 0.3,
+        "layer3": 0.5,
+        "rear": 0.74,
+        "full": 0.44,
+    }
+    common = {
+        "recipe": "paper",
+        "model": "resnet26-cifar10",
+        "base_fingerprint": "4b64b739093f15ff",
+        "data": "JPEG copy",
+        "engine": "pool",
+        "versions": {"tbft": "0.1.0", "torch": "2.13.0", "python": "3.11"},
+        "commit": "52a47e5c0d",
+        "machine": {"processor": "<b>chip</b>", "system": "Linux", "cores": 2, "threads": 1},
+    }
+    made = []
+    for i, (method, seed, share) in enumerate(product([*shares, "ours"], (0, 1), (10, 20, 30))):
+        accuracy = round(shares.get(method, 0.75) + 0.01 * seed + 0.001 * share, 4)
+        cost = {"cpu_seconds": 1.0 + i, "energy_joules": None, "energy_kind": "unavailable"}
+        made.append(
+            {
+                **common,
+                "id": f"{i:x}",
+                "experiment": "cifar-flip",
+                "quick": False,
+                "drift": "labels:reverse",
+                "noised": None,
+                "method": method,
+                "size": share,
+                "seed": seed,
+                "accuracy": accuracy,
+                "measurement": cost,
+                "dirty": seed == 1,
+                "finished": f"2026-11-2{seed}T00:00:00Z",
+            }
+        )
+    for method, noised in product(["front", "rear"], ["front", "rear"]):
+        noisy = {"experiment": "noise-motivation", "quick": True, "drift": None, "noised": noised, "size": 10}
+        accuracy = 0.81 if method == noised else 0.4
+        made.append({**made[0], **noisy, "id": method + noised, "method": method, "accuracy": accuracy})
+    return made
+
+
+def test_numbers_come_from_the_records_alone(tmp_path, capsys):
+    folder = tmp_path / "records" / "cifar-flip-1"
+    folder.mkdir(parents=True)
+    (folder / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records()))
+    system = {
+        "way": "frozen",
+        "cpu_seconds": [0.012] * 6,
+        "saving_percent": [51.5] * 5 + [None],
+        "energy_joules": None,
+    }
+    printed = {"time_s": [0.45] * 6, "saving_pct": [15.09] * 5 + [None], "energy_j": [0.09] * 6}
+    columns = ["block1", "block2", "block3", "fc", "block_avg", "full"]
+    cost = {
+        "model": "resnet26-cifar10",
+        "resolution": 32,
+        "system_columns": columns,
+        "published": printed,
+        "energy_kind": "unavailable",
+        "system": {"one sample, one epoch": [system]},
+    }
+    (tmp_path / "records" / "system-cost-32.json").write_text(json.dumps(cost))
+    assert main(f"reproduce report --records {tmp_path}/records --out {tmp_path}/out".split()) == 0
+    assert "index.html" in capsys.readouterr().out
+    page = checked((tmp_path / "out" / "index.html").read_text())
+    made = json.loads((tmp_path / "out" / "tables.json").read_text())["tables"]
+    flip = next(table for table in made if table["experiment"] == "cifar-flip")
+    for by_size in flip["figures"].values():
+        for figure in by_size.values():
+            assert f"{100 * figure['accuracy']:.1f} ± {100 * figure['half_width']:.1f}" in page.words
+    assert (
+        sum(f">{100 * flip['figures']['rear']['10 %']['accuracy']:.1f}" in svg for svg in page.charts()) == 1
+    )
+    for claim in json.loads((tmp_path / "out" / "claims.json").read_text()):
+        assert claim["claim"] in page.words
+        if claim["holds"] is None:
+            assert f"needs {claim['missing']}" in page.words
+    assert page.text.count("✓ holds") + page.text.count("✕ does not hold") >= 5
+    for words in (
+        "24 of 52 records",
+        "<b>chip</b>, 2 cores",
+        "52a47e5c0d",
+        "quick version",
+        "saves 52",
+        "0.012",
+        "rear at 10 %",
+        "as the paper says",
+        "labels:reverse",
+    ):
+        assert words in page.text
+    assert any(">81<" in svg and ">40<" in svg for svg in page.charts())
 
 
 def test_light_and_dark_differ_in_colours_only():

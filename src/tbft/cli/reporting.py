@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,7 @@ def write_reproduction(report: Report, records: str, out: str) -> Path:
         read_records(records),
         [{"name": e.name, "title": e.title, "right": e.right} for e in EXPERIMENTS.values()],
         tables.published("noise-motivation"),
+        [json.loads(path.read_text()) for path in sorted(Path(records).rglob("system-cost*.json"))],
         _drift_strips(),
     )
     path = Path(out) / "index.html"

@@ -140,8 +140,9 @@ def _tiles(given: Adaptation) -> Iterator[dict[str, str]]:
         "value": seconds(r["cpu_seconds"]),
         "note": f"all steps, of {seconds(r['wall_seconds'])} elapsed",
     }
-    value = joules(r["energy_joules"]) if r["energy_joules"] is not None else "no figure"
-    yield {"name": "energy", "value": value, "note": r["energy_kind"]}
+    energy = details.known_joules(r)
+    note = r["energy_kind"] + (", above idle" if energy is not None and r["energy_joules"] is None else "")
+    yield {"name": "energy", "value": "no figure" if energy is None else joules(energy), "note": note}
     share = (
         f"{percent(r['patch_bytes'] / given.model_bytes)} of the model" if given.model_bytes else "as a file"
     )

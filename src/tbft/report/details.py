@@ -142,34 +142,39 @@ def cost(given: Adaptation) -> dict[str, Any]:
         rows.append(
             ("most bytes in tensors", size(r["peak_tensor_bytes"]), size(predicted.get("least_bytes")))
         )
-    rows.append(
-        (f"energy ({r['energy_kind']})", joules(r["energy_joules"]), joules(predicted.get("energy_joules")))
-    )
+    figure = joules(known_joules(r))
+    rows.append((f"energy ({r['energy_kind']})", figure, joules(predicted.get("energy_joules"))))
     patch = size(r["patch_bytes"]) if changed(r) else "none"
     rows.append(("patch", patch, size(predicted.get("patch_bytes"))))
     words = f"On {r['threads']} thread{'s' if r['threads'] > 1 else ''}, with {_versions(r)}."
     return {"rows": [Line(row) for row in rows], "words": words, "energy": energy_words(r)}
 
 
+def known_joules(m: Values) -> float | None:
+    """The gross figure, or the one above idle where that alone is known."""
+    figure: float | None = m["energy_joules"]
+    return m.get("energy_net_joules") if figure is None else figure
+
+
 def energy_words(m: Values) -> str:
     """How an energy figure came about, or why there is none.
 
     >>> energy_words({"energy_joules": None, "energy_kind": "unavailable"})
-    'Energy: unavailable. Nothing measures it here, and no profile of this board allows an estimate.'
+    'Energy: unavailable. Nothing measures it here.'
     """
-    if m["energy_joules"] is None:
-        return (
-            "Energy: unavailable. Nothing measures it here, and no profile of this board allows an estimate."
-        )
-    parts = [f"Energy: {joules(m['energy_joules'])}, {m['energy_kind']}"]
+    figure, net = m["energy_joules"], m.get("energy_net_joules")
+    if m["energy_kind"] == "unavailable" or (figure is None and net is None):
+        why = m.get("energy_reason") or "nothing measures it here"
+        return f"Energy: unavailable. {why[0].upper()}{why[1:]}."
+    parts = [f"Energy: {joules(net if figure is None else figure)}, {m['energy_kind']}"]
     if m.get("energy_source"):
         parts.append(f"by {m['energy_source']}")
     if m.get("energy_scope"):
         parts.append(f"of the {m['energy_scope']}")
     if m.get("energy_relative_error") is not None:
         parts.append(f"± {percent(m['energy_relative_error'], 0)} (one standard deviation)")
-    if m.get("energy_net_joules") is not None:
-        parts.append(f"{joules(m['energy_net_joules'])} of it beyond idle")
+    if net is not None:
+        parts.append("above idle" if figure is None else f"{joules(net)} of it above idle")
     return ", ".join(parts) + "."
 
 

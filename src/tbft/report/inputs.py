@@ -140,24 +140,30 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class CostRow:
-    """What one epoch, or one job, takes with one arm in one way of doing it."""
+class CostWay:
+    """What one way of tuning takes, a number a column.
 
-    method: str
-    seconds: float | None
-    joules: float | None
-    energy_kind: str
-    saving: float | None  # of time, over full; a share
-    published_seconds: float | None
-    published_saving: float | None
+    Attributes:
+        way: such as truly frozen, or the paper's own.
+        seconds: of processor time.
+        savings: against full fine-tuning in the same way, shares; None for full itself.
+        joules: None: no figure; `energy_kind` says how they came about.
+    """
+
+    way: str
+    seconds: Sequence[float | None]
+    savings: Sequence[float | None]
+    joules: Sequence[float | None] | None = None
+    energy_kind: str = "unavailable"
 
 
 @dataclass(frozen=True)
 class CostTable:
-    """A system-cost table: one model, one way of doing it."""
+    """A system-cost table: one model and one amount of work, by block and way."""
 
     title: str
-    rows: Sequence[CostRow]
+    columns: Sequence[str]
+    ways: Sequence[CostWay]
 
 
 @dataclass(frozen=True)

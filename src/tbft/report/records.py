@@ -9,8 +9,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from tbft.report.inputs import Claim, Effort, Experiment, Figure, Grid, Noise, Reproduction, Results, Strip
-from tbft.report.words import DASH, listed
+from tbft.report.inputs import (
+    Claim,
+    CostTable,
+    CostWay,
+    Effort,
+    Experiment,
+    Figure,
+    Grid,
+    Noise,
+    Reproduction,
+    Results,
+    Strip,
+)
+from tbft.report.words import listed
 
 Plain = Mapping[str, Any]
 Published = Mapping[str, Mapping[str, Sequence[float]]]
@@ -25,6 +37,7 @@ def reproduction_of(
     records: Sequence[Plain],
     experiments: Sequence[Plain],
     published_noise: Published,
+    system: Sequence[Plain] = (),
     strips: Sequence[Strip] = (),
 ) -> Reproduction:
     """What the page shows.
@@ -32,12 +45,14 @@ def reproduction_of(
     Args:
         experiments: that there could be records of: ``name``, ``title``, ``right``.
         published_noise: tuned -> noised -> mean and half-width, as the paper printed it.
+        system: what ``tbft cost --system --json`` prints, for each model.
         strips: sample pictures of drifts.
     """
     return Reproduction(
         claims=[claim_of(one) for one in claims],
         experiments=[_experiment(one, tables) for one in experiments if one["name"] not in APART],
         noise=_noise(tables, published_noise),
+        costs=[table for one in system for table in _cost_tables(one)],
         method=list(method_of(records)),
         warnings=list(warnings_of(records)),
         strips=strips,
@@ -55,11 +70,15 @@ def claim_of(one: Plain) -> Claim:
     spread = "" if one["half_width"] is None else f" ± {one['half_width']:g}"
     return Claim(
         claim=one["claim"],
-        published=None if one["published"] is None else f"{one['published']:g} {one['unit']}",
-        ours=f"{one['ours']:g}{spread} {one['unit']}" if known else f"needs {one['missing']}",
+        published=None if one["published"] is None else _number(one["published"], one["unit"]),
+        ours=_number(one["ours"], one["unit"], spread) if known else f"needs {one['missing']}",
         holds=one["holds"],
         records=len(one["records"]),
     )
+
+
+def _number(value: float, unit: str, spread: str = "") -> str:
+    return f"{value:g}{spread} {unit}".replace("-", "\u2212")
 
 
 def _chosen(tables: Sequence[Plain], name: str) -> list[Plain]:
@@ -92,7 +111,7 @@ def _results(table: Plain) -> Results:
         accuracy=_grid(table["columns"], table["figures"]),
         time_shares=_time_shares(table["figures"]),
         published=_published(table["published"]) if table["published"] else None,
-        detail=_by_row(detail) if detail else None,
+        detail=_by_row(detail, left_out="block average") if detail else None,
         detail_size=size,
     )
 
@@ -103,10 +122,13 @@ def _grid(columns: Sequence[str], figures: Mapping[str, Mapping[str, Plain]]) ->
     return Grid(list(columns), list(figures), cells)
 
 
-def _by_row(figures: Mapping[str, Mapping[str, Plain]]) -> Grid:
+def _by_row(figures: Mapping[str, Mapping[str, Plain]], left_out: str | None = None) -> Grid:
     """row -> column -> figure."""
     cells = {
-        (row, column): _figure(f) for row, by_column in figures.items() for column, f in by_column.items()
+        (row, column): _figure(figure)
+        for row, by_column in figures.items()
+        for column, figure in by_column.items()
+        if column != left_out
     }
     return Grid(list(figures), list(dict.fromkeys(column for _, column in cells)), cells)
 
@@ -151,6 +173,44 @@ def _noise(tables: Sequence[Plain], printed: Published) -> Noise:
     return Noise(_by_row(table["figures"]), published, table["quick"])
 
 
+#: The paper's columns under the names that readers know here.
+COLUMNS = {
+    "block1": "front",
+    "block2": "layer2",
+    "block3": "layer3",
+    "fc": "rear",
+    "block_avg": "block average",
+}
+
+
+def _cost_tables(one: Plain) -> Iterator[CostTable]:
+    """A table for each amount of work; the published row stands below the one it is of."""
+    columns = [COLUMNS.get(column, column) for column in one["system_columns"]]
+    for title, rows in one["system"].items():
+        ways = [
+            CostWay(
+                row["way"],
+                row["cpu_seconds"],
+                _shares(row["saving_percent"]),
+                row["energy_joules"],
+                one["energy_kind"] if row["energy_joules"] is not None else "unavailable",
+            )
+            for row in rows
+        ]
+        if one["published"] is not None and title.startswith("one sample"):
+            ways.append(_published_way(one["published"]))
+        yield CostTable(f"{one['model']}, {one['resolution']} px, {title}", columns, ways)
+
+
+def _published_way(printed: Plain) -> CostWay:
+    savings = _shares(printed["saving_pct"])
+    return CostWay("published", printed["time_s"], savings, printed["energy_j"], "time by a constant")
+
+
+def _shares(percents: Sequence[float | None]) -> list[float | None]:
+    return [None if percent is None else percent / 100 for percent in percents]
+
+
 def method_of(records: Sequence[Plain]) -> Iterator[tuple[str, str]]:
     """How the records were made: machines, versions, engines, seeds, code."""
     machines = (r["machine"] for r in records)
@@ -165,8 +225,7 @@ def method_of(records: Sequence[Plain]) -> Iterator[tuple[str, str]]:
     yield "data", _distinct(r["data"] for r in records)
     yield "energy", _distinct(r["measurement"]["energy_kind"] for r in records)
     yield "code", _distinct((r["commit"] or "not under git")[:10] for r in records)
-    finished = sorted(r["finished"] for r in records)
-    yield "finished", f"{finished[0][:10]} to {finished[-1][:10]}" if finished else DASH
+    yield "finished", _distinct(r["finished"][:10] for r in records)
 
 
 def _distinct(values: Iterable[Any]) -> str:

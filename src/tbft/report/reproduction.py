@@ -12,8 +12,9 @@ from tbft.report.pages import render
 from tbft.report.theme import label, ordered
 from tbft.report.words import DASH, count, joules, percent, seconds
 
-#: What the bar charts show: the paper's columns, and ours.
-BARS = ("front", "layer2", "layer3", "rear", "block average", "full", "adabn", "ours")
+#: The paper's columns come first in bar charts, as in its figures.
+AVERAGE = "block average"
+PAPERS = ("front", "layer2", "layer3", "rear", AVERAGE, "full")
 
 
 def reproduction_page(given: Reproduction) -> str:
@@ -69,8 +70,9 @@ def _headline(claims: Sequence[Claim]) -> str:
     checked = [one for one in claims if one.holds is not None]
     if not checked:
         return "No claim of the paper can be checked yet: there are too few records"
-    held = sum(bool(one.holds) for one in checked)
-    return f"{held} of the {len(checked)} claims of the paper that could be checked hold"
+    held, noun = sum(bool(one.holds) for one in checked), "claim" if len(checked) == 1 else "claims"
+    verb = "holds" if held == 1 else "hold"
+    return f"{held} of the paper's {len(checked)} {noun} that could be checked {verb}"
 
 
 def _claim(one: Claim) -> dict[str, Any]:
@@ -127,14 +129,14 @@ def _finding(one: Experiment, found: Results) -> str:
     for row in grid.rows:
         best = grid.best(row, blocks)
         if best is not None:
-            mark = (
+            said = (
                 ""
                 if one.right is None
-                else ", as published"
+                else ", as the paper says"
                 if best == one.right
-                else f", not {label(one.right)}"
+                else f", not {one.right}"
             )
-            parts.append(f"at {row} {label(best)} ({percent(grid.cells[row, best].share)}{mark})")
+            parts.append(f"{best} at {row} ({percent(grid.cells[row, best].share)}{said})")
     return f"Best block: {'; '.join(parts)}." if parts else ""
 
 
@@ -154,7 +156,7 @@ def _bar_charts(found: Results) -> Iterator[Picture]:
     limit = max((figure.share for figure in every), default=1.0)
     for row in grid.rows:
         given = []
-        for method in BARS:
+        for method in (*PAPERS, *(m for m in _methods(found) if m not in PAPERS)):
             ours = _pair(grid.cells.get((row, method)))
             paper = _pair(published.cells.get((row, method))) if published else None
             if ours or paper:
@@ -194,7 +196,7 @@ def _mean(figure: Figure | None) -> str:
 
 def _runs(grid: Grid, size: str) -> str:
     """Of how many runs the figures of a size are."""
-    runs = sorted({f.runs for (row, _), f in grid.cells.items() if row == size and f.runs})
+    runs = sorted({f.runs for (row, m), f in grid.cells.items() if row == size and m != AVERAGE and f.runs})
     if len(runs) < 2:
         return count(runs[0], "run") if runs else ""
     return f"{runs[0]} to {runs[-1]} runs"
@@ -261,17 +263,13 @@ def plain_drift(name: str) -> str:
 
 
 def _cost_table(table: CostTable) -> dict[str, Any]:
+    """Two rows a way: time with what it saves below, and energy where there is a figure."""
     rows = []
-    for row in table.rows:
-        rows.append(
-            (
-                label(row.method),
-                seconds(row.seconds),
-                percent(row.saving, 0),
-                joules(row.joules),
-                row.energy_kind,
-                seconds(row.published_seconds),
-                percent(row.published_saving, 0),
-            )
-        )
-    return {"title": table.title, "rows": [{"cells": row, "mark": ""} for row in rows]}
+    for way in table.ways:
+        savings = ["" if share is None else f"saves {percent(share, 0)}" for share in way.savings]
+        rows.append((way.way, "", list(zip(map(seconds, way.seconds), savings, strict=True))))
+        if way.joules is not None:
+            rows.append(("energy", way.energy_kind, [(joules(value), "") for value in way.joules]))
+        else:
+            rows.append(("energy", "", [("unavailable", "")] * len(way.seconds)))
+    return {"title": table.title, "columns": [label(column) for column in table.columns], "rows": rows}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tbft.report.drawing import Picture, picture
+from tbft.report.drawing import FONT_SIZE, SMALL, Picture, picture
 from tbft.report.theme import Theme, label
 from tbft.report.words import percent
 
@@ -55,6 +55,7 @@ def heat(
                 va="center",
                 color=_readable(theme, colour),
                 weight="bold" if key in winners else "normal",
+                size=SMALL if len(columns) > 8 else FONT_SIZE,
             )
         _label_sides(axes, theme, rows, columns)
         axes.set_xlabel(column_name)
