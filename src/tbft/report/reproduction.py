@@ -14,7 +14,8 @@ from tbft.report.words import DASH, count, joules, percent, seconds
 
 #: The paper's columns come first in bar charts, as in its figures.
 AVERAGE = "block average"
-PAPERS = ("front", "layer2", "layer3", "rear", AVERAGE, "full")
+BLOCKS = ("front", "layer2", "layer3", "rear")
+PAPERS = (*BLOCKS, AVERAGE, "full")
 
 
 def reproduction_page(given: Reproduction) -> str:
@@ -108,6 +109,7 @@ def _results(one: Experiment, found: Results) -> dict[str, Any]:
         "data": found.data,
         "words": _finding(one, found),
         "charts": list(_bar_charts(found)),
+        "published": found.published is not None,
         "table": _accuracy_table(found),
         "columns": [
             *((size, _runs(found.accuracy, size)) for size in found.accuracy.rows),
@@ -122,13 +124,11 @@ def _title(one: Experiment, found: Results) -> str:
 
 
 def _finding(one: Experiment, found: Results) -> str:
-    """Which block wins, in words."""
-    grid = found.accuracy
-    blocks = [m for m in ("front", "layer2", "layer3", "rear") if m in grid.columns]
-    parts = []
+    """Which block wins, in words, where all have been tried."""
+    grid, parts = found.accuracy, []
     for row in grid.rows:
-        best = grid.best(row, blocks)
-        if best is not None:
+        best = grid.best(row, BLOCKS)
+        if best is not None and all((row, block) in grid.cells for block in BLOCKS):
             said = (
                 ""
                 if one.right is None
@@ -263,13 +263,12 @@ def plain_drift(name: str) -> str:
 
 
 def _cost_table(table: CostTable) -> dict[str, Any]:
-    """Two rows a way: time with what it saves below, and energy where there is a figure."""
+    """A row a way, time with what it saves below, and one more where there is an energy figure."""
     rows = []
     for way in table.ways:
         savings = ["" if share is None else f"saves {percent(share, 0)}" for share in way.savings]
-        rows.append((way.way, "", list(zip(map(seconds, way.seconds), savings, strict=True))))
+        note = "" if way.joules is not None else f"energy {way.energy_kind}"
+        rows.append((way.way, note, list(zip(map(seconds, way.seconds), savings, strict=True))))
         if way.joules is not None:
             rows.append(("energy", way.energy_kind, [(joules(value), "") for value in way.joules]))
-        else:
-            rows.append(("energy", "", [("unavailable", "")] * len(way.seconds)))
     return {"title": table.title, "columns": [label(column) for column in table.columns], "rows": rows}

@@ -38,12 +38,14 @@ def seconds(value: float | None) -> str:
     """A duration.
 
     >>> seconds(0.04123), seconds(9.02), seconds(912.0), seconds(None)
-    ('0.041\\xa0s', '9.0\\xa0s', '15.2\\xa0min', '–')
+    ('41\\xa0ms', '9.0\\xa0s', '15.2\\xa0min', '–')
     """
     if value is None:
         return DASH
     if value >= 120:
         return f"{value / 60:.1f}{_SPACE}min"
+    if 0 < value < 0.1:
+        return f"{1000 * value:.2g}{_SPACE}ms"
     return f"{value:.1f}{_SPACE}s" if value >= 1 else f"{value:.2g}{_SPACE}s"
 
 

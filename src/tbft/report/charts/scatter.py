@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+#: What takes less than the dearest by so many times stands at the left edge, as if it cost nothing.
+NOTHING = 2000
+
 Place = tuple[float, float]  # processor seconds, accuracy
 
 
@@ -35,8 +38,8 @@ def costs(title: str, given: Sequence[Point], taken: str | None = None, height: 
     """
 
     def draw(axes: Axes, theme: Theme) -> None:
-        least = min((p.cpu_seconds for p in given if p.cpu_seconds > 0), default=1.0)
-        floor = least / 3  # where those stand that cost nothing
+        dear = max(p.cpu_seconds for p in given) / NOTHING
+        floor = min((p.cpu_seconds for p in given if p.cpu_seconds > dear), default=1.0) / 3
         places = [(max(p.cpu_seconds, floor), p.accuracy) for p in given]
         for method in dict.fromkeys(p.method for p in given):
             same = [place for point, place in zip(given, places, strict=True) if point.method == method]
