@@ -34,6 +34,7 @@ CARD_SAMPLES = 500
 #: Steps of the search for the noise's strength; each halves the interval of its logarithm.
 BISECTIONS = 14
 WEAKEST_NOISE, STRONGEST_NOISE = 1e-3, 10.0
+NOISE_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +242,9 @@ def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed:
 
     Returns:
         the standard deviation.
+
+    Raises:
+        TbftError: no strength comes near that accuracy.
     """
     parameters = [p for module in blocks.tuned_modules(arm) for p in module.parameters()]
     clean = [p.detach().clone() for p in parameters]
@@ -256,6 +260,11 @@ def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed:
             high = middle
     std = float(np.exp((low + high) / 2))
     _set(parameters, clean, noise, std)
+    found = evaluate(blocks.model, samples).accuracy
+    if abs(found - accuracy) > NOISE_TOLERANCE:
+        raise TbftError(
+            f"noise on {arm} brings accuracy to {found:.2f} and not to {accuracy}: try another seed"
+        )
     return std
 
 

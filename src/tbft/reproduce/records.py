@@ -27,8 +27,11 @@ class Store:
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
         """Make the folder, or go on with it.
 
+        Args:
+            arguments: with the key ``identity``, what the folder's name is made of; the rest is notes.
+
         Raises:
-            TbftError: it belongs to other arguments.
+            TbftError: it belongs to something else.
         """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +39,7 @@ class Store:
         if not path.exists():
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(arguments, indent=1) + "\n")
-        elif json.loads(path.read_text()) != json.loads(json.dumps(arguments)):
+        elif json.loads(path.read_text()).get("identity") != json.loads(json.dumps(arguments["identity"])):
             raise TbftError(f"{path} holds other arguments than its folder's name says: move it away")
 
     @property

@@ -260,7 +260,8 @@ def to_json(tables: Sequence[Table]) -> dict[str, Any]:
 
 def text_of(table: Table) -> str:
     """A table for the terminal: accuracy in per cent, and the published one in brackets."""
-    lines = [f"{table.experiment}, recipe {table.recipe}, {table.model}, {table.data}"]
+    quick = " (quick version)" if table.quick else ""
+    lines = [f"{table.experiment}{quick}, recipe {table.recipe}, {table.model}, {table.data}"]
     width = 23
     lines.append(" " * 16 + "".join(column.rjust(width) for column in table.columns) + "   cpu/full")
     for method, row in table.figures.items():
