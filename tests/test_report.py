@@ -452,7 +452,7 @@ def test_numbers_come_from_the_records_alone(tmp_path, capsys):
         "52a47e5c0d",
         "quick version",
         "saves 52",
-        "0.012",
+        "12\u00a0ms",
         "rear at 10 %",
         "as the paper says",
         "labels:reverse",

@@ -105,6 +105,6 @@ def chance(probability: float) -> str:
     """A probability; the very small ones are not told apart.
 
     >>> chance(3e-94), chance(0.0321)
-    ('less than one in a million', '0.032')
+    ('< 10⁻⁶', '0.032')
     """
-    return f"{probability:.2g}" if probability >= 1e-6 else "less than one in a million"
+    return f"{probability:.2g}" if probability >= 1e-6 else "< 10⁻⁶"
