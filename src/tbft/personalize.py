@@ -46,6 +46,7 @@ class Personalization:
     parts: Parts
     choice: Choice | None = None  # why this plan; None if it was given
     acceptance: Acceptance | None = None  # on the held-out val part; None without one
+    choosing_cpu_seconds: float = 0.0  # of the measurement, before tuning began
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the keys are documented in ``docs/personalize-json.md``."""
@@ -162,7 +163,8 @@ def personalize(
             plan = choice.plan
         elif plan.budget.cpu_seconds is not None:
             _check_affordable(blocks, plan, parts.train)
-        plan = _rest_of_budget(plan, time.process_time() - start)
+        choosing_cpu_seconds = time.process_time() - start
+        plan = _rest_of_budget(plan, choosing_cpu_seconds)
         val = parts.val if plan.recipe.validate else None
         tuned = tune(blocks, plan, parts.train, val, cache=cache, resume_path=resume_path, on_step=on_step)
         acceptance = None
@@ -202,6 +204,7 @@ def personalize(
         parts=parts,
         choice=choice,
         acceptance=acceptance,
+        choosing_cpu_seconds=choosing_cpu_seconds,
     )
 
 

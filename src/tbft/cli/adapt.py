@@ -22,6 +22,7 @@ from tbft.cli.common import (
     table,
 )
 from tbft.cli.diagnosing import add_card, choice_text, diagnosis_text, load_card
+from tbft.cli.reporting import write_adaptation
 from tbft.errors import PlanError
 
 if TYPE_CHECKING:
@@ -100,6 +101,9 @@ def add(commands: Subparsers) -> None:
     how.add_argument("--cache-folder", metavar="DIR", help="where they go if they do not fit")
     add_meter(parser.add_argument_group("energy", "measured, estimated and labelled so, or none"))
     parser.add_argument("--out", metavar="FILE", help="write the patch here (.safetensors)")
+    parser.add_argument(
+        "--report", metavar="FILE", help="write a page about it here (.html); needs tbft[report]"
+    )
     parser.add_argument("--restart", action="store_true", help="ignore an unfinished run with this --out")
     add_json(parser)
     parser.set_defaults(run=run_personalize)
@@ -116,6 +120,7 @@ def add(commands: Subparsers) -> None:
 def run_personalize(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
     from tbft.personalize import personalize
+    from tbft.report import check_extra
 
     unfinished = None
     if arguments.out:
@@ -123,13 +128,17 @@ def run_personalize(arguments: argparse.Namespace) -> None:
         unfinished = out.with_name(out.name + ".resume.pt")
         if arguments.restart:
             unfinished.unlink(missing_ok=True)
+    if arguments.report:
+        check_writable(arguments.report, ".html")
+        check_extra()
     cache, meter = _cache_policy(arguments), load_meter(arguments)
     preset, model = load_trained(arguments)
     blocks = preset.split(model)
     budget, card = _budget(arguments), load_card(arguments, preset)
     recipe = load_recipe(arguments, preset)
     plan = _plan(arguments, blocks, recipe, budget)
-    parts = _parts(arguments, load_samples(arguments, preset), recipe)
+    samples = load_samples(arguments, preset)
+    parts = _parts(arguments, samples, recipe)
     with progress_bar("tuning", meter) as on_step:
         result = personalize(
             blocks, parts, plan, preset.name, on_step, cache, unfinished, card, budget, arguments.seed, meter
@@ -140,12 +149,14 @@ def run_personalize(arguments: argparse.Namespace) -> None:
         result.patch.save(out_path)
     if unfinished is not None and not result.interrupted:
         unfinished.unlink(missing_ok=True)
+    if arguments.report:
+        write_adaptation(arguments, result, blocks, preset, samples, out_path)
     if arguments.json:
         print_json({**result.to_json(), "patch_path": out_path})
         return
     if arguments.explain and result.choice is not None:
         print(diagnosis_text(result.choice.diagnosis) + "\n\n" + choice_text(result.choice) + "\n")
-    print(_summary(result, blocks, out_path))
+    print(_summary(result, blocks, out_path, arguments.report))
 
 
 def _parts(arguments: argparse.Namespace, samples: Samples, recipe: Recipe) -> Parts:
@@ -226,7 +237,7 @@ def _cache_policy(arguments: argparse.Namespace) -> CachePolicy:
     return CachePolicy(int(mebibytes * 2**20), folder)
 
 
-def _summary(result: Personalization, blocks: Blocks, out: str | None) -> str:
+def _summary(result: Personalization, blocks: Blocks, out: str | None, page: str | None) -> str:
     parts, plan, cost = result.parts, result.plan, result.measurement
     gain = 100 * (result.after.accuracy - result.before.accuracy)
     model_bytes = sum(block.size_bytes for block in blocks)
@@ -258,6 +269,8 @@ def _summary(result: Personalization, blocks: Blocks, out: str | None) -> str:
         rows[-1] = ("patch", "none needed")
     if out:
         rows[-1] = ("patch", f"{rows[-1][1]} -> {out}")
+    if page:
+        rows.append(("page", page))
     return table(rows)
 
 
