@@ -34,5 +34,5 @@ clean:
 
 $(READY): pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[corruptions,demo,dev,plots,report]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[corruptions,demo,dev,plots,ray,report]'
 	touch $@

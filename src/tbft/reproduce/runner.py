@@ -113,6 +113,7 @@ def run(
         out: records go to ``out/<experiment>-<hash>/``.
         methods: default: all that can be run here.
         workers: of the engines ``pool`` and ``ray``; default: one a core.
+        on_outcome: called after every run, its record being on the disk.
 
     Raises:
         TbftError: settings that do not fit together.
@@ -121,6 +122,8 @@ def run(
     from tbft.reproduce.methods import available
 
     experiment: Experiment = find_experiment(settings.experiment, settings.quick)
+    if workers == 0 or seeds == 0:
+        raise TbftError("nothing can be done by 0 workers, or with 0 seeds: give 1 or more")
     wanted_cells = cells(experiment, sizes, seeds, corruptions)
     wanted_methods = available() if methods is None else list(methods)
     for method in wanted_methods:
@@ -137,7 +140,7 @@ def run(
     del bench
     failed = []
     work = Work(settings, engine, commit())
-    for settled, outcome in enumerate(outcomes(work, todo, workers or os.cpu_count() or 1), start=1):
+    for settled, outcome in enumerate(outcomes(work, todo, workers), start=1):
         if outcome.record is None:
             failed.append(outcome)
         else:
