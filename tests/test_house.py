@@ -24,6 +24,8 @@ TIERS = [
         "evidence",
         "diagnosis",
         "cost",
+        "counting",
+        "pace",
         "choosing",
         "fitting",
         "resuming",

@@ -1,29 +1,33 @@
-"""What an arm costs before it runs: floating-point operations, processor seconds, bytes.
+"""What an arm costs before it runs: processor seconds, energy, bytes, floating-point operations.
 
-Operations are counted by PyTorch's own counter on one sample and each block; seconds follow from how
-fast this machine ran a forward pass just now. On a processor that predicts step time within a few points
-of full fine-tuning.
+An adaptation is written down as a :class:`Job`: how many samples go through which pieces of the model, and
+how often. Seconds follow from what each piece takes on this machine now, see :mod:`tbft.pace`; operations
+and activations are counted on the real step, see :mod:`tbft.counting`.
 """
 
 from __future__ import annotations
 
-import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from tbft.blocks import Blocks
-from tbft.compute import autocast, laid_out
+from tbft.budget import LEAST_BATCH
+from tbft.counting import StepCount, count_step, stage_flops
 from tbft.data.samples import Samples
 from tbft.errors import BudgetError
-from tbft.plan import Budget, Plan
-from tbft.restoring import batch_norms, evaluating
+from tbft.models.checkpoints import state_bytes
+from tbft.pace import LEAST_SECONDS, Pace, Piece, calibrate
+from tbft.plan import Budget, Plan, PowerProfile
+from tbft.restoring import batch_norms
 from tbft.tuning import STATISTICS_SAMPLES, cut_before, tune
 
-#: A training step's operations run at so many times the time of a forward pass's: its gradients are
-#: computed at smaller batches, and the optimiser and BatchNorm's backward pass are not in the count.
-TRAINING_FACTOR = 1.55
+#: Pieces are timed on no larger batch than this; time a sample changes little from there on.
+MOST_BATCH = 64
+#: Of a patch: its header, and each tensor's name, type, shape and place.
+PATCH_BYTES, TENSOR_BYTES = 1500, 75
 
 
 @dataclass(frozen=True)
@@ -31,51 +35,214 @@ class Cost:
     """What carrying out a plan is predicted to take.
 
     Attributes:
-        flops: floating-point operations of the whole job, multiplications and additions apart.
-        cpu_seconds: processor seconds on one thread of this machine.
-        patch_bytes: of the tensors that change.
+        flops: floating-point operations of the whole job, multiplications and additions apart; None: not
+            counted.
+        cpu_seconds: processor seconds of this machine, judging on held-out samples included.
+        patch_bytes: of the patch's file.
         least_bytes: tensors and cache with which it can be done at all; None: not looked at.
         energy_joules: None where no profile of this board allows an estimate.
+        wall_seconds: with as many threads as torch uses, if nothing else runs.
+        cache_bytes: of the prefix's outputs, in ``float32``.
+        peak_bytes: of tensors and cache at the peak, without a budget; None: not counted.
+        step: one training step, counted; None: not counted, or there is none.
     """
 
-    flops: float
+    flops: float | None
     cpu_seconds: float
     patch_bytes: int
     least_bytes: int | None = None
     energy_joules: float | None = None
+    wall_seconds: float = 0.0
+    cache_bytes: int = 0
+    peak_bytes: int | None = None
+    step: StepCount | None = None
 
 
-def predict_cost(blocks: Blocks, plan: Plan, samples: Samples, flops_per_second: float) -> Cost:
-    """The cost of a plan on so many samples, without running it.
+@dataclass(frozen=True)
+class Job:
+    """A plan, written down as how often which piece of the model runs; stages as in :func:`stages_for`.
+
+    Attributes:
+        start: the first stage that trains.
+        samples: that go through a training step, each as often as there are epochs.
+        steps: of the optimiser.
+        training: pieces of the training steps.
+        passes: pieces outside of them: the prefix, statistics, validation, judging.
+    """
+
+    start: int
+    samples: int
+    steps: int
+    training: Mapping[Piece, float]
+    passes: Mapping[Piece, float]
+
+    @property
+    def work(self) -> dict[Piece, float]:
+        """All pieces."""
+        return Counter(self.training) + Counter(self.passes)
+
+
+def predict_costs(
+    blocks: Blocks,
+    plans: Mapping[str, Plan],
+    samples: Samples,
+    val_count: int = 0,
+    *,
+    count: int | None = None,
+    profile: PowerProfile | None = None,
+    least_seconds: float = LEAST_SECONDS,
+    counted: bool = False,
+) -> dict[str, Cost]:
+    """The cost of each plan, without running it.
 
     Args:
-        samples: that it would be tuned on; their number and one of them are used.
-        flops_per_second: of a forward pass, see :func:`forward_speed`.
+        plans: name -> plan; they share a recipe and a budget.
+        samples: like those that would be tuned on.
+        val_count: held-out samples, that recipes validate by or the tuned model is judged on.
+        count: how many would be tuned on; None: as many as are given.
+        profile: of this board; without one there is no energy figure.
+        least_seconds: of timing a piece; see :func:`tbft.pace.calibrate`.
+        counted: also count operations, and the bytes that a step keeps.
     """
-    count = len(samples)
-    statistics = min(count, STATISTICS_SAMPLES)
-    if plan.arm == "none":
-        return Cost(0.0, 0.0, 0)
+    count = len(samples) if count is None else count
+    stages = stages_for(blocks, [plan.arm for plan in plans.values()])
+    jobs = {name: job_of(blocks, stages, plan, count, val_count) for name, plan in plans.items()}
+    pieces = {piece for job in jobs.values() for piece in job.work}
+    nothing = Cost(0.0, 0.0, 0, energy_joules=None if profile is None else 0.0)
+    if not pieces:
+        return dict.fromkeys(plans, nothing)
+    plan = next(iter(plans.values()))
+    recipe = plan.recipe.for_samples(count)
+    batch = min(-(-count // recipe.steps_per_epoch(count)), MOST_BATCH)
+    if plan.budget.peak_bytes is not None:
+        batch = min(batch, LEAST_BATCH)
+    pace = calibrate(stages, pieces, samples, plan.recipe, batch, least_seconds)
+    forward = stage_flops(stages, samples.batch(slice(0, 1))[0]) if counted else None
+    return {
+        name: _cost(blocks, plans[name], job, pace, count, samples, forward, profile) if job.work else nothing
+        for name, job in jobs.items()
+    }
+
+
+def _cost(
+    blocks: Blocks,
+    plan: Plan,
+    job: Job,
+    pace: Pace,
+    count: int,
+    samples: Samples,
+    forward_flops: list[int] | None,
+    profile: PowerProfile | None,
+) -> Cost:
+    seconds = pace.of(job.work)
+    cache = 4 * count * pace.scalars[job.start] if plan.recipe.cache and job.start and job.steps else 0
+    cost = Cost(
+        flops=None,
+        cpu_seconds=seconds,
+        patch_bytes=patch_bytes(blocks, plan),
+        energy_joules=joules(profile, seconds * pace.wall_share, seconds),
+        wall_seconds=seconds * pace.wall_share,
+        cache_bytes=cache,
+    )
+    if forward_flops is None:
+        return cost
+    flops = sum(
+        n * forward_flops[k] for (kind, k), n in job.passes.items() if kind in ("cache", "adapt", "judge")
+    )
+    if not job.steps:
+        return replace(cost, flops=float(flops))
+    step = count_step(blocks, plan, samples, min(count, plan.recipe.for_samples(count).batch_size))
+    flops += job.samples * (step.forward_flops + step.backward_flops) + job.steps * step.optimiser_flops
     finer, at = cut_before(blocks, plan.arm)
-    x, _ = samples.batch(slice(0, 1))
-    flops = stage_flops(finer, x)
+    part = finer.onward(at) if plan.recipe.cache else blocks.model
+    # Of the model, what gives it back and what tells the change; of the part, best, last and next epoch.
+    states = 2 * state_bytes(blocks.model.state_dict()) + 3 * state_bytes(part.state_dict())
+    return replace(cost, flops=float(flops), step=step, peak_bytes=step.peak_bytes + states + cache)
+
+
+def joules(profile: PowerProfile | None, wall_seconds: float, cpu_seconds: float) -> float | None:
+    """An estimate of energy from a board's profile: gross where it knows the board's idle power, else net."""
+    if profile is None:
+        return None
+    if getattr(profile, "idle_watts", 0.0) is None:
+        return profile.net_joules(cpu_seconds)
+    return profile.joules(wall_seconds, cpu_seconds)
+
+
+def stages_for(blocks: Blocks, arms: Iterable[str]) -> Blocks:
+    """The blocks, cut further wherever one of the arms starts inside one."""
+    for part in {part for arm in arms for part in arm.split("+")} - {*blocks.names, "none", "adabn", "full"}:
+        blocks, _ = cut_before(blocks, part)
+    return blocks
+
+
+def job_of(blocks: Blocks, stages: Blocks, plan: Plan, count: int, val_count: int = 0) -> Job:
+    """What :func:`tbft.tuning.tune` does for a plan, and judging after it, as pieces of the stages.
+
+    Args:
+        count: samples to tune on.
+        val_count: held-out samples.
+    """
+    every, recipe = range(len(stages)), plan.recipe
+    passes: Counter[Piece] = Counter()
+
+    def forward(kind: str, which: Iterable[int], amount: float, entry: int | None = None) -> None:
+        passes.update({Piece(kind, k): amount for k in which})
+        if entry is not None:
+            passes.update({Piece("deal", entry): amount})
+
+    if plan.arm == "none":
+        return Job(0, 0, 0, {}, {})
+    if plan.source_share == "auto":
+        few = min(count, STATISTICS_SAMPLES)
+        forward("adapt", every, few, entry=0)
+        forward("judge", every, 6 * few, entry=0)
+    if not recipe.validate and val_count:  # before and after
+        forward("judge", every, 2 * val_count, entry=0)
     if plan.arm == "adabn":
-        total = float(count * sum(flops))
-        return Cost(total, total / flops_per_second, _changed_bytes(blocks, plan))
+        forward("adapt", every, count, entry=0)
+        return Job(0, 0, 0, {}, passes)
+    own, at = cut_before(blocks, plan.arm)
+    start = stages.cuts.index(own.cuts[at - 1]) + 1 if at else 0
     block = blocks.block_of(plan.arm)
     rear = block is not None and block.index == len(blocks) - 1
-    middle = block is not None and block.index > 0 and not rear
-    recipe = plan.recipe.for_samples(count, middle, rear)
-    tuned = sum(flops) if plan.arm == "full" else flops[at]
-    before, after = sum(flops[:at]), sum(flops[at:]) - tuned
-    if "+" in plan.arm:  # what lies between is crossed, what is joined lies after
-        after = sum(flops[at + 1 :])
-    # Weights and inputs each take a backward pass as dear as the forward one; frozen parts only the inputs'.
-    step = 3 * tuned + 2 * after
-    training = recipe.epochs * count * (step + (0 if recipe.cache else before))
-    forward = count * before + (statistics * sum(flops) if recipe.refresh and plan.adapts else 0)
-    seconds = (forward + TRAINING_FACTOR * training) / flops_per_second
-    return Cost(float(forward + training), seconds, _changed_bytes(blocks, plan))
+    recipe = recipe.for_samples(count, block is not None and block.index > 0 and not rear, rear)
+    statistics = min(count, STATISTICS_SAMPLES)
+    refreshes = recipe.refresh and plan.adapts
+    if start and refreshes and batch_norms(stages.prefix(start)):
+        forward("adapt", range(start), statistics, entry=0)
+    if start and recipe.cache:
+        forward("cache", range(start), count, entry=0)
+        passes.update({Piece("deal", start): count})
+        if recipe.validate:
+            forward("cache", range(start), val_count, entry=0)
+    entry = start if recipe.cache else 0
+    if refreshes and batch_norms(stages.onward(start)):
+        forward("adapt", range(entry, len(stages)), statistics, entry=entry)
+    if recipe.validate:
+        forward("judge", range(entry, len(stages)), recipe.epochs * val_count, entry=entry)
+    steps = recipe.epochs * recipe.steps_per_epoch(count)
+    trained = recipe.epochs * count
+    training = _training(stages, blocks, plan, start, entry, trained, steps)
+    return Job(start, trained, steps, training, passes)
+
+
+def _training(
+    stages: Blocks, blocks: Blocks, plan: Plan, start: int, entry: int, samples: int, steps: int
+) -> Counter[Piece]:
+    """Pieces of the training steps: the frozen prefix if it is not cached, then forward and backward."""
+    ids = {id(p) for module in blocks.tuned_modules(plan.arm) for p in module.parameters()}
+    named = dict(stages.model.named_parameters(remove_duplicate=False))
+    found: Counter[Piece] = Counter({Piece("deal", entry): samples, Piece("loop"): steps})
+    tracks = plan.recipe.track == "all" and plan.adapts
+    found.update({Piece("adapt" if tracks else "cache", k): samples for k in range(entry, start)})
+    for block in list(stages)[start:]:
+        tuned = any(key in named and id(named[key]) in ids for key in block.keys)
+        kind = "inputs" if not tuned else "weights" if block.index == start else "both"
+        found.update({Piece("forward", block.index): samples, Piece(kind, block.index): samples})
+        if tuned:
+            found.update({Piece("optimise", block.index): steps})
+    return found
 
 
 def least_bytes(blocks: Blocks, plan: Plan, samples: Samples) -> int:
@@ -87,36 +254,13 @@ def least_bytes(blocks: Blocks, plan: Plan, samples: Samples) -> int:
     return 0
 
 
-def stage_flops(blocks: Blocks, x: Tensor) -> list[int]:
-    """Operations of each block's forward pass on a batch."""
-    found = []
-    with evaluating(blocks.model):
-        for block in blocks:
-            with FlopCounterMode(display=False) as counter:
-                x = blocks.block(block.index)(x)
-            found.append(counter.get_total_flops())
-    return found
-
-
-def forward_speed(blocks: Blocks, samples: Samples, precision: str = "auto") -> float:
-    """Operations a second of forward passes on this machine now, on one processor's time."""
-    x, _ = samples.batch(slice(0, min(32, len(samples))))
-    flops = sum(stage_flops(blocks, x[:1])) * len(x)
-    best = float("inf")
-    with evaluating(blocks.model), autocast(precision):
-        for _ in range(3):  # the first one warms up
-            start = time.process_time()
-            blocks.model(laid_out(x))
-            best = min(best, time.process_time() - start)
-    return flops / max(best, 1e-6)
-
-
-def _changed_bytes(blocks: Blocks, plan: Plan) -> int:
-    parameters = {id(p): p for m in blocks.tuned_modules(plan.arm) for p in m.parameters()}
-    norms: list[Tensor] = []
+def patch_bytes(blocks: Blocks, plan: Plan) -> int:
+    """Of the patch's file: the weights that an arm trains, and the statistics that its plan adapts."""
+    changed = {id(p): p for m in blocks.tuned_modules(plan.arm) for p in m.parameters()}
+    tensors: list[Tensor] = list(changed.values())
     if plan.adapts:
-        norms = [
-            t for n in batch_norms(blocks.model) for t in (n.running_mean, n.running_var) if t is not None
-        ]
-    tensors: list[Tensor] = [*parameters.values(), *norms]
-    return sum(t.numel() * t.element_size() for t in tensors)
+        found = [(n.running_mean, n.running_var) for n in batch_norms(blocks.model)]
+        tensors += [t for pair in found for t in pair if t is not None]
+    names = {id(t): len(key) for key, t in blocks.model.state_dict(keep_vars=True).items()}
+    each = (t.numel() * t.element_size() + names.get(id(t), 0) + TENSOR_BYTES for t in tensors)
+    return PATCH_BYTES + sum(each)

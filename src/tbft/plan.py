@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from tbft.errors import PlanError, unknown
 
@@ -195,6 +195,18 @@ def find_recipe(name: str, own: dict[str, str] | None = None) -> Recipe:
     if name not in RECIPES:
         raise PlanError(unknown("recipe", name, RECIPES))
     return RECIPES[name]
+
+
+class PowerProfile(Protocol):
+    """What turns seconds into joules: a board's profile, see :mod:`tbft.energy.profile`."""
+
+    def joules(self, wall_seconds: float, cpu_seconds: float) -> float:
+        """Gross energy of so much work."""
+        ...
+
+    def net_joules(self, cpu_seconds: float) -> float:
+        """The same less what the board takes idle."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from tbft.fitting import (
     make_optimiser,
 )
 from tbft.models.checkpoints import State, fingerprint, state_bytes, tensor_bytes
-from tbft.plan import Plan, Recipe
+from tbft.plan import Budget, Plan, PowerProfile, Recipe
 from tbft.recompute import recomputed
 from tbft.restoring import batch_norms, clone_state, values_restored
 from tbft.resuming import load_run, save_run
@@ -71,11 +71,12 @@ def tune(
     resume_path: Path | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
+    profile: PowerProfile | None = None,
 ) -> Tuned:
     """Tune one arm of a model and return what changed; the model itself comes back as it was.
 
     Ctrl-C ends the training, and the best so far is returned, if an epoch was done; so does a budget of
-    processor time that is spent.
+    processor time or energy that is spent.
 
     Args:
         blocks: the model, split.
@@ -86,11 +87,12 @@ def tune(
         optimiser: makes one for the parameters and the learning rate, in place of the recipe's.
         resume_path: written after every epoch, for the caller to remove; if it is there already,
             tuning goes on from it and ends with the same bits as if it had never stopped.
+        profile: of this board, by which a budget in joules is watched.
 
     Raises:
         PlanError, DataError: the plan does not fit the model or the samples.
     """
-    start = time.process_time()
+    start = time.perf_counter(), time.process_time()
     model, recipe = blocks.model, plan.recipe
     block = blocks.block_of(plan.arm)  # raises on an unknown arm
     if plan.arm == "none":
@@ -104,7 +106,7 @@ def tune(
     if plan.arm == "adabn":
         with values_restored(model) as base, explained_batch_norm(len(train)):
             batch_size = MemoryLimit(plan, (), 2 * state_bytes(base)).for_forward(model, train)
-            adapt_statistics(model, train, batch_size, plan.share(len(train)))
+            adapt_statistics(model, train, batch_size, plan.share(len(train)), recipe.precision)
             return Tuned(plan, changed(base, clone_state(model)), (), None)
     check_training(train, val, recipe)
     if not recipe.validate:
@@ -137,7 +139,7 @@ def tune(
 
         groups = _groups(blocks, plan.arm, parameters, recipe)
         made = make_optimiser(recipe, groups, rate) if optimiser is None else optimiser(parameters, rate)
-        watched = _within(plan.budget.cpu_seconds, start, on_step)
+        watched = _within(plan.budget, profile, start, on_step)
         interrupted = False
         try:
             state = fit(
@@ -157,19 +159,24 @@ def tune(
 
 
 class _SpentError(Exception):
-    """The budget of processor time is spent."""
+    """The budget of processor time, or of energy, is spent."""
 
 
-def _within(cpu_seconds: float | None, start: float, on_step: OnStep | None) -> OnStep | None:
+def _within(
+    budget: Budget, profile: PowerProfile | None, start: tuple[float, float], on_step: OnStep | None
+) -> OnStep | None:
     """`on_step`, that also ends the training shortly before a budget is spent; what follows takes little."""
-    if cpu_seconds is None:
+    if budget.cpu_seconds is None and (budget.joules is None or profile is None):
         return on_step
 
     def watched(done: int, total: int) -> None:
         if on_step is not None:
             on_step(done, total)
-        spent = time.process_time() - start
-        if done < total and spent + spent / done > SPENT_SHARE * cpu_seconds:
+        wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
+        shares = [cpu / budget.cpu_seconds if budget.cpu_seconds is not None else 0.0]
+        if budget.joules is not None and profile is not None:
+            shares.append(profile.joules(wall, cpu) / budget.joules)
+        if done < total and max(shares) * (1 + 1 / done) > SPENT_SHARE:
             raise _SpentError
 
     return watched
@@ -277,5 +284,6 @@ def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:
 def _identity(base: State, plan: Plan, train: Samples, val: Samples | None) -> dict[str, object]:
     """What two calls must share for one to go on where the other stopped."""
     data = [digest(train), None if val is None else digest(val)]
-    plan = replace(plan, budget=replace(plan.budget, cpu_seconds=None))  # a stopped run has spent some
+    # A stopped run has spent some of it.
+    plan = replace(plan, budget=replace(plan.budget, cpu_seconds=None, joules=None))
     return {"plan": asdict(plan), "base": fingerprint(base), "data": data}
