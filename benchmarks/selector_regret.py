@@ -37,7 +37,6 @@ from selector_oracle import key, options, read_records, wanted
 from shifts import CIFAR_MODELS, LABELLED, Shift, model_blocks, parts_of, source_parts, suite
 from torch import nn
 from tqdm import tqdm
-from tuning_cost import paper_way
 
 from tbft.blocks import Blocks
 from tbft.card import SourceCard, build_card
@@ -48,6 +47,7 @@ from tbft.diagnosis import Diagnosis, diagnose_evidence
 from tbft.evidence import Evidence, gather
 from tbft.files import atomic_path
 from tbft.plan import Budget, Plan, find_recipe
+from tbft.reproduce.paper_way import paper_way
 from tbft.restoring import flags_restored, modes_restored, values_restored
 from tbft.tuning import tune
 

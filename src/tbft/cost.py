@@ -20,7 +20,7 @@ from tbft.data.samples import Samples
 from tbft.errors import BudgetError
 from tbft.models.checkpoints import state_bytes
 from tbft.pace import LEAST_SECONDS, Pace, Piece, calibrate
-from tbft.plan import Budget, Plan, PowerProfile
+from tbft.plan import Budget, Plan, PowerProfile, Recipe
 from tbft.restoring import batch_norms
 from tbft.tuning import STATISTICS_SAMPLES, cut_before, tune
 
@@ -174,6 +174,17 @@ def stages_for(blocks: Blocks, arms: Iterable[str]) -> Blocks:
     for part in {part for arm in arms for part in arm.split("+")} - {*blocks.names, "none", "adabn", "full"}:
         blocks, _ = cut_before(blocks, part)
     return blocks
+
+
+def plans_of(blocks: Blocks, recipe: Recipe) -> dict[str, Plan]:
+    """Every arm of a model with the statistics that it would mostly be tuned with."""
+    head = [] if blocks.head in blocks.names else [blocks.head]
+    share = None if recipe.refresh else 0.0
+    arms = [*blocks.names, *head, "full"]
+    plans = {arm: Plan(arm, recipe, source_share=share) for arm in arms}
+    if batch_norms(blocks.model):
+        plans = {"adabn": Plan("adabn", recipe, source_share=share), **plans}
+    return plans
 
 
 def job_of(blocks: Blocks, stages: Blocks, plan: Plan, count: int, val_count: int = 0) -> Job:

@@ -20,7 +20,7 @@ from tbft.data.samples import Samples
 from tbft.fitting import loss_of, make_optimiser
 from tbft.memory import TensorBytes
 from tbft.plan import Plan, Recipe
-from tbft.restoring import evaluating, values_restored
+from tbft.restoring import evaluating, modes_restored, values_restored
 from tbft.tuning import cut_before
 
 #: Additions, multiplications, divisions and roots for each trained number and step, weight decay and momentum
@@ -119,6 +119,40 @@ def _at(counts: Sequence[int], batch_size: int) -> int:
     small, large = SIZES
     slope = (counts[1] - counts[0]) / (large - small)
     return int(counts[0] + slope * (batch_size - small))
+
+
+@dataclass(frozen=True)
+class BlockCount:
+    """Operations of a block for one sample, multiplications and additions apart."""
+
+    name: str
+    forward_flops: float
+    input_flops: float  # of the backward pass that a frozen block takes part in; none for the first
+    weight_flops: float  # of the gradients of its weights, where what comes before is frozen
+
+
+def count_blocks(blocks: Blocks, samples: Samples) -> list[BlockCount]:
+    """The operations of each block."""
+    x = samples.batch(np.arange(SIZES[0]) % len(samples))[0]
+    found = []
+    for block in blocks:
+        stage = blocks.block(block.index)
+        weights = [p for p in stage.parameters() if p.requires_grad]
+        with modes_restored(stage):
+            stage.eval()
+            with FlopCounterMode(display=False) as forward:
+                out = stage(x.requires_grad_(block.index > 0))
+        backward = []
+        for targets in ([x] if block.index else [], weights):
+            with FlopCounterMode(display=False) as counter:
+                if targets and out.requires_grad:
+                    torch.autograd.grad(
+                        out, targets, torch.ones_like(out), retain_graph=True, allow_unused=True
+                    )
+            backward.append(counter.get_total_flops() / SIZES[0])
+        found.append(BlockCount(block.name, forward.get_total_flops() / SIZES[0], *backward))
+        x = out.detach()
+    return found
 
 
 def stage_flops(blocks: Blocks, x: Tensor) -> list[int]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from tbft import __version__
-from tbft.cli import adapt, datasets, demonstrate, diagnosing, inspect, patches, training
+from tbft.cli import adapt, cost, datasets, demonstrate, diagnosing, inspect, patches, training
 from tbft.errors import TbftError
 
 EPILOG = """\
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"tbft {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (adapt, diagnosing, inspect, patches, datasets, training, demonstrate):
+    for module in (adapt, diagnosing, cost, inspect, patches, datasets, training, demonstrate):
         module.add(commands)
     return top
 

@@ -10,8 +10,10 @@ from tbft.cli.common import (
     add_data,
     add_json,
     add_model,
+    add_profile,
     add_recipe,
     command,
+    load_profile,
     load_recipe,
     load_samples,
     load_trained,
@@ -68,7 +70,8 @@ def add(commands: Subparsers) -> None:
     budget.add_argument(
         "--budget-memory", type=float, metavar="MIB", help="of tensors and cache while tuning"
     )
-    budget.add_argument("--budget-joules", type=float, metavar="J", help="where an energy figure can be had")
+    budget.add_argument("--budget-joules", type=float, metavar="J", help="estimated by the profile of the board")
+    add_profile(budget)
     parts = parser.add_argument_group(
         "parts", "each a fraction (0.1), a count (500) or a count a class (10/class)"
     )
@@ -123,13 +126,23 @@ def run_personalize(arguments: argparse.Namespace) -> None:
     cache = _cache_policy(arguments)
     preset, model = load_trained(arguments)
     blocks = preset.split(model)
-    budget, card = _budget(arguments), load_card(arguments)
+    budget, card, profile = _budget(arguments), load_card(arguments), load_profile(arguments)
     recipe = load_recipe(arguments, preset)
     plan = _plan(arguments, blocks, recipe, budget)
     parts = _parts(arguments, load_samples(arguments, preset), recipe)
     with progress_bar("tuning") as on_step:
         result = personalize(
-            blocks, parts, plan, preset.name, on_step, cache, unfinished, card, budget, arguments.seed
+            blocks,
+            parts,
+            plan,
+            preset.name,
+            on_step,
+            cache,
+            unfinished,
+            card,
+            budget,
+            arguments.seed,
+            profile=profile,
         )
     undone = result.acceptance is not None and not result.acceptance.accepted
     out_path = None if undone or result.plan.arm == "none" else arguments.out
@@ -166,8 +179,6 @@ def _parts(arguments: argparse.Namespace, samples: Samples, recipe: Recipe) -> P
 def _budget(arguments: argparse.Namespace) -> Budget:
     from tbft.plan import Budget
 
-    if arguments.budget_joules is not None and (arguments.arm or arguments.level != "auto"):
-        raise PlanError("--budget-joules is for --level auto, which chooses by it")
     mebibytes = arguments.budget_memory
     return Budget(
         peak_bytes=None if mebibytes is None else int(mebibytes * 2**20),

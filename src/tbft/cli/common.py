@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tbft.data import Samples
+    from tbft.energy.profile import Profile
     from tbft.fitting import OnStep
     from tbft.models import Preset
     from tbft.plan import Recipe
@@ -82,6 +83,21 @@ def add_recipe(parser: argparse._ActionsContainer, default: str, summary: str) -
     parser.add_argument("--epochs", type=int, metavar="N", help="in place of the recipe's")
     parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the recipe's")
     parser.add_argument("--learning-rate", type=float, metavar="RATE", help="in place of the recipe's")
+
+
+def add_profile(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="board to estimate energy for: the name or the .json file of a profile (default $TBFT_PROFILE)",
+    )
+
+
+def load_profile(arguments: argparse.Namespace) -> Profile | None:
+    """The profile that the options name, or the environment."""
+    from tbft.energy.profile import find_profile
+
+    return find_profile(arguments.profile)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
