@@ -15,9 +15,11 @@ from torch import Tensor
 
 from tbft.blocks import Blocks
 from tbft.budget import LEAST_BATCH
-from tbft.counting import StepCount, count_step, stage_flops
+from tbft.cache import BATCH
+from tbft.counting import StepCount, count_forward, count_step, stage_flops
 from tbft.data.samples import Samples
 from tbft.errors import BudgetError
+from tbft.evaluate import BATCH_SIZE as EVALUATED
 from tbft.models.checkpoints import state_bytes
 from tbft.pace import LEAST_SECONDS, Pace, Piece, calibrate
 from tbft.plan import Budget, Plan, PowerProfile, Recipe
@@ -25,7 +27,7 @@ from tbft.restoring import batch_norms
 from tbft.tuning import STATISTICS_SAMPLES, cut_before, tune
 
 #: Pieces are timed on no larger batch than this; time a sample changes little from there on.
-MOST_BATCH = 64
+MOST_BATCH = 128
 #: Of a patch: its header, and each tensor's name, type, shape and place.
 PATCH_BYTES, TENSOR_BYTES = 1500, 75
 
@@ -79,7 +81,10 @@ class Job:
     @property
     def work(self) -> dict[Piece, float]:
         """All pieces."""
-        return Counter(self.training) + Counter(self.passes)
+        found = dict(self.training)
+        for piece, amount in self.passes.items():
+            found[piece] = found.get(piece, 0.0) + amount
+        return found
 
 
 def predict_costs(
@@ -149,15 +154,22 @@ def _cost(
     flops = sum(
         n * forward_flops[k] for (kind, k), n in job.passes.items() if kind in ("cache", "adapt", "judge")
     )
+    recipe, state = plan.recipe.for_samples(count), state_bytes(blocks.model.state_dict())
+    batch = min(count, recipe.batch_size)
+    # What runs forward alone does so in larger batches than steps.
+    passing = max(BATCH, EVALUATED if recipe.validate else 0) if job.steps else batch
+    forward = count_forward(blocks.model, recipe.precision, samples, min(count, passing))
     if not job.steps:
-        return replace(cost, flops=float(flops))
-    step = count_step(blocks, plan, samples, min(count, plan.recipe.for_samples(count).batch_size))
+        return replace(cost, flops=float(flops), peak_bytes=max(forward + state, 2 * state))
+    step = count_step(blocks, plan, samples, batch)
     flops += job.samples * (step.forward_flops + step.backward_flops) + job.steps * step.optimiser_flops
     finer, at = cut_before(blocks, plan.arm)
-    part = finer.onward(at) if plan.recipe.cache else blocks.model
-    # Of the model, what gives it back and what tells the change; of the part, best, last and next epoch.
-    states = 2 * state_bytes(blocks.model.state_dict()) + 3 * state_bytes(part.state_dict())
-    return replace(cost, flops=float(flops), step=step, peak_bytes=step.peak_bytes + states + cache)
+    part = finer.onward(at) if recipe.cache else blocks.model
+    # All the while there is the model as it was; in steps, the part after the epoch before; after them, that,
+    # its successor and the model as it has become.
+    own = state_bytes(part.state_dict())
+    peak = state + max(step.peak_bytes + own, forward, 2 * own + state)
+    return replace(cost, flops=float(flops), step=step, peak_bytes=peak + cache)
 
 
 def joules(profile: PowerProfile | None, wall_seconds: float, cpu_seconds: float) -> float | None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tbft.blocks import Blocks
+from tbft.compute import autocast, laid_out
 from tbft.data.samples import Samples
 from tbft.fitting import loss_of, make_optimiser
 from tbft.memory import TensorBytes
@@ -74,6 +75,17 @@ def count_step(blocks: Blocks, plan: Plan, samples: Samples, batch_size: int) ->
         saved_bytes=_at(saved, batch_size),
         peak_bytes=_at(peaks, batch_size),
     )
+
+
+def count_forward(model: nn.Module, precision: str, samples: Samples, batch_size: int) -> int:
+    """Most bytes that the tensors of a forward pass without gradients take at a time."""
+    peaks = []
+    for size in SIZES:
+        x = laid_out(samples.batch(np.arange(size) % len(samples))[0])
+        with evaluating(model), TensorBytes() as counted, autocast(precision):
+            model(x)
+        peaks.append(counted.peak)
+    return _at(peaks, batch_size)
 
 
 def _flops(part: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> tuple[float, float]:

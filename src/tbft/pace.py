@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -28,11 +28,13 @@ from tbft.plan import Recipe
 from tbft.restoring import batch_norms, evaluating, flags_restored, modes_restored, values_restored
 
 #: Pieces are repeated until those of a kind have had so much processor time, and at most
-#: :data:`MOST_REPEATS` times. So little that most are timed once, as choosing is to cost little. For a table or
-#: a record, take more.
+#: :data:`MOST_REPEATS` times. So little that most are timed once, as choosing is to cost little. For a
+#: table or a record, take more.
 LEAST_SECONDS = 0.01
 MOST_REPEATS = 25
 LOOP_STEPS = 10
+#: Batches in which stages run forward outside of training steps; a smaller one is timed where that is enough.
+FORWARD_BATCHES = {"cache": 32, "adapt": 32, "judge": 256}
 
 
 class Piece(NamedTuple):
@@ -99,24 +101,25 @@ def calibrate(
         few = _entering(blocks, samples.subset(at), recipe)
         dealt = {k: _stored(samples.subset(at), few[k], k) for k in _stages(wanted, "deal")}
         if dealt:
-            clock.repeat(lambda: [clock.lap(Piece("deal", k), _deal, s) for k, s in dealt.items()])
-        for kind in ("cache", "adapt", "judge"):
+            clock.repeat(lambda: [clock.lap(Piece("deal", k), len(at), _deal, s) for k, s in dealt.items()])
+        for kind, most in FORWARD_BATCHES.items():
             if stages := _stages(wanted, kind):
-                clock.repeat(partial(_run_forward, blocks, kind, stages, few[stages[0]], recipe, clock))
+                x = few[stages[0]]
+                run = partial(_run_forward, blocks, kind, stages, recipe, clock)
+                seconds = clock.repeat(partial(run, x), 1) / len(x)
+                if len(x) < (size := min(most, len(samples))) and size * seconds < least_seconds:
+                    clock.forget(kind)
+                    x = x[torch.arange(size) % len(x)]
+                clock.repeat(partial(run, x))
         if stages := _stages(wanted, "forward"):
             blocks.model.requires_grad_(True).train()
             clock.repeat(partial(_run_steps, blocks, wanted, stages, few[stages[0]], recipe, clock))
         if Piece("loop") in wanted:
-            clock.repeat(partial(clock.lap, Piece("loop"), partial(_run_loop, recipe, len(at))))
-    seconds = {piece: median(laps) / len(at) for piece, laps in clock.laps.items()}
-    for piece in wanted:
-        if piece.kind == "optimise":
-            seconds[piece] = seconds.get(piece, 0.0) * len(at)
-        seconds.setdefault(piece, 0.0)  # nothing to compute there
-    if Piece("loop") in wanted:
-        seconds[Piece("loop")] *= len(at) / LOOP_STEPS
+            clock.repeat(lambda: clock.lap(Piece("loop"), LOOP_STEPS, _run_loop, recipe, len(at)))
+    # What left no lap has nothing to compute.
+    seconds_of = dict.fromkeys(wanted, 0.0) | {piece: median(laps) for piece, laps in clock.laps.items()}
     scalars = tuple(x[0].numel() for x in few)
-    return Pace(seconds, clock.wall_share, scalars, time.process_time() - start)
+    return Pace(seconds_of, clock.wall_share, scalars, time.process_time() - start)
 
 
 class _Clock:
@@ -127,26 +130,38 @@ class _Clock:
         self.laps: dict[Piece, list[float]] = {}
         self._wall = self._cpu = 0.0
 
-    def lap(self, piece: Piece, work: Callable[..., Any], *given: object) -> Any:
-        """Run and time one piece."""
+    def lap(self, piece: Piece, amount: int, work: Callable[..., Any], *given: object) -> Any:
+        """Run and time what does a piece `amount` times."""
         wall, cpu = time.perf_counter(), time.process_time()
         out = work(*given)
         cpu = time.process_time() - cpu
         self._wall += time.perf_counter() - wall
         self._cpu += cpu
-        self.laps.setdefault(piece, []).append(cpu)
+        self.laps.setdefault(piece, []).append(cpu / amount)
         return out
 
-    def repeat(self, run: Callable[[], object]) -> None:
-        """Run some pieces in a row, so that each finds the processor's caches as a real run leaves them."""
+    def repeat(self, run: Callable[[], object], most: int = MOST_REPEATS) -> float:
+        """Run some pieces in a row, so that each finds the processor's caches as a real run leaves them.
+
+        Returns:
+            processor seconds of a run, at first.
+        """
         known = set(self.laps)
         run()
         for piece in set(self.laps) - known:  # that was to warm up
             self.laps[piece].clear()
-        start, repeats = time.process_time(), 0
-        while not repeats or (repeats < MOST_REPEATS and time.process_time() - start < self.least_seconds):
+        start = time.process_time()
+        run()
+        first = time.process_time() - start
+        for _ in range(most - 1):
+            if time.process_time() - start >= self.least_seconds:
+                break
             run()
-            repeats += 1
+        return first
+
+    def forget(self, kind: str) -> None:
+        """Drop what was noted of pieces of a kind."""
+        self.laps = {piece: laps for piece, laps in self.laps.items() if piece.kind != kind}
 
     @property
     def wall_share(self) -> float:
@@ -177,19 +192,22 @@ def _deal(samples: Samples) -> Tensor:
 
 
 def _run_forward(
-    blocks: Blocks, kind: str, stages: list[int], x: Tensor, recipe: Recipe, clock: _Clock
+    blocks: Blocks, kind: str, stages: list[int], recipe: Recipe, clock: _Clock, x: Tensor
 ) -> None:
     """Stages forward without gradients, as the cache, AdaBN or an evaluation does it."""
 
     def forward(stage: nn.Module, x: Tensor) -> Tensor:
-        with evaluating(stage), autocast("float32" if kind == "judge" else recipe.precision):
-            for norm in batch_norms(stage) if kind == "adapt" else ():
-                norm.train()
+        # The cache sets the modes for every batch; the others do so once.
+        modes = evaluating(stage) if kind == "cache" else nullcontext()
+        with modes, autocast("float32" if kind == "judge" else recipe.precision):
             return stage(x)
 
     x = x.contiguous() if kind == "judge" else x
-    for k in range(stages[0], stages[-1] + 1):
-        x = clock.lap(Piece(kind, k), forward, blocks.block(k), x)
+    with evaluating(blocks.model):
+        for norm in batch_norms(blocks.model) if kind == "adapt" else ():
+            norm.train()
+        for k in range(stages[0], stages[-1] + 1):
+            x = clock.lap(Piece(kind, k), len(x), forward, blocks.block(k), x)
 
 
 def _run_steps(
@@ -205,28 +223,39 @@ def _run_steps(
     ends: list[tuple[int, Tensor, Tensor]] = []
     for k in range(stages[0], stages[-1] + 1):
         x = x.detach().requires_grad_(Piece("inputs", k) in wanted or Piece("both", k) in wanted)
-        ends.append((k, x, clock.lap(Piece("forward", k), forward, blocks.block(k), x)))
+        ends.append((k, x, clock.lap(Piece("forward", k), len(x), forward, blocks.block(k), x)))
         x = ends[-1][-1]
     for k, x, out in reversed(ends):
         gradient, weights = torch.randn_like(out), list(blocks.block(k).parameters())
         for kind, targets in (("inputs", [x]), ("weights", weights), ("both", [x, *weights])):
             if Piece(kind, k) in wanted and targets and out.requires_grad:
-                clock.lap(Piece(kind, k), _backward, out, targets, gradient)
+                clock.lap(Piece(kind, k), len(x), _backward, out, targets, gradient)
         if Piece("optimise", k) in wanted and weights:
             for p in weights:
                 p.grad = torch.zeros_like(p)
             optimiser = make_optimiser(recipe, weights, 0.0)
             optimiser.step()  # its state is made at the first step
-            clock.lap(Piece("optimise", k), optimiser.step)
+            clock.lap(Piece("optimise", k), 1, optimiser.step)
 
 
 def _backward(out: Tensor, targets: list[Tensor], gradient: Tensor) -> object:
     return torch.autograd.grad(out, targets, gradient, retain_graph=True, allow_unused=True)
 
 
+class _Nothing(nn.Module):
+    """As little of a model as can be trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.weight
+
+
 def _run_loop(recipe: Recipe, batch_size: int) -> None:
     """What steps take beside the model: the real loop on next to nothing."""
-    model, count = nn.Linear(2, 2), batch_size * LOOP_STEPS
+    model, count = _Nothing(), batch_size * LOOP_STEPS
     few = make_samples(np.zeros((count, 2), np.float32), np.arange(count) % 2)
     short = replace(recipe, epochs=1, batch_size=batch_size, augment="none", validate=False, part_size=0)
     fit(model, list(model.parameters()), short, 0.0, few, None, 0)

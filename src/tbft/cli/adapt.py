@@ -70,7 +70,9 @@ def add(commands: Subparsers) -> None:
     budget.add_argument(
         "--budget-memory", type=float, metavar="MIB", help="of tensors and cache while tuning"
     )
-    budget.add_argument("--budget-joules", type=float, metavar="J", help="estimated by the profile of the board")
+    budget.add_argument(
+        "--budget-joules", type=float, metavar="J", help="estimated by the profile of the board"
+    )
     add_profile(budget)
     parts = parser.add_argument_group(
         "parts", "each a fraction (0.1), a count (500) or a count a class (10/class)"

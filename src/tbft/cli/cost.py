@@ -39,6 +39,7 @@ tbft cost my.models:net --resolution 64 --samples 200 --profile board.json --jso
 """
 #: Seconds of processor time for the pieces of each kind: more than choosing takes, for steadier figures.
 STEADY_SECONDS = 0.3
+PAPER_MODELS = ("resnet26-cifar10", "resnet26-living17")
 
 
 def add(commands: Subparsers) -> None:
@@ -56,8 +57,8 @@ def add(commands: Subparsers) -> None:
         nargs="?",
         const="job",
         choices=("none", "one", "job"),
-        help="measure the paper's table of system costs: one sample and one epoch, and with job (or no value) a "
-        "whole job as well, which takes minutes (default one, for the paper's models)",
+        help="measure the paper's table of system costs: one sample and one epoch; with job (or no value) "
+        "also a whole job, which takes minutes (default one, for the paper's models)",
     )
     add_recipe(parser, "fast", "how the arms would be trained: fast (default) or paper")
     add_json(parser)
@@ -113,12 +114,13 @@ def _side(samples: Samples) -> str:
 
 
 def _arms(costs: Mapping[str, Cost]) -> str:
-    head = ("arm", "GFLOPs", "step MFLOPs: forward", "backward", "optimiser", "saved MiB", "cache MiB", "patch kB",
-            "processor s", "joules")  # fmt: skip
-    rows = [head]
+    rows: list[tuple[str, ...]] = [
+        ("arm", "GFLOPs", "step MFLOPs: forward", "backward", "optimiser", "saved MiB", "cache MiB",
+         "patch kB", "processor s", "joules")
+    ]  # fmt: skip
     for arm, cost in costs.items():
         step = cost.step
-        parts = ("-",) * 4
+        parts: tuple[str, ...] = ("-",) * 4
         if step is not None:
             counted = (step.forward_flops, step.backward_flops, step.optimiser_flops)
             parts = (*(f"{n / 1e6:,.1f}" for n in counted), f"{step.saved_bytes / 2**20:,.1f}")
@@ -137,7 +139,7 @@ def _arms(costs: Mapping[str, Cost]) -> str:
 
 
 def _blocks(counts: Sequence[BlockCount]) -> str:
-    rows = [("block", "forward MFLOPs", "backward, inputs", "backward, weights")]
+    rows: list[tuple[str, ...]] = [("block", "forward MFLOPs", "backward, inputs", "backward, weights")]
     for c in counts:
         numbers = (c.forward_flops, c.input_flops, c.weight_flops)
         rows.append((c.name, *(f"{n / 1e6:,.2f}" for n in numbers)))
@@ -154,7 +156,7 @@ def _system(
     """Title -> rows of the paper's table."""
     from tbft.reproduce.system_cost import one_sample, whole_job
 
-    asked = arguments.system or ("one" if preset.name in ("resnet26-cifar10", "resnet26-living17") else "none")
+    asked = arguments.system or ("one" if preset.name in PAPER_MODELS else "none")
     if asked == "none":
         return {}
     if len(blocks) != 4:
@@ -170,7 +172,7 @@ def _system_table(rows: Sequence[Row], side: str, title: str) -> str:
     from tbft.reproduce.system_cost import WAYS, published
 
     columns = ("block1", "block2", "block3", "fc", "block avg", "full")
-    lines = [("", *columns, "")]
+    lines: list[tuple[str, ...]] = [("", *columns, "")]
     for row in rows:
         lines.append((row.way, *(f"{s:.3g}" for s in row.cpu_seconds), "s"))
         lines.append(("  saving", *(_percent(s) for s in row.saving_percent), "%"))
@@ -180,9 +182,12 @@ def _system_table(rows: Sequence[Row], side: str, title: str) -> str:
         lines.append(("  energy", *shown, "J" if energy is None else "J, estimated"))
     paper = published(int(side.split()[0]))
     if paper and title.startswith("one sample"):
-        lines.append(("published, Raspberry Pi", *(f"{s:.3g}" for s in paper["time_s"] if s is not None), "s"))
-        lines.append(("  saving", *(_percent(s) for s in paper["saving_pct"]), "%"))
-        lines.append(("  energy", *(f"{e:.3g}" for e in paper["energy_j"] if e is not None), "J, time x a constant"))
+        for name, key, unit in (
+            ("published, Raspberry Pi", "time_s", "s"),
+            ("  saving", "saving_pct", "%"),
+            ("  energy", "energy_j", "J, its time x a constant"),
+        ):
+            lines.append((name, *("-" if v is None else f"{v:.3g}" for v in paper[key]), unit))
     return table(lines, right="123456") + "\n\n" + "\n".join(f"{way}: {what}" for way, what in WAYS.items())
 
 
@@ -218,5 +223,5 @@ def _json(
         "blocks": [asdict(c) for c in counts],
         "system": {title: [asdict(row) for row in rows] for title, rows in system.items()},
         "system_columns": [*COLUMNS[:-1], "block_avg", COLUMNS[-1]],
-        "published": published(side),
+        "published": published(int(side or 0)),
     }

@@ -1,4 +1,4 @@
-"""The paper's table of system costs, measured here: four ways to tune each block, beside the published figures.
+"""The paper's table of system costs, measured here: four ways to tune each block.
 
 One sample and one epoch, as in the paper, or a whole job of many samples. A round goes once through all
 ways and blocks, so that a change in the machine's load meets all of them; the first round of one sample
@@ -36,7 +36,7 @@ from tbft.tuning import cut_before, tune
 COLUMNS = ("block1", "block2", "block3", "fc", "full")
 WAYS = {
     "substring": "the paper's timing script: gradients of what its words match, block 1 with layer2.*.conv1",
-    "optimiser only": "the paper's accuracy scripts: every gradient computed, the optimiser told what to tune",
+    "optimiser only": "the paper's accuracy scripts: every gradient computed, only the optimiser restricted",
     "frozen": "truly frozen: gradients of the block alone",
     "tbft": "tbft: frozen, prefix cached, recipe fast",
 }
@@ -81,9 +81,7 @@ def arms_of(blocks: Blocks) -> dict[str, str]:
     return dict(zip(COLUMNS, (*blocks.names[:3], blocks.head, "full"), strict=True))
 
 
-def one_sample(
-    blocks: Blocks, x: Samples, rounds: int = 7, profile: PowerProfile | None = None
-) -> list[Row]:
+def one_sample(blocks: Blocks, x: Samples, rounds: int = 7, profile: PowerProfile | None = None) -> list[Row]:
     """One sample, one epoch: the forward pass, the backward pass, and the optimiser's step."""
     works = {
         (way, column): partial(_STEPS[way], blocks, column, arm, x.subset(slice(0, 1)))
@@ -96,9 +94,11 @@ def one_sample(
 def whole_job(
     blocks: Blocks, samples: Samples, count: int, rounds: int = 1, profile: PowerProfile | None = None
 ) -> list[Row]:
-    """All of an adaptation to `count` samples: the paper's way with its validation part, 1.5 times as large."""
+    """All of an adaptation to `count` samples; in the paper's way with validation on 1.5 times as many."""
     works = {
-        (way, column): partial(_our_job if way == "tbft" else _paper_job, blocks, way, column, arm, samples, count)
+        (way, column): partial(
+            _our_job if way == "tbft" else _paper_job, blocks, way, column, arm, samples, count
+        )
         for way in WAYS
         for column, arm in arms_of(blocks).items()
     }
@@ -253,15 +253,16 @@ def _drawn_out(
 # --- the table ------------------------------------------------------------------------------------
 
 
-def _rows(found: Mapping[tuple[str, str], Sequence[Times]], profile: PowerProfile | None) -> list[Row]:
-    walls, cpus = ({key: median(t[i] for t in times) for key, times in found.items()} for i in (0, 1))
+def _rows(measured: Mapping[tuple[str, str], Sequence[Times]], profile: PowerProfile | None) -> list[Row]:
+    walls, cpus = ({key: median(t[i] for t in times) for key, times in measured.items()} for i in (0, 1))
     spreads = {
-        key: (max(t[1] for t in times) - min(t[1] for t in times)) / cpus[key] for key, times in found.items()
+        key: (max(t[1] for t in times) - min(t[1] for t in times)) / cpus[key]
+        for key, times in measured.items()
     }
     paper_full = cpus["optimiser only", "full"]
     rows = []
     for way in WAYS:
-        cpu, wall, spread = (_with_mean([values[way, c] for c in COLUMNS]) for values in (cpus, walls, spreads))
+        cpu, wall, spread = (_with_mean([found[way, c] for c in COLUMNS]) for found in (cpus, walls, spreads))
         energy = [joules(profile, w, c) for w, c in zip(wall, cpu, strict=True)]
         rows.append(
             Row(
@@ -284,5 +285,7 @@ def _with_mean(values: Sequence[float]) -> tuple[float, ...]:
 
 def pictures(count: int, resolution: int, channels: int = 3, classes: int = 10) -> Samples:
     """Random pictures: what is computed does not depend on what they show."""
-    inputs = np.random.default_rng(0).integers(0, 256, (count, resolution, resolution, channels), dtype=np.uint8)
+    inputs = np.random.default_rng(0).integers(
+        0, 256, (count, resolution, resolution, channels), dtype=np.uint8
+    )
     return make_samples(inputs, np.arange(count) % classes, name="random pictures")
