@@ -45,9 +45,9 @@ CASES = (
     ("digits", 500, "paper", 3),
     ("resnet20-cifar10", 100, "fast", 3),
     ("resnet26-cifar10", 100, "fast", 3),
-    ("resnet26-cifar10", 400, "fast", 3),
-    ("resnet20-cifar10", 160, "paper", 2),
-    ("resnet26-tiny17", 60, "fast", 2),
+    ("resnet26-cifar10", 400, "fast", 2),
+    ("resnet20-cifar10", 160, "paper", 1),
+    ("resnet26-tiny17", 60, "fast", 1),
     ("resnet26-living17", 34, "fast", 1),
 )
 STEADY_SECONDS = 0.3

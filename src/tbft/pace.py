@@ -32,7 +32,7 @@ from tbft.restoring import batch_norms, evaluating, flags_restored, modes_restor
 #: table or a record, take more.
 LEAST_SECONDS = 0.01
 MOST_REPEATS = 25
-LOOP_STEPS = 10
+LOOP_STEPS = 25
 #: Batches in which stages run forward outside of training steps; a smaller one is timed where that is enough.
 FORWARD_BATCHES = {"cache": 32, "adapt": 32, "judge": 256}
 

@@ -131,7 +131,11 @@ def choose_plan(
             if plan.arm != "none":
                 costs[name] = replace(costs[name], least_bytes=least_bytes(blocks, plan, samples))
     choice = choose(diagnosis, options, costs, recipe, _rest_of_budget(budget, profile, start), seed)
-    return replace(choice, plan=replace(choice.plan, budget=budget))
+    excluded = {
+        name: reason if "MiB" in reason else f"{reason} left after choosing"
+        for name, reason in choice.excluded.items()
+    }
+    return replace(choice, plan=replace(choice.plan, budget=budget), excluded=excluded)
 
 
 def personalize(
