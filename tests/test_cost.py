@@ -17,11 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from tbft.blocks import split
 from tbft.choosing import beyond
 from tbft.cli import main
-from tbft.cost import Cost, job_of, joules, plans_of, predict_costs, stages_for
+from tbft.cost import Cost, joules, plans_of, predict_costs
 from tbft.counting import count_blocks, count_step
 from tbft.data.splitting import Parts
 from tbft.energy.profile import Profile
 from tbft.errors import PlanError
+from tbft.job import job_of, stages_for
 from tbft.models.checkpoints import tensor_bytes
 from tbft.models.digits import DigitsNet
 from tbft.models.resnet26 import ResNet26

@@ -25,6 +25,7 @@ TIERS = [
         "diagnosis",
         "cost",
         "counting",
+        "job",
         "pace",
         "choosing",
         "fitting",

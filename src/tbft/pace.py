@@ -58,13 +58,11 @@ class Pace:
         seconds: piece -> processor seconds.
         wall_share: wall seconds for each processor second; below 1 with several threads.
         scalars: numbers that enter each stage for one sample.
-        spent_seconds: of processor time, that finding out took.
     """
 
     seconds: Mapping[Piece, float]
     wall_share: float
     scalars: tuple[int, ...]
-    spent_seconds: float
 
     def of(self, work: Mapping[Piece, float]) -> float:
         """Processor seconds of a job: piece -> how many samples or steps."""
@@ -88,7 +86,6 @@ def calibrate(
         batch_size: of the job. Short batches take longer a sample, so that of the job is timed.
         least_seconds: how long to repeat the pieces of a kind for; the median counts.
     """
-    start = time.process_time()
     wanted = set(pieces)
     clock = _Clock(least_seconds)
     at = np.arange(max(2, batch_size)) % len(samples)
@@ -104,13 +101,8 @@ def calibrate(
             clock.repeat(lambda: [clock.lap(Piece("deal", k), len(at), _deal, s) for k, s in dealt.items()])
         for kind, most in FORWARD_BATCHES.items():
             if stages := _stages(wanted, kind):
-                x = few[stages[0]]
                 run = partial(_run_forward, blocks, kind, stages, recipe, clock)
-                seconds = clock.repeat(partial(run, x), 1) / len(x)
-                if len(x) < (size := min(most, len(samples))) and size * seconds < least_seconds:
-                    clock.forget(kind)
-                    x = x[torch.arange(size) % len(x)]
-                clock.repeat(partial(run, x))
+                _time_forward(run, kind, few[stages[0]], min(most, len(samples)), clock)
         if stages := _stages(wanted, "forward"):
             blocks.model.requires_grad_(True).train()
             clock.repeat(partial(_run_steps, blocks, wanted, stages, few[stages[0]], recipe, clock))
@@ -118,8 +110,7 @@ def calibrate(
             clock.repeat(lambda: clock.lap(Piece("loop"), LOOP_STEPS, _run_loop, recipe, len(at)))
     # What left no lap has nothing to compute.
     seconds_of = dict.fromkeys(wanted, 0.0) | {piece: median(laps) for piece, laps in clock.laps.items()}
-    scalars = tuple(x[0].numel() for x in few)
-    return Pace(seconds_of, clock.wall_share, scalars, time.process_time() - start)
+    return Pace(seconds_of, clock.wall_share, tuple(x[0].numel() for x in few))
 
 
 class _Clock:
@@ -189,6 +180,16 @@ def _stored(samples: Samples, x: Tensor, k: int) -> Samples:
 
 def _deal(samples: Samples) -> Tensor:
     return laid_out(samples.batch(np.random.default_rng(0).permutation(len(samples)))[0])
+
+
+def _time_forward(run: Callable[[Tensor], None], kind: str, x: Tensor, size: int, clock: _Clock) -> None:
+    """In the batches of the steps; in those of `size`, which the job takes, where that costs little."""
+    seconds = clock.repeat(partial(run, x), 1)
+    if len(x) < size and seconds * size / len(x) < clock.least_seconds:
+        clock.forget(kind)
+        clock.repeat(partial(run, x[torch.arange(size) % len(x)]))
+    elif seconds < clock.least_seconds:
+        clock.repeat(partial(run, x))
 
 
 def _run_forward(
