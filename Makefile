@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: demo test lint bench readme clean
+.PHONY: demo test lint bench reproduce readme clean
 
 demo: $(READY)
 	$(BIN)/tbft demo
@@ -26,6 +26,14 @@ bench: $(READY)
 	$(BIN)/python benchmarks/corruptions.py --json benchmarks/results/corruptions.json
 	$(BIN)/python benchmarks/cost_prediction.py --json benchmarks/results/cost_prediction.json
 	$(BIN)/python benchmarks/system_cost.py --json benchmarks/results/system_cost.json
+
+# A small version of every experiment of the paper, in minutes; the last line names the page. Needs TBFT_DATA, too.
+QUICK = --quick --engine pool --out build/quick --methods none adabn front layer2 layer3 rear full ours tent
+reproduce: $(READY)
+	for name in noise-motivation cifar10-c cifar-flip tiny17 living17-photos; do \
+		$(BIN)/tbft reproduce run $$name $(QUICK) || exit; done
+	$(BIN)/tbft reproduce run system-cost --quick --out build/quick
+	$(BIN)/tbft reproduce report --records build/quick --out build/quick
 
 readme: $(READY)
 	$(BIN)/python tools/readme.py

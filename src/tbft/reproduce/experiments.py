@@ -24,7 +24,7 @@ CORRUPTIONS = (
 BLOCK_METHODS = ("front", "layer2", "layer3", "rear")
 #: What every table holds. ``ours`` diagnoses, chooses and tunes by itself, with the recipe ``fast``.
 OWN_METHODS = ("none", "adabn", *BLOCK_METHODS, "full", "ours")
-#: Other people's, re-derived from their papers, where ``reproduce/baselines`` has them.
+#: Other people's, re-derived from their papers in ``reproduce/baselines``.
 BASELINE_METHODS = ("auto-rgn", "tent", "memo")
 METHODS = OWN_METHODS + BASELINE_METHODS
 
