@@ -25,10 +25,8 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -46,6 +44,7 @@ from tbft.cache import CachePolicy
 from tbft.compute import gains_from_bfloat16
 from tbft.data import Parts, apply_drift, find_class_map, read, split_samples
 from tbft.data.cifar10c import COMMON
+from tbft.energy import NO_SENSOR, Meter
 from tbft.evaluate import evaluate
 from tbft.files import atomic_path
 from tbft.memory import TensorBytes
@@ -66,6 +65,8 @@ LONG = [f"{name}:5" for name in COMMON if f"{name}:5" not in CASES]
 SIZES = ("0.1", "0.2", "0.3")
 SIDES = ("paper full", "ours", "paper block", "ours in float32")
 FEW = "10/class"
+MEASURED = ("wall_seconds", "cpu_seconds", "peak_rss_bytes", "energy_joules", "energy_kind",
+            "energy_source", "energy_scope")  # fmt: skip
 QUICK = "0.03"
 
 
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(one_run(json.loads(arguments.one))))
+        print(json.dumps(one_run(json.loads(arguments.one), arguments.workers == 1)))
         return
     runs = (
         json.loads(arguments.json.read_text())["runs"] if arguments.json and arguments.json.exists() else []
@@ -121,7 +122,8 @@ def in_own_process(cell: dict[str, Any]) -> dict[str, Any]:
     return {**cell, **json.loads(done.stdout)}
 
 
-def one_run(cell: dict[str, Any]) -> dict[str, Any]:
+def one_run(cell: dict[str, Any], alone: bool) -> dict[str, Any]:
+    """One side of a comparison; its energy is known only if it runs `alone`."""
     torch.set_num_threads(1)
     blocks, parts = prepared(cell)
     level = CASES.get(cell["case"], "input")
@@ -150,10 +152,8 @@ def one_run(cell: dict[str, Any]) -> dict[str, Any]:
 
     with TensorBytes() as counted:  # also warms up: torch builds kernels and imports on first use
         work(1)
-    wall, cpu = time.perf_counter(), time.process_time()
-    state = work(None)
-    cost = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with Meter(None if alone else NO_SENSOR) as meter:
+        state = work(None)
     with values_restored(blocks.model):
         blocks.model.load_state_dict({**blocks.model.state_dict(), **state})
         accuracy = evaluate(blocks.model, parts.test).accuracy
@@ -162,8 +162,7 @@ def one_run(cell: dict[str, Any]) -> dict[str, Any]:
         "arm": arm,
         "train_samples": len(parts.train),
         "accuracy": accuracy,
-        **cost,
-        "peak_rss_bytes": peak_rss,
+        **{key: getattr(meter.measurement, key) for key in MEASURED},
         "peak_tensor_bytes": counted.peak + cached_bytes(blocks, arm, parts, cell["side"]),
         "bfloat16": cell["side"] == "ours" and gains_from_bfloat16(),
     }

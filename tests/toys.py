@@ -1,4 +1,4 @@
-"""A small model and set for `tbft reproduce`, as ``toys:net`` and ``toys:pictures``; spawned workers import it."""
+"""A small model and set for `tbft reproduce`, as ``toys:net`` and ``toys:pictures``; workers import it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def net() -> DigitsNet:
 
 
 class Mortal(DigitsNet):
-    """Dies while it trains: once, if the file that TOY_GRAVE names is not there yet; always without such a name."""
+    """Dies while it trains: once, if TOY_GRAVE names a file that is not there yet; always, without it."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and isinstance(x, Tensor) and torch.is_grad_enabled():

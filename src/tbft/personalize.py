@@ -140,6 +140,7 @@ def personalize(
     card: SourceCard | None = None,
     budget: Budget | None = None,
     seed: int = 0,
+    meter: Meter | None = None,
 ) -> Personalization:
     """Carry out a plan, or choose one, and tell what it gained and cost.
 
@@ -151,11 +152,12 @@ def personalize(
         plan: or only a recipe: then the training part is diagnosed and the plan chosen, at the meter.
         cache, resume_path: see :func:`tune`.
         card, budget, seed: for choosing; see :func:`choose_plan`.
+        meter: measures the work from choosing to accepting; by default with the best sensor there is.
     """
     model, choice = blocks.model, None
     before = evaluate(model, parts.test)
     start = time.process_time()
-    with Meter() as meter:
+    with meter or Meter() as meter:
         if isinstance(plan, Recipe):
             choice = choose_plan(blocks, parts.train, plan, card, budget, seed)
             plan = choice.plan

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +32,7 @@ from tbft.fitting import (
     check_training,
     explained_batch_norm,
     fit,
+    keep_proportions,
     make_optimiser,
 )
 from tbft.models.checkpoints import State, fingerprint, state_bytes, tensor_bytes
@@ -83,7 +85,8 @@ def tune(
         train: labelled samples to tune on.
         val: held-out samples that choose the epoch to keep; needed where the recipe validates.
         cache: where the outputs of the frozen prefix are kept, for recipes that cache them.
-        optimiser: makes one for the parameters and the learning rate, in place of the recipe's.
+        optimiser: makes one for the parameters and the learning rate, in place of the recipe's. The rates
+            of its groups follow the recipe's schedule in proportion.
         resume_path: written after every epoch, for the caller to remove; if it is there already,
             tuning goes on from it and ends with the same bits as if it had never stopped.
 
@@ -91,20 +94,25 @@ def tune(
         PlanError, DataError: the plan does not fit the model or the samples.
     """
     start = time.process_time()
+    plan = plan.for_samples(len(train))
     model, recipe = blocks.model, plan.recipe
     block = blocks.block_of(plan.arm)  # raises on an unknown arm
     if plan.arm == "none":
         return Tuned(plan, {}, (), None)
     check_fits(model, train)
     if plan.source_share == "auto":
-        few = _some(train, plan.seed)
+        few = train.subset(_some(train, plan.seed))
         batch_size = LEAST_BATCH if plan.budget.peak_bytes else plan.recipe.for_samples(len(few)).batch_size
         share = choose_source_share(model, few, batch_size)
         plan = replace(plan, source_share=share)
     if plan.arm == "adabn":
         with values_restored(model) as base, explained_batch_norm(len(train)):
             batch_size = MemoryLimit(plan, (), 2 * state_bytes(base)).for_forward(model, train)
-            adapt_statistics(model, train, batch_size, plan.share(len(train)))
+            try:
+                with _heeding(plan.budget.cpu_seconds, start, model):
+                    adapt_statistics(model, train, batch_size, plan.share(len(train)))
+            except _SpentError:
+                return Tuned(plan, {}, (), None, interrupted=True)
             return Tuned(plan, changed(base, clone_state(model)), (), None)
     check_training(train, val, recipe)
     if not recipe.validate:
@@ -120,12 +128,16 @@ def tune(
         _trainable(blocks, plan, finer.prefix(at)) as parameters,
         explained_batch_norm(len(train)),
     ):
-        run = _identity(base, plan, train, val)
-        latest = load_run(resume_path, run)
+        run = _identity(base, blocks, plan, train, val)
+        latest: FitState | None = None
         torch.manual_seed(plan.seed)  # for dropout and the like
         # The base is saved before, and copied after to tell what changed.
         limit = MemoryLimit(plan, parameters, spent_bytes=2 * state_bytes(base))
-        part, train, val = _after_prefix(finer, at, plan, train, val, cache or CachePolicy(), limit)
+        try:
+            with _heeding(plan.budget.cpu_seconds, start, finer.block(0)):
+                part, train, val = _after_prefix(finer, at, plan, train, val, cache or CachePolicy(), limit)
+        except _SpentError:
+            return Tuned(plan, {}, (), None, interrupted=True)
         recipe, part = limit.for_steps(recipe, part, lambda: recomputed(finer, at), train)
 
         def after_epoch(state: FitState) -> None:
@@ -137,6 +149,9 @@ def tune(
 
         groups = _groups(blocks, plan.arm, parameters, recipe)
         made = make_optimiser(recipe, groups, rate) if optimiser is None else optimiser(parameters, rate)
+        keep_proportions(made, rate)
+        run |= {"optimiser": repr(made), "cache": str(train.inputs.dtype)}
+        latest = load_run(resume_path, run)
         watched = _within(plan.budget.cpu_seconds, start, on_step)
         interrupted = False
         try:
@@ -158,6 +173,21 @@ def tune(
 
 class _SpentError(Exception):
     """The budget of processor time is spent."""
+
+
+@contextmanager
+def _heeding(cpu_seconds: float | None, start: float, module: nn.Module) -> Iterator[None]:
+    """Ends what runs the module batch by batch when a budget of processor time is spent."""
+
+    def check(*_: Any) -> None:
+        if cpu_seconds is not None and time.process_time() - start > SPENT_SHARE * cpu_seconds:
+            raise _SpentError
+
+    handle = module.register_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _within(cpu_seconds: float | None, start: float, on_step: OnStep | None) -> OnStep | None:
@@ -188,18 +218,20 @@ def _trainable(blocks: Blocks, plan: Plan, prefix: nn.Module) -> Iterator[list[n
 
 def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
     """Blocks of which one starts with the arm, and its position: an arm may lie deep inside a block."""
-    parts = list(zip(blocks.owners(arm), arm.split("+"), strict=False))
-    if not parts or arm == "full":
+    owners = blocks.owners(arm)
+    if not owners or arm == "full":
         return blocks, 0
-    block, first = min(parts, key=lambda part: part[0].index)
-    if block.name in arm.split("+"):
-        return blocks, block.index
-    cuts = list(blocks.cuts)
-    cuts.insert(block.index, first)
-    try:
-        return split(blocks.model, cuts), block.index + 1
-    except SplitError:  # no single tensor crosses there
-        return blocks, block.index
+    at = min(block.index for block in owners)
+    tuned = {id(p) for module in blocks.tuned_modules(arm) for p in module.parameters()}
+    for block, first in zip(owners, arm.split("+"), strict=True):
+        if block.index != at or block.name == first:
+            continue
+        with suppress(SplitError):  # no single tensor crosses there
+            finer = split(blocks.model, [*blocks.cuts[:at], first, *blocks.cuts[at:]])
+            # Parts of one block may be named in another order than they run in.
+            if tuned.isdisjoint(id(p) for p in finer.prefix(at + 1).parameters()):
+                return finer, at + 1
+    return blocks, at
 
 
 def _groups(
@@ -259,14 +291,13 @@ def _adapt(
     module: nn.Module, samples: Samples, plan: Plan, batch_size: int, source_share: float | None = None
 ) -> None:
     """AdaBN by some of the samples, with the plan's share of the source statistics or another."""
-    few = _some(samples, plan.seed)
-    share = plan.share(len(few)) if source_share is None else source_share
-    adapt_statistics(module, few, batch_size, share, plan.recipe.precision)
+    at = _some(samples, plan.seed)  # read batch by batch: what is cached may be large
+    share = plan.share(len(at)) if source_share is None else source_share
+    adapt_statistics(module, samples, batch_size, share, plan.recipe.precision, at)
 
 
-def _some(samples: Samples, seed: int) -> Samples:
-    at = np.random.default_rng(seed).permutation(len(samples))[:STATISTICS_SAMPLES]
-    return samples.subset(np.sort(at))
+def _some(samples: Samples, seed: int) -> npt.NDArray[np.int64]:
+    return np.sort(np.random.default_rng(seed).permutation(len(samples))[:STATISTICS_SAMPLES])
 
 
 def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:
@@ -274,8 +305,10 @@ def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:
     return {k: v for k, v in tuned.items() if tensor_bytes(v) != tensor_bytes(base[k])}
 
 
-def _identity(base: State, plan: Plan, train: Samples, val: Samples | None) -> dict[str, object]:
+def _identity(
+    base: State, blocks: Blocks, plan: Plan, train: Samples, val: Samples | None
+) -> dict[str, object]:
     """What two calls must share for one to go on where the other stopped."""
     data = [digest(train), None if val is None else digest(val)]
     plan = replace(plan, budget=replace(plan.budget, cpu_seconds=None))  # a stopped run has spent some
-    return {"plan": asdict(plan), "base": fingerprint(base), "data": data}
+    return {"plan": asdict(plan), "base": fingerprint(base), "cuts": list(blocks.cuts), "data": data}

@@ -9,9 +9,11 @@ from tbft.cli.common import (
     Subparsers,
     add_data,
     add_json,
+    add_meter,
     add_model,
     add_recipe,
     command,
+    load_meter,
     load_recipe,
     load_samples,
     load_trained,
@@ -97,6 +99,7 @@ def add(commands: Subparsers) -> None:
         "--cache-memory", type=float, metavar="MIB", help="for outputs of the frozen prefix (default 1024)"
     )
     how.add_argument("--cache-folder", metavar="DIR", help="where they go if they do not fit")
+    add_meter(parser.add_argument_group("energy", "measured, estimated and labelled so, or none"))
     parser.add_argument("--out", metavar="FILE", help="write the patch here (.safetensors)")
     parser.add_argument(
         "--report", metavar="FILE", help="write a page about it here (.html); needs tbft[report]"
@@ -128,7 +131,7 @@ def run_personalize(arguments: argparse.Namespace) -> None:
     if arguments.report:
         check_writable(arguments.report, ".html")
         check_extra()
-    cache = _cache_policy(arguments)
+    cache, meter = _cache_policy(arguments), load_meter(arguments)
     preset, model = load_trained(arguments)
     blocks = preset.split(model)
     budget, card = _budget(arguments), load_card(arguments, preset)
@@ -136,9 +139,9 @@ def run_personalize(arguments: argparse.Namespace) -> None:
     plan = _plan(arguments, blocks, recipe, budget)
     samples = load_samples(arguments, preset)
     parts = _parts(arguments, samples, recipe)
-    with progress_bar("tuning") as on_step:
+    with progress_bar("tuning", meter) as on_step:
         result = personalize(
-            blocks, parts, plan, preset.name, on_step, cache, unfinished, card, budget, arguments.seed
+            blocks, parts, plan, preset.name, on_step, cache, unfinished, card, budget, arguments.seed, meter
         )
     undone = result.acceptance is not None and not result.acceptance.accepted
     out_path = None if undone or result.plan.arm == "none" else arguments.out
@@ -259,7 +262,7 @@ def _summary(result: Personalization, blocks: Blocks, out: str | None, page: str
         *([("held out", _verdict(result.acceptance))] if result.acceptance is not None else []),
         ("time", f"{cost.wall_seconds:.1f} s, processor time {cost.cpu_seconds:.1f} s"),
         ("memory", f"{peak} at the peak"),
-        ("energy", "unavailable: nothing measures it here"),
+        ("energy", cost.energy_in_words()),
         ("patch", f"{patch_bytes:,} bytes ({100 * patch_bytes / model_bytes:.1f} % of the model)"),
     ]
     if plan.arm == "none":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tbft.data import Samples
+    from tbft.energy import Meter
     from tbft.fitting import OnStep
     from tbft.models import Preset
     from tbft.plan import Recipe
@@ -90,6 +92,28 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout and nothing else there"
     )
+
+
+def add_meter(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--sensor",
+        metavar="NAME",
+        help="what measures energy: a name of `tbft energy probe`, a meter's log (.csv), or none "
+        "(default the best there is)",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="board to estimate energy for where nothing measures it: a name of `tbft energy probe` or a "
+        ".json file (default $TBFT_PROFILE)",
+    )
+
+
+def load_meter(arguments: argparse.Namespace, **options: Any) -> Meter:
+    """The meter that the options name, not yet running."""
+    from tbft.energy import Meter, find_profile, find_sensor
+
+    return Meter(find_sensor(arguments.sensor), find_profile(arguments.profile), **options)
 
 
 def whole_number(text: str) -> int:
@@ -204,14 +228,22 @@ def table(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[OnStep]:
-    """A bar on stderr that a training loop's `on_step` moves; silent where stderr is no terminal."""
+def progress_bar(description: str, meter: Meter | None = None) -> Iterator[OnStep]:
+    """A bar on stderr that a training loop's `on_step` moves; silent where stderr is no terminal.
+
+    With a running `meter` it also shows watts, or how busy the processor is, once a second.
+    """
     from tqdm import tqdm
 
+    shown = time.monotonic()
     with tqdm(desc=description, unit="step", leave=False, disable=None) as bar:
 
         def on_step(done: int, total: int) -> None:
+            nonlocal shown
             bar.total = total
+            if meter is not None and time.monotonic() > shown + 1:
+                shown = time.monotonic()
+                bar.set_postfix_str(meter.live(), refresh=False)
             bar.update(done - bar.n)
 
         yield on_step

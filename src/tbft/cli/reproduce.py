@@ -56,7 +56,7 @@ def _add_scope(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--corruptions", nargs="+", metavar="NAME", help="of cifar10-c (default: all fifteen)"
     )
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="default: all that can be run here")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument(
         "--quick", action="store_true", help="a small version of it, in minutes, in records of its own"
     )
@@ -91,8 +91,12 @@ def run_list(arguments: argparse.Namespace) -> None:
 def run_run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from tbft.reproduce.experiments import find_experiment
     from tbft.reproduce.runner import describe, make_settings, run
 
+    if find_experiment(arguments.experiment).is_cost:
+        run_costs(arguments)
+        return
     settings = make_settings(
         arguments.experiment,
         arguments.recipe,
@@ -123,6 +127,19 @@ def run_run(arguments: argparse.Namespace) -> None:
             on_outcome=on_outcome,
         )
     _print_summary(summary, arguments.json)
+
+
+def run_costs(arguments: argparse.Namespace) -> None:
+    from tbft.reproduce.costs import run_costs
+
+    def on_model(name: str) -> None:
+        print(f"tbft: measuring {name}", file=sys.stderr)
+
+    files = [str(path) for path in run_costs(arguments.out, arguments.quick, on_model)]
+    if arguments.json:
+        print_json({"files": files})
+    else:
+        print("\n".join(f"-> {path}" for path in files))
 
 
 def _print_summary(summary: Summary, as_json: bool) -> None:

@@ -10,9 +10,11 @@ from tbft.cli.common import (
     Subparsers,
     add_data,
     add_json,
+    add_meter,
     add_model,
     add_recipe,
     command,
+    load_meter,
     load_model,
     load_recipe,
     load_samples,
@@ -47,6 +49,7 @@ def add(commands: Subparsers) -> None:
         "the held-out part, and how it came about (.json)",
     )
     parser.add_argument("--restart", action="store_true", help="ignore an unfinished run")
+    add_meter(parser)
     add_json(parser)
     parser.set_defaults(run=run_train)
 
@@ -57,7 +60,6 @@ def run_train(arguments: argparse.Namespace) -> None:
     import torch
 
     from tbft.data import split_samples
-    from tbft.energy import Meter
     from tbft.files import check_writable
     from tbft.models import save_weights
     from tbft.patch import versions
@@ -72,7 +74,8 @@ def run_train(arguments: argparse.Namespace) -> None:
     parts = split_samples(samples, "rest", arguments.val, 0, arguments.seed)
     if arguments.restart:
         unfinished.unlink(missing_ok=True)
-    with Meter() as meter, progress_bar(f"training {preset.name}") as on_step:
+    meter = load_meter(arguments)
+    with meter, progress_bar(f"training {preset.name}", meter) as on_step:
         state = train_base(model, recipe, parts.train, parts.val, arguments.seed, unfinished, on_step)
     save_weights(state.best, out)
     best = state.history[state.best_epoch - 1]
@@ -99,6 +102,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     else:
         accuracy = f"{100 * (best.val_accuracy or 0):.2f} % on {len(parts.val):,} held-out samples"
         print(f"{out}: epoch {best.epoch} of {len(state.history)} kept, {accuracy}")
+        print(f"energy: {meter.measurement.energy_in_words()}")
 
 
 def _write_card(blocks: Blocks, held_out: Samples, out: Path) -> str | None:

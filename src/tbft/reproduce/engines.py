@@ -6,6 +6,7 @@ the reason why there is none. Only the caller writes records.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,8 +78,11 @@ class Crew(Protocol):
         """End all workers at once."""
 
 
-def outcomes(work: Work, cells: Sequence[Sequence[Run]], workers: int) -> Iterator[Outcome]:
+def outcomes(work: Work, cells: Sequence[Sequence[Run]], workers: int | None = None) -> Iterator[Outcome]:
     """Do all runs and yield what becomes of each as soon as it is known.
+
+    Args:
+        workers: of ``pool`` and ``ray``; None: one a core of the machine or of the cluster.
 
     Raises:
         TbftError: an unknown engine; MissingExtraError: Ray is not installed.
@@ -87,9 +91,10 @@ def outcomes(work: Work, cells: Sequence[Sequence[Run]], workers: int) -> Iterat
         worker = Worker(work)
         return (worker.do(run) for runs in cells for run in runs)
     if work.engine == "pool":
-        return scheduled(Pool(work), cells, workers)
+        return scheduled(Pool(work), cells, workers or os.cpu_count() or 1)
     if work.engine == "ray":
-        return scheduled(RayCrew(work), cells, workers)
+        crew = RayCrew(work)
+        return scheduled(crew, cells, min(workers or crew.cores, crew.cores))
     raise TbftError(unknown("engine", work.engine, ENGINES))
 
 
@@ -209,13 +214,18 @@ class RayCrew:
         self.ray = ray
         self._ours = not ray.is_initialized()
         if self._ours:
-            ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
+            # Else they yield to everything else on the machine, and starve where it is busy.
+            os.environ.setdefault("RAY_worker_niceness", "0")
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        self.cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
         self._work = ray.put(work)
         self._actor = ray.remote(num_cpus=1, max_restarts=0)(Worker)
         self._actors: dict[int, Any] = {}
         self._doing: dict[Any, int] = {}
 
     def hire(self, number: int) -> None:
+        if number in self._actors:
+            self.ray.kill(self._actors[number])
         environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
         self._actors[number] = self._actor.options(runtime_env=environment).remote(self._work)
 
@@ -227,7 +237,7 @@ class RayCrew:
         number = self._doing.pop(ready[0])
         try:
             return number, self.ray.get(ready[0])
-        except self.ray.exceptions.RayActorError as error:
+        except self.ray.exceptions.RayError as error:
             return number, str(error).strip().splitlines()[0]
 
     def dismiss(self) -> None:

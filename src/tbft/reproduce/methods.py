@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,14 +10,13 @@ import torch
 
 from tbft.blocks import Blocks
 from tbft.card import build_card
-from tbft.data import Parts
 from tbft.energy import Measurement, Meter
 from tbft.evaluate import evaluate
 from tbft.patch import versions
 from tbft.personalize import personalize
 from tbft.plan import Plan
+from tbft.reproduce.baselines import BASELINES
 from tbft.reproduce.bench import Bench, CellBench, split_digest
-from tbft.reproduce.experiments import BASELINE_METHODS, OWN_METHODS
 from tbft.reproduce.provenance import machine, now
 from tbft.reproduce.runs import Run
 from tbft.restoring import values_restored
@@ -37,11 +35,6 @@ class Done:
     tuned_parameters: int = 0
     choosing_cpu_seconds: float = 0.0
     details: Mapping[str, Any] = field(default_factory=dict)
-
-
-def available() -> list[str]:
-    """The methods that can be run here: ours, and the baselines that are installed."""
-    return [*OWN_METHODS, *(name for name in BASELINE_METHODS if name in _baselines())]
 
 
 def record_of(bench: Bench, run: Run, engine: str, origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +79,7 @@ def do(cell: CellBench, method: str) -> Done:
     """Run a method; the cell's model comes back as it was."""
     if method == "ours":
         return _ours(cell)
-    if method in _baselines():
+    if method in BASELINES:
         return _baseline(cell, method)
     return _arm(cell, method)
 
@@ -146,28 +139,16 @@ def _ours(cell: CellBench) -> Done:
 
 def _baseline(cell: CellBench, method: str) -> Done:
     with Meter() as meter:
-        outcome = _baselines()[method](cell.blocks, cell.parts, cell.cell.seed)
-    details = dict(outcome.details)
+        outcome = BASELINES[method](cell.blocks, cell.parts, cell.cell.seed)
     return Done(
-        arm=str(details.get("arm", method)),
+        arm=method,
         accuracy=outcome.accuracy,
         measurement=meter.measurement,
-        history=tuple(asdict(h) if not isinstance(h, Mapping) else h for h in outcome.history),
-        best_epoch=details.get("best_epoch"),
-        tuned_parameters=int(details.get("tuned_parameters", 0)),
-        details=details,
+        history=tuple(asdict(epoch) for epoch in outcome.history),
+        best_epoch=outcome.details.get("best_epoch"),
+        tuned_parameters=outcome.tuned_parameters,
+        details=outcome.details,
     )
-
-
-def _baselines() -> Mapping[str, Callable[[Blocks, Parts, int], Any]]:
-    """The registry of ``reproduce/baselines``; empty where there is none."""
-    try:
-        module = importlib.import_module("tbft.reproduce.baselines")
-    except ModuleNotFoundError as error:
-        if error.name != "tbft.reproduce.baselines":
-            raise
-        return {}
-    return module.BASELINES
 
 
 def tuned_parameters(blocks: Blocks, arm: str) -> int:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tbft.errors import TbftError
+from tbft.errors import TbftError, unknown
 from tbft.reproduce.engines import Outcome, Work, outcomes
-from tbft.reproduce.experiments import RECIPES, Experiment, find_experiment
+from tbft.reproduce.experiments import METHODS, RECIPES, Experiment, find_experiment
 from tbft.reproduce.provenance import commit
 from tbft.reproduce.records import Store
 from tbft.reproduce.runs import Cell, Run, Settings, cells, hashed, runs_of
@@ -111,21 +111,23 @@ def run(
 
     Args:
         out: records go to ``out/<experiment>-<hash>/``.
-        methods: default: all that can be run here.
+        methods: default: all.
         workers: of the engines ``pool`` and ``ray``; default: one a core.
+        on_outcome: called after every run, its record being on the disk.
 
     Raises:
         TbftError: settings that do not fit together.
     """
     from tbft.reproduce.bench import Bench
-    from tbft.reproduce.methods import available
 
     experiment: Experiment = find_experiment(settings.experiment, settings.quick)
+    if workers == 0 or seeds == 0:
+        raise TbftError("nothing can be done by 0 workers, or with 0 seeds: give 1 or more")
     wanted_cells = cells(experiment, sizes, seeds, corruptions)
-    wanted_methods = available() if methods is None else list(methods)
+    wanted_methods = METHODS if methods is None else methods
     for method in wanted_methods:
-        if method not in available():
-            raise TbftError(f"method {method!r} cannot be run here; known: {', '.join(available())}")
+        if method not in METHODS:
+            raise TbftError(unknown("method", method, METHODS))
     bench = Bench(settings)
     identity = bench.identity()
     group = hashed(identity, 8)
@@ -137,7 +139,7 @@ def run(
     del bench
     failed = []
     work = Work(settings, engine, commit())
-    for settled, outcome in enumerate(outcomes(work, todo, workers or os.cpu_count() or 1), start=1):
+    for settled, outcome in enumerate(outcomes(work, todo, workers), start=1):
         if outcome.record is None:
             failed.append(outcome)
         else:
