@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from conftest import heed_interrupts
 
 from tbft.cli import main
 from tbft.errors import MissingExtraError, TbftError
@@ -241,6 +242,24 @@ def test_claims_are_checked_on_the_records():
     assert claim(records, "ours, its choosing included").ours == 90.0
 
 
+def test_the_saving_of_a_step_is_that_of_the_papers_own_way():
+    def cost(model: str, saving: float, quick: bool = False) -> dict:
+        rows = [{"way": "substring", "saving_percent": [0, 0, 0, 0, saving, None]}]
+        columns = ["block1", "block2", "block3", "fc", "block_avg", "full"]
+        return {"model": model, "quick": quick, "finished": "2026-01-01T00:00:00Z", "system_columns": columns,
+                "system": {"one sample, one epoch": rows}}  # fmt: skip
+
+    def found(costs: list[dict]):
+        return next(c for c in claims_of([], costs) if "as the paper times it" in c.claim)
+
+    both = [cost("resnet26-cifar10", 40.0), cost("resnet26-living17", 42.0)]
+    assert (found(both).published, found(both).ours, found(both).holds) == (41.57, 41.0, True)
+    assert found([cost("resnet26-cifar10", 20.0), both[1]]).holds is False
+    assert found([both[0], cost("resnet26-living17", 42.0, quick=True)]).missing == (
+        "system-cost of resnet26-living17"
+    )
+
+
 def test_a_claim_without_its_records_is_open_and_says_what_it_needs():
     records = [r for r in whole() if (r["experiment"], r["method"]) != ("cifar-flip", "layer2")]
     missing = claim(records, "output level, cifar-flip, 10 %")
@@ -328,20 +347,26 @@ def test_a_run_whose_worker_always_dies_is_reported_and_the_rest_goes_on(tmp_pat
     assert sorted(r["method"] for r in read_records(tmp_path)) == ["adabn", "none"]
 
 
-@pytest.mark.parametrize("engine", ["serial", pytest.param("pool", marks=pytest.mark.slow)])
-def test_killed_and_resumed(tmp_path, toys, engine):
+@pytest.mark.parametrize(
+    ("engine", "how"),
+    [("serial", signal.SIGKILL), pytest.param("pool", signal.SIGINT, marks=pytest.mark.slow)],
+)
+def test_killed_and_resumed(tmp_path, toys, engine, how):
     """Whatever moment the process is killed at, whole lines are there, and nothing is done twice."""
     command = [sys.executable, "-m", "tbft", "reproduce", "run", "cifar-flip", "--model", "toys:net",
                "--data", "toys:pictures", "--out", str(tmp_path), "--sizes", "10", "--engine", engine,
                "--workers", "2", "--methods", *METHODS]  # fmt: skip
-    process = subprocess.Popen([*command, "--seeds", "50"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--seeds", "50"], stderr=subprocess.DEVNULL, preexec_fn=heed_interrupts
+    )
     wait_for_lines(tmp_path, 3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(how)
+    assert process.wait() == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
     (path,) = tmp_path.glob("*/records.jsonl")
     before = read_file(path)
     with path.open("a") as file:
         file.write('{"id": "half a li')
+    command[command.index("--engine") + 1] = "serial"  # engines share their records
     done = subprocess.run([*command, "--seeds", "1", "--json"], capture_output=True, text=True, check=True)
     counts = json.loads(done.stdout)
     after = read_file(path)
