@@ -228,9 +228,7 @@ def _gain(known: Known, method: str | None, words: str, paper_says: float | None
 
 def _saving_of_a_step(costs: Sequence[Mapping[str, Any]]) -> Claim:
     """What the paper's timing script would say here: one sample, one epoch, mean over blocks and models."""
-    words = (
-        "tuning one block (block average) saves of full's time: one sample, one epoch, as the paper times it"
-    )
+    words = "tuning one block (block average) saves of full's time in one step, as the paper times it"
     paper_says = paper()["headline"]["energy_saving_vs_full_pct"]
     latest = {one["model"]: one for one in sorted(costs, key=lambda one: str(one["finished"]))}
     absent = [name for name in ("resnet26-cifar10", "resnet26-living17") if name not in latest]
