@@ -40,7 +40,7 @@ from tbft.report.inputs import (
 )
 from tbft.report.reproduction import reproduction_page
 from tbft.report.theme import DARK, LIGHT
-from tbft.report.words import percent, points, seconds, size
+from tbft.report.words import percent, points, seconds, size, unbroken
 
 VOID = {"meta", "link", "img", "source", "br", "hr"}
 HOSTILE = [
@@ -171,11 +171,11 @@ def test_an_adaptations_page_says_what_its_result_says():
         percent(r["accuracy_before"]), percent(r["accuracy_after"]), "+48.7", "19,120", seconds(9.04),
         size(93896), percent(93896 / 1_467_752), "60\u00a0labels", "energy", "unavailable", "4b64b739",
         "Drift at the input level", "tbft patch apply user.safetensors --weights base.pth --out tuned.",
-        "tbft patch revert user.safetensors", *r["choice"]["explanation"].split(": ")[:1],
+        "tbft patch revert user.safetensors", unbroken(r["choice"]["explanation"]),
     ):  # fmt: skip
         assert words in page.text
     for reason in r["choice"]["diagnosis"]["reasons"]:
-        assert reason[1:] in page.text
+        assert unbroken(reason[1:]) in page.text
     for option in r["choice"]["costs"]:
         assert option in page.text
     charts = page.charts()
@@ -242,6 +242,13 @@ def test_hostile_names_are_shown_and_not_obeyed():
     )
     assert HOSTILE[0] in page.text and HOSTILE[1] in page.text
     assert """--weights '$(x)'""" in page.text and "'a b'\"'\"'.safetensors'" in page.text
+
+
+def test_a_loss_that_is_no_number_is_left_out():
+    history = [{"epoch": i, "train_loss": loss, "val_loss": None, "val_accuracy": 0.5}
+               for i, loss in enumerate([2.0, float("nan"), float("inf")], start=1)]  # fmt: skip
+    page = checked(adaptation_page(adaptation(choice=None, history=history)))
+    assert any("training from 2 to 2" in image["alt"] for image in page.named("img"))
 
 
 def test_many_classes_fit_on_a_chart():

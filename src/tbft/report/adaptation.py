@@ -11,7 +11,7 @@ from tbft.report.details import Values, changed, undone
 from tbft.report.evidence import diagnosis_shown, found
 from tbft.report.inputs import Adaptation
 from tbft.report.pages import render
-from tbft.report.words import count, joules, percent, points, seconds, size
+from tbft.report.words import count, joules, percent, points, seconds, size, unbroken
 
 
 def adaptation_page(given: Adaptation) -> str:
@@ -89,7 +89,7 @@ def _headline(r: Values) -> str:
     if r["arm"] == "none":
         return f"Nothing was changed: accuracy stays at {percent(r['accuracy_before'])}"
     if undone(r):
-        return f"Tried and undone: {_arm(r)} did not help"
+        return f"Tried and undone: tuning {r['arm']} did not help"
     return f"From {percent(r['accuracy_before'])} to {percent(r['accuracy_after'])} by {_arm(r)}"
 
 
@@ -103,10 +103,9 @@ def _lead(r: Values) -> str:
     done = f"Adapted with {count(r['train_samples'], 'labelled sample')}"
     judged = r["acceptance"]
     if judged is not None:
-        done += (
-            f" and judged on {count(judged['count'], 'other')}, it gains {points(judged['gain'])} points "
-            f"(95 % interval {points(judged['low'])} to {points(judged['high'])})"
-        )
+        interval = f"95 % interval {points(judged['low'])} to {points(judged['high'])}"
+        change = f"{points(judged['gain'])} points ({interval})"
+        done += f" and judged on {count(judged['count'], 'other')}, it changes accuracy by {change}"
     taken = f"It took {seconds(r['cpu_seconds'])} of processor time"
     patch = f", and the patch of {size(r['patch_bytes'])} can be undone, bit for bit." if changed(r) else "."
     return f"{why} {done}. {taken}{patch}"
@@ -187,7 +186,7 @@ def _plan_words(r: Values) -> str:
             if len(ties) > 1
             else ""
         )
-        return r["choice"]["explanation"] + tie
+        return unbroken(r["choice"]["explanation"] + tie)
     if r["level"] is not None:
         return (
             f"The level was given by hand. For {r['level']} that means {_arm(r)}; no other way was looked at."

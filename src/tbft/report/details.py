@@ -55,7 +55,7 @@ def options(r: Values, choice: Values) -> dict[str, Any]:
     return {
         "columns": columns,
         "rows": rows,
-        "chart": charts.costs(title, [*known, outcome], choice["option"]),
+        "chart": charts.costs(title, [*known, outcome], choice["option"], plain=True),
     }
 
 
@@ -80,10 +80,10 @@ def learning(r: Values) -> list[Picture]:
     }
     shown = {name: values for name, values in losses.items() if any(v is not None for v in values)}
     made = [charts.learning("Loss after every epoch", shown, r["best_epoch"], "cross-entropy, nats")]
-    accuracies = [one["val_accuracy"] for one in history]
+    accuracies = [None if one["val_accuracy"] is None else 100 * one["val_accuracy"] for one in history]
     if any(value is not None for value in accuracies):
         curves = {"held out": accuracies}
-        made.append(charts.learning("Accuracy after every epoch", curves, r["best_epoch"], "share right"))
+        made.append(charts.learning("Accuracy after every epoch", curves, r["best_epoch"], "accuracy, %"))
     return made
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tbft.report import charts
 from tbft.report.drawing import Picture
 from tbft.report.inputs import Line
-from tbft.report.words import DASH, listed, percent
+from tbft.report.words import DASH, listed, percent, unbroken
 
 #: Accuracy under several readings of the same predictions: key of the evidence, and what it is.
 READINGS = (
@@ -52,7 +52,7 @@ def found(diagnosis: Mapping[str, Any]) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
+    return unbroken(f"{text[0].upper()}{text[1:]}.")
 
 
 def _charts(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Picture]:

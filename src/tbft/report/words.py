@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 DASH = "\u2013"
 #: Between a number and its unit, so that a line never breaks there.
 _SPACE = "\u00a0"
@@ -92,3 +94,12 @@ def listed(names: list[str]) -> str:
     ('a', 'a, b and c')
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
+
+
+def unbroken(text: str) -> str:
+    """A sentence in which no line breaks between a number and its unit.
+
+    >>> unbroken("66 % for 10.8 s, with ease")
+    '66\\xa0% for 10.8\\xa0s, with ease'
+    """
+    return re.sub(r"(?<=\d) (?=(%|s|J|MiB)(\W|$))", _SPACE, text)

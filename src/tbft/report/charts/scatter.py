@@ -30,12 +30,16 @@ class Point:
     filled: bool = True  # the recipe fast; the paper's is hollow
 
 
-def costs(title: str, given: Sequence[Point], taken: str | None = None, height: int = 300) -> Picture:
+def costs(
+    title: str, given: Sequence[Point], taken: str | None = None, plain: bool = False, height: int = 300
+) -> Picture:
     """Accuracy against processor time, on a logarithmic axis; up and to the left is better.
 
     Args:
         taken: the method that was chosen, circled.
+        plain: call methods as they are given, not as readers of the paper know them.
     """
+    called = str if plain else label
 
     def draw(axes: Axes, theme: Theme) -> None:
         dear = max(p.cpu_seconds for p in given) / NOTHING
@@ -48,10 +52,10 @@ def costs(title: str, given: Sequence[Point], taken: str | None = None, height: 
             _mark(axes, theme, point, place, point.method == taken)
         _scale(axes, places, floor)
         filled = {p.method for p in given if p.filled}
-        names = [label(p.method) if p.filled or p.method not in filled else "" for p in given]
+        names = [called(p.method) if p.filled or p.method not in filled else "" for p in given]
         _name_points(axes, theme, names, places)
 
-    said = listed([f"{label(p.method)} {percent(p.accuracy)} for {seconds(p.cpu_seconds)}" for p in given])
+    said = listed([f"{called(p.method)} {percent(p.accuracy)} for {seconds(p.cpu_seconds)}" for p in given])
     return picture(draw, title, f"Accuracy against processor time: {said}.", height)
 
 
