@@ -306,6 +306,7 @@ def test_a_run_end_to_end_and_again(tmp_path, toys, capsys):
     assert by_method["none"]["measurement"]["cpu_seconds"] < by_method["full"]["measurement"]["cpu_seconds"]
     assert by_method["ours"]["choosing_cpu_seconds"] > 0
     assert by_method["ours"]["details"]["card_cpu_seconds"] > 0
+    assert by_method["ours"]["details"]["acceptance_samples"] == 225
 
     before = read_file(next(tmp_path.glob("*/records.jsonl")))
     assert main(command) == 0
@@ -429,6 +430,14 @@ def test_bad_arguments_are_told(tmp_path, toys, monkeypatch, capsys):
         "set TBFT_DATA",
     ):
         assert words in told, words
+
+
+def test_a_part_of_a_sorted_set_has_all_classes(stripes):
+    from tbft.reproduce.methods import some
+
+    by_class = stripes.subset(sorted(range(len(stripes)), key=lambda i: stripes.labels[i]))
+    assert some(by_class, 9, 0).class_counts() == {"row0": 3, "row1": 3, "row2": 3}
+    assert len(some(by_class, 1000, 0)) == len(by_class)
 
 
 def test_noise_is_found_that_makes_the_model_as_bad_as_asked(digits_blocks, stripes):
