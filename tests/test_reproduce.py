@@ -19,10 +19,11 @@ from tbft.cli import main
 from tbft.errors import MissingExtraError, TbftError
 from tbft.reproduce.claims import claims_of
 from tbft.reproduce.experiments import BLOCK_METHODS, CORRUPTIONS, EXPERIMENTS, find_experiment
+from tbft.reproduce.published import BLOCK_AVERAGE, published
 from tbft.reproduce.records import Store, read_file, read_records
 from tbft.reproduce.reporting import text_of, write_report
 from tbft.reproduce.runs import Cell, Run, Settings, cells
-from tbft.reproduce.tables import BLOCK_AVERAGE, published, tables_of
+from tbft.reproduce.tables import tables_of
 
 TESTS = Path(__file__).parent
 METHODS = ("none", "adabn", "front", "rear", "full")
@@ -445,7 +446,7 @@ def test_noise_is_found_that_makes_the_model_as_bad_as_asked(digits_blocks, stri
     from tbft.evaluate import evaluate
     from tbft.personalize import personalize
     from tbft.plan import Plan, find_recipe
-    from tbft.reproduce.bench import add_noise
+    from tbft.reproduce.noise import add_noise
 
     parts = split_samples(stripes, "rest", 0.2, 0.2)
     recipe = replace(find_recipe("paper"), batch_size=8, epochs=8, learning_rate=0.05)

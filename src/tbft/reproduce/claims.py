@@ -12,8 +12,9 @@ from statistics import fmean
 from typing import Any
 
 from tbft.reproduce.experiments import BLOCK_METHODS, EXPERIMENTS
+from tbft.reproduce.published import BLOCK_AVERAGE, paper, published
 from tbft.reproduce.statistics import interval
-from tbft.reproduce.tables import BLOCK_AVERAGE, Figure, Table, paper, published
+from tbft.reproduce.tables import Figure, Table
 
 #: The experiment of each level, and what stands in for it where it has no records.
 LEVELS = {"input": ("cifar10-c",), "feature": ("living17", "tiny17"), "output": ("cifar-flip",)}
