@@ -73,6 +73,7 @@ def write_reproduction(report: Report, records: str, out: str) -> Path:
     from tbft.report.reproduction import reproduction_page
     from tbft.reproduce import claims, tables
     from tbft.reproduce.experiments import EXPERIMENTS
+    from tbft.reproduce.published import published
     from tbft.reproduce.records import read_records
 
     given = reproduction_of(
@@ -80,7 +81,7 @@ def write_reproduction(report: Report, records: str, out: str) -> Path:
         claims.to_json(report.claims),
         read_records(records),
         [{"name": e.name, "title": e.title, "right": e.right} for e in EXPERIMENTS.values()],
-        tables.published("noise-motivation"),
+        published("noise-motivation"),
         [json.loads(path.read_text()) for path in sorted(Path(records).rglob("system-cost*.json"))],
         _drift_strips(),
     )

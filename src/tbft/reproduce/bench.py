@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from tbft.blocks import Blocks
 from tbft.card import LEAST_SAMPLES, SourceCard
@@ -27,14 +25,11 @@ from tbft.evaluate import Evaluation, evaluate
 from tbft.models import find_model, fingerprint
 from tbft.plan import Recipe, find_recipe
 from tbft.reproduce.experiments import BLOCK_METHODS, PROTOCOL, Experiment, find_experiment
+from tbft.reproduce.noise import add_noise
 from tbft.reproduce.runs import Cell, Settings, hashed
 
 #: A card is made of at most so many samples.
 CARD_SAMPLES = 500
-#: Steps of the search for the noise's strength; each halves the interval of its logarithm.
-BISECTIONS = 14
-WEAKEST_NOISE, STRONGEST_NOISE = 1e-3, 10.0
-NOISE_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,48 +229,6 @@ def definition(recipe: Recipe) -> dict[str, Any]:
         for field in fields(recipe)
         if field.name not in ("name", "source") and getattr(recipe, field.name) != field.default
     }
-
-
-def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed: int) -> float:
-    """Add N(0, std) to every parameter of an arm, in place, such that accuracy on `samples` is as given.
-
-    The noise's direction is drawn once; its strength is found by bisection, on samples to be tested on
-    nowhere.
-
-    Returns:
-        the standard deviation.
-
-    Raises:
-        TbftError: no strength comes near that accuracy.
-    """
-    parameters = [p for module in blocks.tuned_modules(arm) for p in module.parameters()]
-    clean = [p.detach().clone() for p in parameters]
-    generator = torch.Generator().manual_seed(seed)
-    noise = [torch.randn(p.shape, generator=generator) for p in parameters]
-    low, high = np.log(WEAKEST_NOISE), np.log(STRONGEST_NOISE)
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        _set(parameters, clean, noise, float(np.exp(middle)))
-        if evaluate(blocks.model, samples).accuracy > accuracy:
-            low = middle
-        else:
-            high = middle
-    std = float(np.exp((low + high) / 2))
-    _set(parameters, clean, noise, std)
-    found = evaluate(blocks.model, samples).accuracy
-    if abs(found - accuracy) > NOISE_TOLERANCE:
-        raise TbftError(
-            f"noise on {arm} brings accuracy to {found:.2f} and not to {accuracy}: try another seed"
-        )
-    return std
-
-
-@torch.no_grad()
-def _set(
-    parameters: list[nn.Parameter], clean: list[torch.Tensor], noise: list[torch.Tensor], std: float
-) -> None:
-    for parameter, value, direction in zip(parameters, clean, noise, strict=True):
-        parameter.copy_(value + std * direction)
 
 
 def joined(sets: list[Samples]) -> Samples:

@@ -13,10 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tbft.errors import MissingExtraError, TbftError, unknown
+from tbft.errors import MissingExtraError, TbftError
 from tbft.reproduce.runs import Run, Settings
+
+if TYPE_CHECKING:
+    from tbft.reproduce.bench import Bench
 
 ENGINES = ("serial", "pool", "ray")
 #: A run whose worker died is begun so many times in all.
@@ -44,14 +47,14 @@ class Work:
 class Worker:
     """Does runs, one after the other, in whatever process it is in; keeps base model and latest cell."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, bench: Bench | None = None) -> None:
         import torch
 
         from tbft.reproduce.bench import Bench
 
         torch.set_num_threads(1)
         self.work = work
-        self.bench = Bench(work.settings)
+        self.bench = bench or Bench(work.settings)
 
     def do(self, run: Run) -> Outcome:
         from tbft.reproduce.methods import record_of
@@ -78,24 +81,37 @@ class Crew(Protocol):
         """End all workers at once."""
 
 
-def outcomes(work: Work, cells: Sequence[Sequence[Run]], workers: int | None = None) -> Iterator[Outcome]:
+def outcomes(
+    work: Work, cells: Sequence[Sequence[Run]], workers: int | None = None, bench: Bench | None = None
+) -> Iterator[Outcome]:
     """Do all runs and yield what becomes of each as soon as it is known.
 
     Args:
         workers: of ``pool`` and ``ray``; None: one a core of the machine or of the cluster.
+        bench: for ``serial``, if it is made already.
 
     Raises:
-        TbftError: an unknown engine; MissingExtraError: Ray is not installed.
+        MissingExtraError: Ray is not installed.
     """
     if work.engine == "serial":
-        worker = Worker(work)
-        return (worker.do(run) for runs in cells for run in runs)
+        return _one_by_one(work, cells, bench)
     if work.engine == "pool":
         return scheduled(Pool(work), cells, workers or os.cpu_count() or 1)
-    if work.engine == "ray":
-        crew = RayCrew(work)
-        return scheduled(crew, cells, min(workers or crew.cores, crew.cores))
-    raise TbftError(unknown("engine", work.engine, ENGINES))
+    crew = RayCrew(work)
+    return scheduled(crew, cells, min(workers or crew.cores, crew.cores))
+
+
+def _one_by_one(work: Work, cells: Sequence[Sequence[Run]], bench: Bench | None) -> Iterator[Outcome]:
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        worker = Worker(work, bench)
+        for runs in cells:
+            for run in runs:
+                yield worker.do(run)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass

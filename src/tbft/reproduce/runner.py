@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tbft.errors import TbftError, unknown
-from tbft.reproduce.engines import Outcome, Work, outcomes
+from tbft.reproduce.engines import ENGINES, Outcome, Work, outcomes
 from tbft.reproduce.experiments import METHODS, RECIPES, Experiment, find_experiment
 from tbft.reproduce.provenance import commit
 from tbft.reproduce.records import Store
@@ -125,9 +125,9 @@ def run(
         raise TbftError("nothing can be done by 0 workers, or with 0 seeds: give 1 or more")
     wanted_cells = cells(experiment, sizes, seeds, corruptions)
     wanted_methods = METHODS if methods is None else methods
-    for method in wanted_methods:
-        if method not in METHODS:
-            raise TbftError(unknown("method", method, METHODS))
+    for kind, given, known in (("engine", [engine], ENGINES), ("method", wanted_methods, METHODS)):
+        if wrong := [name for name in given if name not in known]:
+            raise TbftError(unknown(kind, wrong[0], known))
     bench = Bench(settings)
     identity = bench.identity()
     group = hashed(identity, 8)
@@ -136,10 +136,9 @@ def run(
     wanted = [_runs(group, cell, wanted_methods, bench.definitions()) for cell in wanted_cells]
     todo = [[one for one in runs if one.id not in done] for runs in wanted]
     total, count = sum(map(len, wanted)), sum(map(len, todo))
-    del bench
     failed = []
     work = Work(settings, engine, commit())
-    for settled, outcome in enumerate(outcomes(work, todo, workers), start=1):
+    for settled, outcome in enumerate(outcomes(work, todo, workers, bench), start=1):
         if outcome.record is None:
             failed.append(outcome)
         else:

@@ -1,0 +1,62 @@
+"""Noise on the weights of one block, as strong as it takes to make the model as bad as is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tbft.blocks import Blocks
+from tbft.data import Samples
+from tbft.errors import TbftError
+from tbft.evaluate import evaluate
+
+#: Of the search for the strength; each halves the interval of its logarithm.
+STEPS = 14
+WEAKEST, STRONGEST = 1e-3, 10.0
+#: How far from the accuracy that was asked for the one that was found may lie.
+TOLERANCE = 0.05
+
+
+def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed: int) -> float:
+    """Add N(0, std) to every parameter of an arm, in place, such that accuracy on `samples` is as given.
+
+    The noise's direction is drawn once; its strength is found by bisection, on samples to be tested on
+    nowhere.
+
+    Returns:
+        the standard deviation.
+
+    Raises:
+        TbftError: no strength comes near that accuracy.
+    """
+    parameters = [p for module in blocks.tuned_modules(arm) for p in module.parameters()]
+    clean = [p.detach().clone() for p in parameters]
+    generator = torch.Generator().manual_seed(seed)
+    noise = [torch.randn(p.shape, generator=generator) for p in parameters]
+    low, high = math.log(WEAKEST), math.log(STRONGEST)
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        _set(parameters, clean, noise, math.exp(middle))
+        if evaluate(blocks.model, samples).accuracy > accuracy:
+            low = middle
+        else:
+            high = middle
+    std = math.exp((low + high) / 2)
+    _set(parameters, clean, noise, std)
+    found = evaluate(blocks.model, samples).accuracy
+    if abs(found - accuracy) > TOLERANCE:
+        raise TbftError(
+            f"noise on {arm} brings accuracy to {found:.2f} and not to {accuracy}: try another seed"
+        )
+    return std
+
+
+@torch.no_grad()
+def _set(
+    parameters: Sequence[nn.Parameter], clean: Sequence[Tensor], noise: Sequence[Tensor], std: float
+) -> None:
+    for parameter, value, direction in zip(parameters, clean, noise, strict=True):
+        parameter.copy_(value + std * direction)
