@@ -222,10 +222,9 @@ def _diagonal(grid: Grid | None) -> str:
 
 def _best_blocks(grid: Grid) -> list[tuple[str, str]]:
     """The best single block of each column."""
-    blocks = [name for name in grid.rows if name in grid.columns]
     best = []
     for column in grid.columns:
-        known = [row for row in blocks if (row, column) in grid.cells]
+        known = [row for row in BLOCKS if (row, column) in grid.cells]
         if known:
             best.append((max(known, key=lambda row: grid.cells[row, column].share), column))
     return best
