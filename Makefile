@@ -24,6 +24,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/paper_arms.py --json benchmarks/results/paper_arms.json
 	$(BIN)/python benchmarks/meter_overhead.py --json benchmarks/results/meter_overhead.json
 	$(BIN)/python benchmarks/corruptions.py --json benchmarks/results/corruptions.json
+	$(BIN)/python benchmarks/cost_prediction.py --json benchmarks/results/cost_prediction.json
+	$(BIN)/python benchmarks/system_cost.py --json benchmarks/results/system_cost.json
 
 # A small version of every experiment of the paper, in minutes; the last line names the page. Needs TBFT_DATA, too.
 QUICK = --quick --engine pool --out build/quick --methods none adabn front layer2 layer3 rear full ours tent

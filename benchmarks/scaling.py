@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm import tqdm
-from tuning_cost import paper_way
 
 from tbft.blocks import split
 from tbft.cache import CachePolicy
@@ -34,6 +33,7 @@ from tbft.files import atomic_path
 from tbft.models.resnet26 import ResNet26
 from tbft.patch import versions
 from tbft.plan import Plan, find_recipe
+from tbft.reproduce.paper_way import paper_way
 from tbft.tuning import tune
 
 SAMPLES = (500, 2_000, 8_000, 50_000)

@@ -37,17 +37,17 @@ from selector_oracle import key, options, read_records, wanted
 from shifts import CIFAR_MODELS, LABELLED, Shift, model_blocks, parts_of, source_parts, suite
 from torch import nn
 from tqdm import tqdm
-from tuning_cost import paper_way
 
 from tbft.blocks import Blocks
 from tbft.card import SourceCard, build_card
 from tbft.choosing import choose, expectation_row, features, options_of
-from tbft.cost import Cost, forward_speed, predict_cost
+from tbft.cost import Cost, predict_costs
 from tbft.data import Parts, Samples, split_samples
 from tbft.diagnosis import Diagnosis, diagnose_evidence
 from tbft.evidence import Evidence, gather
 from tbft.files import atomic_path
 from tbft.plan import Budget, Plan, find_recipe
+from tbft.reproduce.paper_way import paper_way
 from tbft.restoring import flags_restored, modes_restored, values_restored
 from tbft.tuning import tune
 
@@ -124,7 +124,6 @@ def append(
 
 
 CARDS: dict[str, SourceCard] = {}
-SPEEDS: dict[str, float] = {}
 
 
 def seen(shift: Shift, labelled: int, seed: int) -> Record | None:
@@ -135,8 +134,7 @@ def seen(shift: Shift, labelled: int, seed: int) -> Record | None:
     train, blocks, card = parts[0], model_blocks(shift.model), card_of(shift.model)
     found: Record = {"evidence": asdict(gather(blocks, train, card))}
     if seed < 2:
-        speed = SPEEDS.get(shift.model) or SPEEDS.setdefault(shift.model, forward_speed(blocks, train))
-        found["costs"] = {n: asdict(c) for n, c in costs_of(blocks, train, speed).items()}
+        found["costs"] = {n: asdict(c) for n, c in costs_of(blocks, train).items()}
         found["gradients"] = gradient_scores(blocks, train.subset(slice(0, 128)), card)
     return found
 
@@ -147,12 +145,9 @@ def card_of(model: str) -> SourceCard:
     return CARDS[model]
 
 
-def costs_of(blocks: Blocks, samples: Samples, speed: float) -> dict[str, Cost]:
-    recipe = find_recipe("fast")
-    return {
-        option.name: predict_cost(blocks, option.plan(recipe, None, 0, Budget()), samples, speed)
-        for option in options_of(blocks.names, blocks.head, batch_norm=True)
-    }
+def costs_of(blocks: Blocks, samples: Samples) -> dict[str, Cost]:
+    recipe, options = find_recipe("fast"), options_of(blocks.names, blocks.head, batch_norm=True)
+    return predict_costs(blocks, {o.name: o.plan(recipe, None, 0, Budget()) for o in options}, samples)
 
 
 def gradient_scores(blocks: Blocks, samples: Samples, card: SourceCard) -> dict[str, dict[str, float]]:

@@ -35,8 +35,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
@@ -51,8 +49,9 @@ from tbft.memory import TensorBytes
 from tbft.models import find_model
 from tbft.patch import versions
 from tbft.personalize import plan_level
-from tbft.plan import Recipe, arm_for_level, find_recipe
-from tbft.restoring import clone_state, values_restored
+from tbft.plan import arm_for_level, find_recipe
+from tbft.reproduce.paper_way import paper_way
+from tbft.restoring import values_restored
 from tbft.tuning import tune
 
 CASES = {
@@ -203,39 +202,6 @@ def prepared(cell: dict[str, Any]) -> tuple[Blocks, Parts]:
         val = apply_drift(parts.val, case, cell["seed"]) if len(parts.val) else parts.val
         parts = replace(parts, train=train, val=val, test=test)
     return preset.split(model), parts
-
-
-def paper_way(blocks: Blocks, arm: str, recipe: Recipe, parts: Parts, seed: int) -> dict[str, torch.Tensor]:
-    """Fine-tuning as in the paper's scripts; gives the state of the best epoch and the model back."""
-    model = blocks.model
-    parameters = [p for module in blocks.tuned_modules(arm) for p in module.parameters()]
-    block = blocks.block_of(arm)
-    rate = recipe.rate(rear=block is not None and block.index == len(blocks) - 1)
-    batch_size = min(recipe.batch_size, len(parts.train))
-    torch.manual_seed(seed)
-    train, val = (
-        DataLoader(TensorDataset(*part.batch(slice(0, len(part)))), batch_size=batch_size, shuffle=shuffle)
-        for part, shuffle in ((parts.train, True), (parts.val, False))
-    )
-    optimiser = torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=recipe.weight_decay)
-    best_loss, best, waited = float("inf"), {}, 0
-    with values_restored(model):
-        for _ in range(recipe.epochs):
-            model.train()
-            for x, y in train:
-                loss = nn.functional.cross_entropy(model(x), y)
-                model.zero_grad()
-                loss.backward()
-                optimiser.step()
-            model.eval()
-            with torch.no_grad():
-                total = sum(float(nn.functional.cross_entropy(model(x), y, reduction="sum")) for x, y in val)
-            waited += 1
-            if total < best_loss:
-                best_loss, best, waited = total, clone_state(model), 0
-            if recipe.patience is not None and waited >= recipe.patience:
-                break
-        return best
 
 
 def store(path: Path, runs: list[dict[str, Any]]) -> None:

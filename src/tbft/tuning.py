@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tbft.blocks import Blocks, split
 from tbft.budget import LEAST_BATCH, MemoryLimit
 from tbft.cache import CachePolicy, cache_prefix
 from tbft.data.samples import Samples, digest
+from tbft.energy.profile import Profile
 from tbft.errors import PlanError, SplitError
 from tbft.evaluate import check_fits
 from tbft.fitting import (
@@ -36,7 +38,7 @@ from tbft.fitting import (
     make_optimiser,
 )
 from tbft.models.checkpoints import State, fingerprint, state_bytes, tensor_bytes
-from tbft.plan import Plan, Recipe
+from tbft.plan import Budget, Plan, Recipe
 from tbft.recompute import recomputed
 from tbft.restoring import batch_norms, clone_state, values_restored
 from tbft.resuming import load_run, save_run
@@ -73,11 +75,12 @@ def tune(
     resume_path: Path | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
+    profile: Profile | None = None,
 ) -> Tuned:
     """Tune one arm of a model and return what changed; the model itself comes back as it was.
 
     Ctrl-C ends the training, and the best so far is returned, if an epoch was done; so does a budget of
-    processor time that is spent.
+    processor time or energy that is spent.
 
     Args:
         blocks: the model, split.
@@ -89,12 +92,13 @@ def tune(
             of its groups follow the recipe's schedule in proportion.
         resume_path: written after every epoch, for the caller to remove; if it is there already,
             tuning goes on from it and ends with the same bits as if it had never stopped.
+        profile: of this board, by which a budget in joules is watched.
 
     Raises:
         PlanError, DataError: the plan does not fit the model or the samples.
     """
-    start = time.process_time()
     plan = plan.for_samples(len(train))
+    spent = partial(_spent_share, plan.budget, profile, time.perf_counter(), time.process_time())
     model, recipe = blocks.model, plan.recipe
     block = blocks.block_of(plan.arm)  # raises on an unknown arm
     if plan.arm == "none":
@@ -109,8 +113,9 @@ def tune(
         with values_restored(model) as base, explained_batch_norm(len(train)):
             batch_size = MemoryLimit(plan, (), 2 * state_bytes(base)).for_forward(model, train)
             try:
-                with _heeding(plan.budget.cpu_seconds, start, model):
-                    adapt_statistics(model, train, batch_size, plan.share(len(train)))
+                with _heeding(spent, model):
+                    share = plan.share(len(train))
+                    adapt_statistics(model, train, batch_size, share, recipe.precision)
             except _SpentError:
                 return Tuned(plan, {}, (), None, interrupted=True)
             return Tuned(plan, changed(base, clone_state(model)), (), None)
@@ -134,7 +139,7 @@ def tune(
         # The base is saved before, and copied after to tell what changed.
         limit = MemoryLimit(plan, parameters, spent_bytes=2 * state_bytes(base))
         try:
-            with _heeding(plan.budget.cpu_seconds, start, finer.block(0)):
+            with _heeding(spent, finer.block(0)):
                 part, train, val = _after_prefix(finer, at, plan, train, val, cache or CachePolicy(), limit)
         except _SpentError:
             return Tuned(plan, {}, (), None, interrupted=True)
@@ -152,7 +157,7 @@ def tune(
         keep_proportions(made, rate)
         run |= {"optimiser": repr(made), "cache": str(train.inputs.dtype)}
         latest = load_run(resume_path, run)
-        watched = _within(plan.budget.cpu_seconds, start, on_step)
+        watched = _within(spent, on_step)
         interrupted = False
         try:
             state = fit(
@@ -172,15 +177,26 @@ def tune(
 
 
 class _SpentError(Exception):
-    """The budget of processor time is spent."""
+    """The budget of processor time, or of energy, is spent."""
+
+
+def _spent_share(budget: Budget, profile: Profile | None, wall_start: float, cpu_start: float) -> float:
+    """How much of its budget of processor time or energy a run has spent; 1 is all."""
+    wall, cpu = time.perf_counter() - wall_start, time.process_time() - cpu_start
+    shares = [0.0]
+    if budget.cpu_seconds is not None:
+        shares.append(cpu / budget.cpu_seconds)
+    if budget.joules is not None and profile is not None:
+        shares.append(profile.estimate(wall, cpu) / budget.joules)
+    return max(shares)
 
 
 @contextmanager
-def _heeding(cpu_seconds: float | None, start: float, module: nn.Module) -> Iterator[None]:
-    """Ends what runs the module batch by batch when a budget of processor time is spent."""
+def _heeding(spent: Callable[[], float], module: nn.Module) -> Iterator[None]:
+    """Ends what runs the module batch by batch when a budget is spent."""
 
     def check(*_: Any) -> None:
-        if cpu_seconds is not None and time.process_time() - start > SPENT_SHARE * cpu_seconds:
+        if spent() > SPENT_SHARE:
             raise _SpentError
 
     handle = module.register_forward_pre_hook(check)
@@ -190,16 +206,13 @@ def _heeding(cpu_seconds: float | None, start: float, module: nn.Module) -> Iter
         handle.remove()
 
 
-def _within(cpu_seconds: float | None, start: float, on_step: OnStep | None) -> OnStep | None:
+def _within(spent: Callable[[], float], on_step: OnStep | None) -> OnStep:
     """`on_step`, that also ends the training shortly before a budget is spent; what follows takes little."""
-    if cpu_seconds is None:
-        return on_step
 
     def watched(done: int, total: int) -> None:
         if on_step is not None:
             on_step(done, total)
-        spent = time.process_time() - start
-        if done < total and spent + spent / done > SPENT_SHARE * cpu_seconds:
+        if done < total and spent() * (1 + 1 / done) > SPENT_SHARE:
             raise _SpentError
 
     return watched
@@ -310,5 +323,6 @@ def _identity(
 ) -> dict[str, object]:
     """What two calls must share for one to go on where the other stopped."""
     data = [digest(train), None if val is None else digest(val)]
-    plan = replace(plan, budget=replace(plan.budget, cpu_seconds=None))  # a stopped run has spent some
+    # A stopped run has spent some of it.
+    plan = replace(plan, budget=replace(plan.budget, cpu_seconds=None, joules=None))
     return {"plan": asdict(plan), "base": fingerprint(base), "cuts": list(blocks.cuts), "data": data}

@@ -11,7 +11,18 @@ import sys
 from collections.abc import Sequence
 
 from tbft import __version__
-from tbft.cli import adapt, datasets, demonstrate, diagnosing, energy, inspect, patches, reproduce, training
+from tbft.cli import (
+    adapt,
+    cost,
+    datasets,
+    demonstrate,
+    diagnosing,
+    energy,
+    inspect,
+    patches,
+    reproduce,
+    training,
+)
 from tbft.errors import TbftError
 
 EPILOG = """\
@@ -35,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"tbft {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (adapt, diagnosing, inspect, patches, datasets, training, energy, reproduce, demonstrate):
+    modules = (adapt, diagnosing, cost, inspect, patches, datasets, training, energy, reproduce, demonstrate)
+    for module in modules:
         module.add(commands)
     return top
 

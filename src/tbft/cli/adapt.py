@@ -71,7 +71,9 @@ def add(commands: Subparsers) -> None:
     budget.add_argument(
         "--budget-memory", type=float, metavar="MIB", help="of tensors and cache while tuning"
     )
-    budget.add_argument("--budget-joules", type=float, metavar="J", help="where an energy figure can be had")
+    budget.add_argument(
+        "--budget-joules", type=float, metavar="J", help="estimated by the profile of the board"
+    )
     parts = parser.add_argument_group(
         "parts", "each a fraction (0.1), a count (500) or a count a class (10/class)"
     )
@@ -181,8 +183,6 @@ def _parts(arguments: argparse.Namespace, samples: Samples, recipe: Recipe) -> P
 def _budget(arguments: argparse.Namespace) -> Budget:
     from tbft.plan import Budget
 
-    if arguments.budget_joules is not None and (arguments.arm or arguments.level != "auto"):
-        raise PlanError("--budget-joules is for --level auto, which chooses by it")
     mebibytes = arguments.budget_memory
     return Budget(
         peak_bytes=None if mebibytes is None else int(mebibytes * 2**20),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tbft.data import Samples
-    from tbft.energy import Meter
+    from tbft.energy import Meter, Profile
     from tbft.fitting import OnStep
     from tbft.models import Preset
     from tbft.plan import Recipe
@@ -88,6 +88,22 @@ def add_recipe(parser: argparse._ActionsContainer, default: str, summary: str) -
     parser.add_argument("--learning-rate", type=float, metavar="RATE", help="in place of the recipe's")
 
 
+def add_profile(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="board to estimate energy for where nothing measures it: a name of `tbft energy probe` or a "
+        ".json file (default $TBFT_PROFILE)",
+    )
+
+
+def load_profile(arguments: argparse.Namespace) -> Profile | None:
+    """The profile that the options name, or the environment."""
+    from tbft.energy.profile import find_profile
+
+    return find_profile(arguments.profile)
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout and nothing else there"
@@ -101,12 +117,7 @@ def add_meter(parser: argparse._ActionsContainer) -> None:
         help="what measures energy: a name of `tbft energy probe`, a meter's log (.csv), or none "
         "(default the best there is)",
     )
-    parser.add_argument(
-        "--profile",
-        metavar="NAME",
-        help="board to estimate energy for where nothing measures it: a name of `tbft energy probe` or a "
-        ".json file (default $TBFT_PROFILE)",
-    )
+    add_profile(parser)
 
 
 def load_meter(arguments: argparse.Namespace, **options: Any) -> Meter:

@@ -10,7 +10,9 @@ from tbft.cli.common import (
     add_data,
     add_json,
     add_model,
+    add_profile,
     command,
+    load_profile,
     load_recipe,
     load_samples,
     load_trained,
@@ -61,6 +63,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--explain", action="store_true", help="also tell what would be done, and at what cost"
     )
+    add_profile(parser)
     parser.set_defaults(recipe="fast", epochs=None, batch_size=None, learning_rate=None)
     add_json(parser)
     parser.set_defaults(run=run_diagnose)
@@ -135,7 +138,9 @@ def run_diagnose(arguments: argparse.Namespace) -> None:
     choice = None
     if arguments.explain:
         recipe = load_recipe(arguments, preset)
-        choice = choose_plan(blocks, samples, recipe, card, None, arguments.seed, labelled)
+        choice = choose_plan(
+            blocks, samples, recipe, card, None, arguments.seed, labelled, profile=load_profile(arguments)
+        )
         diagnosis = choice.diagnosis
     else:
         diagnosis = diagnose(blocks, samples, card, labelled)
@@ -161,10 +166,11 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 
 def choice_text(choice: Choice) -> str:
     """What every option promises and costs, and which was taken."""
-    rows = [("option", "expected %", "seconds", "patch bytes", "")]
+    rows = [("option", "expected %", "seconds", "joules", "patch bytes", "")]
     for name, cost in choice.costs.items():
         value = choice.expected_accuracies.get(name)
         shown = "-" if value is None else f"{100 * value:.0f}"
+        energy = "unavailable" if cost.energy_joules is None else f"{cost.energy_joules:.1f}"
         note = "<- taken" if name == choice.option else choice.excluded.get(name, "")
-        rows.append((name, shown, f"{cost.cpu_seconds:.1f}", f"{cost.patch_bytes:,}", note))
-    return f"{table(rows, right='123')}\n{choice.explanation}"
+        rows.append((name, shown, f"{cost.cpu_seconds:.1f}", energy, f"{cost.patch_bytes:,}", note))
+    return f"{table(rows, right='1234')}\n{choice.explanation}"

@@ -79,6 +79,12 @@ class Profile:
         """Energy above idle of so many processor seconds."""
         return self.watts_per_core * cpu_seconds
 
+    def estimate(self, wall_seconds: float, cpu_seconds: float) -> float:
+        """Gross energy where the profile knows the board's idle power, else net."""
+        if self.idle_watts is None:
+            return self.net_joules(cpu_seconds)
+        return self.joules(wall_seconds, cpu_seconds)
+
     def save(self, path: str | Path) -> None:
         """Write the profile as JSON, atomically."""
         with atomic_path(path) as temporary:

@@ -42,6 +42,7 @@ class CellBench:
     """One cell: the model that is to be mended, and the parts of the data."""
 
     cell: Cell
+    level: str | None
     blocks: Blocks
     parts: Parts
     before: Evaluation
@@ -154,6 +155,7 @@ class Bench:
         before = evaluate(blocks.model, drifted.test)
         return CellBench(
             cell=cell,
+            level=self.experiment.level,
             blocks=blocks,
             parts=drifted,
             before=before,
