@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from conftest import heed_interrupts
 
 from tbft.cli import main
 from tbft.errors import MissingExtraError, TbftError
@@ -232,13 +233,31 @@ def test_claims_are_checked_on_the_records():
         7.5,
         False,
     )  # a quarter of four blocks is its own
-    saving = claim(records, "tuning one block")
+    saving = claim(records, "tuning one block (block average) saves of full fine")
     assert (saving.published, saving.ours, saving.holds) == (41.57, 40.0, True)
-    assert claim(whole(blocks_cost=9.0), "tuning one block").holds is False
+    assert claim(whole(blocks_cost=9.0), "tuning one block (block average) saves of full fine").holds is False
     assert claim(whole(gain=0.1), "the right block gains").holds is True
     assert claim(whole(gain=-0.2), "output level, cifar-flip").holds is False
     assert claim(records, "feature level: layer3").claim.endswith("(tiny17)")
     assert claim(records, "ours, its choosing included").ours == 90.0
+
+
+def test_the_saving_of_a_step_is_that_of_the_papers_own_way():
+    def cost(model: str, saving: float, quick: bool = False) -> dict:
+        rows = [{"way": "substring", "saving_percent": [0, 0, 0, 0, saving, None]}]
+        columns = ["block1", "block2", "block3", "fc", "block_avg", "full"]
+        return {"model": model, "quick": quick, "finished": "2026-01-01T00:00:00Z", "system_columns": columns,
+                "system": {"one sample, one epoch": rows}}  # fmt: skip
+
+    def found(costs: list[dict]):
+        return next(c for c in claims_of([], costs) if "as the paper times it" in c.claim)
+
+    both = [cost("resnet26-cifar10", 40.0), cost("resnet26-living17", 42.0)]
+    assert (found(both).published, found(both).ours, found(both).holds) == (41.57, 41.0, True)
+    assert found([cost("resnet26-cifar10", 20.0), both[1]]).holds is False
+    assert found([both[0], cost("resnet26-living17", 42.0, quick=True)]).missing == (
+        "system-cost of resnet26-living17"
+    )
 
 
 def test_a_claim_without_its_records_is_open_and_says_what_it_needs():
@@ -258,12 +277,13 @@ def test_tables_and_claims_load_no_torch(tmp_path):
     (tmp_path / "e").mkdir()
     lines = [json.dumps(r) + "\n" for r in whole()]
     (tmp_path / "e" / "records.jsonl").write_text("".join(lines))
-    code = "import sys; from tbft.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
-    command = [sys.executable, "-c", code, "reproduce", "report", "--records", str(tmp_path)]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=True
+    code = (
+        "import sys; from tbft.reproduce.reporting import write_report; write_report(*sys.argv[1:]);"
+        "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
-    assert done.stdout.strip().endswith("False")
+    command = [sys.executable, "-c", code, str(tmp_path), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
     assert json.loads((tmp_path / "out" / "tables.json").read_text())["tables"]
     assert all(set(c) >= {"claim", "published", "ours", "holds", "records"} for c in json.loads(
         (tmp_path / "out" / "claims.json").read_text()))  # fmt: skip
@@ -286,6 +306,7 @@ def test_a_run_end_to_end_and_again(tmp_path, toys, capsys):
     assert by_method["none"]["measurement"]["cpu_seconds"] < by_method["full"]["measurement"]["cpu_seconds"]
     assert by_method["ours"]["choosing_cpu_seconds"] > 0
     assert by_method["ours"]["details"]["card_cpu_seconds"] > 0
+    assert by_method["ours"]["details"]["acceptance_samples"] == 225
 
     before = read_file(next(tmp_path.glob("*/records.jsonl")))
     assert main(command) == 0
@@ -328,20 +349,26 @@ def test_a_run_whose_worker_always_dies_is_reported_and_the_rest_goes_on(tmp_pat
     assert sorted(r["method"] for r in read_records(tmp_path)) == ["adabn", "none"]
 
 
-@pytest.mark.parametrize("engine", ["serial", pytest.param("pool", marks=pytest.mark.slow)])
-def test_killed_and_resumed(tmp_path, toys, engine):
+@pytest.mark.parametrize(
+    ("engine", "how"),
+    [("serial", signal.SIGKILL), pytest.param("pool", signal.SIGINT, marks=pytest.mark.slow)],
+)
+def test_killed_and_resumed(tmp_path, toys, engine, how):
     """Whatever moment the process is killed at, whole lines are there, and nothing is done twice."""
     command = [sys.executable, "-m", "tbft", "reproduce", "run", "cifar-flip", "--model", "toys:net",
                "--data", "toys:pictures", "--out", str(tmp_path), "--sizes", "10", "--engine", engine,
                "--workers", "2", "--methods", *METHODS]  # fmt: skip
-    process = subprocess.Popen([*command, "--seeds", "50"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--seeds", "50"], stderr=subprocess.DEVNULL, preexec_fn=heed_interrupts
+    )
     wait_for_lines(tmp_path, 3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(how)
+    assert process.wait() == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
     (path,) = tmp_path.glob("*/records.jsonl")
     before = read_file(path)
     with path.open("a") as file:
         file.write('{"id": "half a li')
+    command[command.index("--engine") + 1] = "serial"  # engines share their records
     done = subprocess.run([*command, "--seeds", "1", "--json"], capture_output=True, text=True, check=True)
     counts = json.loads(done.stdout)
     after = read_file(path)
@@ -403,6 +430,14 @@ def test_bad_arguments_are_told(tmp_path, toys, monkeypatch, capsys):
         "set TBFT_DATA",
     ):
         assert words in told, words
+
+
+def test_a_part_of_a_sorted_set_has_all_classes(stripes):
+    from tbft.reproduce.methods import some
+
+    by_class = stripes.subset(sorted(range(len(stripes)), key=lambda i: stripes.labels[i]))
+    assert some(by_class, 9, 0).class_counts() == {"row0": 3, "row1": 3, "row2": 3}
+    assert len(some(by_class, 1000, 0)) == len(by_class)
 
 
 def test_noise_is_found_that_makes_the_model_as_bad_as_asked(digits_blocks, stripes):

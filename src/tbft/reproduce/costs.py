@@ -6,14 +6,12 @@ its ``--json``, and a file that is there is not made again.
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tbft.errors import TbftError
 from tbft.files import atomic_path
 from tbft.reproduce.experiments import PROTOCOL
 from tbft.reproduce.provenance import commit, machine, now
@@ -56,19 +54,17 @@ def run_costs(
 
 
 def _measured(name: str, rounds: int, quick: bool) -> dict[str, Any]:
-    try:
-        system = importlib.import_module("tbft.reproduce.system_cost")
-    except ModuleNotFoundError as error:
-        raise TbftError("this version of tbft does not measure the system cost") from error
     import torch
 
     from tbft.models import find_model
     from tbft.patch import versions
+    from tbft.reproduce import system_cost as system
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     preset = find_model(name)
     side = preset.inputs.resolution
+    assert side is not None
     blocks = preset.split(preset.build())  # what is computed does not depend on the weights
     pictures = system.pictures(256, side, classes=len(preset.inputs.class_names or ()))
     tables = {"one sample, one epoch": system.one_sample(blocks, pictures, rounds)}

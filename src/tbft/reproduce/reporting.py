@@ -33,7 +33,8 @@ def write_report(records: str | Path, out: str | Path) -> Report:
     """
     found = read_records(records)
     tables = tables_of(found)
-    claims = claims_of(tables)
+    costs = [json.loads(path.read_text()) for path in sorted(Path(records).rglob("system-cost-*.json"))]
+    claims = claims_of(tables, costs)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = [
