@@ -81,7 +81,7 @@ def write_reproduction(report: Report, records: str, out: str) -> Path:
         read_records(records),
         [{"name": e.name, "title": e.title, "right": e.right} for e in EXPERIMENTS.values()],
         tables.published("noise-motivation"),
-        [json.loads(path.read_text()) for path in sorted(Path(records).rglob("system-cost*.json"))],
+        [json.loads(path.read_text()) for path in sorted(Path(records).rglob("system-cost-*.json"))],
         _drift_strips(),
     )
     path = Path(out) / "index.html"
