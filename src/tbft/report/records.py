@@ -184,9 +184,10 @@ COLUMNS = {
 
 
 def _whole_first(system: Sequence[Plain]) -> list[Plain]:
-    """Of each model one measurement, a whole one if there is one, and the smaller pictures first."""
+    """Of each model one measurement, the latest whole one if there is one; smaller pictures first."""
     chosen: dict[str, Plain] = {}
-    for one in sorted(system, key=lambda one: bool(one.get("quick"))):
+    latest = sorted(system, key=lambda one: str(one.get("finished")), reverse=True)
+    for one in sorted(latest, key=lambda one: bool(one.get("quick"))):
         chosen.setdefault(one["model"], one)
     return sorted(chosen.values(), key=lambda one: (one["resolution"], one["model"]))
 
