@@ -164,6 +164,14 @@ def test_of_a_run_with_two_definitions_the_later_counts():
     assert table.figure("ours", "10 %").accuracy == 0.9
 
 
+def test_what_is_the_same_with_every_recipe_is_in_the_tables_of_all():
+    records = [record("front", 0.5), record("front", 0.6, recipe="fast"), record("ours", 0.7, recipe="fast")]
+    paper, fast = tables_of(records)
+    assert (paper.recipe, paper.figure("front", "10 %").accuracy) == ("paper", 0.5)
+    assert paper.figure("ours", "10 %") == fast.figure("ours", "10 %")
+    assert [t.recipe for t in tables_of(records[1:])] == ["fast"]
+
+
 def test_quick_records_and_other_bases_have_tables_of_their_own():
     records = [record("front", 0.5), record("front", 0.6, quick=True), record("front", 0.7, model="mine")]
     found = tables_of(records)
@@ -439,6 +447,28 @@ def test_a_part_of_a_sorted_set_has_all_classes(stripes):
     by_class = stripes.subset(sorted(range(len(stripes)), key=lambda i: stripes.labels[i]))
     assert some(by_class, 9, 0).class_counts() == {"row0": 3, "row1": 3, "row2": 3}
     assert len(some(by_class, 1000, 0)) == len(by_class)
+
+
+def test_a_published_set_is_used_with_the_drift_that_is_on_it(tmp_path, toys):
+    import numpy as np
+    from toys import pictures
+
+    from tbft.reproduce.runner import make_settings, run
+
+    folder = tmp_path / "CIFAR-10-C"
+    folder.mkdir()
+    whole = pictures()
+    np.save(folder / "labels.npy", np.tile(whole.labels, 5))  # the five severities, one after the other
+    dark = np.zeros_like(whole.inputs)
+    np.save(folder / "shot_noise.npy", np.concatenate([dark] * 4 + [whole.inputs]))
+    np.save(folder / "contrast.npy", np.concatenate([whole.inputs] * 4 + [dark]))
+    settings = make_settings("cifar10-c", model="toys:net", data=str(folder))
+    options = {"sizes": [10], "seeds": 1, "methods": ["none", "full"]}
+    run(settings, tmp_path / "out", corruptions=["shot_noise", "contrast"], **options)
+    found = {(r["drift"], r["method"]): r for r in read_records(tmp_path / "out")}
+    assert found["contrast:5", "full"]["accuracy"] == pytest.approx(1 / 3, abs=0.02)  # nothing to see
+    assert found["shot_noise:5", "full"]["accuracy"] > 0.6
+    assert len({r["split_digest"] for r in found.values()}) == 1
 
 
 def test_noise_is_found_that_makes_the_model_as_bad_as_asked(digits_blocks, stripes):

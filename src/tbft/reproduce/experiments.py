@@ -27,6 +27,8 @@ OWN_METHODS = ("none", "adabn", *BLOCK_METHODS, "full", "ours")
 #: Other people's, re-derived from their papers in ``reproduce/baselines``.
 BASELINE_METHODS = ("auto-rgn", "tent", "memo")
 METHODS = OWN_METHODS + BASELINE_METHODS
+#: What does the same whatever the recipe of the arms.
+RECIPE_FREE = ("none", "ours", *BASELINE_METHODS)
 
 RECIPES = ("paper", "fast")
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from tbft.reproduce.experiments import BLOCK_METHODS, EXPERIMENTS, METHODS
+from tbft.reproduce.experiments import BLOCK_METHODS, EXPERIMENTS, METHODS, RECIPE_FREE, RECIPES
 from tbft.reproduce.published import BLOCK_AVERAGE, paper, published
 from tbft.reproduce.records import Record
 from tbft.reproduce.statistics import interval
@@ -78,20 +78,30 @@ class Table:
 
 
 def tables_of(records: Iterable[Record]) -> list[Table]:
-    """All tables that there are records for, in the order of the experiments; quick ones last."""
-    groups: dict[tuple[Any, ...], dict[tuple[Any, ...], Record]] = {}
-    for record in records:
-        if record["experiment"] not in EXPERIMENTS or "method" not in record:
-            continue
-        group = tuple(record[key] for key in ("quick", "experiment", "recipe", "model", "data"))
+    """All tables that there are records for, in the order of the experiments; quick ones last.
+
+    What does the same whatever the recipe, such as ``ours``, is in the tables of all recipes.
+    """
+    known = [record for record in records if record["experiment"] in EXPERIMENTS]
+    groups: dict[tuple[Any, ...], dict[tuple[Any, ...], Record]] = {_group(r): {} for r in known}
+    for record in known:
+        own = [_group(record)]
+        if record["method"] in RECIPE_FREE:
+            own = [group for recipe in RECIPES if (group := _group(record, recipe)) in groups]
         run = tuple(record[key] for key in ("drift", "noised", "method", "size", "seed"))
-        held = groups.setdefault(group, {})
-        # Of the same run with other definitions, such as another `fast`, the latest counts.
-        if run not in held or held[run]["finished"] <= record["finished"]:
-            held[run] = record
+        for group in own:
+            held = groups[group]
+            # Of the same run with other definitions, such as another `fast`, the latest counts.
+            if run not in held or held[run]["finished"] <= record["finished"]:
+                held[run] = record
     order = list(EXPERIMENTS)
     keys = sorted(groups, key=lambda g: (g[0], order.index(g[1]), g[2] != "paper", *g[3:]))
     return [_table(key, list(groups[key].values())) for key in keys]
+
+
+def _group(record: Record, recipe: str | None = None) -> tuple[Any, ...]:
+    keys = ("model", "data")
+    return (record["quick"], record["experiment"], recipe or record["recipe"], *(record[k] for k in keys))
 
 
 def _table(key: tuple[Any, ...], records: list[Record]) -> Table:
