@@ -35,7 +35,7 @@ CONFIDENCE_LOST = 1.6
 MAPPED_ERRORS = 3.0
 #: Share of the source's accuracy that AdaBN leaves at least under drift of the inputs alone, and the
 #: chance of so few right below which it is not that alone.
-LEAST_AFTER_ADABN, CONTRADICTED_P = 0.45, 0.001
+LEAST_AFTER_ADABN, CONTRADICTED_P = 0.45, 0.002
 #: With fewer labels than would show a loss of so many points, no drift is not yet no loss.
 LOSS_THAT_MATTERS = 0.15
 
@@ -130,12 +130,12 @@ def mapped_gain(e: Evidence) -> float:
     Less what it gains on the source, where a model has not learned to tell its classes.
     """
     usual = max(0.0, (e.source_mapped_accuracy or 0.0) - e.source_accuracy)
-    pairs = [(e.accuracy, e.mapped_accuracy)]
+    pairs = [(e.accuracy, e.mapped_accuracy, e.samples)]
     if e.strays >= STRAYS:
-        pairs.append((e.adabn_accuracy, e.adabn_mapped_accuracy))
+        pairs.append((e.adabn_accuracy, e.adabn_mapped_accuracy, e.adabn_samples))
     gains = [
-        (mapped - plain - usual) / sqrt(max(mapped * (1 - mapped), 0.05) / e.samples)
-        for plain, mapped in pairs
+        (mapped - plain - usual) / sqrt(max(mapped * (1 - mapped), 0.05) / count)
+        for plain, mapped, count in pairs
         if plain is not None and mapped is not None
     ]
     return max([0.0, *gains])
@@ -145,8 +145,8 @@ def contradicted(e: Evidence) -> bool:
     """Whether fewer labels agree after AdaBN than any drift of the inputs alone was seen to leave."""
     if e.adabn_accuracy is None or e.strays < STRAYS:
         return False
-    right = round(e.adabn_accuracy * e.samples)
-    return chance_of_so_few(right, e.samples, LEAST_AFTER_ADABN * e.source_accuracy) < CONTRADICTED_P
+    right = round(e.adabn_accuracy * e.adabn_samples)
+    return chance_of_so_few(right, e.adabn_samples, LEAST_AFTER_ADABN * e.source_accuracy) < CONTRADICTED_P
 
 
 def _too_few(e: Evidence) -> bool:
