@@ -103,7 +103,8 @@ def make_records(arguments: argparse.Namespace) -> None:
         for count in (10, 2, 100)
         for draw in range(CLEAN_DRAWS)
     ]
-    append(folder / "paper.jsonl", [c for c in cells if c[0].drift == "clean" and c[2] < 2], paper_cost)
+    timed = {(c[0].model, c[1]): c for c in cells if c[0].drift == "clean" and c[2] < 2}
+    append(folder / "paper.jsonl", list(timed.values()), paper_cost)
     append(folder / "evidence.jsonl", cells, seen)
     if arguments.tryouts:  # dear, so for the half that is reported alone
         trials = [c for c in cells if c[1] == 10 and c[2] < 2 and c[0].half == arguments.half]
@@ -477,7 +478,8 @@ def calibrate(folder: Path, path: Path) -> None:
     accuracy at rest for ``head`` and the output level, else from accuracy after AdaBN. Where there are
     cells enough, a ridge regression on :func:`tbft.choosing.features` corrects it.
     """
-    cells = [calibration_cell(cell) for cell in cells_of(folder, "development")]
+    known = [cell for cell in cells_of(folder, "development") if not cell["evidence"]["evidence"]["weaker"]]
+    cells = [calibration_cell(cell) for cell in known]
     rows: dict[str, dict[str, dict[str, list[float]]]] = {}
     counts: dict[str, int] = {}
     for row, labelled in sorted({(c["row"], c["labelled"]) for c in cells if c["row"]}):

@@ -313,8 +313,8 @@ def test_a_mixture_that_was_never_measured_is_still_chosen_for():
 
 
 def test_labels_that_no_drift_of_inputs_explains_are_drift_of_the_output():
-    few = {**FAR, "samples": 20, "adabn_samples": 20, "accuracy": 0.05, "adabn_accuracy": 0.0, "mapped_accuracy": 0.1,
-           "adabn_mapped_accuracy": 0.1, "accuracy_p": 1e-9}  # fmt: skip
+    few = {**FAR, "samples": 20, "accuracy": 0.05, "mapped_accuracy": 0.1, "accuracy_p": 1e-9,
+           "adabn_samples": 20, "adabn_accuracy": 0.0, "adabn_mapped_accuracy": 0.1}  # fmt: skip
     assert diagnose_evidence(example_evidence(**few)).levels == ("input", "output")
 
 

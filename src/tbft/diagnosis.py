@@ -28,7 +28,7 @@ INPUT_DISTANCE = 0.017
 #: Standard deviations beyond which statistics moved at all; 25 places move together, so more than 3.
 STRAYS = 4.5
 #: Chance below which accuracy is called lower than on the source.
-ACCURACY_P = 0.01
+ACCURACY_P = 0.001
 #: Standard errors by which the model is less sure than on the source, where labels disagree as well.
 CONFIDENCE_LOST = 1.6
 #: Least gain in accuracy from reading predictions by their labels, in standard errors.
