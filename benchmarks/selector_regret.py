@@ -103,7 +103,8 @@ def make_records(arguments: argparse.Namespace) -> None:
         for count in (10, 2, 100)
         for draw in range(CLEAN_DRAWS)
     ]
-    timed = {(c[0].model, c[1]): c for c in cells if c[0].drift == "clean" and c[2] < 2}
+    at_rest = [c for c in cells if c[0].drift == "clean" and c[2] < 2 and train_of(*c) is not None]
+    timed = {(shift.model, labelled): (shift, labelled, seed) for shift, labelled, seed in at_rest}
     append(folder / "paper.jsonl", list(timed.values()), paper_cost)
     append(folder / "evidence.jsonl", cells, seen)
     if arguments.tryouts:  # dear, so for the half that is reported alone
@@ -133,11 +134,12 @@ def seen(shift: Shift, labelled: int, seed: int) -> Record | None:
     train, blocks, card = train_of(shift, labelled, seed), model_blocks(shift.model), card_of(shift.model)
     if train is None:
         return None
-    at = shift.model, labelled
-    if at not in COSTS:
-        COSTS[at] = {name: asdict(cost) for name, cost in costs_of(blocks, train).items()}
-    found: Record = {"evidence": asdict(gather(blocks, train, card)), "costs": COSTS[at]}
+    found: Record = {"evidence": asdict(gather(blocks, train, card))}
     if seed < 2:
+        at = shift.model, labelled
+        if at not in COSTS:
+            COSTS[at] = {name: asdict(cost) for name, cost in costs_of(blocks, train).items()}
+        found["costs"] = COSTS[at]
         found["block_flops"] = stage_flops(blocks, train.batch(slice(0, 1))[0])
         found["gradients"] = gradient_scores(blocks, train.subset(slice(0, 128)), card)
     return found
@@ -358,8 +360,10 @@ def summarise(folder: Path, half: str) -> Record:
         raise SystemExit(f"{folder} holds no records of the {half} half; run selector_oracle.py first")
     names = ["tbft", *FIXED, *GRADIENT, "ElasticTrainer", *TRYOUTS]
     selectors = {name: judged(name, cells) for name in names}
-    clean = [r for r in read_records([folder / "evidence.jsonl"]) if r["half"] == half and r["seed"] >= 1000]
-    acted = [ours(r)[0] != "none" for r in clean]
+    seen = read_records([folder / "evidence.jsonl"])
+    costs = {(r["model"], r["labelled"]): r["costs"] for r in seen if r["seed"] < 2}
+    clean = [r for r in seen if r["half"] == half and r["seed"] >= 1000]
+    acted = [ours({**r, "costs": costs[r["model"], r["labelled"]]})[0] != "none" for r in clean]
     selectors["tbft"]["false_actions"] = mean(acted) if acted else None
     selectors["tbft"]["right_level"] = mean(right_levels(cells))
     return {

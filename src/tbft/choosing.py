@@ -24,6 +24,8 @@ from tbft.plan import Budget, Plan, Recipe
 
 #: Options whose expected accuracies differ by less are as good as each other: the cheaper is taken.
 TOLERANCE = 0.005
+#: Distances below are those of clean samples, and no expectation is to follow them.
+LEAST_DISTANCE = 0.01
 #: Costs up to so many times the least count as equal: of those the better is taken.
 ALIKE = 1.1
 
@@ -220,7 +222,7 @@ def features(e: Evidence) -> tuple[float, float, float, float]:
     rest = e.accuracy or 0.0
     adapted = rest if e.adabn_accuracy is None else e.adabn_accuracy
     source = max(e.source_accuracy, 1e-3)
-    return 1.0, rest / source, adapted / source, log10(max(e.distance, 1e-3))
+    return 1.0, rest / source, adapted / source, log10(max(e.distance, LEAST_DISTANCE))
 
 
 def interpolated(values: Mapping[int, float], labels_a_class: float) -> float:
