@@ -17,7 +17,7 @@ from math import log10
 from typing import Any
 
 from tbft.cost import Cost
-from tbft.diagnosis import STRAYS, Diagnosis, mapped_gain
+from tbft.diagnosis import STRAYS, Diagnosis, remapped
 from tbft.errors import PlanError
 from tbft.evidence import Evidence
 from tbft.plan import Budget, Plan, Recipe
@@ -247,7 +247,7 @@ def expectation_row(diagnosis: Diagnosis) -> str | None:
     """
     if not diagnosis.levels:
         return "moved" if diagnosis.verdict == "none" and diagnosis.evidence.strays >= STRAYS else None
-    if diagnosis.levels == ("output",) and mapped_gain(diagnosis.evidence) <= 0:
+    if diagnosis.levels == ("output",) and not remapped(diagnosis.evidence):
         return "random labels"
     return diagnosis.name
 

@@ -104,11 +104,11 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
     moved, far = e.strays >= STRAYS, e.distance >= INPUT_DISTANCE
     input_level = moved and far
     lower = e.accuracy_p is not None and e.accuracy_p < ACCURACY_P
-    remapped = mapped_gain(e) >= MAPPED_ERRORS or contradicted(e)
+    other_labels = remapped(e)
     unsure = e.confidence_lost >= CONFIDENCE_LOST
-    feature_level = lower and not remapped and not input_level and (moved or unsure)
+    feature_level = lower and not other_labels and not input_level and (moved or unsure)
     # With statistics and confidence as they were, labels that are wrong at random are all that is left.
-    output_level = remapped or (lower and not moved and not unsure)
+    output_level = other_labels or (lower and not moved and not unsure)
     levels = [
         level
         for level, found in (("input", input_level), ("feature", feature_level), ("output", output_level))
@@ -123,6 +123,11 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
         advice=_advice(e, verdict),
         evidence=e,
     )
+
+
+def remapped(e: Evidence) -> bool:
+    """Whether labels mean something else, rather than being wrong at random."""
+    return mapped_gain(e) >= MAPPED_ERRORS or contradicted(e)
 
 
 def mapped_gain(e: Evidence) -> float:
