@@ -34,6 +34,7 @@ from tbft.data import Samples, apply_drift, drifts, make_samples, read
 from tbft.data.cifar10c import COMMON
 from tbft.data.pictures import resize
 from tbft.data.writing import write_corruptions
+from tbft.energy import Meter
 from tbft.evaluate import predict
 from tbft.files import atomic_path
 from tbft.models import find_model, load_weights
@@ -89,12 +90,12 @@ def speeds(samples: Samples) -> dict[str, dict[str, float]]:
     return {n: {"median": median(r), "slowest": r[0], "fastest": r[-1]} for n, r in rates.items()}
 
 
-def whole_set(samples: Samples) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
+def whole_set(samples: Samples) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder, Meter() as meter:
         write_corruptions(samples, COMMON, folder, (5,), workers=2)
-        seconds = time.perf_counter() - start
-    return {"pictures": len(samples), "corruptions": len(COMMON), "processes": 2, "wall_seconds": seconds}
+    keys = ("wall_seconds", "energy_joules", "energy_kind", "energy_scope")
+    measured = {key: getattr(meter.measurement, key) for key in keys}
+    return {"pictures": len(samples), "corruptions": len(COMMON), "processes": 2, **measured}
 
 
 def agreements(data: Path) -> dict[str, dict[str, float]]:

@@ -94,6 +94,8 @@ def one_run(folder: Path, kill: bool) -> dict[str, Any]:
         "samples": len(samples),
         "epochs_in_this_process": epochs_done,
         "cpu_seconds": time.process_time() - start,
+        "energy_joules": meter.measurement.energy_joules,
+        "energy_kind": meter.measurement.energy_kind,
         "resident_bytes_before": before,
         "resident_bytes_peak": peak,
         "resident_mebibytes_grown": None if peak is None else (peak - before) / 2**20,

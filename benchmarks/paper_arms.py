@@ -64,7 +64,8 @@ def main() -> None:
         plan = Plan(arm, find_recipe("paper"), source_share=share, seed=seed)
         result = personalize(blocks, parts, plan, preset.name).to_json()
         kept = ("accuracy_before", "accuracy_after", "wall_seconds", "cpu_seconds", "patch_bytes",
-                "peak_rss_bytes", "best_epoch", "train_samples", "val_samples", "test_samples")  # fmt: skip
+                "peak_rss_bytes", "energy_joules", "energy_kind", "energy_source", "energy_scope",
+                "best_epoch", "train_samples", "val_samples", "test_samples")  # fmt: skip
         runs.append(
             {"seed": seed, "drift": drift, "arm": arm, "source_share": share, **{k: result[k] for k in kept}}
         )

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -24,16 +23,17 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm import tqdm
-from tuning_cost import paper_way
 
 from tbft.blocks import split
 from tbft.cache import CachePolicy
 from tbft.compute import gains_from_bfloat16
 from tbft.data import Parts, Samples, make_samples
+from tbft.energy import Measurement, Meter
 from tbft.files import atomic_path
 from tbft.models.resnet26 import ResNet26
 from tbft.patch import versions
 from tbft.plan import Plan, find_recipe
+from tbft.reproduce.paper_way import paper_way
 from tbft.tuning import tune
 
 SAMPLES = (500, 2_000, 8_000, 50_000)
@@ -86,19 +86,23 @@ def one_run(depth: int, resolution: int, count: int) -> dict[str, Any]:
     for arm, share in ARMS.items():
         plan = Plan(arm, fast, source_share=share)
         tune(blocks, replace(plan, recipe=replace(fast, epochs=1, least_steps=1, rear_least_steps=1)), few)
-        run[f"{arm}_cpu_seconds"] = measured(partial(tune, blocks, plan, train, cache=CachePolicy(1 << 33)))
+        cost = measured(partial(tune, blocks, plan, train, cache=CachePolicy(1 << 33)))
+        run |= {f"{arm}_cpu_seconds": cost.cpu_seconds, f"{arm}_energy_joules": cost.energy_joules}
+        run |= {"energy_kind": cost.energy_kind, "energy_scope": cost.energy_scope}
     if count <= PAPER_AT_MOST:
         val = pictures(min(3_000, count * 3 // 2), resolution, 2)
         once = replace(find_recipe("paper"), epochs=1)
         parts = Parts(train, val, val, 0, None)
-        run["paper_full_cpu_seconds"] = 10 * measured(lambda: paper_way(blocks, "full", once, parts, 0))
+        cost = measured(lambda: paper_way(blocks, "full", once, parts, 0))
+        run["paper_full_cpu_seconds"] = 10 * cost.cpu_seconds
+        run["paper_full_energy_joules"] = None if cost.energy_joules is None else 10 * cost.energy_joules
     return run
 
 
-def measured(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def measured(work: Callable[[], object]) -> Measurement:
+    with Meter() as meter:
+        work()
+    return meter.measurement
 
 
 def show(runs: list[dict[str, Any]]) -> None:

@@ -38,17 +38,18 @@ from selector_oracle import key, options, read_records, wanted
 from shifts import LABELLED, MODELS, Shift, model_blocks, source_parts, suite, train_of
 from torch import nn
 from tqdm import tqdm
-from tuning_cost import paper_way
 
 from tbft.blocks import Blocks
 from tbft.card import SourceCard, build_card
 from tbft.choosing import choose, expectation_row, features, options_of
-from tbft.cost import Cost, forward_speed, predict_cost, stage_flops
+from tbft.cost import Cost, predict_costs
+from tbft.counting import stage_flops
 from tbft.data import Parts, Samples, split_samples
 from tbft.diagnosis import Diagnosis, diagnose_evidence
 from tbft.evidence import Evidence, gather
 from tbft.files import atomic_path
 from tbft.plan import Budget, Plan, find_recipe
+from tbft.reproduce.paper_way import paper_way
 from tbft.restoring import flags_restored, modes_restored, values_restored
 from tbft.tuning import tune
 
@@ -154,11 +155,8 @@ def card_of(model: str) -> SourceCard | None:
 
 
 def costs_of(blocks: Blocks, samples: Samples) -> dict[str, Cost]:
-    recipe, speed = find_recipe("fast"), forward_speed(blocks, samples)
-    return {
-        option.name: predict_cost(blocks, option.plan(recipe, None, 0, Budget()), samples, speed)
-        for option in options_of(blocks.names, blocks.head, batch_norm=True)
-    }
+    recipe, options = find_recipe("fast"), options_of(blocks.names, blocks.head, batch_norm=True)
+    return predict_costs(blocks, {o.name: o.plan(recipe, None, 0, Budget()) for o in options}, samples)
 
 
 def gradient_scores(blocks: Blocks, samples: Samples, card: SourceCard | None) -> dict[str, dict[str, float]]:

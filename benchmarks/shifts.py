@@ -16,9 +16,8 @@ import numpy as np
 
 from tbft.blocks import Blocks
 from tbft.data import Samples, apply_drift, find_class_map, make_samples, read, split_samples
-from tbft.models import find_model, load_weights
+from tbft.models import find_model
 
-BASES = Path(__file__).parent / "bases"
 #: Corruptions of each half, the same for every model.
 CORRUPTIONS = {
     "development": (
@@ -119,13 +118,10 @@ def model_blocks(model: str) -> Blocks:
     weights = {
         "resnet26-cifar10": checkpoints / "resnet26_cifar10_released.pth",
         "resnet20-cifar10": checkpoints / "resnet20_cifar10_akamaster.th",
-        "resnet26-tiny17": BASES / "resnet26-tiny17.safetensors",
         "resnet26-living17": checkpoints / "resnet26_living17_released.pth",
     }
     preset = find_model(model)
-    net = preset.build()
-    load_weights(net, weights[model])
-    return preset.split(net)
+    return preset.split(preset.load(weights.get(model)))
 
 
 @cache

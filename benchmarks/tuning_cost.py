@@ -10,7 +10,7 @@ and it has no validation part. Each run is a process of its own with one thread;
 run that is stored is not done again. Accuracy is of the same held-out test part, 15 % of the set.
 
 Cases: Gaussian noise and contrast, severity 5 (input level, released ResNet-26, JPEG copy of CIFAR-10),
-Tiny-17 (feature level; its base is in ``benchmarks/bases``), label reversal (output level). ``--long`` adds
+Tiny-17 (feature level, the base that ships), label reversal (output level). ``--long`` adds
 the other thirteen corruptions, first size and first seed alone. ``--few`` gives either side 10 labels a
 class and nothing else; the paper's way then validates on a fifth of them.
 
@@ -25,10 +25,8 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -37,8 +35,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
@@ -46,14 +42,16 @@ from tbft.cache import CachePolicy
 from tbft.compute import gains_from_bfloat16
 from tbft.data import Parts, apply_drift, find_class_map, read, split_samples
 from tbft.data.cifar10c import COMMON
+from tbft.energy import NO_SENSOR, Meter
 from tbft.evaluate import evaluate
 from tbft.files import atomic_path
 from tbft.memory import TensorBytes
-from tbft.models import find_model, load_weights
+from tbft.models import find_model
 from tbft.patch import versions
 from tbft.personalize import plan_level
-from tbft.plan import Recipe, arm_for_level, find_recipe
-from tbft.restoring import clone_state, values_restored
+from tbft.plan import arm_for_level, find_recipe
+from tbft.reproduce.paper_way import paper_way
+from tbft.restoring import values_restored
 from tbft.tuning import tune
 
 CASES = {
@@ -66,8 +64,9 @@ LONG = [f"{name}:5" for name in COMMON if f"{name}:5" not in CASES]
 SIZES = ("0.1", "0.2", "0.3")
 SIDES = ("paper full", "ours", "paper block", "ours in float32")
 FEW = "10/class"
+MEASURED = ("wall_seconds", "cpu_seconds", "peak_rss_bytes", "energy_joules", "energy_kind",
+            "energy_source", "energy_scope")  # fmt: skip
 QUICK = "0.03"
-TINY17_BASE = Path(__file__).parent / "bases" / "resnet26-tiny17.safetensors"
 
 
 def main() -> None:
@@ -81,14 +80,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sizes", nargs="*", default=SIZES)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES) + LONG)
-    parser.add_argument(
-        "--tiny17-base", type=Path, default=TINY17_BASE, help="checkpoint trained on Tiny-17's source domain"
-    )
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, one thread each")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(one_run(json.loads(arguments.one), arguments.tiny17_base)))
+        print(json.dumps(one_run(json.loads(arguments.one), arguments.workers == 1)))
         return
     runs = (
         json.loads(arguments.json.read_text())["runs"] if arguments.json and arguments.json.exists() else []
@@ -125,9 +121,10 @@ def in_own_process(cell: dict[str, Any]) -> dict[str, Any]:
     return {**cell, **json.loads(done.stdout)}
 
 
-def one_run(cell: dict[str, Any], tiny17_base: Path) -> dict[str, Any]:
+def one_run(cell: dict[str, Any], alone: bool) -> dict[str, Any]:
+    """One side of a comparison; its energy is known only if it runs `alone`."""
     torch.set_num_threads(1)
-    blocks, parts = prepared(cell, tiny17_base)
+    blocks, parts = prepared(cell)
     level = CASES.get(cell["case"], "input")
     recipe = find_recipe("fast")
     if cell["side"] == "ours in float32":
@@ -154,10 +151,8 @@ def one_run(cell: dict[str, Any], tiny17_base: Path) -> dict[str, Any]:
 
     with TensorBytes() as counted:  # also warms up: torch builds kernels and imports on first use
         work(1)
-    wall, cpu = time.perf_counter(), time.process_time()
-    state = work(None)
-    cost = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with Meter(None if alone else NO_SENSOR) as meter:
+        state = work(None)
     with values_restored(blocks.model):
         blocks.model.load_state_dict({**blocks.model.state_dict(), **state})
         accuracy = evaluate(blocks.model, parts.test).accuracy
@@ -166,8 +161,7 @@ def one_run(cell: dict[str, Any], tiny17_base: Path) -> dict[str, Any]:
         "arm": arm,
         "train_samples": len(parts.train),
         "accuracy": accuracy,
-        **cost,
-        "peak_rss_bytes": peak_rss,
+        **{key: getattr(meter.measurement, key) for key in MEASURED},
         "peak_tensor_bytes": counted.peak + cached_bytes(blocks, arm, parts, cell["side"]),
         "bfloat16": cell["side"] == "ours" and gains_from_bfloat16(),
     }
@@ -186,19 +180,17 @@ def cached_bytes(blocks: Blocks, arm: str, parts: Parts, side: str) -> int:
     return len(parts.train) * crossing.numel() * 4
 
 
-def prepared(cell: dict[str, Any], tiny17_base: Path) -> tuple[Blocks, Parts]:
+def prepared(cell: dict[str, Any]) -> tuple[Blocks, Parts]:
     data, case = Path(os.environ["TBFT_DATA"]), cell["case"]
     if case == "tiny17":
-        preset = find_model("resnet26-tiny17")
+        preset, weights = find_model("resnet26-tiny17"), None
         class_map = find_class_map(data / "tiny17" / "splits.json")
         samples = read(data / "tiny17" / "target.tar", preset.inputs, class_map=class_map)
-        weights = tiny17_base
     else:
         preset = find_model("resnet26-cifar10")
         samples = read(data / "cifar10" / "test.tar", preset.inputs)
         weights = data / "checkpoints" / "resnet26_cifar10_released.pth"
-    model = preset.build()
-    load_weights(model, weights)
+    model = preset.load(weights)
     few = cell["train"] == FEW
     val_amount = 0 if few else 0.045 if cell["train"] == QUICK else 0.15
     parts = split_samples(samples, cell["train"], val_amount, 0.15, cell["seed"])
@@ -210,39 +202,6 @@ def prepared(cell: dict[str, Any], tiny17_base: Path) -> tuple[Blocks, Parts]:
         val = apply_drift(parts.val, case, cell["seed"]) if len(parts.val) else parts.val
         parts = replace(parts, train=train, val=val, test=test)
     return preset.split(model), parts
-
-
-def paper_way(blocks: Blocks, arm: str, recipe: Recipe, parts: Parts, seed: int) -> dict[str, torch.Tensor]:
-    """Fine-tuning as in the paper's scripts; gives the state of the best epoch and the model back."""
-    model = blocks.model
-    parameters = [p for module in blocks.tuned_modules(arm) for p in module.parameters()]
-    block = blocks.block_of(arm)
-    rate = recipe.rate(rear=block is not None and block.index == len(blocks) - 1)
-    batch_size = min(recipe.batch_size, len(parts.train))
-    torch.manual_seed(seed)
-    train, val = (
-        DataLoader(TensorDataset(*part.batch(slice(0, len(part)))), batch_size=batch_size, shuffle=shuffle)
-        for part, shuffle in ((parts.train, True), (parts.val, False))
-    )
-    optimiser = torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=recipe.weight_decay)
-    best_loss, best, waited = float("inf"), {}, 0
-    with values_restored(model):
-        for _ in range(recipe.epochs):
-            model.train()
-            for x, y in train:
-                loss = nn.functional.cross_entropy(model(x), y)
-                model.zero_grad()
-                loss.backward()
-                optimiser.step()
-            model.eval()
-            with torch.no_grad():
-                total = sum(float(nn.functional.cross_entropy(model(x), y, reduction="sum")) for x, y in val)
-            waited += 1
-            if total < best_loss:
-                best_loss, best, waited = total, clone_state(model), 0
-            if recipe.patience is not None and waited >= recipe.patience:
-                break
-        return best
 
 
 def store(path: Path, runs: list[dict[str, Any]]) -> None:

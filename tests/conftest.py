@@ -26,6 +26,15 @@ def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def no_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever measures energy on the machine that runs the tests is not looked at."""
+    monkeypatch.setenv("TBFT_SYSFS_ROOT", "/nonexistent")
+    monkeypatch.setenv("TBFT_VCGENCMD", "no-such-command")
+    monkeypatch.delenv("TBFT_METER_LOG", raising=False)
+    monkeypatch.delenv("TBFT_PROFILE", raising=False)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data; tests that use it are marked `data`."""

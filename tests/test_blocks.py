@@ -215,3 +215,22 @@ def test_the_head_is_the_last_layer_that_runs():
 
     assert split(Registered(), ["norm"]).head == "fc"
     assert split(Registered(), ["fc"]).head == "fc"
+
+
+def test_integer_parameters_are_not_trained():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    model[0].table = nn.Parameter(torch.tensor([1, 2]), requires_grad=False)
+    with split(model).only("full") as parameters:
+        assert [p.shape for p in parameters] == [p.shape for p in model.parameters() if p.is_floating_point()]
+
+
+def test_a_state_that_is_no_tensor_is_refused():
+    class Counted(nn.Linear):
+        def get_extra_state(self):
+            return {"calls": 1}
+
+        def set_extra_state(self, state):
+            pass
+
+    with pytest.raises(SplitError, match=r"'1._extra_state' in the model's state is no tensor"):
+        split(nn.Sequential(nn.Linear(4, 4), Counted(4, 2)))

@@ -22,6 +22,7 @@ from tbft.fitting import fit
 from tbft.memory import TensorBytes
 from tbft.models import fingerprint
 from tbft.models.digits import DigitsNet
+from tbft.models.layers import Normalise
 from tbft.models.resnet26 import ResNet26
 from tbft.plan import Budget, Plan, find_recipe
 from tbft.recompute import recomputed
@@ -78,6 +79,19 @@ def test_a_file_is_found_again_by_weights_statistics_and_samples(blocks, stripes
     assert len({first, *others}) == 4
 
 
+@pytest.mark.parametrize("other", ["constants", "activation"])
+def test_a_file_is_not_taken_for_that_of_another_network_with_the_same_weights(other, stripes, tmp_path):
+    def prefix(mean, activation):
+        torch.manual_seed(0)
+        return nn.Sequential(Normalise([mean], [0.5]), nn.Flatten(), nn.Linear(64, 4), activation).eval()
+
+    policy = CachePolicy(0, tmp_path)
+    cache_prefix(prefix(0.5, nn.ReLU()), stripes, policy)
+    another = prefix(0.1, nn.ReLU()) if other == "constants" else prefix(0.5, nn.Tanh())
+    cached = cache_prefix(another, stripes, policy).inputs[:]
+    np.testing.assert_allclose(cached, cache_prefix(another, stripes).inputs, atol=1e-2)
+
+
 def test_what_does_not_fit_is_refused_with_the_remedy(blocks, stripes, tmp_path):
     with pytest.raises(PlanError, match=r"more than the 0 MiB allowed: name a folder"):
         cache_prefix(blocks.prefix("late"), stripes, CachePolicy(0))
@@ -109,8 +123,9 @@ def test_cached_and_uncached_gradients_are_equal(arm, blocks, stripes):
             step = optimiser.step
 
             def first_step(*arguments):
+                loss = step(*arguments)
                 found.setdefault("gradients", [p.grad.clone() for p in parameters])
-                return step(*arguments)
+                return loss
 
             optimiser.step = first_step
             return optimiser
@@ -205,6 +220,19 @@ def test_reading_rows_does_not_keep_the_file_in_memory(tmp_path):
         assert _resident() - before < 32 << 20
 
 
+def test_cached_rows_are_never_read_beyond_a_batch(blocks, tmp_path, monkeypatch):
+    read, plain = [], RowFile.__getitem__
+
+    def spy(file, at):
+        rows = plain(file, at)
+        read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(RowFile, "__getitem__", spy)
+    tune(blocks, Plan("late", replace(FAST, epochs=1)), striped(200), cache=CachePolicy(0, tmp_path))
+    assert 0 < max(read) <= FAST.batch_size
+
+
 def _resident() -> int | None:
     try:
         with Path("/proc/self/statm").open() as file:
@@ -262,6 +290,22 @@ def test_recomputing_changes_no_gradient_and_no_statistic(arm, blocks, stripes):
     assert all(norm.momentum == 0.1 for norm in batch_norms(blocks.model))
 
 
+@pytest.mark.parametrize("layer", [nn.ReLU, nn.Hardswish, nn.Dropout])
+def test_layers_that_work_in_place_are_recomputed_too(layer, stripes):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), layer(inplace=True), nn.Linear(8, 3)
+    )
+    x, y = stripes.batch(slice(0, 20))
+    gradients = []
+    for way in (model, recomputed(split(model), 0)):
+        torch.manual_seed(1)
+        loss = nn.functional.cross_entropy(way(x), y)
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, again)
+
+
 def test_recomputing_takes_less_memory():
     blocks = split(ResNet26())
     x, y = torch.rand(8, 3, 32, 32), torch.arange(8)
@@ -312,3 +356,16 @@ def test_the_source_share_is_chosen_by_forward_passes(blocks, stripes):
     assert auto.plan.source_share in SHARES
     with pytest.raises(PlanError, match="a fraction from 0 to 1, or auto, not often"):
         Plan("adabn", FAST, source_share="often")
+
+
+@pytest.mark.parametrize("arm", ["late", "adabn"])
+def test_a_budget_of_time_ends_the_prefix_too(arm, blocks):
+    calls = []
+    handle = blocks.model.conv1.register_forward_hook(lambda *_: calls.append(1))
+    plan = Plan(arm, FAST, source_share=None, budget=Budget(cpu_seconds=1e-6))
+    before = fingerprint(blocks.model.state_dict())
+    tuned = tune(blocks, plan, striped(600))
+    handle.remove()
+    assert tuned.interrupted and not tuned.changed
+    assert len(calls) <= 1  # the sample that tells whether the model fits
+    assert fingerprint(blocks.model.state_dict()) == before

@@ -120,9 +120,13 @@ def test_the_level_is_told_by_default(place, capsys):
 
 
 def test_a_base_is_trained_with_any_recipe(place, capsys):
-    command = "train digits --data set.npz --recipe fast --epochs 1 --out new.safetensors"
+    samples = striped(240)
+    np.savez("larger.npz", images=samples.inputs, labels=samples.labels)
+    command = "train digits --data larger.npz --recipe fast --epochs 1 --val 0.5 --out new.safetensors"
     assert main(command.split()) == 0
     assert "new.safetensors: epoch 1 of 1 kept" in capsys.readouterr().out
+    assert json.loads(Path("new.json").read_text())["recipe"]["name"] == "fast"
+    assert main("card show new.card.safetensors".split()) == 0
 
 
 def test_a_patch_goes_on_a_checkpoint_and_off_again(place, capsys):

@@ -16,7 +16,7 @@ from tbft.acceptance import compare, proportion_interval
 from tbft.blocks import split
 from tbft.card import SourceCard, build_card, channel_moments, mapped_accuracy
 from tbft.choosing import beyond, choose, expectations, options_of
-from tbft.cost import Cost, predict_cost
+from tbft.cost import Cost
 from tbft.data import make_samples
 from tbft.diagnosis import diagnose, diagnose_evidence
 from tbft.errors import CardError, DataError, PlanError
@@ -431,20 +431,6 @@ def test_a_budget_of_time_is_kept_in_prediction_and_in_fact(trained):
     tuned = tune(blocks, plan, many)  # asked for all the same, it stops
     assert tuned.interrupted
     assert not tuned.changed
-
-
-def test_costs_grow_with_samples_and_fall_with_depth(trained):
-    blocks, _ = trained
-    few, many = striped(100), striped(2000)
-    cost = {
-        arm: predict_cost(blocks, Plan(arm, FAST, source_share=None), many, 1e10)
-        for arm in ("adabn", "fc", "rear", "late", "middle", "front", "front+fc", "full")
-    }
-    assert predict_cost(blocks, Plan("front", FAST), few, 1e10).flops < cost["front"].flops / 4
-    assert cost["adabn"].flops < cost["front"].flops < cost["full"].flops
-    assert cost["fc"].flops <= cost["late"].flops <= cost["middle"].flops
-    assert cost["fc"].patch_bytes < cost["full"].patch_bytes
-    assert predict_cost(blocks, Plan("none", FAST), many, 1e10) == Cost(0.0, 0.0, 0)
 
 
 def test_samples_are_looked_at_without_their_number_being_divisible(trained):

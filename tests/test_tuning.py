@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import nn
 
 from tbft.adabn import adapt_statistics
 from tbft.blocks import split
+from tbft.cache import CachePolicy
 from tbft.data.augment import crop_flip
-from tbft.errors import DataError, PlanError, SplitError
+from tbft.errors import CheckpointError, DataError, PlanError, SplitError
 from tbft.fitting import rate_factor, set_rate
 from tbft.models import fingerprint
 from tbft.models.digits import DigitsNet
@@ -268,3 +270,70 @@ def test_a_last_batch_of_one_is_told(digits_blocks):
         tune(flat, Plan("a", SMALL), striped(33), striped(30, seed=1))
     with pytest.raises(PlanError, match="last batch of one"):
         tune(flat, Plan("adabn", SMALL), striped(33).subset([0]), None)
+
+
+def test_few_samples_of_other_kinds_keep_the_sources_statistics():
+    plan = Plan("layer3", find_recipe("fast"), level="feature", source_share=None)
+    few, many = plan.for_samples(170), plan.for_samples(850)
+    assert (few.source_share, many) == (1.0, plan)
+    assert few.recipe.for_samples(170, middle=True).learning_rate == pytest.approx(3e-3 * 0.17)
+    assert replace(plan, source_share=0.5).for_samples(170).source_share == 0.5
+    assert replace(plan, level="input").for_samples(170).source_share is None
+
+
+@pytest.mark.parametrize("arm", ["first+last", "last+first"])
+def test_joined_parts_of_one_block_may_come_in_any_order(arm, stripes):
+    torch.manual_seed(0)
+    layers = [
+        ("start", nn.ReLU()),
+        ("flat", nn.Flatten()),
+        ("first", nn.Linear(64, 8)),
+        ("last", nn.Linear(8, 3)),
+    ]
+    blocks = split(nn.Sequential(OrderedDict(layers)), cuts=["flat"])
+    tuned = tune(blocks, Plan(arm, find_recipe("fast")), stripes)
+    assert {key.split(".")[0] for key in tuned.changed} == {"first", "last"}
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "Adagrad", "RMSprop", "Rprop", "NAdam", "LBFGS"])
+def test_every_optimiser_given_as_a_factory_learns(name, digits_blocks):
+    plan = Plan("rear", find_recipe("fast"))
+    tuned = tune(digits_blocks, plan, striped(90), optimiser=getattr(torch.optim, name))
+    assert {"fc.weight", "fc.bias"} <= tuned.changed.keys()
+    assert tuned.history[-1].train_loss < tuned.history[0].train_loss
+
+
+def test_a_factorys_own_rates_stay_in_proportion(digits_blocks, stripes):
+    plan = Plan("rear", find_recipe("fast"))
+
+    def factory(parameters, rate):
+        weight, bias = parameters
+        return torch.optim.SGD([{"params": [weight]}, {"params": [bias], "lr": 0.0}], rate)
+
+    tuned = tune(digits_blocks, plan, stripes, optimiser=factory)
+    assert "fc.weight" in tuned.changed and "fc.bias" not in tuned.changed
+
+
+@pytest.mark.parametrize("differ", ["optimiser", "cache", "cuts"])
+def test_a_run_with_another_optimiser_cache_or_split_is_not_gone_on_with(
+    differ, digits_blocks, stripes, tmp_path
+):
+    class StoppedError(Exception):
+        pass
+
+    def stop(state):
+        raise StoppedError
+
+    plan, resume = Plan("late", find_recipe("fast")), tmp_path / "run.pt"
+    with pytest.raises(StoppedError):
+        tune(digits_blocks, plan, stripes, resume_path=resume, on_epoch=stop)
+    other = {
+        "optimiser": {"optimiser": lambda parameters, rate: torch.optim.SGD(parameters, rate)},
+        "cache": {"cache": CachePolicy(memory_bytes=200_000)},  # enough for float16 only
+        "cuts": {},
+    }
+    blocks = digits_blocks
+    if differ == "cuts":
+        blocks = split(blocks.model, cuts=["conv3", "fc"], names=["front", "late", "rear"])
+    with pytest.raises(CheckpointError, match=rf"belongs to another run \({differ} differ"):
+        tune(blocks, plan, stripes, resume_path=resume, **other[differ])

@@ -7,6 +7,7 @@ the source statistics is that of Schneider et al. (NeurIPS 2020).
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +22,12 @@ SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def adapt_statistics(
-    model: nn.Module, samples: Samples, batch_size: int, source_share: float = 0.0, precision: str = "float32"
+    model: nn.Module,
+    samples: Samples,
+    batch_size: int,
+    source_share: float = 0.0,
+    precision: str = "float32",
+    at: npt.NDArray[np.int64] | None = None,
 ) -> None:
     """Replace the running statistics of every BatchNorm by those of `samples`, in place.
 
@@ -31,6 +37,9 @@ def adapt_statistics(
 
     Modes come back as they were; whoever wants the statistics back wraps this in
     :func:`tbft.restoring.values_restored`.
+
+    Args:
+        at: positions of the samples to take; None: all.
 
     Raises:
         PlanError: the model has no BatchNorm with running statistics.
@@ -48,8 +57,8 @@ def adapt_statistics(
                 norm.train()
                 norm.reset_running_stats()
                 norm.momentum = None  # torch's sign for cumulative averaging
-            parts = -(-len(samples) // batch_size)
-            for part in np.array_split(np.arange(len(samples)), parts):
+            at = np.arange(len(samples)) if at is None else at
+            for part in np.array_split(at, -(-len(at) // batch_size)):
                 with autocast(precision):
                     model(laid_out(samples.batch(part)[0]))
     finally:

@@ -169,13 +169,16 @@ class Blocks:
         with modes_restored(self.model), flags_restored(self.model):
             self.model.requires_grad_(False)
             self.model.eval()
+            parameters = OrderedDict.fromkeys(p for module in tuned for p in module.parameters())
+            trained = [p for p in parameters if p.is_floating_point() or p.is_complex()]  # integers are not
+            for p in trained:
+                p.requires_grad_(True)
             for module in tuned:
-                module.requires_grad_(True)
                 module.train()
             if track != "tuned":
                 for norm in batch_norms(self.model):
                     norm.train(track == "all")
-            yield list(OrderedDict.fromkeys(p for module in tuned for p in module.parameters()))
+            yield trained
 
 
 def split(
@@ -271,6 +274,11 @@ def _describe(
 ) -> list[Block]:
     """Assign every state-dict key to the block that uses its tensor."""
     state: Mapping[str, Any] = model.state_dict(keep_vars=True)
+    if others := [key for key, value in state.items() if not isinstance(value, Tensor)]:
+        raise SplitError(
+            f"{others[0]!r} in the model's state is no tensor, and could not be given back as it was: "
+            "keep it out of the state dict"
+        )
     used: dict[int, int] = {}  # id of tensor -> block; a tied tensor is one tensor under two keys
     for node in graph.nodes:
         for key in _keys_of(node, state):

@@ -105,7 +105,7 @@ def cache_prefix(
             f"{2 * scalars / 2**20:,.0f} MiB, more than the {policy.memory_bytes / 2**20:,.0f} MiB allowed: "
             "name a folder for the cache, allow more memory, or give fewer samples"
         )
-    path = policy.folder / f"prefix-{_key(prefix, samples, precision)}.npy"
+    path = policy.folder / f"prefix-{_key(prefix, samples, precision, first)}.npy"
     if not path.exists():
         _write(path, shape, first, rows)
     return replace(samples, inputs=RowFile(path))  # type: ignore[arg-type]
@@ -155,7 +155,10 @@ def _write(path: Path, shape: tuple[int, ...], first: Array, rows: Iterator[Arra
             file.write(_stored(part, np.dtype("<f2")).tobytes())
 
 
-def _key(prefix: nn.Module, samples: Samples, precision: str) -> str:
-    """Names the outputs by what they depend on: the prefix with its statistics, and the samples."""
-    parts = f"{fingerprint(prefix.state_dict())} {digest(samples)} {precision} {torch.__version__}"
-    return hashlib.sha256(parts.encode()).hexdigest()[:32]
+def _key(prefix: nn.Module, samples: Samples, precision: str, first: Array) -> str:
+    """Names the outputs by what they depend on: the prefix with its statistics, and the samples.
+
+    The first of the outputs stand for what no state dict tells: activations, constants, the network's code.
+    """
+    parts = f"{fingerprint(prefix.state_dict())} {digest(samples)} {precision} {torch.__version__} "
+    return hashlib.sha256(parts.encode() + first.tobytes()).hexdigest()[:32]

@@ -9,7 +9,7 @@ expected to give was measured on the development half of ``benchmarks/shifts.py`
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
@@ -139,11 +139,7 @@ def choose(
         PlanError: a budget of energy, but costs without an energy figure.
     """
     budget = budget or Budget()
-    if budget.joules is not None and all(cost.energy_joules is None for cost in costs.values() if cost.flops):
-        raise PlanError(
-            "a budget in joules needs an energy figure, and nothing here can give one: "
-            "no sensor and no profile of this board; give a budget in seconds"
-        )
+    check_energy_known(costs.values(), budget)
     excluded = {name: reason for name, cost in costs.items() if (reason := beyond(cost, budget))}
     expected = expected_accuracies(diagnosis, [option for option in options if option.name in costs])
     open_to = {name: value for name, value in expected.items() if name not in excluded}
@@ -164,6 +160,15 @@ def choose(
         contenders=tuple(contenders),
         explanation=_explanation(diagnosis, taken, expected, costs, excluded),
     )
+
+
+def check_energy_known(costs: Iterable[Cost], budget: Budget) -> None:
+    """Raise PlanError if there is a budget of energy, and no cost has an energy figure."""
+    if budget.joules is not None and all(cost.energy_joules is None for cost in costs):
+        raise PlanError(
+            "a budget in joules needs an energy figure, and nothing here can give one: "
+            "no profile of this board (--profile); give a budget in seconds"
+        )
 
 
 def beyond(cost: Cost, budget: Budget) -> str | None:

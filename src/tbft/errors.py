@@ -26,6 +26,10 @@ class PlanError(TbftError):
     """An unknown level, arm or recipe, or a plan that the samples cannot carry."""
 
 
+class DivergedError(PlanError):
+    """The loss of a training is no longer finite."""
+
+
 class BudgetError(PlanError):
     """A plan needs more memory than its budget allows."""
 
@@ -40,6 +44,14 @@ class PatchError(TbftError):
 
 class CardError(TbftError):
     """A source card is damaged, of an unknown version, or made for another base."""
+
+
+class SensorError(TbftError):
+    """A sensor is unknown, cannot be read, or reads what cannot be."""
+
+
+class ProfileError(TbftError):
+    """A board's profile is unknown, damaged, or does not say what is asked of it."""
 
 
 class MissingExtraError(TbftError):

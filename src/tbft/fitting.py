@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from tbft.compute import autocast, laid_out
 from tbft.data.augment import crop_flip
 from tbft.data.reading import used_classes
 from tbft.data.samples import Samples
-from tbft.errors import DataError, PlanError, unknown
+from tbft.errors import DataError, DivergedError, PlanError, unknown
 from tbft.evaluate import evaluate
 from tbft.models.checkpoints import State
 from tbft.plan import Recipe
@@ -35,7 +37,10 @@ class EpochRecord:
 
 @dataclass
 class FitState:
-    """Everything :func:`fit` needs to go on after an epoch; holds tensors and plain values only."""
+    """Everything :func:`fit` needs to go on after an epoch; holds tensors and plain values only.
+
+    `optimiser` refers to the tensors of the optimiser at work: copy or save it before training goes on.
+    """
 
     history: list[EpochRecord] = field(default_factory=list)
     best_epoch: int = 0
@@ -85,9 +90,7 @@ def fit(
             x, y = train.batch(at.numpy())
             if recipe.augment == "crop-flip":
                 x = crop_flip(x, generator)
-            optimiser.zero_grad(set_to_none=True)
-            total_loss += _gradients(model, recipe, x, y)
-            optimiser.step()
+            total_loss += len(y) * _step(optimiser, partial(_gradients, model, optimiser, recipe, x, y))
             if on_step is not None:
                 on_step(done + 1, recipe.epochs * steps_per_epoch)
         record = _record(epoch, total_loss / len(train), model, val)
@@ -97,15 +100,28 @@ def fit(
     return state
 
 
-def _gradients(model: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> float:
-    """Add up the gradients of a batch's mean loss, in the recipe's parts; gives the sum of its losses."""
+def _step(optimiser: torch.optim.Optimizer, gradients: Callable[[], float]) -> float:
+    """One step; gives the loss. Optimisers that look more than once, such as L-BFGS, insist on a closure."""
+    closure = inspect.signature(optimiser.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        return float(optimiser.step(gradients))
+    loss = gradients()
+    optimiser.step()
+    return loss
+
+
+def _gradients(
+    model: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe, x: Tensor, y: Tensor
+) -> float:
+    """The gradients of a batch's mean loss, added up in the recipe's parts; gives the loss."""
+    optimiser.zero_grad(set_to_none=True)
     total_loss = 0.0
     parts = -(-len(y) // recipe.part_size) if recipe.part_size else 1
     for x_part, y_part in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
         loss = loss_of(model, recipe, x_part, y_part)
         (loss * (len(y_part) / len(y))).backward()
         total_loss += loss.item() * len(y_part)
-    return total_loss
+    return total_loss / len(y)
 
 
 def loss_of(model: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> Tensor:
@@ -126,7 +142,7 @@ def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None
     measured = None if val is None else evaluate(model, val)
     losses = train_loss + (0.0 if measured is None else measured.loss)
     if not math.isfinite(losses):
-        raise PlanError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
+        raise DivergedError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
     if measured is None:
         return EpochRecord(epoch, train_loss, None, None)
     return EpochRecord(epoch, train_loss, measured.loss, measured.accuracy)
@@ -166,6 +182,12 @@ def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
             return 0.04 + 0.96 * step / rise
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
     raise PlanError(unknown("schedule", recipe.schedule, ["constant", "step:EPOCHS:FACTOR", "one-cycle"]))
+
+
+def keep_proportions(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Let groups whose rate is another than this one stay in that proportion to it, see :func:`set_rate`."""
+    for group in optimiser.param_groups:
+        group.setdefault("rate_factor", float(group.get("lr", learning_rate)) / (learning_rate or 1.0))
 
 
 def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:

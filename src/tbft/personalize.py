@@ -14,12 +14,12 @@ from tbft.blocks import Blocks
 from tbft.budget import LEAST_BATCH
 from tbft.cache import CachePolicy
 from tbft.card import SourceCard
-from tbft.choosing import Choice, beyond, choose, options_of
-from tbft.cost import forward_speed, least_bytes, predict_cost
+from tbft.choosing import Choice, beyond, check_energy_known, choose, expected_accuracies, options_of
+from tbft.cost import least_bytes, predict_costs
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis import diagnose
-from tbft.energy import Measurement, Meter
+from tbft.energy import Measurement, Meter, Profile
 from tbft.errors import PlanError
 from tbft.evaluate import Evaluation, evaluate, predict
 from tbft.fitting import EpochRecord, OnStep
@@ -46,6 +46,7 @@ class Personalization:
     parts: Parts
     choice: Choice | None = None  # why this plan; None if it was given
     acceptance: Acceptance | None = None  # on the held-out val part; None without one
+    choosing_cpu_seconds: float = 0.0  # of the measurement, before tuning began
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the keys are documented in ``docs/personalize-json.md``."""
@@ -104,28 +105,38 @@ def choose_plan(
     budget: Budget | None = None,
     seed: int = 0,
     labelled: bool = True,
+    val_count: int = 0,
+    profile: Profile | None = None,
 ) -> Choice:
-    """Diagnose samples, predict what each option costs on them, and choose.
+    """Diagnose samples, predict what each option that may help costs on them, and choose.
+
+    What diagnosing and predicting took is taken off the budget that options have to keep to.
 
     Args:
         samples: of the target; with `labelled`, those that would be tuned on.
         card: source card of the base model; without one the diagnosis is weaker.
+        val_count: held-out samples that the tuned model will be judged on.
+        profile: of this board, for energy figures.
 
     Raises:
         CardError, DataError, PlanError: as :func:`diagnose` and :func:`choose`.
     """
-    budget = budget or Budget()
+    budget, start = budget or Budget(), _clocks()
     diagnosis = diagnose(blocks, samples, card, labelled, _batch(budget))
     options = options_of(blocks.names, blocks.head, bool(batch_norms(blocks.model)))
-    speed = forward_speed(blocks, samples, recipe.precision)
-    costs = {}
-    for option in options:
-        plan = option.plan(recipe, None, seed, budget)
-        costs[option.name] = predict_cost(blocks, plan, samples, speed)
-        if budget.peak_bytes is not None and option.arm != "none":
-            least = least_bytes(blocks, plan, samples)
-            costs[option.name] = replace(costs[option.name], least_bytes=least)
-    return choose(diagnosis, options, costs, recipe, budget, seed)
+    hopeful = expected_accuracies(diagnosis, options)
+    plans = {o.name: o.plan(recipe, None, seed, budget) for o in options if o.name in hopeful}
+    costs = predict_costs(blocks, plans, samples, val_count, profile=profile)
+    if budget.peak_bytes is not None:
+        for name, plan in plans.items():
+            if plan.arm != "none":
+                costs[name] = replace(costs[name], least_bytes=least_bytes(blocks, plan, samples))
+    choice = choose(diagnosis, options, costs, recipe, _rest_of_budget(budget, profile, start), seed)
+    excluded = {
+        name: reason if "MiB" in reason else f"{reason} left after choosing"
+        for name, reason in choice.excluded.items()
+    }
+    return replace(choice, plan=replace(choice.plan, budget=budget), excluded=excluded)
 
 
 def personalize(
@@ -139,6 +150,7 @@ def personalize(
     card: SourceCard | None = None,
     budget: Budget | None = None,
     seed: int = 0,
+    meter: Meter | None = None,
 ) -> Personalization:
     """Carry out a plan, or choose one, and tell what it gained and cost.
 
@@ -150,19 +162,34 @@ def personalize(
         plan: or only a recipe: then the training part is diagnosed and the plan chosen, at the meter.
         cache, resume_path: see :func:`tune`.
         card, budget, seed: for choosing; see :func:`choose_plan`.
+        meter: measures the work from choosing to accepting; by default with the best sensor there is. A
+            budget in joules needs one with a profile of this board.
     """
     model, choice = blocks.model, None
     before = evaluate(model, parts.test)
-    start = time.process_time()
-    with Meter() as meter:
+    start = _clocks()
+    with meter or Meter() as meter:
+        profile = meter.profile
         if isinstance(plan, Recipe):
-            choice = choose_plan(blocks, parts.train, plan, card, budget, seed)
+            choice = choose_plan(
+                blocks, parts.train, plan, card, budget, seed, val_count=len(parts.val), profile=profile
+            )
             plan = choice.plan
-        elif plan.budget.cpu_seconds is not None:
-            _check_affordable(blocks, plan, parts.train)
-        plan = _rest_of_budget(plan, time.process_time() - start)
+        elif plan.budget.cpu_seconds is not None or plan.budget.joules is not None:
+            _check_affordable(blocks, plan, parts, profile)
+        choosing_cpu_seconds = time.process_time() - start[1]
+        plan = replace(plan, budget=_rest_of_budget(plan.budget, profile, start))
         val = parts.val if plan.recipe.validate else None
-        tuned = tune(blocks, plan, parts.train, val, cache=cache, resume_path=resume_path, on_step=on_step)
+        tuned = tune(
+            blocks,
+            plan,
+            parts.train,
+            val,
+            cache=cache,
+            resume_path=resume_path,
+            on_step=on_step,
+            profile=profile,
+        )
         acceptance = None
         if val is None and len(parts.val) and plan.arm != "none":
             acceptance = _accept(blocks, tuned, parts.val, _batch(plan.budget))
@@ -200,23 +227,31 @@ def personalize(
         parts=parts,
         choice=choice,
         acceptance=acceptance,
+        choosing_cpu_seconds=choosing_cpu_seconds,
     )
 
 
-def _check_affordable(blocks: Blocks, plan: Plan, samples: Samples) -> None:
+def _check_affordable(blocks: Blocks, plan: Plan, parts: Parts, profile: Profile | None) -> None:
     """Refuse a plan that somebody named if it is predicted to exceed its budget."""
-    cost = predict_cost(blocks, plan, samples, forward_speed(blocks, samples, plan.recipe.precision))
+    cost = predict_costs(blocks, {"": plan}, parts.train, len(parts.val), profile=profile)[""]
+    check_energy_known([cost], plan.budget)
     if reason := beyond(cost, plan.budget):
         raise PlanError(f"{plan.arm!r} is predicted to take {reason}: allow more, or name a later block")
 
 
-def _rest_of_budget(plan: Plan, spent_seconds: float) -> Plan:
-    """The plan with what choosing it has left of its budget of processor time."""
-    allowed = plan.budget.cpu_seconds
-    if allowed is None:
-        return plan
-    left = max(allowed - spent_seconds, 1e-3)
-    return replace(plan, budget=replace(plan.budget, cpu_seconds=left))
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _rest_of_budget(budget: Budget, profile: Profile | None, start: tuple[float, float]) -> Budget:
+    """What is left of a budget after the work since `start`."""
+    wall, cpu = (now - then for now, then in zip(_clocks(), start, strict=True))
+    spent = None if profile is None else profile.estimate(wall, cpu)
+    return replace(
+        budget,
+        cpu_seconds=None if budget.cpu_seconds is None else max(budget.cpu_seconds - cpu, 1e-3),
+        joules=None if budget.joules is None else max(budget.joules - (spent or 0.0), 1e-3),
+    )
 
 
 def _batch(budget: Budget) -> int:

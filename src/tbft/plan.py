@@ -39,6 +39,9 @@ class Recipe:
         middle_epochs: epochs of blocks between the first and the last, whose prefix is cached; 0: `epochs`.
         rear_least_steps: the same for arms inside the last block, whose steps cost little; 0: as others.
         full_rate_from: samples from which on `learning_rate` holds, see :meth:`for_samples`.
+        rate_power: how fast the rate falls with the number of samples below that.
+        feature_keeps_below: on the feature level, with fewer samples than this, the statistics stay the
+            source's and the rate falls in proportion to their number; see :meth:`Plan.for_samples`.
         least_steps: at least so many steps, in more epochs than `epochs` where samples are few; batches
             are then as even as can be. 0: epochs and batches as they are.
         least_batch: what batches do not fall below where samples are few.
@@ -74,13 +77,15 @@ class Recipe:
     middle_epochs: int = 0
     rear_least_steps: int = 0
     full_rate_from: int = 0
+    rate_power: float = 1 / 3
+    feature_keeps_below: int = 0
     source: str = ""
 
     def for_samples(self, count: int, middle: bool = False, rear: bool = False) -> Recipe:
         """The same with the epochs, the batch and the rate that so many samples call for.
 
         Only recipes with `least_steps` do so. A batch is an eighth of the samples, from `least_batch` up
-        to `batch_size`. Below `full_rate_from` samples the rate falls with the cube root of their number,
+        to `batch_size`. Below `full_rate_from` samples the rate falls with their number to `rate_power`,
         except in the rear, whose few weights no number of samples was seen to spoil.
 
         Args:
@@ -93,7 +98,7 @@ class Recipe:
         steps = self.rear_least_steps or self.least_steps if rear else self.least_steps
         epochs = self.middle_epochs or self.epochs if middle else self.epochs
         epochs = max(epochs, -(-steps // -(-count // batch_size)))
-        factor = min(1.0, (count / self.full_rate_from) ** (1 / 3)) if self.full_rate_from else 1.0
+        factor = min(1.0, (count / self.full_rate_from) ** self.rate_power) if self.full_rate_from else 1.0
         rate = self.learning_rate * factor
         return replace(self, batch_size=batch_size, epochs=epochs, learning_rate=rate)
 
@@ -153,6 +158,7 @@ _FAST = Recipe(
     middle_epochs=6,
     rear_least_steps=100,
     full_rate_from=1000,
+    feature_keeps_below=400,
     head_alone=True,
     source="ours",
 )
@@ -248,6 +254,17 @@ class Plan:
     def adapts(self) -> bool:
         """Whether statistics are to follow the target at all."""
         return self.source_share != 1.0
+
+    def for_samples(self, count: int) -> Plan:
+        """The same as so many samples call for, where statistics go by their number.
+
+        Few pictures of other kinds say more of themselves than of their kinds: AdaBN by 170 of them lost
+        two points on Tiny-17, and by 850 gained.
+        """
+        few = self.level == "feature" and count < self.recipe.feature_keeps_below
+        if self.source_share is not None or not few:
+            return self
+        return replace(self, source_share=1.0, recipe=replace(self.recipe, rate_power=1.0))
 
     def share(self, count: int) -> float:
         """Weight of the source statistics where so many samples give the target's.

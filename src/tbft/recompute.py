@@ -6,7 +6,7 @@ Deep Nets with Sublinear Memory Cost", 2016; torch's ``checkpoint``). A step tak
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from torch import Tensor, nn
@@ -32,8 +32,15 @@ class Recomputed(nn.Module):
             ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
                 return nullcontext(), statistics_still(piece)
 
-            x = checkpoint(piece, x, use_reentrant=False, context_fn=contexts)
+            x = checkpoint(_sparing(piece), x, use_reentrant=False, context_fn=contexts)
         return x
+
+
+def _sparing(piece: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The piece, on a copy where it may overwrite what it is given: that is needed for the second time."""
+    if any(getattr(module, "inplace", False) for module in piece.modules()):
+        return lambda x: piece(x.clone())
+    return piece
 
 
 @contextmanager

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ from tbft.blocks import Blocks, split
 from tbft.budget import LEAST_BATCH, MemoryLimit
 from tbft.cache import CachePolicy, cache_prefix
 from tbft.data.samples import Samples, digest
+from tbft.energy.profile import Profile
 from tbft.errors import PlanError, SplitError
 from tbft.evaluate import check_fits
 from tbft.fitting import (
@@ -31,10 +34,11 @@ from tbft.fitting import (
     check_training,
     explained_batch_norm,
     fit,
+    keep_proportions,
     make_optimiser,
 )
 from tbft.models.checkpoints import State, fingerprint, state_bytes, tensor_bytes
-from tbft.plan import Plan, Recipe
+from tbft.plan import Budget, Plan, Recipe
 from tbft.recompute import recomputed
 from tbft.restoring import batch_norms, clone_state, values_restored
 from tbft.resuming import load_run, save_run
@@ -71,11 +75,12 @@ def tune(
     resume_path: Path | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
+    profile: Profile | None = None,
 ) -> Tuned:
     """Tune one arm of a model and return what changed; the model itself comes back as it was.
 
     Ctrl-C ends the training, and the best so far is returned, if an epoch was done; so does a budget of
-    processor time that is spent.
+    processor time or energy that is spent.
 
     Args:
         blocks: the model, split.
@@ -83,28 +88,36 @@ def tune(
         train: labelled samples to tune on.
         val: held-out samples that choose the epoch to keep; needed where the recipe validates.
         cache: where the outputs of the frozen prefix are kept, for recipes that cache them.
-        optimiser: makes one for the parameters and the learning rate, in place of the recipe's.
+        optimiser: makes one for the parameters and the learning rate, in place of the recipe's. The rates
+            of its groups follow the recipe's schedule in proportion.
         resume_path: written after every epoch, for the caller to remove; if it is there already,
             tuning goes on from it and ends with the same bits as if it had never stopped.
+        profile: of this board, by which a budget in joules is watched.
 
     Raises:
         PlanError, DataError: the plan does not fit the model or the samples.
     """
-    start = time.process_time()
+    plan = plan.for_samples(len(train))
+    spent = partial(_spent_share, plan.budget, profile, time.perf_counter(), time.process_time())
     model, recipe = blocks.model, plan.recipe
     block = blocks.block_of(plan.arm)  # raises on an unknown arm
     if plan.arm == "none":
         return Tuned(plan, {}, (), None)
     check_fits(model, train)
     if plan.source_share == "auto":
-        few = _some(train, plan.seed)
+        few = train.subset(_some(train, plan.seed))
         batch_size = LEAST_BATCH if plan.budget.peak_bytes else plan.recipe.for_samples(len(few)).batch_size
         share = choose_source_share(model, few, batch_size)
         plan = replace(plan, source_share=share)
     if plan.arm == "adabn":
         with values_restored(model) as base, explained_batch_norm(len(train)):
             batch_size = MemoryLimit(plan, (), 2 * state_bytes(base)).for_forward(model, train)
-            adapt_statistics(model, train, batch_size, plan.share(len(train)))
+            try:
+                with _heeding(spent, model):
+                    share = plan.share(len(train))
+                    adapt_statistics(model, train, batch_size, share, recipe.precision)
+            except _SpentError:
+                return Tuned(plan, {}, (), None, interrupted=True)
             return Tuned(plan, changed(base, clone_state(model)), (), None)
     check_training(train, val, recipe)
     if not recipe.validate:
@@ -120,12 +133,16 @@ def tune(
         _trainable(blocks, plan, finer.prefix(at)) as parameters,
         explained_batch_norm(len(train)),
     ):
-        run = _identity(base, plan, train, val)
-        latest = load_run(resume_path, run)
+        run = _identity(base, blocks, plan, train, val)
+        latest: FitState | None = None
         torch.manual_seed(plan.seed)  # for dropout and the like
         # The base is saved before, and copied after to tell what changed.
         limit = MemoryLimit(plan, parameters, spent_bytes=2 * state_bytes(base))
-        part, train, val = _after_prefix(finer, at, plan, train, val, cache or CachePolicy(), limit)
+        try:
+            with _heeding(spent, finer.block(0)):
+                part, train, val = _after_prefix(finer, at, plan, train, val, cache or CachePolicy(), limit)
+        except _SpentError:
+            return Tuned(plan, {}, (), None, interrupted=True)
         recipe, part = limit.for_steps(recipe, part, lambda: recomputed(finer, at), train)
 
         def after_epoch(state: FitState) -> None:
@@ -137,7 +154,10 @@ def tune(
 
         groups = _groups(blocks, plan.arm, parameters, recipe)
         made = make_optimiser(recipe, groups, rate) if optimiser is None else optimiser(parameters, rate)
-        watched = _within(plan.budget.cpu_seconds, start, on_step)
+        keep_proportions(made, rate)
+        run |= {"optimiser": repr(made), "cache": str(train.inputs.dtype)}
+        latest = load_run(resume_path, run)
+        watched = _within(spent, on_step)
         interrupted = False
         try:
             state = fit(
@@ -157,19 +177,42 @@ def tune(
 
 
 class _SpentError(Exception):
-    """The budget of processor time is spent."""
+    """The budget of processor time, or of energy, is spent."""
 
 
-def _within(cpu_seconds: float | None, start: float, on_step: OnStep | None) -> OnStep | None:
+def _spent_share(budget: Budget, profile: Profile | None, wall_start: float, cpu_start: float) -> float:
+    """How much of its budget of processor time or energy a run has spent; 1 is all."""
+    wall, cpu = time.perf_counter() - wall_start, time.process_time() - cpu_start
+    shares = [0.0]
+    if budget.cpu_seconds is not None:
+        shares.append(cpu / budget.cpu_seconds)
+    if budget.joules is not None and profile is not None:
+        shares.append(profile.estimate(wall, cpu) / budget.joules)
+    return max(shares)
+
+
+@contextmanager
+def _heeding(spent: Callable[[], float], module: nn.Module) -> Iterator[None]:
+    """Ends what runs the module batch by batch when a budget is spent."""
+
+    def check(*_: Any) -> None:
+        if spent() > SPENT_SHARE:
+            raise _SpentError
+
+    handle = module.register_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _within(spent: Callable[[], float], on_step: OnStep | None) -> OnStep:
     """`on_step`, that also ends the training shortly before a budget is spent; what follows takes little."""
-    if cpu_seconds is None:
-        return on_step
 
     def watched(done: int, total: int) -> None:
         if on_step is not None:
             on_step(done, total)
-        spent = time.process_time() - start
-        if done < total and spent + spent / done > SPENT_SHARE * cpu_seconds:
+        if done < total and spent() * (1 + 1 / done) > SPENT_SHARE:
             raise _SpentError
 
     return watched
@@ -188,18 +231,20 @@ def _trainable(blocks: Blocks, plan: Plan, prefix: nn.Module) -> Iterator[list[n
 
 def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
     """Blocks of which one starts with the arm, and its position: an arm may lie deep inside a block."""
-    parts = list(zip(blocks.owners(arm), arm.split("+"), strict=False))
-    if not parts or arm == "full":
+    owners = blocks.owners(arm)
+    if not owners or arm == "full":
         return blocks, 0
-    block, first = min(parts, key=lambda part: part[0].index)
-    if block.name in arm.split("+"):
-        return blocks, block.index
-    cuts = list(blocks.cuts)
-    cuts.insert(block.index, first)
-    try:
-        return split(blocks.model, cuts), block.index + 1
-    except SplitError:  # no single tensor crosses there
-        return blocks, block.index
+    at = min(block.index for block in owners)
+    tuned = {id(p) for module in blocks.tuned_modules(arm) for p in module.parameters()}
+    for block, first in zip(owners, arm.split("+"), strict=True):
+        if block.index != at or block.name == first:
+            continue
+        with suppress(SplitError):  # no single tensor crosses there
+            finer = split(blocks.model, [*blocks.cuts[:at], first, *blocks.cuts[at:]])
+            # Parts of one block may be named in another order than they run in.
+            if tuned.isdisjoint(id(p) for p in finer.prefix(at + 1).parameters()):
+                return finer, at + 1
+    return blocks, at
 
 
 def _groups(
@@ -259,14 +304,13 @@ def _adapt(
     module: nn.Module, samples: Samples, plan: Plan, batch_size: int, source_share: float | None = None
 ) -> None:
     """AdaBN by some of the samples, with the plan's share of the source statistics or another."""
-    few = _some(samples, plan.seed)
-    share = plan.share(len(few)) if source_share is None else source_share
-    adapt_statistics(module, few, batch_size, share, plan.recipe.precision)
+    at = _some(samples, plan.seed)  # read batch by batch: what is cached may be large
+    share = plan.share(len(at)) if source_share is None else source_share
+    adapt_statistics(module, samples, batch_size, share, plan.recipe.precision, at)
 
 
-def _some(samples: Samples, seed: int) -> Samples:
-    at = np.random.default_rng(seed).permutation(len(samples))[:STATISTICS_SAMPLES]
-    return samples.subset(np.sort(at))
+def _some(samples: Samples, seed: int) -> npt.NDArray[np.int64]:
+    return np.sort(np.random.default_rng(seed).permutation(len(samples))[:STATISTICS_SAMPLES])
 
 
 def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:
@@ -274,8 +318,11 @@ def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:
     return {k: v for k, v in tuned.items() if tensor_bytes(v) != tensor_bytes(base[k])}
 
 
-def _identity(base: State, plan: Plan, train: Samples, val: Samples | None) -> dict[str, object]:
+def _identity(
+    base: State, blocks: Blocks, plan: Plan, train: Samples, val: Samples | None
+) -> dict[str, object]:
     """What two calls must share for one to go on where the other stopped."""
     data = [digest(train), None if val is None else digest(val)]
-    plan = replace(plan, budget=replace(plan.budget, cpu_seconds=None))  # a stopped run has spent some
-    return {"plan": asdict(plan), "base": fingerprint(base), "data": data}
+    # A stopped run has spent some of it.
+    plan = replace(plan, budget=replace(plan.budget, cpu_seconds=None, joules=None))
+    return {"plan": asdict(plan), "base": fingerprint(base), "cuts": list(blocks.cuts), "data": data}

@@ -11,7 +11,18 @@ import sys
 from collections.abc import Sequence
 
 from tbft import __version__
-from tbft.cli import adapt, datasets, demonstrate, diagnosing, inspect, patches, training
+from tbft.cli import (
+    adapt,
+    cost,
+    datasets,
+    demonstrate,
+    diagnosing,
+    energy,
+    inspect,
+    patches,
+    reproduce,
+    training,
+)
 from tbft.errors import TbftError
 
 EPILOG = """\
@@ -35,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"tbft {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (adapt, diagnosing, inspect, patches, datasets, training, demonstrate):
+    modules = (adapt, diagnosing, cost, inspect, patches, datasets, training, energy, reproduce, demonstrate)
+    for module in modules:
         module.add(commands)
     return top
 
@@ -46,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        status: int | None = arguments.run(arguments)  # most return nothing
     except KeyboardInterrupt:
         print("\ntbft: interrupted; no half-written file is left", file=sys.stderr)
         return 130
@@ -60,4 +72,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f" {error.filename}" if error.filename else ""
         print(f"tbft: cannot use{where}: {error.strerror or error}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0

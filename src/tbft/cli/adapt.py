@@ -9,9 +9,11 @@ from tbft.cli.common import (
     Subparsers,
     add_data,
     add_json,
+    add_meter,
     add_model,
     add_recipe,
     command,
+    load_meter,
     load_recipe,
     load_samples,
     load_trained,
@@ -20,6 +22,7 @@ from tbft.cli.common import (
     table,
 )
 from tbft.cli.diagnosing import add_card, choice_text, diagnosis_text, load_card
+from tbft.cli.reporting import write_adaptation
 from tbft.errors import PlanError
 
 if TYPE_CHECKING:
@@ -68,7 +71,9 @@ def add(commands: Subparsers) -> None:
     budget.add_argument(
         "--budget-memory", type=float, metavar="MIB", help="of tensors and cache while tuning"
     )
-    budget.add_argument("--budget-joules", type=float, metavar="J", help="where an energy figure can be had")
+    budget.add_argument(
+        "--budget-joules", type=float, metavar="J", help="estimated by the profile of the board"
+    )
     parts = parser.add_argument_group(
         "parts", "each a fraction (0.1), a count (500) or a count a class (10/class)"
     )
@@ -96,7 +101,11 @@ def add(commands: Subparsers) -> None:
         "--cache-memory", type=float, metavar="MIB", help="for outputs of the frozen prefix (default 1024)"
     )
     how.add_argument("--cache-folder", metavar="DIR", help="where they go if they do not fit")
+    add_meter(parser.add_argument_group("energy", "measured, estimated and labelled so, or none"))
     parser.add_argument("--out", metavar="FILE", help="write the patch here (.safetensors)")
+    parser.add_argument(
+        "--report", metavar="FILE", help="write a page about it here (.html); needs tbft[report]"
+    )
     parser.add_argument("--restart", action="store_true", help="ignore an unfinished run with this --out")
     add_json(parser)
     parser.set_defaults(run=run_personalize)
@@ -113,6 +122,7 @@ def add(commands: Subparsers) -> None:
 def run_personalize(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
     from tbft.personalize import personalize
+    from tbft.report import check_extra
 
     unfinished = None
     if arguments.out:
@@ -120,16 +130,20 @@ def run_personalize(arguments: argparse.Namespace) -> None:
         unfinished = out.with_name(out.name + ".resume.pt")
         if arguments.restart:
             unfinished.unlink(missing_ok=True)
-    cache = _cache_policy(arguments)
+    if arguments.report:
+        check_writable(arguments.report, ".html")
+        check_extra()
+    cache, meter = _cache_policy(arguments), load_meter(arguments)
     preset, model = load_trained(arguments)
     blocks = preset.split(model)
-    budget, card = _budget(arguments), load_card(arguments)
+    budget, card = _budget(arguments), load_card(arguments, preset)
     recipe = load_recipe(arguments, preset)
     plan = _plan(arguments, blocks, recipe, budget)
-    parts = _parts(arguments, load_samples(arguments, preset), recipe)
-    with progress_bar("tuning") as on_step:
+    samples = load_samples(arguments, preset)
+    parts = _parts(arguments, samples, recipe)
+    with progress_bar("tuning", meter) as on_step:
         result = personalize(
-            blocks, parts, plan, preset.name, on_step, cache, unfinished, card, budget, arguments.seed
+            blocks, parts, plan, preset.name, on_step, cache, unfinished, card, budget, arguments.seed, meter
         )
     undone = result.acceptance is not None and not result.acceptance.accepted
     out_path = None if undone or result.plan.arm == "none" else arguments.out
@@ -137,12 +151,14 @@ def run_personalize(arguments: argparse.Namespace) -> None:
         result.patch.save(out_path)
     if unfinished is not None and not result.interrupted:
         unfinished.unlink(missing_ok=True)
+    if arguments.report:
+        write_adaptation(arguments, result, blocks, preset, samples, out_path)
     if arguments.json:
         print_json({**result.to_json(), "patch_path": out_path})
         return
     if arguments.explain and result.choice is not None:
         print(diagnosis_text(result.choice.diagnosis) + "\n\n" + choice_text(result.choice) + "\n")
-    print(_summary(result, blocks, out_path))
+    print(_summary(result, blocks, out_path, arguments.report))
 
 
 def _parts(arguments: argparse.Namespace, samples: Samples, recipe: Recipe) -> Parts:
@@ -166,8 +182,6 @@ def _parts(arguments: argparse.Namespace, samples: Samples, recipe: Recipe) -> P
 def _budget(arguments: argparse.Namespace) -> Budget:
     from tbft.plan import Budget
 
-    if arguments.budget_joules is not None and (arguments.arm or arguments.level != "auto"):
-        raise PlanError("--budget-joules is for --level auto, which chooses by it")
     mebibytes = arguments.budget_memory
     return Budget(
         peak_bytes=None if mebibytes is None else int(mebibytes * 2**20),
@@ -223,7 +237,7 @@ def _cache_policy(arguments: argparse.Namespace) -> CachePolicy:
     return CachePolicy(int(mebibytes * 2**20), folder)
 
 
-def _summary(result: Personalization, blocks: Blocks, out: str | None) -> str:
+def _summary(result: Personalization, blocks: Blocks, out: str | None, page: str | None) -> str:
     parts, plan, cost = result.parts, result.plan, result.measurement
     gain = 100 * (result.after.accuracy - result.before.accuracy)
     model_bytes = sum(block.size_bytes for block in blocks)
@@ -248,13 +262,15 @@ def _summary(result: Personalization, blocks: Blocks, out: str | None) -> str:
         *([("held out", _verdict(result.acceptance))] if result.acceptance is not None else []),
         ("time", f"{cost.wall_seconds:.1f} s, processor time {cost.cpu_seconds:.1f} s"),
         ("memory", f"{peak} at the peak"),
-        ("energy", "unavailable: nothing measures it here"),
+        ("energy", cost.energy_in_words()),
         ("patch", f"{patch_bytes:,} bytes ({100 * patch_bytes / model_bytes:.1f} % of the model)"),
     ]
     if plan.arm == "none":
         rows[-1] = ("patch", "none needed")
     if out:
         rows[-1] = ("patch", f"{rows[-1][1]} -> {out}")
+    if page:
+        rows.append(("page", page))
     return table(rows)
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tbft.errors import TbftError
+from tbft.files import atomic_path
 
 if TYPE_CHECKING:
     from torch import nn
 
     from tbft.data import Samples
+    from tbft.energy import Meter, Profile
     from tbft.fitting import OnStep
     from tbft.models import Preset
     from tbft.plan import Recipe
@@ -84,10 +88,43 @@ def add_recipe(parser: argparse._ActionsContainer, default: str, summary: str) -
     parser.add_argument("--learning-rate", type=float, metavar="RATE", help="in place of the recipe's")
 
 
+def add_profile(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="board to estimate energy for where nothing measures it: a name of `tbft energy probe` or a "
+        ".json file (default $TBFT_PROFILE)",
+    )
+
+
+def load_profile(arguments: argparse.Namespace) -> Profile | None:
+    """The profile that the options name, or the environment."""
+    from tbft.energy.profile import find_profile
+
+    return find_profile(arguments.profile)
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout and nothing else there"
     )
+
+
+def add_meter(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--sensor",
+        metavar="NAME",
+        help="what measures energy: a name of `tbft energy probe`, a meter's log (.csv), or none "
+        "(default the best there is)",
+    )
+    add_profile(parser)
+
+
+def load_meter(arguments: argparse.Namespace, **options: Any) -> Meter:
+    """The meter that the options name, not yet running."""
+    from tbft.energy import Meter, find_profile, find_sensor
+
+    return Meter(find_sensor(arguments.sensor), find_profile(arguments.profile), **options)
 
 
 def whole_number(text: str) -> int:
@@ -109,12 +146,15 @@ def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
 
 
 def load_trained(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
-    """The same, but a preset without weights is an error: its model is untrained."""
+    """The same with the weights that ship; a preset without any is an error: its model is untrained."""
+    preset, model = load_model(arguments)
     if not arguments.weights and ":" not in arguments.model:
-        raise TbftError(
-            f"{arguments.model} is untrained as it is built: give its checkpoint with --weights FILE"
-        )
-    return load_model(arguments)
+        if preset.weights is None:
+            raise TbftError(
+                f"{arguments.model} is untrained as it is built: give its checkpoint with --weights FILE"
+            )
+        model = preset.load()
+    return preset, model
 
 
 def load_recipe(arguments: argparse.Namespace, preset: Preset) -> Recipe:
@@ -164,6 +204,12 @@ def print_json(value: Any) -> None:
     print(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 
+def write_json(path: Path, value: Any) -> None:
+    """The same into a file, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
@@ -193,14 +239,22 @@ def table(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[OnStep]:
-    """A bar on stderr that a training loop's `on_step` moves; silent where stderr is no terminal."""
+def progress_bar(description: str, meter: Meter | None = None) -> Iterator[OnStep]:
+    """A bar on stderr that a training loop's `on_step` moves; silent where stderr is no terminal.
+
+    With a running `meter` it also shows watts, or how busy the processor is, once a second.
+    """
     from tqdm import tqdm
 
+    shown = time.monotonic()
     with tqdm(desc=description, unit="step", leave=False, disable=None) as bar:
 
         def on_step(done: int, total: int) -> None:
+            nonlocal shown
             bar.total = total
+            if meter is not None and time.monotonic() > shown + 1:
+                shown = time.monotonic()
+                bar.set_postfix_str(meter.live(), refresh=False)
             bar.update(done - bar.n)
 
         yield on_step

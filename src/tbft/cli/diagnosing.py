@@ -10,7 +10,9 @@ from tbft.cli.common import (
     add_data,
     add_json,
     add_model,
+    add_profile,
     command,
+    load_profile,
     load_recipe,
     load_samples,
     load_trained,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tbft.card import SourceCard
     from tbft.choosing import Choice
     from tbft.diagnosis import Diagnosis
+    from tbft.models import Preset
 
 BUILD_EXAMPLES = """
 tbft card build resnet26-cifar10 --weights base.pth --data held_out.tar --out base.card.safetensors
@@ -60,6 +63,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--explain", action="store_true", help="also tell what would be done, and at what cost"
     )
+    add_profile(parser)
     parser.set_defaults(recipe="fast", epochs=None, batch_size=None, learning_rate=None)
     add_json(parser)
     parser.set_defaults(run=run_diagnose)
@@ -67,15 +71,18 @@ def add(commands: Subparsers) -> None:
 
 def add_card(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
-        "--card", metavar="FILE", help="source card of the base model (tbft card build); without: weaker"
+        "--card",
+        metavar="FILE",
+        help="source card of the base model (tbft card build); default: what ships with it, or none",
     )
 
 
-def load_card(arguments: argparse.Namespace) -> SourceCard | None:
-    """The card that the options name."""
+def load_card(arguments: argparse.Namespace, preset: Preset) -> SourceCard | None:
+    """The card that the options name, or the one that ships with the weights used."""
     from tbft.card import SourceCard
 
-    return SourceCard.load(arguments.card) if arguments.card else None
+    path = arguments.card or (None if arguments.weights else preset.card)
+    return SourceCard.load(path) if path else None
 
 
 def run_build(arguments: argparse.Namespace) -> None:
@@ -121,8 +128,8 @@ def run_diagnose(arguments: argparse.Namespace) -> None:
     from tbft.diagnosis import diagnose
     from tbft.personalize import choose_plan
 
-    card = load_card(arguments)
     preset, model = load_trained(arguments)
+    card = load_card(arguments, preset)
     blocks = preset.split(model)
     samples = load_samples(arguments, preset)
     if arguments.samples:
@@ -131,7 +138,9 @@ def run_diagnose(arguments: argparse.Namespace) -> None:
     choice = None
     if arguments.explain:
         recipe = load_recipe(arguments, preset)
-        choice = choose_plan(blocks, samples, recipe, card, None, arguments.seed, labelled)
+        choice = choose_plan(
+            blocks, samples, recipe, card, None, arguments.seed, labelled, profile=load_profile(arguments)
+        )
         diagnosis = choice.diagnosis
     else:
         diagnosis = diagnose(blocks, samples, card, labelled)
@@ -157,10 +166,11 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 
 def choice_text(choice: Choice) -> str:
     """What every option promises and costs, and which was taken."""
-    rows = [("option", "expected %", "seconds", "patch bytes", "")]
+    rows = [("option", "expected %", "seconds", "joules", "patch bytes", "")]
     for name, cost in choice.costs.items():
         value = choice.expected_accuracies.get(name)
         shown = "-" if value is None else f"{100 * value:.0f}"
+        energy = "unavailable" if cost.energy_joules is None else f"{cost.energy_joules:.1f}"
         note = "<- taken" if name == choice.option else choice.excluded.get(name, "")
-        rows.append((name, shown, f"{cost.cpu_seconds:.1f}", f"{cost.patch_bytes:,}", note))
-    return f"{table(rows, right='123')}\n{choice.explanation}"
+        rows.append((name, shown, f"{cost.cpu_seconds:.1f}", energy, f"{cost.patch_bytes:,}", note))
+    return f"{table(rows, right='1234')}\n{choice.explanation}"

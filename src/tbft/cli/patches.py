@@ -92,7 +92,10 @@ def run_show(arguments: argparse.Namespace) -> None:
         ("base", header.base_fingerprint),
         ("tuned", header.tuned_fingerprint),
         ("recipe", str(header.recipe.get("name", "none"))),
-        ("measured", ", ".join(f"{k} {_shown(v)}" for k, v in header.measured.items()) or "nothing"),
+        (
+            "measured",
+            ", ".join(f"{k} {_shown(v)}" for k, v in header.measured.items() if v is not None) or "nothing",
+        ),
         ("made", f"{header.created} with " + ", ".join(f"{k} {v}" for k, v in header.versions.items())),
     ]
     print(table(rows))

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tbft.cli.common import (
     Subparsers,
     add_data,
     add_json,
+    add_meter,
     add_model,
     add_recipe,
     command,
+    load_meter,
     load_model,
     load_recipe,
     load_samples,
     print_json,
     progress_bar,
+    write_json,
 )
+
+if TYPE_CHECKING:
+    from tbft.blocks import Blocks
+    from tbft.data import Samples
 
 EXAMPLES = """
 tbft train resnet26-cifar10 --data train.tar --out base.safetensors
@@ -32,8 +41,15 @@ def add(commands: Subparsers) -> None:
         "--val", metavar="N", default="0.1", help="held out to choose the epoch (default 0.1)"
     )
     add_recipe(parser, "base-short", "base-short (default) or base-paper")
-    parser.add_argument("--out", metavar="FILE", required=True, help="the checkpoint to write (.safetensors)")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        required=True,
+        help="the checkpoint to write (.safetensors); beside it its source card (.card.safetensors), from "
+        "the held-out part, and how it came about (.json)",
+    )
     parser.add_argument("--restart", action="store_true", help="ignore an unfinished run")
+    add_meter(parser)
     add_json(parser)
     parser.set_defaults(run=run_train)
 
@@ -44,9 +60,9 @@ def run_train(arguments: argparse.Namespace) -> None:
     import torch
 
     from tbft.data import split_samples
-    from tbft.energy import Meter
     from tbft.files import check_writable
     from tbft.models import save_weights
+    from tbft.patch import versions
     from tbft.train import train_base
 
     out = check_writable(arguments.out, ".safetensors")
@@ -58,15 +74,43 @@ def run_train(arguments: argparse.Namespace) -> None:
     parts = split_samples(samples, "rest", arguments.val, 0, arguments.seed)
     if arguments.restart:
         unfinished.unlink(missing_ok=True)
-    with Meter() as meter, progress_bar(f"training {preset.name}") as on_step:
+    meter = load_meter(arguments)
+    with meter, progress_bar(f"training {preset.name}", meter) as on_step:
         state = train_base(model, recipe, parts.train, parts.val, arguments.seed, unfinished, on_step)
     save_weights(state.best, out)
-    unfinished.unlink(missing_ok=True)
     best = state.history[state.best_epoch - 1]
-    assert best.val_accuracy is not None  # these recipes validate
+    record = {
+        "model": preset.name,
+        "out": str(out),
+        "card": _write_card(preset.split(model), parts.val, out),
+        "data": samples.name,
+        "train_samples": len(parts.train),
+        "val_samples": len(parts.val),
+        "recipe": asdict(recipe),
+        "seed": arguments.seed,
+        "best_epoch": state.best_epoch,
+        "val_accuracy": best.val_accuracy,
+        **asdict(meter.measurement),  # of this sitting, where the run was stopped and gone on with
+        "history": [asdict(r) for r in state.history],
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+    write_json(out.with_suffix(".json"), record)
+    unfinished.unlink(missing_ok=True)
     if arguments.json:
-        record = {"out": str(out), "best_epoch": state.best_epoch, "val_accuracy": best.val_accuracy}
-        print_json({**record, **asdict(meter.measurement), "history": [asdict(r) for r in state.history]})
+        print_json(record)
     else:
-        accuracy = f"{100 * best.val_accuracy:.2f} % on {len(parts.val):,} held-out samples"
+        accuracy = f"{100 * (best.val_accuracy or 0):.2f} % on {len(parts.val):,} held-out samples"
         print(f"{out}: epoch {best.epoch} of {len(state.history)} kept, {accuracy}")
+        print(f"energy: {meter.measurement.energy_in_words()}")
+
+
+def _write_card(blocks: Blocks, held_out: Samples, out: Path) -> str | None:
+    """The source card beside the checkpoint; None where the samples are too few for one."""
+    from tbft.card import LEAST_SAMPLES, build_card
+
+    if len(held_out) < LEAST_SAMPLES:
+        return None
+    path = out.with_suffix(".card.safetensors")
+    build_card(blocks, held_out).save(path)
+    return str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -60,12 +61,21 @@ def scenario_sheet(scenario: str, samples: Samples | None = None, seed: int = 0)
     Raises:
         DataError: an unknown drift, or inputs that are no pictures.
     """
-    steps = steps_of(scenario)
-    shown = _spread(photos() if samples is None else samples)
-    rows = [("clean", shown), *((step, apply_drift(shown, step, seed)) for step in steps)]
-    if "," in scenario:
-        rows = rows[1:]
-    return _sheet(rows, below=True)
+    return _sheet(scenario_rows(scenario, photos() if samples is None else samples, seed), below=True)
+
+
+def scenario_rows(scenario: str, samples: Samples, seed: int = 0, across: int = ACROSS) -> list[Row]:
+    """A few samples, of as many classes as possible, without drift and at every step of a scenario."""
+    shown = _spread(samples, across)
+    rows = [("clean", shown)] if "," not in scenario else []
+    return [*rows, *((step, apply_drift(shown, step, seed)) for step in steps_of(scenario))]
+
+
+def png(picture: Pictures) -> bytes:
+    """One picture (h, w, c) as a PNG file."""
+    written = io.BytesIO()
+    _enlarged(picture, 1).save(written, "png")
+    return written.getvalue()
 
 
 def steps_of(scenario: str) -> tuple[str, ...]:
@@ -93,11 +103,11 @@ def photos(side: int = 128) -> Samples:
     return make_samples(inputs, np.arange(len(pictures)), list(PHOTOS.values()), name="photos")
 
 
-def _spread(samples: Samples) -> Samples:
+def _spread(samples: Samples, across: int = ACROSS) -> Samples:
     """A row's worth of samples, from as many classes as possible."""
     by_class = [np.flatnonzero(samples.labels == c) for c in np.unique(samples.labels)]
     turns = [at[turn] for turn in range(ACROSS) for at in by_class if turn < len(at)]
-    return samples.subset(turns[:ACROSS])
+    return samples.subset(turns[:across])
 
 
 def _sheet(rows: Sequence[Row], below: bool) -> Image.Image:

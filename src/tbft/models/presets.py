@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from tbft.data.cifar import CIFAR10_CLASSES
 from tbft.data.spec import InputSpec
@@ -53,6 +54,9 @@ TINY17_CLASSES = (
     "landscape",
 )
 
+#: Base models that ship, each with its card and ``<preset>.md``, which tells its making.
+BASES = Path(__file__).parent / "bases"
+
 _HALF = (0.5, 0.5, 0.5)
 _ZERO, _ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -93,7 +97,9 @@ register(
         inputs=InputSpec(class_names=TINY17_CLASSES, resolution=64, channels=3, mixed=True),
         mean=_HALF,
         std=_HALF,
-        summary="the same ResNet-26 for the 64 px pictures of Tiny-17",
+        weights=BASES / "resnet26-tiny17.safetensors",
+        card=BASES / "resnet26-tiny17.card.safetensors",
+        summary="the same ResNet-26, trained on Tiny-17's source domain (64 px)",
     )
 )
 

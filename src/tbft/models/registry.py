@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from torch import nn
 
 from tbft.blocks import Blocks, sequential, split
 from tbft.data.factory import call_factory, is_factory
 from tbft.data.spec import InputSpec
-from tbft.errors import TbftError, unknown
+from tbft.errors import CheckpointError, TbftError, unknown
+from tbft.models.checkpoints import load_weights
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Preset:
         inputs: class names, resolution in px and channels that it takes.
         mean, std: the normalisation inside the model, per channel; None: none, or not known.
         recipes: the recipe of its own that stands behind a recipe's name, e.g. ``paper``.
+        weights: checkpoint that ships with tbft; None: the model comes untrained.
+        card: source card of these weights.
         summary: one line for listings.
     """
 
@@ -38,7 +42,22 @@ class Preset:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     recipes: dict[str, str] = field(default_factory=dict)
+    weights: Path | None = None
+    card: Path | None = None
     summary: str = ""
+
+    def load(self, weights: str | Path | None = None) -> nn.Module:
+        """Make the model with these weights, by default those that ship.
+
+        Raises:
+            CheckpointError: the file does not fit, or none was given and none ships.
+        """
+        path = weights or self.weights
+        if path is None:
+            raise CheckpointError(f"{self.name} ships without weights: give a checkpoint")
+        model = self.build()
+        load_weights(model, path)
+        return model
 
     def split(self, model: nn.Module) -> Blocks:
         """Cut a model that this preset built."""

@@ -1,0 +1,205 @@
+"""Are costs predicted as they are then measured? Every arm of every model at hand.
+
+    python benchmarks/cost_prediction.py --json benchmarks/results/cost_prediction.json
+
+A round predicts all arms of a model, once as quickly as choosing does and once with more repeats (as
+`tbft cost` does), then carries each of them out; medians over the rounds are compared. Processor seconds on
+one thread; pictures and weights are random, which costs the same. Operations, peak bytes and patch bytes are
+compared on runs of two epochs, that also warm up: torch builds kernels when they are first used, and no
+prediction knows of that. The recipe ``paper`` runs without its early stop, which depends on the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from tbft.blocks import Blocks
+from tbft.cache import CachePolicy
+from tbft.compute import gains_from_bfloat16
+from tbft.cost import plans_of, predict_costs
+from tbft.data import Samples
+from tbft.files import atomic_path
+from tbft.memory import TensorBytes
+from tbft.models import find_model
+from tbft.patch import make_patch, versions
+from tbft.plan import Plan, Recipe, find_recipe
+from tbft.reproduce.system_cost import pictures
+from tbft.tuning import tune
+
+#: Model, samples, recipe, rounds.
+CASES = (
+    ("digits", 100, "fast", 5),
+    ("digits", 1000, "fast", 5),
+    ("digits", 500, "paper", 3),
+    ("resnet20-cifar10", 100, "fast", 3),
+    ("resnet26-cifar10", 100, "fast", 3),
+    ("resnet26-cifar10", 400, "fast", 2),
+    ("resnet20-cifar10", 160, "paper", 1),
+    ("resnet26-tiny17", 60, "fast", 1),
+    ("resnet26-living17", 34, "fast", 1),
+)
+STEADY_SECONDS = 0.3
+WITHIN = 0.15
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="read finished cases from here and store new ones")
+    parser.add_argument("--models", nargs="*", default=sorted({case[0] for case in CASES}))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    runs: list[dict[str, Any]] = []
+    if arguments.json and arguments.json.exists():
+        runs = json.loads(arguments.json.read_text())["runs"]
+    done = {(r["model"], r["samples"], r["recipe"]) for r in runs}
+    todo = [case for case in CASES if case[0] in arguments.models and case[:3] not in done]
+    for case in tqdm(todo, "cases", leave=False, disable=None):
+        runs += one_case(*case)
+        if arguments.json:
+            store(arguments.json, runs)
+    show(runs)
+
+
+def one_case(model: str, count: int, recipe_name: str, rounds: int) -> list[dict[str, Any]]:
+    """Every arm: medians of what was predicted, and of what was measured."""
+    torch.manual_seed(0)
+    preset = find_model(model)
+    blocks, inputs = preset.split(preset.build()), preset.inputs
+    recipe = replace(find_recipe(recipe_name, preset.recipes), patience=None)
+    assert inputs.resolution
+    assert inputs.channels
+    train = pictures(count, inputs.resolution, inputs.channels)
+    val = pictures(count * 3 // 2, inputs.resolution, inputs.channels) if recipe.validate else None
+    plans = plans_of(blocks, recipe)
+    if not recipe.validate:
+        plans["head, statistics kept"] = Plan(blocks.head, recipe, source_share=1.0)
+    exact = counts(blocks, plans, recipe, train, val)
+    found: dict[str, dict[str, list[float]]] = {
+        name: {"quick": [], "steady": [], "measured": []} for name in plans
+    }
+    for _ in range(rounds):
+        for kind, seconds in (("quick", None), ("steady", STEADY_SECONDS)):
+            options = {} if seconds is None else {"least_seconds": seconds}
+            start = time.process_time()
+            costs = predict_costs(blocks, plans, train, 0 if val is None else len(val), **options)  # type: ignore[arg-type]
+            spent = time.process_time() - start
+            for name, cost in costs.items():
+                found[name][kind].append(cost.cpu_seconds)
+                found[name].setdefault(f"{kind} calibration", []).append(spent)
+        for name, plan in plans.items():
+            found[name]["measured"].append(measured(blocks, plan, train, val))
+    return [
+        {
+            "model": model,
+            "samples": count,
+            "recipe": recipe_name,
+            "arm": name,
+            "rounds": rounds,
+            "cpu_seconds": {kind: round(median(values), 5) for kind, values in found[name].items()},
+            "cpu_seconds_of_rounds": {k: [round(v, 5) for v in values] for k, values in found[name].items()},
+            **exact[name],
+        }
+        for name in plans
+    ]
+
+
+def measured(blocks: Blocks, plan: Plan, train: Samples, val: Samples | None) -> float:
+    start = time.process_time()
+    tune(blocks, plan, train, val, cache=CachePolicy(1 << 33))
+    return time.process_time() - start
+
+
+def counts(
+    blocks: Blocks, plans: dict[str, Plan], recipe: Recipe, train: Samples, val: Samples | None
+) -> dict[str, dict[str, Any]]:
+    """Operations and bytes of runs of two epochs, predicted and counted in the run."""
+    short = replace(recipe, epochs=2, middle_epochs=min(2, recipe.middle_epochs), rear_least_steps=0,
+                    least_steps=min(1, recipe.least_steps))  # fmt: skip
+    brief = {name: replace(plan, recipe=short) for name, plan in plans.items()}
+    costs = predict_costs(blocks, brief, train, 0 if val is None else len(val), counted=True)
+    base = {k: v.clone() for k, v in blocks.model.state_dict().items()}
+    found = {}
+    for name, plan in brief.items():
+        with FlopCounterMode(display=False) as flops:
+            tune(blocks, plan, train, val)
+        with TensorBytes() as held:
+            tuned = tune(blocks, plan, train, val)
+        recipe_used = {**asdict(plan.recipe), "source_share": plan.source_share}
+        patch = make_patch(base, tuned.changed, arm=plan.arm, cuts=blocks.cuts, recipe=recipe_used)
+        cost = costs[name]
+        # The counter knows no elementwise work; the cache is no tensor.
+        steps = 2 * short.for_samples(len(train)).steps_per_epoch(len(train))
+        optimiser = steps * cost.step.optimiser_flops if cost.step else 0.0
+        found[name] = {
+            "flops": {"predicted": (cost.flops or 0.0) - optimiser, "measured": flops.get_total_flops()},
+            "patch_bytes": {"predicted": cost.patch_bytes, "measured": len(patch.to_bytes())},
+            "peak_bytes": {"predicted": cost.peak_bytes, "measured": held.peak + cost.cache_bytes},
+        }
+    return found
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Share of predictions within 15 % of what was measured, and the worst."""
+    found = {}
+    for quantity, kind in (("cpu_seconds", "steady"), ("cpu_seconds", "quick"), ("flops", "predicted"),
+                           ("patch_bytes", "predicted"), ("peak_bytes", "predicted")):  # fmt: skip
+        errors = {
+            (r["model"], r["samples"], r["recipe"], r["arm"]): r[quantity][kind] / r[quantity]["measured"] - 1
+            for r in runs
+            if r[quantity][kind] is not None
+        }
+        worst = max(errors, key=lambda key: abs(errors[key]))
+        found[f"{quantity}, {kind}"] = {
+            "predictions": len(errors),
+            "within_15_percent": round(sum(abs(e) <= WITHIN for e in errors.values()) / len(errors), 4),
+            "median_error_percent": round(100 * median(abs(e) for e in errors.values()), 1),
+            "worst_error_percent": round(100 * errors[worst], 1),
+            "worst": list(worst),
+        }
+    return found
+
+
+def store(path: Path, runs: list[dict[str, Any]]) -> None:
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    with atomic_path(path) as temporary:
+        content = {
+            "machine": {**machine, "bfloat16": gains_from_bfloat16(), **versions()},
+            "summary": summary(runs),
+            "runs": runs,
+        }
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def show(runs: list[dict[str, Any]]) -> None:
+    print(f"{'model':18}{'samples':>8} {'recipe':7}{'arm':22}{'measured s':>11}{'steady %':>9}{'quick %':>9}"
+          f"{'flops %':>9}{'patch %':>9}{'peak %':>8}")  # fmt: skip
+    for r in runs:
+        took = r["cpu_seconds"]["measured"]
+        errors = [100 * (r["cpu_seconds"][kind] / took - 1) for kind in ("steady", "quick")]
+        for quantity in ("flops", "patch_bytes", "peak_bytes"):
+            known = r[quantity]["predicted"]
+            errors.append(float("nan") if known is None else 100 * (known / r[quantity]["measured"] - 1))
+        shown = "".join(f"{error:+{9 if i < 4 else 8}.1f}" for i, error in enumerate(errors))
+        print(f"{r['model']:18}{r['samples']:>8} {r['recipe']:7}{r['arm']:22}{took:11.3f}{shown}")
+    for name, row in summary(runs).items():
+        print(f"{name}: {100 * row['within_15_percent']:.0f} % of {row['predictions']} within 15 %, median "
+              f"error {row['median_error_percent']} %, worst {row['worst_error_percent']:+} %: "
+              f"{', '.join(map(str, row['worst']))}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

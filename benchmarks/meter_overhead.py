@@ -1,0 +1,144 @@
+"""What the meter itself costs: its readings, and what the metered work is slowed down by.
+
+    python benchmarks/meter_overhead.py --json benchmarks/results/meter_overhead.json
+
+Sensors are files of a made-up sysfs tree, and a shell script in place of the Raspberry Pi's ``vcgencmd``:
+they cost what reading such files and starting such a process costs here, not what the hardware behind them
+takes. ``share`` is processor time of a process that does nothing but be metered, over elapsed time; processes
+that it starts are counted. ``slowdown`` is the processor time of training steps under the meter over the
+same without, medians over interleaved repeats in one process with one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median, pstdev
+from typing import Any
+
+import torch
+
+from tbft.energy import NO_SENSOR, Meter, Places, Sensor, find_sensor
+from tbft.files import atomic_path
+from tbft.models.resnet26 import ResNet26
+from tbft.patch import versions
+
+#: Sensor and seconds between readings; None: the sensor's own.
+CASES: list[tuple[str, float | None]] = [
+    ("none", None),
+    ("rapl", None),
+    ("ina219", None),
+    ("pmic", None),
+    ("rapl", 0.001),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="write the record here")
+    parser.add_argument("--seconds", type=float, default=20.0, help="that each share is taken over")
+    parser.add_argument("--repeats", type=int, default=9)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        places = made_up(Path(folder))
+        runs = [one_run(n, p, places, arguments.seconds, arguments.repeats) for n, p in CASES]
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()}
+    print(f"{machine}, {arguments.repeats} repeats")
+    print(f"{'sensor':10}{'period s':>9}{'share %':>9}{'slowdown':>10}")
+    for run in runs:
+        slow = f"{run['slowdown']:.4f} +- {run['slowdown_spread']:.4f}"
+        print(f"{run['sensor']:10}{run['period_seconds']:9.3f}{100 * run['share']:9.3f}  {slow}")
+    if arguments.json:
+        with atomic_path(arguments.json) as temporary:
+            temporary.write_text(json.dumps({"machine": machine, "runs": runs}, indent=1) + "\n")
+
+
+def one_run(
+    name: str, period_seconds: float | None, places: Places, seconds: float, repeats: int
+) -> dict[str, Any]:
+    sensor = NO_SENSOR if name == "none" else find_sensor(name, places)
+    slowdowns = compared(sensor, period_seconds, training_steps(), repeats)
+    return {
+        "sensor": name,
+        "period_seconds": period_seconds or sensor.period_seconds,
+        "share": share(sensor, period_seconds, seconds),
+        "slowdown": median(slowdowns),
+        "slowdown_spread": pstdev(slowdowns),
+        "repeats": repeats,
+    }
+
+
+def share(sensor: Sensor, period_seconds: float | None, seconds: float) -> float:
+    """Processor time of being metered alone, children included, over elapsed time."""
+    before = spent()
+    with Meter(sensor, period_seconds=period_seconds) as meter:
+        time.sleep(seconds)
+    return (spent() - before) / meter.measurement.wall_seconds
+
+
+def spent() -> float:
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+def compared(
+    sensor: Sensor, period_seconds: float | None, work: Callable[[], None], repeats: int
+) -> list[float]:
+    """Ratios of processor time with the meter to that without; the first pair warms up."""
+    ratios = []
+    for _ in range(repeats + 1):
+        start = spent()
+        work()
+        plain = spent() - start
+        with Meter(sensor, period_seconds=period_seconds):
+            start = spent()
+            work()
+            metered = spent() - start
+        ratios.append(metered / plain)
+    return ratios[1:]
+
+
+def training_steps() -> Callable[[], None]:
+    """Six steps of a ResNet-26 on 48 random pictures, as `fast` makes them."""
+    torch.manual_seed(0)
+    model = ResNet26(10, 32)
+    x, y = torch.randn(48, 3, 32, 32), torch.arange(48) % 10
+
+    def work() -> None:
+        for _ in range(6):
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+
+    return work
+
+
+def made_up(folder: Path) -> Places:
+    """A tree with two packages, memory and a current monitor, and a command that prints rails."""
+    for place, name in (("0", "package-0"), ("1", "package-1"), ("0:0", "dram"), ("1:0", "dram")):
+        zone = folder / "class" / "powercap" / f"intel-rapl:{place}"
+        zone.mkdir(parents=True)
+        for file, content in (("name", name), ("energy_uj", 1), ("max_energy_range_uj", 262_143_328_850)):
+            (zone / file).write_text(f"{content}\n")
+    chip = folder / "class" / "hwmon" / "hwmon0"
+    chip.mkdir(parents=True)
+    shown = {"name": "ina219", "in1_input": "5000", "curr1_input": "600", "power1_input": "3000000"}
+    for file, text in shown.items():
+        (chip / file).write_text(f"{text}\n")
+    rails = "".join(f"R{i}_A current({i})=0.1A\nR{i}_V volt({i + 12})=3.3V\n" for i in range(12))
+    command = folder / "vcgencmd"
+    command.write_text(f"#!/bin/sh\ncat <<'END'\n{rails}END\n")
+    command.chmod(0o755)
+    return Places(folder, str(command))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The paper's table of system costs, measured here, beside the published figures.
+
+    python benchmarks/system_cost.py --json benchmarks/results/system_cost.json
+
+For both of the paper's models: one sample and one epoch as in the paper, and a whole job of 1,000 samples,
+of which one epoch is measured (see :mod:`tbft.reproduce.system_cost`). One thread; ways and blocks are
+interleaved; medians over the rounds. Random pictures and weights cost the same as real ones. Nothing measures
+energy here, so there is none in it. `tbft cost MODEL --system` prints the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from tbft.compute import gains_from_bfloat16
+from tbft.files import atomic_path
+from tbft.models import find_model
+from tbft.patch import versions
+from tbft.reproduce.system_cost import COLUMNS, WAYS, one_sample, pictures, published, whole_job
+
+#: Model, rounds of one sample, rounds of a whole job.
+MODELS = (("resnet26-cifar10", 21, 2), ("resnet26-living17", 11, 1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--json", type=Path, required=True, help="read finished tables from here, store new ones"
+    )
+    parser.add_argument("--samples", type=int, default=1000, help="of the whole job")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    tables: dict[str, Any] = {}
+    if arguments.json.exists():
+        tables = json.loads(arguments.json.read_text())["tables"]
+    cells = [(m, mode, n) for m, one, job in MODELS for mode, n in (("one sample", one), ("whole job", job))]
+    for model, mode, rounds in tqdm([c for c in cells if f"{c[0]}, {c[1]}" not in tables], disable=None):
+        tables[f"{model}, {mode}"] = measured(model, mode, rounds, arguments.samples)
+        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1}
+        content = {
+            "machine": {**machine, "bfloat16": gains_from_bfloat16(), **versions()},
+            "ways": WAYS,
+            "columns": [*COLUMNS[:-1], "block_avg", COLUMNS[-1]],
+            "energy_kind": "unavailable",
+            "tables": tables,
+        }
+        with atomic_path(arguments.json) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def measured(model: str, mode: str, rounds: int, count: int) -> dict[str, Any]:
+    """One table."""
+    torch.manual_seed(0)
+    preset = find_model(model)
+    side = preset.inputs.resolution
+    assert side
+    blocks = preset.split(preset.build())
+    samples = pictures(256, side, classes=len(preset.inputs.class_names or ()))
+    if mode == "one sample":
+        rows, published_rows = one_sample(blocks, samples, rounds), published(side)
+    else:
+        rows, published_rows = whole_job(blocks, samples, count, rounds), None
+    return {
+        "model": model,
+        "resolution": side,
+        "samples": 1 if mode == "one sample" else count,
+        "rounds": rounds,
+        "rows": [asdict(row) for row in rows],
+        "published": published_rows,
+    }
+
+
+if __name__ == "__main__":
+    main()

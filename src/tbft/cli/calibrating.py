@@ -1,0 +1,97 @@
+"""``tbft energy calibrate``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tbft.cli.common import Subparsers, command, table
+from tbft.errors import SensorError
+
+if TYPE_CHECKING:
+    from tbft.energy.calibrate import Fit, State, WattsOf
+
+EXAMPLES = """
+tbft energy calibrate --out my-board.json
+tbft energy calibrate --typed --meter "USB meter UM25C" --out my-board.json
+"""
+
+
+def add(actions: Subparsers) -> None:
+    summary = "fit this board's profile beside a sensor or a meter you read"
+    parser = command(actions, "calibrate", summary, EXAMPLES)
+    parser.add_argument("--out", metavar="FILE", required=True, help="the profile to write (.json)")
+    parser.add_argument("--sensor", metavar="NAME", help="a name of `tbft energy probe` (default the best)")
+    parser.add_argument("--typed", action="store_true", help="ask for the reading of an external meter")
+    parser.add_argument("--meter", help="what measures, for the record; with --typed")
+    parser.add_argument("--board", help="for the record (default as the firmware says)")
+    parser.add_argument("--loads", default="plain,memory,convolution", metavar="A,B", help="(default all)")
+    parser.add_argument("--cores", type=int, metavar="N", help="most cores kept busy (default all)")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, metavar="S", help="for each state (default 20)"
+    )
+    parser.set_defaults(run=run_calibrate)
+
+
+def run_calibrate(arguments: argparse.Namespace) -> None:
+    from tbft.energy import Places, find_sensor
+    from tbft.energy.calibrate import fit, make_profile, measured_states, sensor_watts
+    from tbft.energy.sensor import board_name
+    from tbft.files import check_writable
+
+    out = check_writable(arguments.out, ".json")
+    places = Places.from_environment()
+    if arguments.typed:
+        source, scope = arguments.meter or "external meter, read by hand", "board"
+        watts_of: WattsOf = _typed_watts
+    else:
+        sensor = find_sensor(arguments.sensor, places)
+        if not sensor.available:
+            raise SensorError("nothing measures here: give --typed and type in what an external meter reads")
+        source, scope = sensor.source, sensor.scope
+        watts_of = sensor_watts(sensor, arguments.seconds)
+    states = []
+    loads = [name.strip() for name in arguments.loads.split(",")]
+    for state in measured_states(watts_of, loads, arguments.cores):
+        states.append(state)
+        watts = f"{state.watts:.3f} ± {state.spread_watts:.3f} W"
+        print(f"{state.load}, {state.cores} busy: {watts}", file=sys.stderr)
+    found = fit(states)
+    board = arguments.board or board_name(places)
+    make_profile(found, states, out.stem, board, source, scope).save(out)
+    print(_fit_text(found, states, out))
+
+
+def _typed_watts(load: str, cores: int) -> tuple[float, float]:
+    """Ask for readings while the state lasts; several, separated by spaces, give a spread."""
+    from statistics import fmean, stdev
+
+    what = "idle" if load == "idle" else f"{load} load on {cores} core{'s' if cores > 1 else ''}"
+    while True:
+        print(f"{what}: the meter reads how many watts? (several readings: separate by spaces) ", end="",
+              file=sys.stderr, flush=True)  # fmt: skip
+        line = sys.stdin.readline()
+        if not line:
+            raise SensorError("the input ended before all readings were typed")
+        try:
+            found = [float(word) for word in line.replace(",", ".").split()]
+            if found and min(found) > 0:
+                return fmean(found), stdev(found) if len(found) > 1 else 0.0
+        except ValueError:
+            pass
+        print("write a number such as 3.42", file=sys.stderr)
+
+
+def _fit_text(found: Fit, states: list[State], out: Path) -> str:
+    rows = [("load", "cores busy", "watts", "fitted minus measured")]
+    rows += [
+        (s.load, f"{s.busy_cores:.2f}", f"{s.watts:.3f}", f"{-r:+.3f}")
+        for s, r in zip(states, found.residual_watts, strict=True)
+    ]
+    said = f"{out}: {found.idle_watts:.2f} W idle, {found.watts_per_core:.2f} W a busy core"
+    if found.joules_per_gflop is not None:
+        said += f", {found.joules_per_gflop:.3f} J/GFLOP above idle"
+    error = f"error of an estimate {100 * found.relative_error:.1f} % (one standard deviation)"
+    return f"{table(rows, right='123')}\n\n{said}; {error}"

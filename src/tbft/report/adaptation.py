@@ -1,0 +1,207 @@
+"""The page of one adaptation: what drifted, what was done and why, gain and cost, how to undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+from tbft.report import charts, details
+from tbft.report.details import Values, changed, undone
+from tbft.report.evidence import diagnosis_shown, found
+from tbft.report.inputs import Adaptation
+from tbft.report.pages import render
+from tbft.report.words import count, joules, percent, points, seconds, size, unbroken
+
+
+def adaptation_page(given: Adaptation) -> str:
+    """The page as HTML.
+
+    Raises:
+        MissingExtraError: the extra `report` is not installed.
+    """
+    r = given.result
+    choice = r["choice"]
+    return render(
+        "adaptation.html",
+        title=f"{r['model'] or 'A model'}, adapted",
+        contents=_contents(given),
+        kicker=f"{r['model'] or 'A model'} on {_short(r['data'])}",
+        headline=_headline(r),
+        lead=_lead(r),
+        notice=_notice(r),
+        tiles=list(_tiles(given)),
+        acceptance=_acceptance(r["acceptance"]),
+        no_acceptance=_no_acceptance(r),
+        strips=given.strips,
+        strips_words=_strips_words(given),
+        level=r["level"],
+        diagnosis=None if choice is None else diagnosis_shown(choice["diagnosis"], given.thresholds),
+        plan_words=_plan_words(r),
+        plan_facts=_plan_facts(r),
+        options=None if choice is None else details.options(r, choice),
+        learning=details.learning(r),
+        learning_words=details.learning_words(r),
+        classes=details.classes(r),
+        cost=details.cost(given),
+        commands=list(details.commands(given)),
+        no_commands=details.no_commands(r),
+        record=details.record(r),
+        fingerprints=[
+            ("base", r["base_fingerprint"]),
+            ("base + patch", r["tuned_fingerprint"] if changed(r) else "the same: nothing was changed"),
+        ],
+    )
+
+
+def _contents(given: Adaptation) -> list[tuple[str, str]]:
+    sections = [
+        ("result", "Result"),
+        ("samples", "The samples"),
+        ("evidence", "What drifted"),
+        ("plan", "The plan, and why"),
+        ("learning", "Learning"),
+        ("classes", "Class by class"),
+        ("cost", "What it cost"),
+        ("use", "Apply and undo"),
+        ("record", "For the record"),
+    ]
+    return [one for one in sections if one[0] != "samples" or given.strips]
+
+
+def _short(data: str) -> str:
+    """The name of a set without the folders above it."""
+    place, plus, drift = data.partition(" + ")
+    return f"{PurePath(place).name or place}{plus}{drift}"
+
+
+def _arm(r: Values) -> str:
+    if r["arm"] == "adabn":
+        return "adapting BatchNorm statistics alone"
+    if r["arm"] == "full":
+        return "tuning all of the network"
+    if r["block"] is None or "+" in r["arm"]:
+        return f"tuning {r['arm'].replace('+', ' and ')}"
+    return f"tuning one {'block' if r['arm'] == r['block'] else 'layer'}: {r['arm']}"
+
+
+def _headline(r: Values) -> str:
+    if r["arm"] == "none":
+        return f"Nothing was changed: accuracy stays at {percent(r['accuracy_before'])}"
+    if undone(r):
+        return f"Tried and undone: tuning {r['arm']} did not help"
+    return f"From {percent(r['accuracy_before'])} to {percent(r['accuracy_after'])} by {_arm(r)}"
+
+
+def _lead(r: Values) -> str:
+    if r["choice"] is not None:
+        why = f"{found(r['choice']['diagnosis'])}."
+    else:
+        why = "The plan was given by hand" + (f", for the {r['level']} level." if r["level"] else ".")
+    if r["arm"] == "none":
+        return f"{why} No patch is needed."
+    done = f"Adapted with {count(r['train_samples'], 'labelled sample')}"
+    judged = r["acceptance"]
+    if judged is not None:
+        interval = f"95 % interval {points(judged['low'])} to {points(judged['high'])}"
+        change = f"{points(judged['gain'])} points ({interval})"
+        done += f" and judged on {count(judged['count'], 'other')}, it changes accuracy by {change}"
+    taken = f"It took {seconds(r['cpu_seconds'])} of processor time"
+    patch = f", and the patch of {size(r['patch_bytes'])} can be undone, bit for bit." if changed(r) else "."
+    return f"{why} {done}. {taken}{patch}"
+
+
+def _notice(r: Values) -> str | None:
+    if undone(r):
+        judged = r["acceptance"]
+        return (
+            f"On {judged['count']:,} held-out labels tuning mended {judged['mended']:,} and broke "
+            f"{judged['broken']:,}, so the model was left as it was. There is no patch."
+        )
+    if r["interrupted"]:
+        return (
+            "Training was stopped by Ctrl-C; what had been learned by then was kept. Run it again to go on."
+        )
+    return None
+
+
+def _tiles(given: Adaptation) -> Iterator[dict[str, str]]:
+    r = given.result
+    gain = r["accuracy_after"] - r["accuracy_before"]
+    kind = "wide" + (" good" if gain > 0 else " bad" if gain < 0 else "")
+    tested = f"{points(gain)} points, {count(r['test_samples'], 'test sample')}"
+    way = f"{percent(r['accuracy_before'])} → {percent(r['accuracy_after'])}"
+    yield {"name": "accuracy, before and after", "value": way, "note": tested, "kind": kind}
+    tuned = count(r["tuned_parameters"], "parameter")
+    yield {"name": "tuned", "value": r["arm"], "note": f"{tuned}, recipe {r['recipe']}"}
+    yield {
+        "name": "processor time",
+        "value": seconds(r["cpu_seconds"]),
+        "note": f"all steps, of {seconds(r['wall_seconds'])} elapsed",
+    }
+    energy = details.known_joules(r)
+    note = r["energy_kind"] + (", above idle" if energy is not None and r["energy_joules"] is None else "")
+    yield {"name": "energy", "value": "no figure" if energy is None else joules(energy), "note": note}
+    share = (
+        f"{percent(r['patch_bytes'] / given.model_bytes)} of the model" if given.model_bytes else "as a file"
+    )
+    patch = (size(r["patch_bytes"]), share) if changed(r) else ("none", "the model is as it was")
+    yield {"name": "patch", "value": patch[0], "note": patch[1]}
+
+
+def _acceptance(judged: Values | None) -> dict[str, Any] | None:
+    if judged is None:
+        return None
+    said = {"helps": "It helps.", "harms": "It harms.", "cannot tell": "These are too few labels to tell."}
+    words = (
+        f"Judged on {count(judged['count'], 'label')} that neither choosing nor tuning saw: "
+        f"{judged['mended']:,} mended, {judged['broken']:,} broken. {said[judged['verdict']]} "
+        "The bar is the exact 95 % interval."
+    )
+    chart = charts.interval("Gain on held-out labels", judged["gain"], judged["low"], judged["high"])
+    return {"chart": chart, "words": words}
+
+
+def _no_acceptance(r: Values) -> str:
+    if r["arm"] == "none":
+        return "There was nothing to judge."
+    if r["val_samples"]:
+        return "The held-out samples chose the epoch, so they could not judge the outcome as well."
+    return "No samples were held out to judge the outcome; --val holds some out."
+
+
+def _strips_words(given: Adaptation) -> str:
+    if len(given.strips) > 1:
+        return "The same samples, as the base model knows them and as it meets them here, with their labels."
+    return (
+        "Some of the samples, as they are met here. What the source looked like is not known on this device."
+    )
+
+
+def _plan_words(r: Values) -> str:
+    if r["choice"] is not None:
+        ties = r["choice"]["contenders"]
+        tie = (
+            f" Within half a point of the best were {', '.join(ties)}: the cheapest was taken."
+            if len(ties) > 1
+            else ""
+        )
+        return unbroken(r["choice"]["explanation"] + tie)
+    if r["level"] is not None:
+        return (
+            f"The level was given by hand. For {r['level']} that means {_arm(r)}; no other way was looked at."
+        )
+    return f"The arm was given by hand: {r['arm']}. No other way was looked at."
+
+
+def _plan_facts(r: Values) -> list[tuple[str, str]]:
+    share = {None: "by the number of samples", 1.0: "1: they stay the source's"}.get(
+        r["source_share"], str(r["source_share"])
+    )
+    return [
+        ("arm", r["arm"]),
+        ("level", r["level"] or "not named"),
+        ("recipe", f"{r['recipe']}, seed {r['seed']}"),
+        ("tuned parameters", count(r["tuned_parameters"])),
+        ("source share of statistics", share),
+    ]

@@ -1,0 +1,227 @@
+"""The later sections of an adaptation's page: options, learning, classes, cost, commands, record."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tbft.report import charts
+from tbft.report.drawing import Picture
+from tbft.report.inputs import Adaptation, Line
+from tbft.report.words import DASH, count, joules, percent, points, seconds, size
+
+Values = Mapping[str, Any]
+
+#: So many classes a chart shows at most: those that changed most.
+MOST_CLASSES = 24
+
+
+def undone(r: Values) -> bool:
+    """Whether a tuned model was judged on held-out labels, and dropped."""
+    return r["acceptance"] is not None and not r["acceptance"]["accepted"]
+
+
+def changed(r: Values) -> bool:
+    """Whether there is a patch that changes anything."""
+    return r["arm"] != "none" and not undone(r)
+
+
+def options(r: Values, choice: Values) -> dict[str, Any]:
+    """The table and the chart of what could have been done."""
+    costs, expected = choice["costs"], choice["expected_accuracies"]
+    optional = [
+        ("memory, at least", "least_bytes", size),
+        ("energy, estimated", "energy_joules", joules),
+    ]
+    shown = [one for one in optional if any(cost.get(one[1]) is not None for cost in costs.values())]
+    rows = []
+    for name, cost in costs.items():
+        taken = name == choice["option"]
+        more = (write(cost.get(key)) for _, key, write in shown)
+        cells = (
+            name,
+            percent(expected.get(name), 0),
+            seconds(cost["cpu_seconds"]),
+            *more,
+            size(cost["patch_bytes"]),
+            _why(name, choice),
+        )
+        rows.append(Line(cells, "taken" if taken else "out" if name in choice["excluded"] else ""))
+    columns = ("option", "expected accuracy", "processor time", *(one[0] for one in shown), "patch", "")
+    outcome = charts.Point("outcome", r["cpu_seconds"], r["accuracy_after"])
+    known = [charts.Point(n, costs[n]["cpu_seconds"], value, filled=False) for n, value in expected.items()]
+    title = "Expected accuracy of the options, and the outcome on the test samples"
+    return {
+        "columns": columns,
+        "rows": rows,
+        "chart": charts.costs(title, [*known, outcome], choice["option"], plain=True),
+    }
+
+
+def _why(name: str, choice: Values) -> str:
+    if name == choice["option"]:
+        return "taken"
+    if name in choice["excluded"]:
+        return f"beyond the budget: {choice['excluded'][name]}"
+    if name not in choice["expected_accuracies"]:
+        return "not for this drift"
+    return "as good, but dearer" if name in choice["contenders"] else ""
+
+
+def learning(r: Values) -> list[Picture]:
+    """Curves of loss, and of accuracy where it was validated; none where nothing was trained."""
+    history = r["history"]
+    if not history:
+        return []
+    losses = {
+        "training": [one["train_loss"] for one in history],
+        "held out": [one["val_loss"] for one in history],
+    }
+    shown = {name: values for name, values in losses.items() if any(v is not None for v in values)}
+    made = [charts.learning("Loss after every epoch", shown, r["best_epoch"], "cross-entropy, nats")]
+    accuracies = [None if one["val_accuracy"] is None else 100 * one["val_accuracy"] for one in history]
+    if any(value is not None for value in accuracies):
+        curves = {"held out": accuracies}
+        made.append(charts.learning("Accuracy after every epoch", curves, r["best_epoch"], "accuracy, %"))
+    return made
+
+
+def learning_words(r: Values) -> str:
+    """How many samples and epochs."""
+    if not r["history"]:
+        return "Nothing was trained: this arm takes no gradient steps."
+    epochs = len(r["history"])
+    kept = f"epoch {r['best_epoch']} of {epochs} was kept" if r["best_epoch"] else "no epoch was kept"
+    return f"{count(r['train_samples'], 'sample')} tuned on; {kept}."
+
+
+def classes(r: Values) -> dict[str, Any]:
+    """Before and after, class by class, in words, rows and a chart."""
+    before, after = r["class_accuracies_before"], r["class_accuracies_after"]
+    pairs = {n: (before[n], after[n]) for n in before if before[n] is not None and after.get(n) is not None}
+    rows = [
+        Line((name, percent(before[name]), percent(after.get(name)), _change(before[name], after.get(name))))
+        for name in before
+    ]
+    if not pairs:
+        return {"words": "No class has test samples.", "chart": None, "rows": rows}
+    by_change = sorted(pairs, key=lambda n: pairs[n][0] - pairs[n][1])
+    better = sum(b < a for b, a in pairs.values())
+    worse = sum(b > a for b, a in pairs.values())
+    first, last = by_change[0], by_change[-1]
+    words = (
+        f"Better in {better} of {count(len(pairs), 'class').replace('classs', 'classes')}, worse in {worse}."
+    )
+    if first != last and changed(r):
+        most, least = (f"{name} ({_change(*pairs[name])})" for name in (first, last))
+        words += f" It gained most on {most}, least on {least}."
+    shown = pairs
+    if len(pairs) > MOST_CLASSES:
+        top = set(sorted(pairs, key=lambda n: -abs(pairs[n][1] - pairs[n][0]))[:MOST_CLASSES])
+        shown = {name: pair for name, pair in pairs.items() if name in top}
+        words += f" The chart shows the {MOST_CLASSES} that changed most."
+    return {"words": words, "chart": charts.before_after("Accuracy of each class", shown), "rows": rows}
+
+
+def _change(before: float | None, after: float | None) -> str:
+    return DASH if before is None or after is None else points(after - before, 0)
+
+
+def cost(given: Adaptation) -> dict[str, Any]:
+    """What was measured, beside what was predicted for the arm."""
+    r = given.result
+    predicted = r["choice"]["costs"][r["choice"]["option"]] if r["choice"] is not None else {}
+    scope = {"window": "meanwhile", "process": "since the process began"}[r["peak_rss_scope"]]
+    rows = [
+        ("processor time, all threads", seconds(r["cpu_seconds"]), seconds(predicted.get("cpu_seconds"))),
+        ("elapsed time", seconds(r["wall_seconds"]), DASH),
+        (f"highest resident memory, {scope}", size(r["peak_rss_bytes"]), DASH),
+    ]
+    if r.get("peak_tensor_bytes") is not None:
+        rows.append(
+            ("most bytes in tensors", size(r["peak_tensor_bytes"]), size(predicted.get("least_bytes")))
+        )
+    figure = joules(known_joules(r))
+    rows.append((f"energy ({r['energy_kind']})", figure, joules(predicted.get("energy_joules"))))
+    patch = size(r["patch_bytes"]) if changed(r) else "none"
+    rows.append(("patch", patch, size(predicted.get("patch_bytes"))))
+    words = f"On {r['threads']} thread{'s' if r['threads'] > 1 else ''}, with {_versions(r)}."
+    return {"rows": [Line(row) for row in rows], "words": words, "energy": energy_words(r)}
+
+
+def known_joules(m: Values) -> float | None:
+    """The gross figure, or the one above idle where that alone is known."""
+    figure: float | None = m["energy_joules"]
+    return m.get("energy_net_joules") if figure is None else figure
+
+
+def energy_words(m: Values) -> str:
+    """How an energy figure came about, or why there is none.
+
+    >>> energy_words({"energy_joules": None, "energy_kind": "unavailable"})
+    'Energy: unavailable. Nothing measures it here.'
+    """
+    figure, net = m["energy_joules"], m.get("energy_net_joules")
+    if m["energy_kind"] == "unavailable" or (figure is None and net is None):
+        why = m.get("energy_reason") or "nothing measures it here"
+        return f"Energy: unavailable. {why[0].upper()}{why[1:]}."
+    parts = [f"Energy: {joules(net if figure is None else figure)}, {m['energy_kind']}"]
+    if m.get("energy_source"):
+        parts.append(f"by {m['energy_source']}")
+    if m.get("energy_scope"):
+        parts.append(f"of the {m['energy_scope']}")
+    if m.get("energy_relative_error") is not None:
+        parts.append(f"± {percent(m['energy_relative_error'], 0)} (one standard deviation)")
+    if net is not None:
+        parts.append("above idle" if figure is None else f"{joules(net)} of it above idle")
+    return ", ".join(parts) + "."
+
+
+def commands(given: Adaptation) -> Iterator[tuple[str, str]]:
+    """What each command does, and the command; none where there is no patch."""
+    r = given.result
+    if not changed(r) or given.patch_path is None:
+        return
+    patch = shlex.quote(given.patch_path)
+    if given.weights is None:
+        yield (
+            "In Python, on your model",
+            (
+                "from tbft.patch import Patch\n\n"
+                f"undo = Patch.load({given.patch_path!r}).apply(model)  # the tuned model\n"
+                "undo.apply(model)  # the base again, bit for bit"
+            ),
+        )
+        return
+    weights = shlex.quote(given.weights)
+    yield "Check that it is whole and fits", f"tbft patch verify {patch} --weights {weights}"
+    yield "Apply it", f"tbft patch apply {patch} --weights {weights} --out tuned.safetensors"
+    yield "Undo it", f"tbft patch revert {patch} --weights tuned.safetensors --out base-again.safetensors"
+
+
+def no_commands(r: Values) -> str:
+    """Why there are no commands."""
+    if changed(r):
+        return "The patch was not written; --out FILE writes it."
+    return "There is nothing to apply and nothing to undo: the model is as it was."
+
+
+def record(r: Values) -> list[tuple[str, str]]:
+    """What one needs to do it again."""
+    return [
+        ("data", r["data"]),
+        (
+            "samples",
+            f"{r['train_samples']:,} train, {r['val_samples']:,} held out, {r['test_samples']:,} test",
+        ),
+        ("split", f"by {r['group_by']}" if r["group_by"] else "at random, stratified"),
+        ("seed", str(r["seed"])),
+        ("loss on test", f"{r['loss_before']:.3f} → {r['loss_after']:.3f} nats"),
+        ("tensors changed", count(r["tensors_changed"])),
+        ("made with", _versions(r)),
+    ]
+
+
+def _versions(r: Values) -> str:
+    return ", ".join(f"{name} {version}" for name, version in r["versions"].items())

@@ -1,0 +1,61 @@
+"""From a template and what it shows to one self-contained HTML file."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tbft import __version__
+from tbft.errors import MissingExtraError
+from tbft.files import atomic_path
+from tbft.report.drawing import png_uri
+from tbft.report.words import DASH
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render(template: str, **shown: Any) -> str:
+    """Fill in a template of ``templates/``; whatever is filled in is escaped.
+
+    Raises:
+        MissingExtraError: Jinja2 is not installed.
+    """
+    return _environment().get_template(template).render(tbft_version=__version__, **shown)
+
+
+def check_extra() -> None:
+    """Do it before the work, not after.
+
+    Raises:
+        MissingExtraError: the extra `report` is not installed.
+    """
+    for module, package in (("jinja2", "Jinja2"), ("matplotlib", "matplotlib")):
+        if find_spec(module) is None:
+            raise MissingExtraError(package, "report")
+
+
+def write_page(html: str, path: str | Path) -> None:
+    """Write a page, or leave the file as it was."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise MissingExtraError("Jinja2", "report") from None
+    environment = Environment(
+        loader=PackageLoader("tbft.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["dash"] = DASH
+    environment.filters["png_uri"] = png_uri
+    return environment

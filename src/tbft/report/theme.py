@@ -1,0 +1,142 @@
+"""Colours, marks and names of the arms, the same in every chart and table.
+
+The colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart, a little lighter
+on a dark page; every arm has a mark of its own as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a chart; its own background is transparent, `paper` is the page's behind it."""
+
+    name: str  # light or dark
+    paper: str
+    ink: str
+    muted: str
+    rule: str
+    fill: str  # the lowest value of a heat map
+    peak: str  # and the highest
+    colours: Mapping[str, str]
+
+    def arm(self, name: str) -> str:
+        """The colour of an arm; the first of two joined by ``+``."""
+        return self.colours.get(name.split("+")[0], self.colours["other"])
+
+
+LIGHT = Theme(
+    name="light",
+    paper="#ffffff",
+    ink="#1c2024",
+    muted="#5c6670",
+    rule="#d9dee3",
+    fill="#f3f6f9",
+    peak="#0a4a7a",
+    colours={
+        "none": "#9aa3ab",
+        "adabn": "#b0588d",
+        "front": "#0072b2",
+        "layer2": "#3a9fd8",
+        "layer3": "#00886a",
+        "rear": "#c78500",
+        "block average": "#7c858d",
+        "full": "#41484f",
+        "ours": "#d04f00",
+        "outcome": "#d04f00",
+        "other": "#7a6ab0",
+    },
+)
+DARK = Theme(
+    name="dark",
+    paper="#14171a",
+    ink="#e8ebee",
+    muted="#a0abb5",
+    rule="#363d44",
+    fill="#1d2227",
+    peak="#8fd0ff",
+    colours={
+        "none": "#7d8891",
+        "adabn": "#e093c0",
+        "front": "#4aa8e8",
+        "layer2": "#8fd0ff",
+        "layer3": "#2fc79d",
+        "rear": "#f0b33c",
+        "block average": "#939da6",
+        "full": "#cfd5da",
+        "ours": "#ff8a45",
+        "outcome": "#ff8a45",
+        "other": "#b3a5ec",
+    },
+)
+THEMES = (LIGHT, DARK)
+
+#: matplotlib's marks.
+MARKS: Mapping[str, str] = {
+    "none": "x",
+    "adabn": "+",
+    "front": "o",
+    "layer2": "s",
+    "layer3": "D",
+    "rear": "^",
+    "full": "P",
+    "ours": "*",
+    "outcome": "*",
+    "auto-rgn": "v",
+    "tent": "<",
+    "memo": ">",
+}
+
+#: The order of arms and methods wherever they stand side by side.
+ORDER = (
+    "none",
+    "adabn",
+    "front",
+    "layer2",
+    "layer3",
+    "rear",
+    "block average",
+    "full",
+    "ours",
+    "auto-rgn",
+    "tent",
+    "memo",
+)
+
+#: What readers know the methods as.
+LABELS: Mapping[str, str] = {
+    "none": "no adaptation",
+    "adabn": "AdaBN",
+    "front": "front (block 1)",
+    "layer2": "block 2",
+    "layer3": "block 3",
+    "rear": "rear (fc)",
+    "block average": "block average",
+    "full": "full",
+    "ours": "tbft",
+    "auto-rgn": "Auto-RGN",
+    "tent": "TENT",
+    "memo": "MEMO",
+}
+
+
+def label(method: str) -> str:
+    """What readers know a method as.
+
+    >>> label("rear"), label("something new")
+    ('rear (fc)', 'something new')
+    """
+    return LABELS.get(method, method)
+
+
+def ordered(methods: Iterable[str]) -> list[str]:
+    """Methods in the usual order, those not known last.
+
+    >>> ordered({"full", "none", "xyz"})
+    ['none', 'full', 'xyz']
+    """
+    known = {name: i for i, name in enumerate(ORDER)}
+    return sorted(methods, key=lambda name: (known.get(name, len(known)), name))

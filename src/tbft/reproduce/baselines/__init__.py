@@ -1,0 +1,29 @@
+"""Methods by others to compare with, re-derived from their papers; one file and one line here each.
+
+    outcome = BASELINES["tent"](blocks, parts, seed)
+
+Each gives the model back untouched, and uses the labels of `parts.test` for the accuracy alone. What it
+costs is what its call takes, any search included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tbft.blocks import Blocks
+from tbft.data.splitting import Parts
+from tbft.reproduce.baselines.auto_rgn import auto_rgn
+from tbft.reproduce.baselines.memo import memo
+from tbft.reproduce.baselines.outcome import Outcome
+from tbft.reproduce.baselines.tent import tent
+
+#: (blocks, parts, seed) -> outcome; raises PlanError where the method is not for such a model or samples.
+Baseline = Callable[[Blocks, Parts, int], Outcome]
+
+BASELINES: dict[str, Baseline] = {
+    "auto-rgn": auto_rgn,
+    "tent": tent,
+    "memo": memo,
+}
+
+__all__ = ["BASELINES", "Baseline", "Outcome"]

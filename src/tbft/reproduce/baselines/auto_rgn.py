@@ -1,0 +1,170 @@
+"""Auto-RGN: full fine-tuning whose learning rate is scaled for each tensor by its relative gradient norm.
+
+Lee et al., "Surgical Fine-Tuning Improves Adaptation to Distribution Shifts" (ICLR 2023), section 5;
+optimiser, batch, grid of rates and what is left out are those of its authors' code for CIFAR-10-C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tbft.blocks import Blocks
+from tbft.data.samples import Samples
+from tbft.data.splitting import Parts
+from tbft.errors import DivergedError, PlanError
+from tbft.evaluate import check_fits, predict
+from tbft.fitting import FitState, check_training, explained_batch_norm, fit, loss_of, make_optimiser
+from tbft.plan import Recipe, find_recipe
+from tbft.recompute import statistics_still
+from tbft.reproduce.baselines.outcome import Outcome, scored
+from tbft.restoring import values_restored
+
+RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+#: Batches whose gradient norms are averaged before each epoch.
+LOOKED_AT = 5
+
+#: Length, early stop and tracking of BatchNorm statistics as our other arms have them.
+RECIPE = replace(
+    find_recipe("paper"),
+    name="auto-rgn",
+    optimiser="adam",
+    momentum=0.0,
+    weight_decay=1e-4,
+    batch_size=64,
+    source="Lee et al. 2023",
+)
+
+
+def auto_rgn(
+    blocks: Blocks, parts: Parts, seed: int, rates: Sequence[float] = RATES, recipe: Recipe = RECIPE
+) -> Outcome:
+    """Tune with every rate, and keep the one with the highest validation accuracy, as its authors do.
+
+    Of each rate's training the epoch with the lowest validation loss is kept, as of our other arms.
+
+    Before each epoch the gradient norm of every tensor over the norm of the tensor, averaged over five
+    batches and divided by the largest, becomes the factor on the tensor's rate, and Adam starts afresh.
+    BatchNorms' scales and shifts are not tuned; their statistics follow the data.
+
+    Args:
+        rates: searched, each by a training of its own.
+
+    Raises:
+        PlanError, DataError: nothing to train or to validate on, or training diverges at every rate.
+    """
+    model, test = blocks.model, parts.test
+    check_fits(model, parts.train)
+    check_fits(model, test)
+    recipe = replace(recipe, batch_size=min(recipe.batch_size, len(parts.train)))
+    check_training(parts.train, parts.val, recipe)
+    tensors = scaled_tensors(model)
+    searched: dict[str, float | None] = {}
+    best: tuple[float, float, FitState] | None = None
+    for rate in rates:
+        state = _fitted(blocks, tensors, parts, recipe, rate, seed)
+        accuracy = None if state is None else state.history[state.best_epoch - 1].val_accuracy
+        searched[f"{rate:g}"] = accuracy
+        if state is not None and accuracy is not None and (best is None or accuracy > best[0]):
+            best = accuracy, rate, state
+    if best is None:
+        raise DivergedError(f"training diverged at every rate: {', '.join(searched)}")
+    _, rate, state = best
+    with values_restored(model):
+        model.load_state_dict(state.best)
+        predicted = predict(model, test).argmax(1).numpy()
+    details = {
+        "source": recipe.source,
+        "optimiser": recipe.optimiser,
+        "weight_decay": recipe.weight_decay,
+        "batch_size": recipe.batch_size,
+        "learning_rate": rate,
+        "searched": searched,  # rate -> validation accuracy, None where training diverged
+        "best_epoch": state.best_epoch,
+        "samples_evaluated": len(test),
+    }
+    return scored(predicted, test, sum(p.numel() for p in tensors), details, tuple(state.history))
+
+
+def scaled_tensors(model: nn.Module) -> list[nn.Parameter]:
+    """What is tuned: all parameters but those of BatchNorms.
+
+    Raises:
+        PlanError: there are none.
+    """
+    norms = {id(p) for m in model.modules() if isinstance(m, _BatchNorm) for p in m.parameters()}
+    tensors = [p for p in model.parameters() if id(p) not in norms]
+    if not tensors:
+        raise PlanError("Auto-RGN tunes all parameters but those of BatchNorms, and this model has no others")
+    return tensors
+
+
+def rate_factors(gradient_norms: Sequence[float], norms: Sequence[float]) -> list[float]:
+    """Relative gradient norms over the largest of them.
+
+    A tensor of zeros, such as a fresh bias, has no relative norm; it keeps the whole rate.
+
+    >>> rate_factors([1.0, 2.0, 5.0], [1.0, 8.0, 0.0])
+    [1.0, 0.25, 1.0]
+    """
+    relative = [g / n if n else None for g, n in zip(gradient_norms, norms, strict=True)]
+    largest = max((r for r in relative if r is not None), default=0.0)
+    return [1.0 if r is None or not largest else r / largest for r in relative]
+
+
+def _fitted(
+    blocks: Blocks, tensors: list[nn.Parameter], parts: Parts, recipe: Recipe, rate: float, seed: int
+) -> FitState | None:
+    """One training; None where it diverges. The model comes back as it was."""
+    model, train = blocks.model, parts.train
+    order = torch.Generator().manual_seed(seed)  # of the batches looked at
+    with (
+        values_restored(model),
+        torch.random.fork_rng(devices=[]),
+        blocks.only("full", recipe.track),
+        explained_batch_norm(len(train)),
+    ):
+        torch.manual_seed(seed)  # for dropout and the like
+        model.requires_grad_(False)
+        for p in tensors:
+            p.requires_grad_(True)
+        optimiser = make_optimiser(recipe, [{"params": [p]} for p in tensors], rate)
+
+        def rescale(state: FitState) -> None:
+            if len(state.history) == recipe.epochs:
+                return
+            optimiser.state.clear()
+            factors = rate_factors(_gradient_norms(model, tensors, recipe, train, order), _norms(tensors))
+            for group, factor in zip(optimiser.param_groups, factors, strict=True):
+                group["rate_factor"] = factor
+
+        rescale(FitState())
+        try:
+            return fit(
+                model, tensors, recipe, rate, train, parts.val, seed, on_epoch=rescale, optimiser=optimiser
+            )
+        except DivergedError:
+            return None
+
+
+def _gradient_norms(
+    model: nn.Module, tensors: list[nn.Parameter], recipe: Recipe, train: Samples, order: torch.Generator
+) -> list[float]:
+    """Norm of each tensor's gradient, averaged over some batches; looking moves no statistics."""
+    batches = torch.randperm(len(train), generator=order).split(recipe.batch_size)
+    few = [at for at in batches if len(at) == recipe.batch_size][:LOOKED_AT]
+    totals = torch.zeros(len(tensors))
+    with statistics_still(model):
+        for at in few:
+            loss = loss_of(model, recipe, *train.batch(at.numpy()))
+            gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
+            totals += torch.tensor([0.0 if g is None else float(g.norm()) for g in gradients])
+    return (totals / len(few)).tolist()
+
+
+def _norms(tensors: Sequence[Tensor]) -> list[float]:
+    return [float(p.detach().norm()) for p in tensors]

@@ -1,0 +1,126 @@
+"""MEMO: each test sample by itself, predicted after one step that makes its augmented copies agree.
+
+Zhang, Levine and Finn, "MEMO: Test Time Robustness via Adaptation and Augmentation" (NeurIPS 2022), with
+the hyperparameters that its authors' code has for CIFAR-10. Their network there has GroupNorm; where
+ours has BatchNorm, its statistics are those of their networks with BatchNorm (ImageNet): the source's,
+mixed with those of what passes through (Schneider et al. 2020).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tbft.blocks import Blocks
+from tbft.data.splitting import Parts
+from tbft.errors import PlanError
+from tbft.evaluate import check_fits
+from tbft.plan import PSEUDO_SAMPLES
+from tbft.reproduce.baselines.augmix import augmented
+from tbft.reproduce.baselines.outcome import Outcome, scored
+from tbft.restoring import batch_norms, flags_restored, modes_restored, values_restored
+
+
+def memo(
+    blocks: Blocks,
+    parts: Parts,
+    seed: int,
+    most_samples: int = 200,
+    learning_rate: float = 5e-3,
+    copies: int = 32,
+    pseudo_samples: int = PSEUDO_SAMPLES,
+) -> Outcome:
+    """Adapt to each test sample, predict it, and forget what was learned.
+
+    One step of SGD on all parameters lowers the entropy of the mean prediction over augmented copies;
+    the sample itself is then predicted. No label is used, nor any other sample. It takes so long that
+    only some samples of the test part are evaluated; `details` has their number and the processor time
+    for each, `cpu_seconds_a_sample`.
+
+    Args:
+        seed: of the choice of samples and of the augmentations.
+        most_samples: of the test part, evaluated.
+        pseudo_samples: what the source statistics of BatchNorms count for, against one of the sample.
+
+    Raises:
+        PlanError: the samples are no pictures of one or three channels.
+    """
+    model, test = blocks.model, parts.test
+    check_fits(model, test)
+    if not test.are_pictures or test.inputs.shape[-1] not in (1, 3):
+        raise PlanError("MEMO augments pictures of one or three channels, and these samples are none")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(test))[:most_samples])
+    few = test.subset(chosen)
+    predicted = np.empty(len(few), np.int64)
+    start = time.process_time()
+    with (
+        torch.random.fork_rng(devices=[]),
+        values_restored(model),
+        modes_restored(model),
+        flags_restored(model),
+    ):
+        model.eval()
+        model.requires_grad_(True)
+        parameters = list(model.parameters())
+        optimiser = torch.optim.SGD(parameters, learning_rate)
+        for i in range(len(few)):
+            generator = np.random.default_rng([seed, int(few.ids[i])])
+            with values_restored(model), statistics_mixed(model, pseudo_samples):
+                optimiser.zero_grad(set_to_none=True)
+                marginal_entropy(model(augmented(few.inputs[i], copies, generator))).backward()
+                optimiser.step()
+                with torch.no_grad():
+                    predicted[i] = int(model(few.batch([i])[0]).argmax(1))
+    details = {
+        "source": "Zhang et al. 2022",
+        "optimiser": "sgd",
+        "learning_rate": learning_rate,
+        "copies": copies,
+        "pseudo_samples": pseudo_samples if batch_norms(model) else None,  # None: no BatchNorm
+        "samples_evaluated": len(few),
+        "cpu_seconds_a_sample": (time.process_time() - start) / len(few),
+    }
+    return scored(predicted, few, sum(p.numel() for p in parameters), details)
+
+
+def marginal_entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats of the mean of the rows' softmax, (n, classes) -> ().
+
+    >>> marginal_entropy(torch.tensor([[50.0, 0.0], [0.0, 50.0]])).exp()
+    tensor(2.)
+    """
+    log_mean = logits.log_softmax(1).logsumexp(0) - math.log(len(logits))
+    return -(log_mean.exp() * log_mean).sum()
+
+
+@contextmanager
+def statistics_mixed(model: nn.Module, pseudo_samples: int) -> Iterator[None]:
+    """BatchNorms in evaluation mode normalise by ``(n * source + 1 * batch) / (n + 1)``."""
+    sources = [(norm, norm.running_mean, norm.running_var) for norm in batch_norms(model)]
+    mix = partial(_mix, 1 / (pseudo_samples + 1))
+    handles = [norm.register_forward_pre_hook(partial(mix, mean, var)) for norm, mean, var in sources]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for norm, mean, var in sources:
+            norm.running_mean, norm.running_var = mean, var
+
+
+def _mix(
+    share: float, source_mean: Tensor, source_var: Tensor, norm: _BatchNorm, inputs: tuple[Tensor, ...]
+) -> None:
+    """Put the mixture in the statistics' place; no gradient flows through it, as in the authors' code."""
+    rows = inputs[0].detach().transpose(0, 1).flatten(1)  # (channels, values)
+    var, mean = torch.var_mean(rows, 1, correction=int(rows.shape[1] > 1))
+    norm.running_mean = source_mean.lerp(mean, share)
+    norm.running_var = source_var.lerp(var, share)

@@ -1,0 +1,306 @@
+"""A base model and its data, and the cells made of them: what methods of one cell share.
+
+Data, split, drift, noise, and the base model's accuracy are made once a cell. Adapted statistics and
+prefix caches are not shared between arms: what an arm takes then comes from its own run, whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tbft.blocks import Blocks
+from tbft.card import LEAST_SAMPLES, SourceCard
+from tbft.data import Parts, Samples, apply_drift, find_class_map, read, split_samples
+from tbft.data.cifar10c import find_cifar10c
+from tbft.data.samples import digest
+from tbft.errors import TbftError
+from tbft.evaluate import Evaluation, evaluate
+from tbft.models import find_model, fingerprint
+from tbft.plan import Recipe, find_recipe
+from tbft.reproduce.experiments import BLOCK_METHODS, PROTOCOL, Experiment, find_experiment
+from tbft.reproduce.runs import Cell, Settings, hashed
+
+#: A card is made of at most so many samples.
+CARD_SAMPLES = 500
+#: Steps of the search for the noise's strength; each halves the interval of its logarithm.
+BISECTIONS = 14
+WEAKEST_NOISE, STRONGEST_NOISE = 1e-3, 10.0
+NOISE_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class CellBench:
+    """One cell: the model that is to be mended, and the parts of the data."""
+
+    cell: Cell
+    level: str | None
+    blocks: Blocks
+    parts: Parts
+    before: Evaluation
+    recipe: Recipe
+    fast: Recipe
+    card: SourceCard | None  # where one was given
+    card_samples: Samples | None  # to make one of, else
+    noise_std: float | None
+
+    def arm(self, method: str) -> str:
+        """The arm that a method tunes: its name, or the block at that place in another model."""
+        names = self.blocks.names
+        if method in ("none", "adabn", "full"):
+            return method
+        if len(names) != len(BLOCK_METHODS):
+            raise TbftError(f"the paper's tables are about four blocks; this model has {len(names)}")
+        if method == "rear" and self.recipe.head_alone:
+            return self.blocks.head
+        return names[BLOCK_METHODS.index(method)]
+
+
+class Bench:
+    """What all cells of one folder share; each worker has its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.experiment: Experiment = find_experiment(settings.experiment, settings.quick)
+        self.preset = find_model(settings.model)
+        trained = settings.weights or self.preset.weights
+        # A factory's model comes with whatever weights the factory gave it.
+        model = self.preset.load(trained) if trained else self.preset.build()
+        self.blocks = self.preset.split(model)
+        self._latest: CellBench | None = None
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe of the arms; channels together in memory change the time and not the arithmetic."""
+        recipe = find_recipe(self.settings.recipe, self.preset.recipes)
+        if recipe.name.startswith("paper") and self.experiment.changes:
+            recipe = replace(recipe, **self.experiment.changes)  # type: ignore[arg-type]
+        return replace(self._fitted(recipe), channels_last=True)
+
+    @cached_property
+    def fast(self) -> Recipe:
+        """The recipe of ``ours``."""
+        return self._fitted(find_recipe("fast", self.preset.recipes))
+
+    def _fitted(self, recipe: Recipe) -> Recipe:
+        size = self.experiment.batch_size
+        return recipe if size is None or recipe.least_steps else replace(recipe, batch_size=size)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """What cells are drawn from, without drift."""
+        class_map = find_class_map(self.settings.class_map) if self.settings.class_map else None
+        sets = [read(path, self.preset.inputs, self._where(path), class_map) for path in self.settings.data]
+        return joined(sets)
+
+    def _where(self, path: str) -> dict[str, str]:
+        """The published set is read one corruption at a time (:meth:`_drifted`); any will do for labels."""
+        if not self.is_corrupted:
+            return dict(self.experiment.where)
+        return {"corruption": str(self.experiment.drifts[0]).partition(":")[0], "severity": "5"}
+
+    @cached_property
+    def is_corrupted(self) -> bool:
+        """Whether the data are a CIFAR-10-C folder, with the drift on them."""
+        return self.experiment.level == "input" and find_cifar10c(Path(self.settings.data[0]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the base model as it was loaded, without noise."""
+        return fingerprint(self.blocks.model.state_dict())
+
+    def identity(self) -> dict[str, Any]:
+        """What must not mix: the folder's hash is made of this."""
+        return {
+            "experiment": self.experiment.name,
+            "protocol": PROTOCOL,
+            "quick": self.experiment.quick,
+            "recipe": definition(self.recipe),
+            "model": self.preset.name,
+            "base_fingerprint": self.fingerprint,
+            "data": self.settings.data_name,
+            "data_digest": digest(self.samples),
+        }
+
+    def definitions(self) -> dict[str, str]:
+        """What methods do beyond the folder's recipe."""
+        return {"ours": hashed(definition(self.fast), 8)}
+
+    def cell(self, cell: Cell) -> CellBench:
+        """A cell, ready to run methods in; the latest one is kept."""
+        if self._latest is None or self._latest.cell != cell:
+            self._latest = None  # its memory first
+            self._latest = self._made(cell)
+        return self._latest
+
+    def _made(self, cell: Cell) -> CellBench:
+        parts, rest = self._parts(cell)
+        blocks, std = self.blocks, None
+        if cell.noised is not None:
+            blocks, std = self._noised(cell, rest)
+        drifted = replace(
+            parts,
+            train=self._drifted(parts.train, cell.drift),
+            val=self._drifted(parts.val, cell.drift),
+            test=self._drifted(parts.test, cell.drift),
+        )
+        before = evaluate(blocks.model, drifted.test)
+        return CellBench(
+            cell=cell,
+            level=self.experiment.level,
+            blocks=blocks,
+            parts=drifted,
+            before=before,
+            recipe=self.recipe,
+            fast=self.fast,
+            card=None if cell.noised is not None else self._card,
+            card_samples=None if cell.noised is not None else self._card_samples(rest, cell.seed),
+            noise_std=std,
+        )
+
+    def _parts(self, cell: Cell) -> tuple[Parts, Samples]:
+        """Train, val and test without drift, and the samples that are in none of them."""
+        e = self.experiment
+        parts = split_samples(self.samples, e.sizes[cell.size], e.val, e.spare or e.test, cell.seed)
+        if self.settings.test_data is not None:
+            spare = parts.test
+            return replace(parts, test=self._test_set), spare
+        used = np.concatenate([parts.train.ids, parts.val.ids, parts.test.ids])
+        return parts, self.samples.subset(np.flatnonzero(~np.isin(self.samples.ids, used)))
+
+    @cached_property
+    def _test_set(self) -> Samples:
+        assert self.settings.test_data is not None
+        samples = read(self.settings.test_data, self.preset.inputs)
+        return split_samples(samples, 0, 0, 0.1, 0).test if self.experiment.quick else samples
+
+    def _drifted(self, samples: Samples, drift: str | None) -> Samples:
+        """The drift on top; of a CIFAR-10-C folder, the same pictures of that corruption.
+
+        The drift's seed is the same in all cells, as the published set is one set.
+        """
+        if drift is None or not len(samples):
+            return samples
+        if self.is_corrupted:
+            name, _, severity = drift.partition(":")
+            conditions = {"corruption": name, "severity": severity}
+            whole = read(self.settings.data[0], self.preset.inputs, conditions)
+            return whole.subset(np.flatnonzero(np.isin(self.samples.ids, samples.ids)))
+        return apply_drift(samples, drift)
+
+    @cached_property
+    def _card(self) -> SourceCard | None:
+        if self.settings.card is None:
+            return None
+        card = SourceCard.load(self.settings.card)
+        card.check(self.blocks.model)
+        return card
+
+    def _card_samples(self, rest: Samples, seed: int) -> Samples | None:
+        """What the source card for ``ours`` is made of where none was given; None: it goes without.
+
+        Where the drift is put on by us: clean pictures that are in no part of the cell.
+        """
+        if self.settings.card is not None:
+            return None
+        drift_is_ours = self.experiment.drifts[0] is not None and not self.is_corrupted
+        if not drift_is_ours or len(rest) < LEAST_SAMPLES:
+            return None
+        return split_samples(rest, min(CARD_SAMPLES, len(rest)), 0, 0, seed, "none").train
+
+    def _noised(self, cell: Cell, calibration: Samples) -> tuple[Blocks, float]:
+        """A copy of the base with noise on every parameter of one block, and the noise's strength."""
+        model = self.preset.build()
+        model.load_state_dict(self.blocks.model.state_dict())
+        blocks = self.preset.split(model)
+        assert cell.noised is not None
+        block = blocks.head if cell.noised == "rear" else blocks.names[BLOCK_METHODS.index(cell.noised)]
+        std = add_noise(blocks, block, self.experiment.noised_accuracy, calibration, cell.seed)
+        return blocks, std
+
+
+def definition(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe does: the fields that are not at their defaults, so that a new field renames nothing."""
+    return {
+        field.name: getattr(recipe, field.name)
+        for field in fields(recipe)
+        if field.name not in ("name", "source") and getattr(recipe, field.name) != field.default
+    }
+
+
+def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed: int) -> float:
+    """Add N(0, std) to every parameter of an arm, in place, such that accuracy on `samples` is as given.
+
+    The noise's direction is drawn once; its strength is found by bisection, on samples to be tested on
+    nowhere.
+
+    Returns:
+        the standard deviation.
+
+    Raises:
+        TbftError: no strength comes near that accuracy.
+    """
+    parameters = [p for module in blocks.tuned_modules(arm) for p in module.parameters()]
+    clean = [p.detach().clone() for p in parameters]
+    generator = torch.Generator().manual_seed(seed)
+    noise = [torch.randn(p.shape, generator=generator) for p in parameters]
+    low, high = np.log(WEAKEST_NOISE), np.log(STRONGEST_NOISE)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        _set(parameters, clean, noise, float(np.exp(middle)))
+        if evaluate(blocks.model, samples).accuracy > accuracy:
+            low = middle
+        else:
+            high = middle
+    std = float(np.exp((low + high) / 2))
+    _set(parameters, clean, noise, std)
+    found = evaluate(blocks.model, samples).accuracy
+    if abs(found - accuracy) > NOISE_TOLERANCE:
+        raise TbftError(
+            f"noise on {arm} brings accuracy to {found:.2f} and not to {accuracy}: try another seed"
+        )
+    return std
+
+
+@torch.no_grad()
+def _set(
+    parameters: list[nn.Parameter], clean: list[torch.Tensor], noise: list[torch.Tensor], std: float
+) -> None:
+    for parameter, value, direction in zip(parameters, clean, noise, strict=True):
+        parameter.copy_(value + std * direction)
+
+
+def joined(sets: list[Samples]) -> Samples:
+    """Several sets as one, numbered anew; only attributes that all have are kept."""
+    if len(sets) == 1:
+        return sets[0]
+    attributes: Mapping[str, Any] = {
+        key: np.concatenate([np.asarray(s.attributes[key]) for s in sets])
+        for key in sets[0].attributes
+        if all(key in s.attributes for s in sets)
+    }
+    labels = np.concatenate([s.labels for s in sets])
+    return Samples(
+        inputs=np.concatenate([s.inputs for s in sets]),
+        labels=labels,
+        class_names=sets[0].class_names,
+        ids=np.arange(len(labels)),
+        attributes=attributes,
+        name=" and ".join(s.name for s in sets),
+    )
+
+
+def split_digest(parts: Parts) -> str:
+    """A hash of which samples lie in which part."""
+    found = hashlib.sha256()
+    for part in (parts.train, parts.val, parts.test):
+        found.update(part.ids.astype(np.int64).tobytes() + b"|")
+    return found.hexdigest()[:16]

@@ -1,0 +1,91 @@
+"""The experiment ``system-cost``: what one step, and one whole job, takes block by block, for both models.
+
+``tbft cost MODEL --system`` measures the same; here each model's tables are kept as one file, in the form of
+its ``--json``, and a file that is there is not made again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tbft.errors import TbftError
+from tbft.files import atomic_path
+from tbft.reproduce.experiments import PROTOCOL
+from tbft.reproduce.provenance import commit, machine, now
+from tbft.reproduce.runs import hashed
+
+#: The paper's two, at 32 px and at 128 px.
+MODELS = ("resnet26-cifar10", "resnet26-living17")
+#: Of the whole job.
+SAMPLES = 1000
+#: Of one sample: so many rounds, of which the median counts.
+ROUNDS, QUICK_ROUNDS = 21, 5
+
+
+def run_costs(
+    out: str | Path = "results", quick: bool = False, on_model: Callable[[str], None] | None = None
+) -> list[Path]:
+    """Measure what is not measured yet; alone on the machine, or the times are not worth much.
+
+    Args:
+        quick: one sample alone, in fewer rounds, and no whole job.
+
+    Returns:
+        the files, ``out/system-cost-<hash>/system-cost-<model>.json``.
+    """
+    rounds = QUICK_ROUNDS if quick else ROUNDS
+    identity = {"experiment": "system-cost", "protocol": PROTOCOL, "quick": quick, "samples": SAMPLES}
+    folder = Path(out) / f"system-cost-{hashed({**identity, 'rounds': rounds}, 8)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name in MODELS:
+        path = folder / f"system-cost-{name}.json"
+        if not path.exists():
+            if on_model is not None:
+                on_model(name)
+            measured = _measured(name, rounds, quick)
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(measured, indent=1) + "\n")
+        files.append(path)
+    return files
+
+
+def _measured(name: str, rounds: int, quick: bool) -> dict[str, Any]:
+    try:
+        system = importlib.import_module("tbft.reproduce.system_cost")
+    except ModuleNotFoundError as error:
+        raise TbftError("this version of tbft does not measure the system cost") from error
+    import torch
+
+    from tbft.models import find_model
+    from tbft.patch import versions
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    preset = find_model(name)
+    side = preset.inputs.resolution
+    blocks = preset.split(preset.build())  # what is computed does not depend on the weights
+    pictures = system.pictures(256, side, classes=len(preset.inputs.class_names or ()))
+    tables = {"one sample, one epoch": system.one_sample(blocks, pictures, rounds)}
+    if not quick:
+        tables[f"whole job of {SAMPLES:,} samples"] = system.whole_job(blocks, pictures, SAMPLES)
+    return {
+        "model": name,
+        "resolution": side,
+        "samples": SAMPLES,
+        "quick": quick,
+        "energy_kind": "unavailable",
+        "system": {title: [asdict(row) for row in rows] for title, rows in tables.items()},
+        "system_columns": [*system.COLUMNS[:-1], "block_avg", system.COLUMNS[-1]],
+        "published": system.published(side),
+        "threads": 1,
+        "versions": versions(),
+        "machine": machine(),
+        **commit(),
+        "finished": now(),
+    }

@@ -1,0 +1,247 @@
+"""Where runs are done: in this process, in a pool of processes, or by Ray.
+
+Each engine takes cells with the runs that are wanted in them and yields what becomes of each: a record, or
+the reason why there is none. Only the caller writes records.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
+
+from tbft.errors import MissingExtraError, TbftError, unknown
+from tbft.reproduce.runs import Run, Settings
+
+ENGINES = ("serial", "pool", "ray")
+#: A run whose worker died is begun so many times in all.
+ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run."""
+
+    run: Run
+    record: Mapping[str, Any] | None
+    reason: str = ""  # why there is no record
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker needs to know of all runs."""
+
+    settings: Settings
+    engine: str
+    origin: Mapping[str, Any]  # commit and dirty
+
+
+class Worker:
+    """Does runs, one after the other, in whatever process it is in; keeps base model and latest cell."""
+
+    def __init__(self, work: Work) -> None:
+        import torch
+
+        from tbft.reproduce.bench import Bench
+
+        torch.set_num_threads(1)
+        self.work = work
+        self.bench = Bench(work.settings)
+
+    def do(self, run: Run) -> Outcome:
+        from tbft.reproduce.methods import record_of
+
+        try:
+            return Outcome(run, record_of(self.bench, run, self.work.engine, self.work.origin))
+        except TbftError as error:
+            return Outcome(run, None, str(error))
+
+
+class Crew(Protocol):
+    """Workers elsewhere, by number."""
+
+    def hire(self, number: int) -> None:
+        """Start a worker, in place of a dead one if there was one of this number."""
+
+    def give(self, number: int, run: Run) -> None:
+        """Have an idle worker do a run."""
+
+    def next(self) -> tuple[int, Outcome | str]:
+        """Wait for a busy worker: its outcome, or the reason why it will give none."""
+
+    def dismiss(self) -> None:
+        """End all workers at once."""
+
+
+def outcomes(work: Work, cells: Sequence[Sequence[Run]], workers: int | None = None) -> Iterator[Outcome]:
+    """Do all runs and yield what becomes of each as soon as it is known.
+
+    Args:
+        workers: of ``pool`` and ``ray``; None: one a core of the machine or of the cluster.
+
+    Raises:
+        TbftError: an unknown engine; MissingExtraError: Ray is not installed.
+    """
+    if work.engine == "serial":
+        worker = Worker(work)
+        return (worker.do(run) for runs in cells for run in runs)
+    if work.engine == "pool":
+        return scheduled(Pool(work), cells, workers or os.cpu_count() or 1)
+    if work.engine == "ray":
+        crew = RayCrew(work)
+        return scheduled(crew, cells, min(workers or crew.cores, crew.cores))
+    raise TbftError(unknown("engine", work.engine, ENGINES))
+
+
+@dataclass
+class _Desk:
+    """What one worker has before it."""
+
+    todo: list[Run] = field(default_factory=list)
+    doing: Run | None = None
+    attempts: int = 0
+
+
+def scheduled(crew: Crew, cells: Sequence[Sequence[Run]], workers: int) -> Iterator[Outcome]:
+    """Deal cells to workers, run by run; a worker that dies is replaced, and its run begun once more."""
+    waiting = [list(runs) for runs in cells if runs]
+    desks = [_Desk() for _ in range(min(workers, len(waiting)))]
+    try:
+        for number, desk in enumerate(desks):
+            crew.hire(number)
+            _go_on(crew, number, desk, waiting)
+        while any(desk.doing is not None for desk in desks):
+            number, outcome = crew.next()
+            desk = desks[number]
+            assert desk.doing is not None
+            if isinstance(outcome, str):
+                crew.hire(number)
+                if desk.attempts < ATTEMPTS:
+                    desk.attempts += 1
+                    crew.give(number, desk.doing)
+                    continue
+                outcome = Outcome(desk.doing, None, f"its worker died {ATTEMPTS} times: {outcome}")
+            _go_on(crew, number, desk, waiting)
+            yield outcome
+    finally:
+        crew.dismiss()
+
+
+def _go_on(crew: Crew, number: int, desk: _Desk, waiting: list[list[Run]]) -> None:
+    if not desk.todo and waiting:
+        desk.todo = waiting.pop(0)
+    desk.doing = desk.todo.pop(0) if desk.todo else None
+    desk.attempts = 1
+    if desk.doing is not None:
+        crew.give(number, desk.doing)
+
+
+class Pool:
+    """Processes of this machine, one torch thread each."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self._context = multiprocessing.get_context("spawn")
+        self._processes: dict[int, Any] = {}
+        self._pipes: dict[int, Connection] = {}
+
+    def hire(self, number: int) -> None:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when the new process loads it
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(self.work, theirs), daemon=True)
+        process.start()
+        theirs.close()  # so that the pipe ends when the worker does
+        self._processes[number], self._pipes[number] = process, ours
+
+    def give(self, number: int, run: Run) -> None:
+        with suppress(OSError):  # it is dead, and `next` will say so
+            self._pipes[number].send(run)
+
+    def next(self) -> tuple[int, Outcome | str]:
+        numbers = {id(pipe): number for number, pipe in self._pipes.items()}
+        pipe = wait(list(self._pipes.values()))[0]
+        assert isinstance(pipe, Connection)
+        number = numbers[id(pipe)]
+        try:
+            outcome: Outcome | str = pipe.recv()
+        except (EOFError, OSError):
+            process = self._processes[number]
+            process.join()
+            outcome = f"exit status {process.exitcode}"
+            pipe.close()
+            del self._pipes[number]
+        return number, outcome
+
+    def dismiss(self) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            process.join()
+
+
+def _work(work: Work, pipe: Connection) -> None:
+    """The life of a process of the pool."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends this process
+    worker: Worker | None = None
+    while True:
+        try:
+            run = pipe.recv()
+            try:
+                worker = worker or Worker(work)
+                outcome = worker.do(run)
+            except TbftError as error:
+                outcome = Outcome(run, None, str(error))
+            pipe.send(outcome)
+        except (EOFError, BrokenPipeError):  # the parent is gone
+            return
+
+
+class RayCrew:
+    """Ray actors, one processor each, on this machine or on a cluster (``RAY_ADDRESS``)."""
+
+    def __init__(self, work: Work) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingExtraError("ray", "ray") from error
+        self.ray = ray
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            # Else they yield to everything else on the machine, and starve where it is busy.
+            os.environ.setdefault("RAY_worker_niceness", "0")
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        self.cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
+        self._work = ray.put(work)
+        self._actor = ray.remote(num_cpus=1, max_restarts=0)(Worker)
+        self._actors: dict[int, Any] = {}
+        self._doing: dict[Any, int] = {}
+
+    def hire(self, number: int) -> None:
+        if number in self._actors:
+            self.ray.kill(self._actors[number])
+        environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+        self._actors[number] = self._actor.options(runtime_env=environment).remote(self._work)
+
+    def give(self, number: int, run: Run) -> None:
+        self._doing[self._actors[number].do.remote(run)] = number
+
+    def next(self) -> tuple[int, Outcome | str]:
+        ready, _ = self.ray.wait(list(self._doing), num_returns=1)
+        number = self._doing.pop(ready[0])
+        try:
+            return number, self.ray.get(ready[0])
+        except self.ray.exceptions.RayError as error:
+            return number, str(error).strip().splitlines()[0]
+
+    def dismiss(self) -> None:
+        for actor in self._actors.values():
+            self.ray.kill(actor)
+        if self._ours:
+            self.ray.shutdown()

@@ -1,0 +1,168 @@
+"""What a run does: one method in one cell, under a meter, and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+
+from tbft.blocks import Blocks
+from tbft.card import build_card
+from tbft.energy import Measurement, Meter
+from tbft.evaluate import evaluate
+from tbft.patch import versions
+from tbft.personalize import personalize
+from tbft.plan import Plan
+from tbft.reproduce.baselines import BASELINES
+from tbft.reproduce.bench import Bench, CellBench, split_digest
+from tbft.reproduce.provenance import machine, now
+from tbft.reproduce.runs import Run
+from tbft.restoring import values_restored
+from tbft.tuning import tune
+
+#: Of the validation part, `ours` is judged on so many, as by default of ``tbft personalize``: 5 % of 10,000.
+ACCEPTANCE_SAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a method achieved on the test part, and what it took."""
+
+    arm: str
+    accuracy: float
+    measurement: Measurement
+    history: tuple[Mapping[str, Any], ...] = ()
+    best_epoch: int | None = None
+    tuned_parameters: int = 0
+    choosing_cpu_seconds: float = 0.0
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def record_of(bench: Bench, run: Run, engine: str, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Do a run and tell of it; `origin` is the commit."""
+    cell = bench.cell(run.cell)
+    done = do(cell, run.method)
+    measurement = asdict(done.measurement)
+    parts = cell.parts
+    return {
+        "id": run.id,
+        "experiment": bench.experiment.name,
+        "quick": bench.experiment.quick,
+        "recipe": bench.settings.recipe,
+        "model": bench.preset.name,
+        "base_fingerprint": bench.fingerprint,
+        "data": bench.settings.data_name,
+        **asdict(run.cell),
+        "method": run.method,
+        "arm": done.arm,
+        "train_samples": len(parts.train),
+        "val_samples": len(parts.val),
+        "test_samples": len(parts.test),
+        "split_digest": split_digest(parts),
+        "accuracy_before": cell.before.accuracy,
+        "accuracy": done.accuracy,
+        "best_epoch": done.best_epoch,
+        "history": list(done.history),
+        "tuned_parameters": done.tuned_parameters,
+        "choosing_cpu_seconds": done.choosing_cpu_seconds,
+        "noise_std": cell.noise_std,
+        "details": dict(done.details),
+        "measurement": measurement if engine == "serial" else without_energy(measurement),
+        "engine": engine,
+        "versions": versions(),
+        "machine": {**machine(), "threads": torch.get_num_threads()},
+        **origin,
+        "finished": now(),
+    }
+
+
+def do(cell: CellBench, method: str) -> Done:
+    """Run a method; the cell's model comes back as it was."""
+    if method == "ours":
+        return _ours(cell)
+    if method in BASELINES:
+        return _baseline(cell, method)
+    return _arm(cell, method)
+
+
+def _arm(cell: CellBench, method: str) -> Done:
+    """One arm with the folder's recipe, from first step to last; not the evaluation on the test part."""
+    recipe = cell.recipe
+    share = 0.0 if not recipe.refresh else 1.0 if cell.level == "output" else None  # as `plan_level`
+    plan = Plan(cell.arm(method), recipe, cell.level, share, seed=cell.cell.seed)
+    with Meter() as meter:
+        tuned = tune(cell.blocks, plan, cell.parts.train, cell.parts.val if cell.recipe.validate else None)
+    if tuned.interrupted:
+        raise KeyboardInterrupt
+    accuracy = cell.before.accuracy
+    if tuned.changed:
+        with values_restored(cell.blocks.model):
+            cell.blocks.model.load_state_dict({**cell.blocks.model.state_dict(), **tuned.changed})
+            accuracy = evaluate(cell.blocks.model, cell.parts.test).accuracy
+    return Done(
+        arm=plan.arm,
+        accuracy=accuracy,
+        measurement=meter.measurement,
+        history=tuple(asdict(epoch) for epoch in tuned.history),
+        best_epoch=tuned.best_epoch,
+        tuned_parameters=tuned_parameters(cell.blocks, plan.arm),
+    )
+
+
+def _ours(cell: CellBench) -> Done:
+    """What ``tbft personalize --level auto`` does; the card is made once, where the source data are."""
+    card, seed, card_seconds = cell.card, cell.cell.seed, 0.0
+    if card is None and cell.card_samples is not None:
+        with Meter() as meter:
+            card = build_card(cell.blocks, cell.card_samples, seed)
+        card_seconds = meter.measurement.cpu_seconds
+    parts = replace(cell.parts, val=cell.parts.val.subset(slice(0, ACCEPTANCE_SAMPLES)))
+    result = personalize(cell.blocks, parts, cell.fast, card=card, seed=seed)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    assert result.choice is not None
+    return Done(
+        arm=result.plan.arm,
+        accuracy=result.after.accuracy,
+        measurement=result.measurement,
+        history=tuple(asdict(epoch) for epoch in result.history),
+        best_epoch=result.best_epoch,
+        tuned_parameters=result.tuned_parameters,
+        choosing_cpu_seconds=result.choosing_cpu_seconds,
+        details={
+            "option": result.choice.option,
+            "verdict": result.choice.diagnosis.verdict,
+            "levels": list(result.choice.diagnosis.levels),
+            "accepted": None if result.acceptance is None else result.acceptance.accepted,
+            "acceptance_samples": len(parts.val),
+            "card": card is not None,
+            "card_cpu_seconds": card_seconds,
+        },
+    )
+
+
+def _baseline(cell: CellBench, method: str) -> Done:
+    with Meter() as meter:
+        outcome = BASELINES[method](cell.blocks, cell.parts, cell.cell.seed)
+    return Done(
+        arm=method,
+        accuracy=outcome.accuracy,
+        measurement=meter.measurement,
+        history=tuple(asdict(epoch) for epoch in outcome.history),
+        best_epoch=outcome.details.get("best_epoch"),
+        tuned_parameters=outcome.tuned_parameters,
+        details=outcome.details,
+    )
+
+
+def tuned_parameters(blocks: Blocks, arm: str) -> int:
+    """Trainable scalars in an arm."""
+    return sum(p.numel() for module in blocks.tuned_modules(arm) for p in module.parameters())
+
+
+def without_energy(measurement: Mapping[str, Any]) -> dict[str, Any]:
+    """A measurement of a run beside others: what a sensor says then is not that run's."""
+    kept = {k: None if "energy" in k or "watts" in k else v for k, v in measurement.items()}
+    return {**kept, "energy_kind": "unavailable", **({"power_samples": 0} if "power_samples" in kept else {})}

@@ -1,0 +1,51 @@
+"""Where a record comes from: the code, the machine, the time. No torch here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def commit() -> dict[str, Any]:
+    """The commit that the package's code is of, and whether it differs; None where there is no git."""
+    # Installed into some other project's folder, the package is not of that project's commits.
+    ours = _git("ls-files", "--error-unmatch", __file__) is not None
+    revision = _git("rev-parse", "HEAD") if ours else None
+    changes = _git("status", "--porcelain", "--", str(PACKAGE))
+    return {"commit": revision, "dirty": None if revision is None or changes is None else bool(changes)}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def machine() -> dict[str, Any]:
+    """The machine, as far as it bears on time."""
+    return {"processor": _processor(), "system": platform.system(), "cores": os.cpu_count()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def now() -> str:
+    """The time, to the second, in UTC.
+
+    >>> now()[-1]
+    'Z'
+    """
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,121 @@
+"""Records: one JSON line a run, appended and never changed. No torch here.
+
+``DIR/<experiment>-<hash>/records.jsonl`` beside ``arguments.json``; the hash is of what must not mix. A line
+is written whole and synced before the run counts as done; what a killed process left of a line is cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from tbft.errors import TbftError
+from tbft.files import atomic_path
+
+Record = Mapping[str, Any]
+
+RECORDS, ARGUMENTS = "records.jsonl", "arguments.json"
+
+
+class Store:
+    """The records of one folder. Several processes may append to it; only whole lines are ever read."""
+
+    def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
+        """Make the folder, or go on with it.
+
+        Args:
+            arguments: with the key ``identity``, what the folder's name is made of; the rest is notes.
+
+        Raises:
+            TbftError: it belongs to something else.
+        """
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / ARGUMENTS
+        if not path.exists():
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps(arguments, indent=1) + "\n")
+        elif json.loads(path.read_text()).get("identity") != json.loads(json.dumps(arguments["identity"])):
+            raise TbftError(f"{path} holds other arguments than its folder's name says: move it away")
+
+    @property
+    def path(self) -> Path:
+        return self.folder / RECORDS
+
+    def done(self) -> set[str]:
+        """The ids of the runs that are there."""
+        return {str(record["id"]) for record in read_file(self.path)}
+
+    def append(self, record: Record) -> None:
+        """Write one record, synced to the disk."""
+        line = json.dumps(record, allow_nan=False) + "\n"
+        with self.path.open("a+b") as file, _locked(file):
+            _cut_torn_line(file)
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_file(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of one file; a torn last one is passed over.
+
+    Raises:
+        TbftError: a whole line is no record.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict) or "id" not in record:
+            raise TbftError(f"{path}, line {number} is no record: remove that line; its run is done again")
+        records.append(record)
+    return records
+
+
+def read_records(root: str | Path) -> list[dict[str, Any]]:
+    """The records of every folder below `root`; of a run that is there twice, the later one.
+
+    Raises:
+        TbftError: there are none.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(Path(root).rglob(RECORDS)):
+        for record in read_file(path):
+            found[record["id"]] = record
+    if not found:
+        raise TbftError(f"{root} holds no records ({RECORDS}): run `tbft reproduce run NAME --out {root}`")
+    return list(found.values())
+
+
+def _cut_torn_line(file: IO[bytes]) -> None:
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(0)
+    whole = file.read().rfind(b"\n") + 1
+    if whole != end:
+        file.truncate(whole)
+
+
+@contextmanager
+def _locked(file: IO[bytes]) -> Iterator[None]:
+    """Alone with the file, where the system has such locks; they end with the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)

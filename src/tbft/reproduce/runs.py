@@ -1,0 +1,121 @@
+"""Runs: an experiment expanded into cells, and cells into runs, each known by a hash of its arguments."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tbft.errors import TbftError, unknown
+from tbft.reproduce.experiments import CORRUPTIONS, Experiment
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all runs of one folder share, and what a worker needs to make its own copy of the base model.
+
+    Attributes:
+        weights, card: files; None: what ships with the model, or no card.
+        data: files; `data_name` is what tables call them.
+    """
+
+    experiment: str
+    recipe: str
+    model: str
+    weights: str | None
+    data: tuple[str, ...]
+    test_data: str | None = None
+    class_map: str | None = None
+    card: str | None = None
+    data_name: str = ""
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What several methods are compared on: one drift, one size, one split."""
+
+    drift: str | None
+    noised: str | None
+    size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method in one cell.
+
+    Attributes:
+        group: the hash in the folder's name.
+        definition: of what the method does beyond the folder's recipe, such as ``fast`` for ``ours``; a
+            changed definition is another run.
+    """
+
+    group: str
+    cell: Cell
+    method: str
+    definition: str = ""
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits that no other run has."""
+        return hashed(asdict(self))
+
+
+def hashed(value: Any, digits: int = 16) -> str:
+    """A hash of plain values; the order of keys is irrelevant.
+
+    >>> hashed({"a": 1, "b": [2]}) == hashed({"b": [2], "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def cells(
+    experiment: Experiment,
+    sizes: Sequence[int] | None = None,
+    seeds: int | None = None,
+    corruptions: Sequence[str] | None = None,
+) -> list[Cell]:
+    """The cells of an experiment: all drifts of the first size and seed, then of the next seed, and so on.
+
+    Args:
+        sizes, seeds, corruptions: fewer or others than the experiment's own.
+
+    Raises:
+        TbftError: a size or corruption that the experiment does not have.
+    """
+    chosen = list(experiment.sizes) if sizes is None else list(sizes)
+    for size in chosen:
+        if size not in experiment.sizes:
+            raise TbftError(unknown("size", str(size), map(str, experiment.sizes)))
+    drifts = _drifts(experiment, corruptions)
+    return [
+        Cell(drift, noised, size, seed)
+        for size in chosen
+        for seed in range(experiment.seeds if seeds is None else seeds)
+        for drift in drifts
+        for noised in experiment.noised
+    ]
+
+
+def _drifts(experiment: Experiment, corruptions: Sequence[str] | None) -> Sequence[str | None]:
+    if corruptions is None:
+        return experiment.drifts
+    if experiment.level != "input":
+        raise TbftError(f"{experiment.name} has no corruptions to choose from: leave --corruptions out")
+    for name in corruptions:
+        if name not in CORRUPTIONS:
+            raise TbftError(unknown("corruption", name, CORRUPTIONS))
+    return [f"{name}:5" for name in corruptions]
+
+
+def runs_of(
+    group: str, cell: Cell, methods: Sequence[str], definitions: Mapping[str, str] | None = None
+) -> Iterator[Run]:
+    """A run for each method of a cell."""
+    for method in methods:
+        yield Run(group, cell, method, (definitions or {}).get(method, ""))

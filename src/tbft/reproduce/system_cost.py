@@ -1,0 +1,291 @@
+"""The paper's table of system costs, measured here: four ways to tune each block.
+
+One sample and one epoch, as in the paper, or a whole job of many samples. A round goes once through all
+ways and blocks, so that a change in the machine's load meets all of them; the first round of one sample
+warms up. Of a whole job one epoch is measured, and taken as often as the recipe has epochs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.resources import files
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from tbft.blocks import Blocks
+from tbft.cache import CachePolicy, cache_prefix
+from tbft.data.samples import Samples, make_samples
+from tbft.data.splitting import Parts
+from tbft.energy.profile import Profile
+from tbft.fitting import FitState, fit
+from tbft.plan import Plan, Recipe, find_recipe
+from tbft.reproduce.paper_way import SUBSTRINGS, by_substring, paper_way
+from tbft.restoring import flags_restored, modes_restored, values_restored
+from tbft.tuning import cut_before, tune
+
+COLUMNS = ("block1", "block2", "block3", "fc", "full")
+WAYS = {
+    "substring": "the paper's timing script: gradients of what its words match, block 1 with layer2.*.conv1",
+    "optimiser only": "the paper's accuracy scripts: every gradient computed, only the optimiser restricted",
+    "frozen": "truly frozen: gradients of the block alone",
+    "tbft": "tbft: frozen, prefix cached, recipe fast",
+}
+#: The published rows, by the side of the pictures in px.
+PUBLISHED = {32: "res32_out10", 128: "res128_out17"}
+#: Of a whole job in the paper's way so many samples are measured, and their time drawn out to all.
+MEASURED_SAMPLES = {32: 512, 128: 32}
+
+Times = tuple[float, float]  # wall and processor seconds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to tune, all blocks; lists follow :data:`COLUMNS` with the mean of the blocks before ``full``.
+
+    Attributes:
+        cpu_seconds, wall_seconds: medians over the rounds.
+        spread: largest less smallest processor time, over the median.
+        saving_percent: of processor time, against full fine-tuning in the same way; None for full itself.
+        of_paper_percent: of processor time, over full fine-tuning by the paper's accuracy scripts.
+        energy_joules: estimated by a profile; None: unavailable.
+    """
+
+    way: str
+    cpu_seconds: tuple[float, ...]
+    wall_seconds: tuple[float, ...]
+    spread: tuple[float, ...]
+    saving_percent: tuple[float | None, ...]
+    of_paper_percent: tuple[float, ...]
+    energy_joules: tuple[float, ...] | None
+
+
+def published(resolution: int) -> dict[str, list[float | None]] | None:
+    """The paper's own row for pictures of this size: ``time_s``, ``energy_j``, ``saving_pct``."""
+    tables = json.loads(files("tbft.reproduce").joinpath("published.json").read_text())
+    found: dict[str, list[float | None]] | None = tables["system_cost"].get(PUBLISHED.get(resolution, ""))
+    return found
+
+
+def arms_of(blocks: Blocks) -> dict[str, str]:
+    """Column -> arm: the paper's fc is the last layer alone."""
+    return dict(zip(COLUMNS, (*blocks.names[:3], blocks.head, "full"), strict=True))
+
+
+def one_sample(blocks: Blocks, x: Samples, rounds: int = 7, profile: Profile | None = None) -> list[Row]:
+    """One sample, one epoch: the forward pass, the backward pass, and the optimiser's step."""
+    works = {
+        (way, column): partial(_STEPS[way], blocks, column, arm, x.subset(slice(0, 1)))
+        for way in WAYS
+        for column, arm in arms_of(blocks).items()
+    }
+    return _rows(_measured(works, rounds, warm=True), profile)
+
+
+def whole_job(
+    blocks: Blocks, samples: Samples, count: int, rounds: int = 1, profile: Profile | None = None
+) -> list[Row]:
+    """All of an adaptation to `count` samples; in the paper's way with validation on 1.5 times as many."""
+    works = {
+        (way, column): partial(
+            _our_job if way == "tbft" else _paper_job, blocks, way, column, arm, samples, count
+        )
+        for way in WAYS
+        for column, arm in arms_of(blocks).items()
+    }
+    return _rows(_measured(works, rounds, warm=False), profile)
+
+
+def _measured(
+    works: Mapping[tuple[str, str], Callable[[], Times]], rounds: int, warm: bool
+) -> dict[tuple[str, str], list[Times]]:
+    found: dict[tuple[str, str], list[Times]] = {key: [] for key in works}
+    for i in tqdm(range(rounds + warm), "rounds", leave=False, disable=None):
+        for key, work in works.items():
+            times = work()
+            if i or not warm:
+                found[key].append(times)
+    return found
+
+
+def _timed(work: Callable[[], object]) -> Times:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+# --- one sample -----------------------------------------------------------------------------------
+
+
+def _step_by_substring(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
+    """As ``power.py``: Adam on every parameter, which passes over those without a gradient."""
+    chosen = by_substring(blocks.model, SUBSTRINGS.get(column, ("",)))
+    return _step(blocks.model, chosen, torch.optim.Adam(blocks.model.parameters()), x)
+
+
+def _step_of_optimiser(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
+    return _step(blocks.model, list(blocks.model.parameters()), _sgd(_parameters(blocks, arm)), x)
+
+
+def _step_frozen(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
+    return _step(blocks.model, _parameters(blocks, arm), _sgd(_parameters(blocks, arm)), x)
+
+
+def _step(
+    model: nn.Module, chosen: Sequence[nn.Parameter], optimiser: torch.optim.Optimizer, x: Samples
+) -> Times:
+    inputs, labels = x.batch(slice(0, 1))
+    with values_restored(model), modes_restored(model), flags_restored(model):
+        model.requires_grad_(False).train()
+        for p in chosen:
+            p.requires_grad_(True)
+
+        def work() -> None:
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(model(inputs), labels).backward()
+            optimiser.step()
+
+        return _timed(work)
+
+
+def _our_step(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
+    """The prefix once, then one step; one sample has no statistics to adapt to."""
+    recipe = replace(find_recipe("fast"), epochs=1, batch_size=1, least_steps=0)
+    finer, at = cut_before(blocks, arm)
+    with values_restored(blocks.model), blocks.only(arm, recipe.track) as parameters:
+
+        def work() -> None:
+            cached = cache_prefix(finer.prefix(at), x, None, recipe.precision) if at else x
+            fit(finer.onward(at), parameters, recipe, 1e-3, cached, None, 0)
+
+        return _timed(work)
+
+
+_STEPS: dict[str, Callable[[Blocks, str, str, Samples], Times]] = {
+    "substring": _step_by_substring,
+    "optimiser only": _step_of_optimiser,
+    "frozen": _step_frozen,
+    "tbft": _our_step,
+}
+
+
+def _parameters(blocks: Blocks, arm: str) -> list[nn.Parameter]:
+    return [p for module in blocks.tuned_modules(arm) for p in module.parameters()]
+
+
+def _sgd(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    recipe = find_recipe("paper")
+    return torch.optim.SGD(
+        parameters, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay
+    )
+
+
+# --- a whole job ----------------------------------------------------------------------------------
+
+
+def _paper_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples, count: int) -> Times:
+    """One epoch on some of the samples, with validation, drawn out to all samples and epochs."""
+    recipe = find_recipe("paper")
+    some = min(count, MEASURED_SAMPLES.get(samples.inputs.shape[1], count))
+    val = samples.subset(np.arange(some * 3 // 2) % len(samples))
+    parts = Parts(samples.subset(np.arange(some) % len(samples)), val, val, 0, None)
+    gradients = {
+        "substring": by_substring(blocks.model, SUBSTRINGS.get(column, ("",))),
+        "optimiser only": None,
+        "frozen": _parameters(blocks, arm),
+    }[way]
+    once = replace(recipe, epochs=1)
+    wall, cpu = _timed(lambda: paper_way(blocks, arm, once, parts, 0, gradients))
+    factor = recipe.epochs * count / some
+    return wall * factor, cpu * factor
+
+
+def _our_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples, count: int) -> Times:
+    """All that :func:`tbft.tuning.tune` does, its first epoch counted as often as there are epochs."""
+    recipe = find_recipe("fast")
+    marks: list[Times] = []
+
+    def mark(*_: object) -> None:
+        marks.append((time.perf_counter(), time.process_time()))
+
+    def first_step(done: int, total: int) -> None:
+        if done == 1:
+            mark()
+            steps.append(total)
+
+    def first_epoch(state: FitState) -> None:
+        mark()
+        raise KeyboardInterrupt  # what was learned is kept, and the statistics are refreshed
+
+    steps: list[int] = []
+    train = samples.subset(np.arange(count) % len(samples))
+    plan = Plan(arm, recipe, source_share=1.0 if column == "fc" else None)
+    with suppress(KeyboardInterrupt):
+        whole = _timed(
+            lambda: tune(
+                blocks, plan, train, cache=CachePolicy(1 << 33), on_step=first_step, on_epoch=first_epoch
+            )
+        )
+    return _drawn_out(whole, marks, steps[0], recipe, count, len(blocks), blocks.block_of(arm))
+
+
+def _drawn_out(
+    whole: Times, marks: list[Times], steps: int, recipe: Recipe, count: int, blocks: int, block: Any
+) -> Times:
+    rear = block is not None and block.index == blocks - 1
+    own = recipe.for_samples(count, block is not None and block.index > 0 and not rear, rear)
+    once = own.steps_per_epoch(count)
+    # From the first step's end to the epoch's end there are all steps but one.
+    step = [(b - a) / max(1, once - 1) for a, b in zip(*marks, strict=True)]
+    wall, cpu = (w + (steps - once) * s for w, s in zip(whole, step, strict=True))
+    return wall, cpu
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def _rows(measured: Mapping[tuple[str, str], Sequence[Times]], profile: Profile | None) -> list[Row]:
+    walls, cpus = ({key: median(t[i] for t in times) for key, times in measured.items()} for i in (0, 1))
+    spreads = {
+        key: (max(t[1] for t in times) - min(t[1] for t in times)) / cpus[key]
+        for key, times in measured.items()
+    }
+    paper_full = cpus["optimiser only", "full"]
+    rows = []
+    for way in WAYS:
+        cpu, wall, spread = (_with_mean([found[way, c] for c in COLUMNS]) for found in (cpus, walls, spreads))
+        energy = [None if profile is None else profile.estimate(w, c) for w, c in zip(wall, cpu, strict=True)]
+        rows.append(
+            Row(
+                way=way,
+                cpu_seconds=cpu,
+                wall_seconds=wall,
+                spread=spread,
+                saving_percent=(*(100 * (1 - s / cpu[-1]) for s in cpu[:-1]), None),
+                of_paper_percent=tuple(100 * s / paper_full for s in cpu),
+                energy_joules=None if profile is None else tuple(e for e in energy if e is not None),
+            )
+        )
+    return rows
+
+
+def _with_mean(values: Sequence[float]) -> tuple[float, ...]:
+    *blocks, full = values
+    return (*blocks, sum(blocks) / len(blocks), full)
+
+
+def pictures(count: int, resolution: int, channels: int = 3, classes: int = 10) -> Samples:
+    """Random pictures: what is computed does not depend on what they show."""
+    inputs = np.random.default_rng(0).integers(
+        0, 256, (count, resolution, resolution, channels), dtype=np.uint8
+    )
+    return make_samples(inputs, np.arange(count) % classes, name="random pictures")

@@ -1,0 +1,283 @@
+"""From records to tables: pure functions of plain values. No torch here.
+
+A figure is a mean over seeds, each seed's value being the mean over the column's drifts; a seed that
+lacks one of the drifts does not count. Accuracies are shares from 0 to 1, the published ones too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from statistics import fmean
+from typing import Any
+
+from tbft.reproduce.experiments import BLOCK_METHODS, EXPERIMENTS, METHODS
+from tbft.reproduce.records import Record
+from tbft.reproduce.statistics import interval
+
+BLOCK_AVERAGE = "block average"
+#: Rows of every table, in this order.
+ROWS = ("none", "adabn", *BLOCK_METHODS, BLOCK_AVERAGE, *METHODS[len(BLOCK_METHODS) + 2 :])
+#: The paper's columns under our names, and its tables.
+PUBLISHED_METHODS = {
+    "block1": "front",
+    "block2": "layer2",
+    "block3": "layer3",
+    "fc": "rear",
+    "block_avg": BLOCK_AVERAGE,
+    "full": "full",
+}
+PUBLISHED_TABLES = {
+    "noise-motivation": "noise_motivation",
+    "cifar10-c": "cifar10_c",
+    "cifar-flip": "cifar_flip",
+    "living17": "living17",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a method reached in one column.
+
+    Attributes:
+        accuracy: mean over the seeds; by_seed holds their values.
+        half_width: of the 95 % confidence interval over seeds; None of one seed.
+        cpu_seconds: mean of a run, choosing included.
+        cpu_ratio: processor seconds over those of ``full`` in the same cells; None without it.
+        energy_joules: mean of a run, where every run of it has a figure of the same kind.
+        runs: ids of the records.
+    """
+
+    accuracy: float
+    half_width: float | None
+    by_seed: Mapping[int, float]
+    cpu_seconds: float
+    cpu_ratio: float | None
+    energy_joules: float | None
+    energy_kind: str
+    runs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One experiment with one recipe and one base, on one set of data.
+
+    Attributes:
+        columns: training sizes such as ``10 %``; in noise-motivation, the block that has the noise.
+        figures: method -> column -> figure; ``block average`` is a method here.
+        published: the same as the paper printed them: mean and half-width; empty: it has no such table.
+        detail: column -> drift -> method -> figure, where there are several drifts.
+        best: column -> the method with the highest mean; best_block: of single blocks alone.
+        complete: column -> whether its means are over all of the experiment's drifts.
+    """
+
+    experiment: str
+    title: str
+    level: str | None
+    right: str | None
+    recipe: str
+    model: str
+    data: str
+    quick: bool
+    complete: Mapping[str, bool]
+    columns: tuple[str, ...]
+    figures: Mapping[str, Mapping[str, Figure]]
+    published: Mapping[str, Mapping[str, tuple[float, float]]]
+    detail: Mapping[str, Mapping[str, Mapping[str, Figure]]]
+    best: Mapping[str, str]
+    best_block: Mapping[str, str]
+
+    def figure(self, method: str, column: str) -> Figure | None:
+        """A cell of the table; None where records are missing."""
+        return self.figures.get(method, {}).get(column)
+
+
+def tables_of(records: Iterable[Record]) -> list[Table]:
+    """All tables that there are records for, in the order of the experiments; quick ones last."""
+    groups: dict[tuple[Any, ...], dict[tuple[Any, ...], Record]] = {}
+    for record in records:
+        if record["experiment"] not in EXPERIMENTS or "method" not in record:
+            continue
+        group = tuple(record[key] for key in ("quick", "experiment", "recipe", "model", "data"))
+        run = tuple(record[key] for key in ("drift", "noised", "method", "size", "seed"))
+        held = groups.setdefault(group, {})
+        # Of the same run with other definitions, such as another `fast`, the latest counts.
+        if run not in held or held[run]["finished"] <= record["finished"]:
+            held[run] = record
+    order = list(EXPERIMENTS)
+    keys = sorted(groups, key=lambda g: (g[0], order.index(g[1]), g[2] != "paper", *g[3:]))
+    return [_table(key, list(groups[key].values())) for key in keys]
+
+
+def _table(key: tuple[Any, ...], records: list[Record]) -> Table:
+    quick, name, recipe, model, data = key
+    experiment = EXPERIMENTS[name]
+    by_column: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda r: (r["size"], _place(BLOCK_METHODS, r["noised"]))):
+        by_column.setdefault(record["noised"] or f"{record['size']} %", []).append(record)
+    figures: dict[str, dict[str, Figure]] = {row: {} for row in ROWS}
+    detail: dict[str, dict[str, dict[str, Figure]]] = {}
+    for column, own in by_column.items():
+        drifts = {r["drift"] for r in own}
+        for method, figure in _figures(own, drifts).items():
+            figures[method][column] = figure
+        if len(drifts) > 1:
+            ordered = sorted(drifts, key=lambda drift: _place(experiment.drifts, drift))
+            detail[column] = {d: _figures([r for r in own if r["drift"] == d], {d}) for d in ordered}
+    figures = {method: row for method, row in figures.items() if row}
+    return Table(
+        experiment=name,
+        title=experiment.title,
+        level=experiment.level,
+        right=experiment.right,
+        recipe=recipe,
+        model=model,
+        data=data,
+        quick=quick,
+        complete={c: {r["drift"] for r in own} >= set(experiment.drifts) for c, own in by_column.items()},
+        columns=tuple(by_column),
+        figures=figures,
+        published={} if quick else published(name),
+        detail=detail,
+        best=_best(figures, by_column, [m for m in figures if m != BLOCK_AVERAGE]),
+        best_block=_best(figures, by_column, [m for m in figures if m in BLOCK_METHODS]),
+    )
+
+
+def _place(names: Sequence[str | None], name: str | None) -> int:
+    """Position of a name; unknown ones come last."""
+    return list(names).index(name) if name in names else len(names)
+
+
+def _figures(records: list[Record], drifts: set[str | None]) -> dict[str, Figure]:
+    """method -> figure, over the seeds that have all the drifts."""
+    cells = {(r["method"], r["seed"], r["drift"]): r for r in records}
+    made: dict[str, Figure] = {}
+    whole: dict[str, dict[int, list[Record]]] = {}
+    for method in METHODS:
+        for seed in sorted({s for m, s, _ in cells if m == method}):
+            found = [cells[method, seed, drift] for drift in drifts if (method, seed, drift) in cells]
+            if len(found) == len(drifts):
+                whole.setdefault(method, {})[seed] = found
+    full = whole.get("full", {})
+    for method, by_seed in whole.items():
+        accuracies = {seed: fmean(r["accuracy"] for r in found) for seed, found in by_seed.items()}
+        made[method] = _figure(accuracies, by_seed, full)
+    blocks = [whole.get(method, {}) for method in BLOCK_METHODS]
+    common = set(blocks[0]).intersection(*blocks[1:])
+    if common:
+        means = {seed: fmean(made[m].by_seed[seed] for m in BLOCK_METHODS) for seed in sorted(common)}
+        own = {seed: [r for block in blocks for r in block[seed]] for seed in sorted(common)}
+        made[BLOCK_AVERAGE] = _figure(means, own, full)
+    return made
+
+
+def _figure(
+    accuracies: Mapping[int, float],
+    by_seed: Mapping[int, list[Record]],
+    full: Mapping[int, list[Record]],
+) -> Figure:
+    accuracy, half_width = interval(list(accuracies.values()))
+    records = [record for found in by_seed.values() for record in found]
+    seconds = [_cpu_seconds(record) for record in records]
+    compared = sorted(set(by_seed) & set(full))
+    own = fmean(_cpu_seconds(r) for s in compared for r in by_seed[s]) if compared else 0.0
+    others = fmean(_cpu_seconds(r) for s in compared for r in full[s]) if compared else 0.0
+    kinds = {record["measurement"]["energy_kind"] for record in records}
+    joules = [record["measurement"]["energy_joules"] for record in records]
+    known = len(kinds) == 1 and None not in joules
+    return Figure(
+        accuracy=accuracy,
+        half_width=half_width,
+        by_seed=dict(accuracies),
+        cpu_seconds=fmean(seconds),
+        cpu_ratio=own / others if others else None,
+        energy_joules=fmean(joules) if known else None,
+        energy_kind=kinds.pop() if known else "unavailable",
+        runs=tuple(record["id"] for record in records),
+    )
+
+
+def _cpu_seconds(record: Record) -> float:
+    return float(record["measurement"]["cpu_seconds"])
+
+
+def _best(
+    figures: Mapping[str, Mapping[str, Figure]], columns: Iterable[str], methods: Sequence[str]
+) -> dict[str, str]:
+    best = {}
+    for column in columns:
+        known = [method for method in methods if column in figures[method]]
+        if known:
+            best[column] = max(known, key=lambda method: figures[method][column].accuracy)
+    return best
+
+
+@cache
+def paper() -> dict[str, Any]:
+    """The paper's tables as printed, in per cent."""
+    text = resources.files("tbft.reproduce").joinpath("published.json").read_text()
+    return dict(json.loads(text))
+
+
+def published(experiment: str) -> dict[str, dict[str, tuple[float, float]]]:
+    """What the paper printed for an experiment: method -> column -> mean and half-width, as shares.
+
+    >>> published("cifar10-c")["front"]["10 %"]
+    (0.7353, 0.0022)
+    >>> published("tiny17")
+    {}
+    """
+    if experiment not in PUBLISHED_TABLES:
+        return {}
+    printed = paper()[PUBLISHED_TABLES[experiment]]
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    if experiment == "noise-motivation":
+        for tuned, row in printed["tuned"].items():
+            columns = zip(printed["columns_noised"], row, strict=True)
+            found[PUBLISHED_METHODS[tuned]] = {PUBLISHED_METHODS[c]: _shares(pair) for c, pair in columns}
+        return found
+    for size in ("10%", "20%", "30%"):
+        for name, pair in zip(printed["columns"], printed[size], strict=True):
+            found.setdefault(PUBLISHED_METHODS[name], {})[size.replace("%", " %")] = _shares(pair)
+    return found
+
+
+def _shares(pair: Sequence[float]) -> tuple[float, float]:
+    return round(pair[0] / 100, 6), round(pair[1] / 100, 6)
+
+
+def to_json(tables: Sequence[Table]) -> dict[str, Any]:
+    """Plain values, for ``tables.json``."""
+    return {
+        "source_of_published": paper()["source"],
+        "tables": [asdict(table) for table in tables],
+    }
+
+
+def text_of(table: Table) -> str:
+    """A table for the terminal: accuracy in per cent, and the published one in brackets."""
+    quick = " (quick version)" if table.quick else ""
+    lines = [f"{table.experiment}{quick}, recipe {table.recipe}, {table.model}, {table.data}"]
+    width = 23
+    lines.append(" " * 16 + "".join(column.rjust(width) for column in table.columns) + "   cpu/full")
+    for method, row in table.figures.items():
+        cells = "".join(_cell(table, method, column).rjust(width) for column in table.columns)
+        ratios = [f.cpu_ratio for f in row.values() if f.cpu_ratio is not None]
+        lines.append(f"{method:16}{cells}" + (f"{100 * fmean(ratios):9.1f} %" if ratios else ""))
+    return "\n".join(lines)
+
+
+def _cell(table: Table, method: str, column: str) -> str:
+    figure, printed = table.figure(method, column), table.published.get(method, {}).get(column)
+    if figure is None:
+        return "-"
+    text = f"{100 * figure.accuracy:.1f}"
+    if figure.half_width is not None:
+        text += f" +-{100 * figure.half_width:.1f}"
+    if printed is not None:
+        text += f" ({100 * printed[0]:.1f})"
+    return text + ("*" if table.best.get(column) == method else " ")

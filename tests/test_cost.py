@@ -1,0 +1,241 @@
+"""Costs before the run: the job that is written down is the job that is done, and budgets hold."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import striped
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from tbft.blocks import split
+from tbft.choosing import beyond
+from tbft.cli import main
+from tbft.cost import Cost, plans_of, predict_costs
+from tbft.counting import count_blocks, count_step
+from tbft.data.splitting import Parts
+from tbft.energy import Meter, Profile
+from tbft.errors import PlanError
+from tbft.job import job_of, stages_for
+from tbft.models.checkpoints import tensor_bytes
+from tbft.models.digits import DigitsNet
+from tbft.models.resnet26 import ResNet26
+from tbft.pace import Piece, calibrate
+from tbft.patch import make_patch
+from tbft.personalize import choose_plan, personalize
+from tbft.plan import Budget, Plan, find_recipe
+from tbft.reproduce.paper_way import SUBSTRINGS, by_substring, paper_way
+from tbft.reproduce.system_cost import COLUMNS, one_sample, pictures, published, whole_job
+from tbft.tuning import tune
+
+FAST = find_recipe("fast")
+SHORT = FAST.given(epochs=2)
+ARMS = ("adabn", "front", "middle", "late", "rear", "front+rear", "full")
+BOARD = Profile("bench", "none", "2026", "made up", 2.0, 3.0, None, 0.1, "board", "test")
+
+
+def plans(recipe=FAST, arms=ARMS, **more):
+    return {arm: Plan(arm, recipe, source_share=None, **more) for arm in arms}
+
+
+@pytest.mark.parametrize(
+    "recipe", [SHORT, replace(find_recipe("paper"), epochs=2, batch_size=20, patience=None)]
+)
+@pytest.mark.parametrize("arm", ARMS)
+def test_operations_are_those_of_the_run(digits_blocks, recipe, arm):
+    train, val = striped(60), striped(30, seed=1)
+    plan = Plan(arm, recipe, source_share=0.0)
+    held_out = len(val) if recipe.validate else 0
+    cost = predict_costs(digits_blocks, {arm: plan}, train, held_out, counted=True)[arm]
+    with FlopCounterMode(display=False) as counter:
+        tune(digits_blocks, plan, train, val)
+    steps = 2 * recipe.for_samples(60).steps_per_epoch(60)
+    optimiser = cost.step.optimiser_flops * steps if cost.step else 0
+    assert cost.flops - optimiser == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_patch_and_cache_are_as_large_as_predicted(digits_blocks, arm):
+    train = striped(60)
+    cost = predict_costs(digits_blocks, plans(SHORT), train)[arm]
+    base = {k: v.clone() for k, v in digits_blocks.model.state_dict().items()}
+    tuned = tune(digits_blocks, Plan(arm, SHORT, source_share=None), train)
+    size = len(make_patch(base, tuned.changed, arm=arm, recipe=asdict(SHORT)).to_bytes())
+    assert cost.patch_bytes == pytest.approx(size, rel=0.15, abs=1000)
+    crossing = {"middle": 32 * 8 * 8, "late": 64 * 4 * 4, "rear": 64 * 2 * 2}
+    assert cost.cache_bytes == 4 * 60 * crossing.get(arm, 0)
+
+
+def test_calibrating_changes_nothing(digits_blocks):
+    model, samples = digits_blocks.model, striped(40)
+    model.train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    random = torch.get_rng_state()
+    costs = predict_costs(digits_blocks, plans(), samples)
+    assert all(tensor_bytes(v) == tensor_bytes(before[k]) for k, v in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(module.training for module in model.modules())
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert all(0 < cost.cpu_seconds < 60 for cost in costs.values())
+
+
+def test_costs_grow_with_samples_and_fall_with_depth(digits_blocks):
+    cost = predict_costs(digits_blocks, plans(), striped(60), count=2000, counted=True)
+    few = predict_costs(digits_blocks, plans(), striped(60), counted=True)
+    assert few["front"].flops < cost["front"].flops / 4
+    assert cost["adabn"].flops < cost["front"].flops < cost["full"].flops
+    assert cost["rear"].flops <= cost["late"].flops <= cost["middle"].flops
+    assert cost["rear"].step.saved_bytes < cost["late"].step.saved_bytes < cost["full"].step.saved_bytes
+    assert cost["rear"].patch_bytes < cost["full"].patch_bytes
+    assert predict_costs(digits_blocks, {"none": Plan("none", FAST)}, striped(9)) == {
+        "none": Cost(0.0, 0.0, 0)
+    }
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    count=st.integers(20, 3000),
+    arm=st.sampled_from(ARMS[1:]),
+    recipe=st.sampled_from(["fast", "paper"]),
+)
+def test_a_job_trains_every_sample_in_every_epoch(count, arm, recipe):
+    blocks = split(DigitsNet(3))
+    plan = Plan(arm, find_recipe(recipe), source_share=None if recipe == "fast" else 0.0)
+    job = job_of(blocks, stages_for(blocks, [arm]), plan, count, 30)
+    kinds = Counter(piece.kind for piece in job.training)
+    assert kinds["forward"] == len(blocks) - job.start
+    assert kinds["inputs"] + kinds["weights"] + kinds["both"] == kinds["forward"]
+    assert {job.training[p] for p in job.training if p.kind in ("forward", "deal")} == {job.samples}
+    assert job.samples % count == 0
+    assert job.training[Piece("loop")] == job.steps
+
+
+def test_an_arm_inside_a_block_starts_its_own_stage():
+    blocks = split(ResNet26(3, 32, depth=1))
+    stages = stages_for(blocks, ["fc", "front", "full"])
+    assert stages.cuts == (*blocks.cuts, "fc")
+    job = job_of(blocks, stages, Plan("fc", FAST, source_share=1.0), 50)
+    assert job.start == len(stages) - 1
+    assert not [piece for piece in job.passes if piece.kind == "adapt"]
+
+
+def test_pieces_without_anything_to_compute_take_no_time():
+    blocks = split(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)))
+    pieces = {Piece("weights", 0), Piece("forward", 0), Piece("weights", 1), Piece("forward", 1)}
+    pace = calibrate(blocks, pieces, striped(20), FAST, 10)
+    assert pace.seconds[Piece("weights", 0)] == 0.0
+    assert pace.seconds[Piece("weights", 1)] > 0.0
+    assert pace.of({Piece("weights", 1): 2}) == 2 * pace.seconds[Piece("weights", 1)]
+    assert pace.scalars == (64, 64)
+
+
+def test_blocks_add_up_to_the_real_step(digits_blocks):
+    samples = striped(20)
+    blocks = count_blocks(digits_blocks, samples)
+    step = count_step(digits_blocks, Plan("full", FAST, source_share=None), samples, 8)
+    assert sum(b.forward_flops for b in blocks) == step.forward_flops
+    assert sum(b.input_flops + b.weight_flops for b in blocks) == pytest.approx(step.backward_flops)
+    front = count_step(digits_blocks, Plan("front", FAST, source_share=None), samples, 8)
+    frozen = sum(b.input_flops for b in blocks[1:])
+    assert front.backward_flops == pytest.approx(frozen + blocks[0].weight_flops)
+    double = count_step(digits_blocks, Plan("full", FAST, source_share=None), samples, 16)
+    assert 1.5 < double.saved_bytes / step.saved_bytes <= 2
+
+
+def test_energy_is_estimated_by_a_profile_or_not_at_all(digits_blocks):
+    samples = striped(60)
+    unknown = predict_costs(digits_blocks, plans(), samples)["front"]
+    known = predict_costs(digits_blocks, plans(), samples, profile=BOARD)["front"]
+    assert unknown.energy_joules is None
+    assert known.energy_joules == pytest.approx(2 * known.wall_seconds + 3 * known.cpu_seconds)
+
+    net = Profile("net", "none", "2026", "made up", None, 3.0, None, 0.1, "board", "test")
+    assert net.estimate(5.0, 4.0) == 12.0
+
+
+def test_a_budget_of_joules_leaves_out_what_exceeds_it_and_stops_what_would():
+    blocks, many = split(DigitsNet(3)), striped(3000)
+    plan = Plan("front", FAST, source_share=None, budget=Budget(joules=0.2))
+    parts = Parts(many, striped(30, seed=2), striped(30, seed=3), 0, None)
+    with pytest.raises(PlanError, match="needs an energy figure"):
+        personalize(blocks, parts, plan)
+    with pytest.raises(PlanError, match=r"is predicted to take .* J, more than 0\.2 J"):
+        personalize(blocks, parts, plan, meter=Meter(profile=BOARD))
+    stopped = tune(blocks, plan, many, profile=BOARD)  # asked for all the same, it stops
+    assert stopped.interrupted
+
+
+def test_a_choice_within_joules_is_kept_to():
+    torch.manual_seed(0)
+    blocks, samples = split(DigitsNet(3)), striped(300)
+    budget = Budget(joules=40.0)
+    choice = choose_plan(blocks, samples, FAST, budget=budget, profile=BOARD)
+    assert beyond(choice.costs[choice.option], budget) is None
+    assert choice.plan.budget == budget
+    parts = Parts(samples, striped(30, seed=2), striped(30, seed=3), 0, None)
+    result = personalize(blocks, parts, FAST, budget=budget, meter=Meter(profile=BOARD))
+    spent = BOARD.joules(result.measurement.wall_seconds, result.measurement.cpu_seconds)
+    assert spent <= 40.0 or result.interrupted
+
+
+def test_the_papers_substrings_match_more_than_its_front():
+    model = ResNet26()
+    assert sum(p.numel() for p in by_substring(model, SUBSTRINGS["block1"])) == 180_400
+    assert sum(p.numel() for p in split(model).tuned_modules("front")[0].parameters()) == 19_120
+
+
+def test_the_papers_way_can_be_told_which_gradients_to_compute(digits_blocks):
+    parts = Parts(striped(30), striped(15, seed=1), striped(15, seed=2), 0, None)
+    once = replace(find_recipe("paper"), epochs=1, batch_size=10)
+    fc = list(digits_blocks.block("rear").parameters())
+    every = paper_way(digits_blocks, "rear", once, parts, 0)
+    few = paper_way(digits_blocks, "rear", once, parts, 0, fc)
+    assert all(torch.equal(every[key], few[key]) for key in every)
+    assert all(p.requires_grad and p.grad is None for p in digits_blocks.model.parameters())
+
+
+def test_the_table_of_system_costs_holds_all_ways_and_blocks():
+    blocks = split(ResNet26(3, 32, depth=1))
+    samples = pictures(40, 32, classes=3)
+    for rows in (one_sample(blocks, samples, 2, BOARD), whole_job(blocks, samples, 40)):
+        assert [row.way for row in rows] == ["substring", "optimiser only", "frozen", "tbft"]
+        for row in rows:
+            assert len(row.cpu_seconds) == len(COLUMNS) + 1
+            assert row.cpu_seconds[4] == pytest.approx(np.mean(row.cpu_seconds[:4]))
+            assert row.saving_percent[-1] is None
+    assert rows[0].energy_joules is None
+    assert rows[3].cpu_seconds[3] < rows[1].cpu_seconds[3] / 2  # a cached head beside every gradient
+
+
+def test_published_figures_are_those_of_the_paper():
+    assert published(32)["time_s"] == [0.45, 0.33, 0.29, 0.17, 0.31, 0.53]
+    assert published(64) is None
+
+
+def test_the_command_prints_costs_and_needs_no_data(capsys):
+    assert main(["cost", "digits", "--samples", "50", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert set(shown["arms"]) == {"adabn", *split(DigitsNet(3)).names, "full"}
+    assert shown["energy_kind"] == "unavailable"
+    assert shown["arms"]["front"]["energy_joules"] is None
+    assert main(["cost", "digits", "--samples", "50"]) == 0
+    assert "unavailable" in capsys.readouterr().out
+
+
+def test_the_command_says_what_it_cannot_do(capsys):
+    assert main(["cost", "resnet26-cifar10", "--resolution", "64", "--system", "none"]) == 2
+    assert "cannot take inputs" in capsys.readouterr().err
+    assert main(["cost", "digits", "--samples", "1"]) == 2
+    assert "two or more" in capsys.readouterr().err
+
+
+def test_plans_for_a_table_hold_every_arm():
+    assert list(plans_of(split(ResNet26(3, 32, depth=1)), FAST)) == [
+        "adabn", "front", "layer2", "layer3", "rear", "fc", "full"
+    ]  # fmt: skip

@@ -1,0 +1,435 @@
+"""`tbft reproduce`: expansion, records, engines, tables, claims."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from tbft.cli import main
+from tbft.errors import MissingExtraError, TbftError
+from tbft.reproduce.claims import claims_of
+from tbft.reproduce.experiments import BLOCK_METHODS, CORRUPTIONS, EXPERIMENTS, find_experiment
+from tbft.reproduce.records import Store, read_file, read_records
+from tbft.reproduce.reporting import text_of, write_report
+from tbft.reproduce.runs import Cell, Run, Settings, cells
+from tbft.reproduce.tables import BLOCK_AVERAGE, published, tables_of
+
+TESTS = Path(__file__).parent
+METHODS = ("none", "adabn", "front", "rear", "full")
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make ``toys:net`` and so on importable here and in every process that is started from here."""
+    monkeypatch.syspath_prepend(TESTS)
+    known = [str(TESTS), str(TESTS.parent / "src"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, known)))
+
+
+def settings(model: str = "toys:net") -> Settings:
+    from tbft.reproduce.runner import make_settings
+
+    return make_settings("cifar-flip", model=model, data="toys:pictures")
+
+
+def test_expansion_has_every_drift_of_a_seed_before_the_next_seed():
+    found = cells(EXPERIMENTS["cifar10-c"], sizes=[10, 20], seeds=2)
+    assert len(found) == 2 * 2 * 15
+    assert [c.drift for c in found[:15]] == [f"{name}:5" for name in CORRUPTIONS]
+    assert {(c.size, c.seed) for c in found[:15]} == {(10, 0)}
+    assert found[15] == Cell("shot_noise:5", None, 10, 1)
+    assert [c.noised for c in cells(EXPERIMENTS["noise-motivation"], seeds=1)] == list(BLOCK_METHODS)
+
+
+def test_expansion_refuses_what_an_experiment_has_not():
+    with pytest.raises(TbftError, match="unknown size '15'"):
+        cells(EXPERIMENTS["cifar10-c"], sizes=[15])
+    with pytest.raises(TbftError, match="did you mean 'contrast'"):
+        cells(EXPERIMENTS["cifar10-c"], corruptions=["contrst"])
+    with pytest.raises(TbftError, match="no corruptions"):
+        cells(EXPERIMENTS["cifar-flip"], corruptions=["contrast"])
+    with pytest.raises(TbftError, match="unknown experiment"):
+        find_experiment("cifar")
+
+
+def test_ids_differ_in_every_argument_and_stay_the_same():
+    cell = Cell("fog:5", None, 10, 0)
+    runs = [Run("g", cell, "front"), Run("h", cell, "front"), Run("g", cell, "full")]
+    runs += [Run("g", Cell("fog:5", None, 10, 1), "front"), Run("g", cell, "front", "other")]
+    assert len({run.id for run in runs}) == len(runs)
+    assert Run("g", cell, "front").id == "db08501bedde785c"
+
+
+def test_a_torn_line_is_passed_over_and_cut_off(tmp_path):
+    store = Store(tmp_path / "e-1", {"identity": 1})
+    store.append({"id": "a", "accuracy": 0.5})
+    with store.path.open("a") as file:
+        file.write('{"id": "b", "accur')  # as kill -9 leaves it
+    assert store.done() == {"a"}
+    store.append({"id": "c"})
+    assert store.path.read_text() == '{"id": "a", "accuracy": 0.5}\n{"id": "c"}\n'
+
+
+def test_a_torn_first_line_is_cut_off_too(tmp_path):
+    store = Store(tmp_path, {"identity": {}})
+    store.path.write_text('{"id":')
+    assert store.done() == set()
+    store.append({"id": "a"})
+    assert store.done() == {"a"}
+
+
+def test_a_damaged_line_is_told(tmp_path):
+    (tmp_path / "records.jsonl").write_text('{"id": "a"}\nnothing\n')
+    with pytest.raises(TbftError, match="line 2 is no record"):
+        read_records(tmp_path)
+    with pytest.raises(TbftError, match="holds no records"):
+        read_records(tmp_path / "elsewhere")
+
+
+def test_a_folder_of_other_arguments_is_refused(tmp_path):
+    Store(tmp_path, {"identity": {"recipe": "paper"}, "notes": []})
+    Store(tmp_path, {"identity": {"recipe": "paper"}, "notes": ["said otherwise"]})
+    with pytest.raises(TbftError, match="other arguments"):
+        Store(tmp_path, {"identity": {"recipe": "fast"}, "notes": []})
+
+
+def test_numbers_that_json_has_no_word_for_are_refused(tmp_path):
+    store = Store(tmp_path, {"identity": {}})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.append({"id": "a", "accuracy": float("nan")})
+    assert not store.done()
+
+
+def measured(cpu_seconds: float, joules: float | None = None) -> dict:
+    kind = "unavailable" if joules is None else "measured"
+    return {"cpu_seconds": cpu_seconds, "energy_joules": joules, "energy_kind": kind}
+
+
+def record(method: str, accuracy: float, **changes: object) -> dict:
+    made = {
+        "experiment": "cifar10-c", "quick": False, "recipe": "paper", "model": "resnet26-cifar10",
+        "data": "CIFAR-10 test set (JPEG copy)", "drift": "fog:5", "noised": None, "method": method,
+        "arm": method, "size": 10, "seed": 0, "accuracy": accuracy, "finished": "2026-01-01T00:00:00Z",
+        "measurement": measured(1.0),
+    }  # fmt: skip
+    made |= changes
+    return {"id": str(sorted(map(str, made.items()))), **made}
+
+
+def test_a_figure_is_the_mean_over_seeds_of_means_over_drifts():
+    values = {("fog:5", 0): 0.6, ("snow:5", 0): 0.8, ("fog:5", 1): 0.7, ("snow:5", 1): 0.9}
+    records = [record("front", v, drift=drift, seed=seed) for (drift, seed), v in values.items()]
+    records.append(record("front", 0.1, seed=2))  # has no snow: this seed does not count
+    (table,) = tables_of(records)
+    figure = table.figure("front", "10 %")
+    assert figure.accuracy == pytest.approx(0.75)
+    assert figure.by_seed == pytest.approx({0: 0.7, 1: 0.8})
+    assert figure.half_width == pytest.approx(12.706 * 0.05, rel=1e-3)  # t of one degree, times s / sqrt(2)
+    assert figure.cpu_ratio is None
+    assert len(figure.runs) == 4
+    assert table.complete == {"10 %": False}
+    detail = table.detail["10 %"]["fog:5"]["front"]
+    assert detail.accuracy == pytest.approx((0.6 + 0.7 + 0.1) / 3)
+
+
+def test_block_average_best_arm_and_cost():
+    accuracies = {"front": 0.7, "layer2": 0.6, "layer3": 0.5, "rear": 0.4, "full": 0.65, "ours": 0.72}
+    seconds = {"front": 8, "layer2": 6, "layer3": 4, "rear": 2, "full": 10, "ours": 1}
+    records = []
+    for method, accuracy in accuracies.items():
+        records.append(record(method, accuracy, measurement=measured(seconds[method])))
+    (table,) = tables_of(records)
+    assert table.figure(BLOCK_AVERAGE, "10 %").accuracy == pytest.approx(0.55)
+    assert table.figure(BLOCK_AVERAGE, "10 %").cpu_ratio == pytest.approx(0.5)
+    assert table.figure("ours", "10 %").cpu_ratio == pytest.approx(0.1)
+    assert table.best == {"10 %": "ours"}
+    assert table.best_block == {"10 %": "front"}
+    assert list(table.figures) == [*BLOCK_METHODS, BLOCK_AVERAGE, "full", "ours"]
+
+
+def test_of_a_run_with_two_definitions_the_later_counts():
+    records = [record("ours", 0.9, finished="2026-01-02T00:00:00Z"), record("ours", 0.1)]
+    (table,) = tables_of(records)
+    assert table.figure("ours", "10 %").accuracy == 0.9
+
+
+def test_quick_records_and_other_bases_have_tables_of_their_own():
+    records = [record("front", 0.5), record("front", 0.6, quick=True), record("front", 0.7, model="mine")]
+    found = tables_of(records)
+    assert [(t.quick, t.model) for t in found] == [
+        (False, "mine"), (False, "resnet26-cifar10"), (True, "resnet26-cifar10"),
+    ]  # fmt: skip
+    assert found[2].published == {}
+
+
+def test_energy_is_given_where_all_runs_have_the_same_kind():
+    known = [record("front", 0.5, seed=s, measurement=measured(1.0, 4.0)) for s in (0, 1)]
+    (table,) = tables_of(known)
+    figure = table.figure("front", "10 %")
+    assert (figure.energy_joules, figure.energy_kind) == (
+        4.0,
+        "measured",
+    )
+    (table,) = tables_of([*known, record("front", 0.5, seed=2)])
+    figure = table.figure("front", "10 %")
+    assert (figure.energy_joules, figure.energy_kind) == (None, "unavailable")
+
+
+def test_published_figures_are_the_papers():
+    assert published("cifar-flip")["rear"]["30 %"] == (0.8491, 0.002)
+    assert published("noise-motivation")["layer3"]["layer3"] == (0.8304, 0.0029)
+    averages = {
+        size: fmean(published("cifar10-c")[m][size][0] for m in BLOCK_METHODS)
+        for size in ("10 %", "20 %", "30 %")
+    }
+    for size, average in averages.items():
+        assert published("cifar10-c")[BLOCK_AVERAGE][size][0] == pytest.approx(average, abs=1e-4)
+
+
+def whole(gain: float = 0.0, blocks_cost: float = 6.0) -> list[dict]:
+    """Records of all that claims need, with the right block ahead by ten points and `gain`."""
+    records = []
+    for name, right in (("cifar10-c", "front"), ("tiny17", "layer3"), ("cifar-flip", "rear")):
+        experiment = EXPERIMENTS[name]
+        for cell in cells(experiment, seeds=2):
+            for method in (*BLOCK_METHODS, "full", "ours"):
+                accuracy = 0.5 + (0.1 + gain) * (method in (right, "ours")) + 0.01 * cell.seed
+                cost = {"full": 10.0, "ours": 1.0}.get(method, blocks_cost)
+                place = {"experiment": name, "model": experiment.model, **asdict(cell)}
+                records.append(record(method, accuracy, **place, measurement=measured(cost)))
+    for cell in cells(EXPERIMENTS["noise-motivation"], seeds=1):
+        for method in BLOCK_METHODS:
+            accuracy = 0.8 if method == cell.noised else 0.6
+            records.append(
+                record(method, accuracy, experiment="noise-motivation", noised=cell.noised, drift=None)
+            )
+    return records
+
+
+def claim(records: list[dict], start: str):
+    return next(c for c in claims_of(tables_of(records)) if c.claim.startswith(start))
+
+
+def test_claims_are_checked_on_the_records():
+    records = whole()
+    front = claim(records, "input level, cifar10-c, 10 %")
+    assert (front.published, front.ours, front.holds) == (3.35, 10.0, True)
+    assert front.half_width == 0.0
+    assert len(front.records) == 2 * 2 * 15
+    assert claim(records, "noise on one block").ours == 4
+    gain = claim(records, "the right block gains")
+    assert (gain.published, gain.ours, gain.holds) == (
+        15.3,
+        7.5,
+        False,
+    )  # a quarter of four blocks is its own
+    saving = claim(records, "tuning one block")
+    assert (saving.published, saving.ours, saving.holds) == (41.57, 40.0, True)
+    assert claim(whole(blocks_cost=9.0), "tuning one block").holds is False
+    assert claim(whole(gain=0.1), "the right block gains").holds is True
+    assert claim(whole(gain=-0.2), "output level, cifar-flip").holds is False
+    assert claim(records, "feature level: layer3").claim.endswith("(tiny17)")
+    assert claim(records, "ours, its choosing included").ours == 90.0
+
+
+def test_a_claim_without_its_records_is_open_and_says_what_it_needs():
+    records = [r for r in whole() if (r["experiment"], r["method"]) != ("cifar-flip", "layer2")]
+    missing = claim(records, "output level, cifar-flip, 10 %")
+    assert (missing.holds, missing.ours) == (None, None)
+    assert missing.missing == "cifar-flip at 10 %, recipe paper: layer2"
+    assert claim(records, "the right block gains").holds is None
+    assert claim(records, "input level, cifar10-c, 10 %").holds is True
+    fewer = [r for r in records if r["drift"] != "fog:5"]
+    assert claim(fewer, "input level, cifar10-c, 10 %").missing.endswith("some drifts")
+    assert all(c.holds is None for c in claims_of(tables_of([record("front", 0.5, quick=True)])))
+    assert "open" in text_of(claims_of([]))
+
+
+def test_tables_and_claims_load_no_torch(tmp_path):
+    (tmp_path / "e").mkdir()
+    lines = [json.dumps(r) + "\n" for r in whole()]
+    (tmp_path / "e" / "records.jsonl").write_text("".join(lines))
+    code = "import sys; from tbft.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, "reproduce", "report", "--records", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().endswith("False")
+    assert json.loads((tmp_path / "out" / "tables.json").read_text())["tables"]
+    assert all(set(c) >= {"claim", "published", "ours", "holds", "records"} for c in json.loads(
+        (tmp_path / "out" / "claims.json").read_text()))  # fmt: skip
+
+
+def test_a_run_end_to_end_and_again(tmp_path, toys, capsys):
+    command = ["reproduce", "run", "cifar-flip", "--model", "toys:net", "--data", "toys:pictures",
+               "--sizes", "10", "--seeds", "1", "--out", str(tmp_path), "--json"]  # fmt: skip
+    assert main(command) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["done"] == counts["wanted"] >= 8
+    records = read_records(tmp_path)
+    by_method = {r["method"]: r for r in records}
+    assert by_method["rear"]["arm"] == "rear" and by_method["layer2"]["arm"] == "middle"
+    for one in records:
+        assert (one["train_samples"], one["val_samples"], one["test_samples"]) == (150, 225, 225)
+        assert 0 <= one["accuracy"] <= 1
+        assert one["accuracy_before"] == by_method["none"]["accuracy"]
+    assert len(by_method["full"]["history"]) >= 1
+    assert by_method["none"]["measurement"]["cpu_seconds"] < by_method["full"]["measurement"]["cpu_seconds"]
+    assert by_method["ours"]["choosing_cpu_seconds"] > 0
+    assert by_method["ours"]["details"]["card_cpu_seconds"] > 0
+
+    before = read_file(next(tmp_path.glob("*/records.jsonl")))
+    assert main(command) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["found"], counts["done"]) == (counts["wanted"], 0)
+    assert read_file(next(tmp_path.glob("*/records.jsonl"))) == before
+
+    report = write_report(tmp_path, tmp_path / "report")
+    assert report.tables[0].figure("full", "10 %").cpu_ratio == 1.0
+
+
+def test_the_pool_gives_the_same_accuracies_also_where_a_worker_dies(tmp_path, toys, monkeypatch):
+    from tbft.reproduce.runner import run
+
+    options = {"sizes": [10], "seeds": 2, "methods": METHODS}
+    run(settings(), tmp_path / "serial", **options)
+    monkeypatch.setenv("TOY_GRAVE", str(tmp_path / "grave"))
+    summary = run(settings("toys:mortal"), tmp_path / "pool", engine="pool", workers=2, **options)
+    assert (tmp_path / "grave").exists()
+    assert not summary.failed
+    assert accuracies(tmp_path / "serial") == accuracies(tmp_path / "pool")
+    kinds = {r["measurement"]["energy_kind"] for r in read_records(tmp_path / "pool")}
+    assert kinds == {"unavailable"}
+
+
+def accuracies(folder: Path) -> dict:
+    return {(r["method"], r["seed"]): (r["accuracy"], r["best_epoch"]) for r in read_records(folder)}
+
+
+def test_a_run_whose_worker_always_dies_is_reported_and_the_rest_goes_on(tmp_path, toys, monkeypatch):
+    from tbft.reproduce.runner import run
+
+    monkeypatch.delenv("TOY_GRAVE", raising=False)
+    summary = run(
+        settings("toys:mortal"), tmp_path, sizes=[10], seeds=1, methods=["none", "full", "adabn"],
+        engine="pool", workers=1,
+    )  # fmt: skip
+    assert [outcome.run.method for outcome in summary.failed] == ["full"]
+    assert "died 2 times: exit status -9" in summary.failed[0].reason
+    assert sorted(r["method"] for r in read_records(tmp_path)) == ["adabn", "none"]
+
+
+@pytest.mark.parametrize("engine", ["serial", pytest.param("pool", marks=pytest.mark.slow)])
+def test_killed_and_resumed(tmp_path, toys, engine):
+    """Whatever moment the process is killed at, whole lines are there, and nothing is done twice."""
+    command = [sys.executable, "-m", "tbft", "reproduce", "run", "cifar-flip", "--model", "toys:net",
+               "--data", "toys:pictures", "--out", str(tmp_path), "--sizes", "10", "--engine", engine,
+               "--workers", "2", "--methods", *METHODS]  # fmt: skip
+    process = subprocess.Popen([*command, "--seeds", "50"], stderr=subprocess.DEVNULL)
+    wait_for_lines(tmp_path, 3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (path,) = tmp_path.glob("*/records.jsonl")
+    before = read_file(path)
+    with path.open("a") as file:
+        file.write('{"id": "half a li')
+    done = subprocess.run([*command, "--seeds", "1", "--json"], capture_output=True, text=True, check=True)
+    counts = json.loads(done.stdout)
+    after = read_file(path)
+    assert after[: len(before)] == before
+    assert len({r["id"] for r in after}) == len(after)
+    first = [r for r in after if r["seed"] == 0]
+    assert sorted(r["method"] for r in first) == sorted(METHODS)
+    assert counts["found"] + counts["done"] == len(METHODS)
+
+
+def wait_for_lines(folder: Path, count: int, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if any(path.read_bytes().count(b"\n") >= count for path in folder.glob("*/records.jsonl")):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no {count} records in {seconds} s")
+
+
+@pytest.mark.slow
+def test_ray_survives_a_killed_worker_and_has_the_same_records(tmp_path, toys, monkeypatch):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    from tbft.reproduce.runner import run
+
+    monkeypatch.setenv("TOY_GRAVE", str(tmp_path / "grave"))
+    options = {"sizes": [10], "seeds": 2, "methods": METHODS}
+    summary = run(settings("toys:mortal"), tmp_path / "ray", engine="ray", workers=2, **options)
+    assert (tmp_path / "grave").exists()
+    assert not summary.failed
+    run(settings(), tmp_path / "serial", **options)
+    assert accuracies(tmp_path / "ray") == accuracies(tmp_path / "serial")
+    again = run(settings("toys:mortal"), tmp_path / "ray", engine="ray", workers=2, **options)
+    assert again.found == again.wanted == 2 * len(METHODS)
+
+
+def test_without_ray_its_extra_is_named(tmp_path, toys, monkeypatch):
+    from tbft.reproduce.runner import run
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"tbft\[ray\]"):
+        run(settings(), tmp_path, sizes=[10], seeds=1, methods=["none"], engine="ray")
+
+
+def test_bad_arguments_are_told(tmp_path, toys, monkeypatch, capsys):
+    start = ["reproduce", "run", "cifar-flip", "--out", str(tmp_path)]
+    toy = ["--model", "toys:net", "--data", "toys:pictures"]
+    assert main([*start, *toy, "--recipe", "best"]) == 2
+    assert main([*start, *toy, "--engine", "fast"]) == 2
+    assert main([*start, *toy, "--methods", "best"]) == 2
+    assert main([*start, *toy, "--weights", "nowhere.pth"]) == 2
+    monkeypatch.delenv("TBFT_DATA", raising=False)
+    assert main(start) == 2
+    told = capsys.readouterr().err
+    for words in (
+        "not 'best'",
+        "unknown engine 'fast'",
+        "unknown method 'best'",
+        "nowhere.pth",
+        "set TBFT_DATA",
+    ):
+        assert words in told, words
+
+
+def test_noise_is_found_that_makes_the_model_as_bad_as_asked(digits_blocks, stripes):
+    from tbft.data import split_samples
+    from tbft.evaluate import evaluate
+    from tbft.personalize import personalize
+    from tbft.plan import Plan, find_recipe
+    from tbft.reproduce.bench import add_noise
+
+    parts = split_samples(stripes, "rest", 0.2, 0.2)
+    recipe = replace(find_recipe("paper"), batch_size=8, epochs=8, learning_rate=0.05)
+    personalize(digits_blocks, parts, Plan("full", recipe)).patch.apply(digits_blocks.model)
+    assert evaluate(digits_blocks.model, stripes).accuracy > 0.9
+    rear = {k: v.clone() for k, v in digits_blocks.model.state_dict().items()}
+    std = add_noise(digits_blocks, "late", 0.6, stripes, seed=0)
+    assert evaluate(digits_blocks.model, stripes).accuracy == pytest.approx(0.6, abs=0.1)
+    assert 1e-3 < std < 10
+    changed = {k for k, v in digits_blocks.model.state_dict().items() if not v.equal(rear[k])}
+    assert changed == {k for k in digits_blocks.infos[2].keys if "running" not in k and "num" not in k}
+
+
+@pytest.mark.data
+def test_a_quick_cell_of_the_real_thing(tmp_path, data_dir):
+    from tbft.reproduce.runner import make_settings, run
+
+    run(make_settings("cifar-flip", "paper", quick=True), tmp_path, methods=["none", "adabn", "rear", "ours"])
+    by_method = {r["method"]: r for r in read_records(tmp_path)}
+    assert by_method["rear"]["accuracy"] > by_method["adabn"]["accuracy"] + 0.3
+    assert by_method["ours"]["arm"] == "fc"
+    assert by_method["ours"]["accuracy"] > by_method["none"]["accuracy"] + 0.3
