@@ -81,7 +81,7 @@ def test_a_card_is_built_shown_and_diagnosed_with(place, capsys):
     assert main("card show base.card.safetensors --json".split()) == 0
     assert json.loads(capsys.readouterr().out)["sample_count"] == 120
     diagnose = "diagnose digits --weights base.pt --data set.npz --card base.card.safetensors".split()
-    assert main([*diagnose, "--explain"]) == 0
+    assert main([*diagnose, "--samples", "20/class", "--explain"]) == 0
     out = capsys.readouterr().out
     for word in ("no drift, or none that matters", "statistics are at rest", "expected %", "<- taken"):
         assert word in out
