@@ -60,12 +60,16 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="read finished cases from here and store new ones")
     parser.add_argument("--models", nargs="*", default=sorted({case[0] for case in CASES}))
+    parser.add_argument("--recount", action="store_true", help="count bytes and operations again, keep times")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     runs: list[dict[str, Any]] = []
     if arguments.json and arguments.json.exists():
         runs = json.loads(arguments.json.read_text())["runs"]
     done = {(r["model"], r["samples"], r["recipe"]) for r in runs}
+    if arguments.recount:
+        recount(runs)
+        store(arguments.json, runs)
     todo = [case for case in CASES if case[0] in arguments.models and case[:3] not in done]
     for case in tqdm(todo, "cases", leave=False, disable=None):
         runs += one_case(*case)
@@ -76,18 +80,8 @@ def main() -> None:
 
 def one_case(model: str, count: int, recipe_name: str, rounds: int) -> list[dict[str, Any]]:
     """Every arm: medians of what was predicted, and of what was measured."""
-    torch.manual_seed(0)
-    preset = find_model(model)
-    blocks, inputs = preset.split(preset.build()), preset.inputs
-    recipe = replace(find_recipe(recipe_name, preset.recipes), patience=None)
-    assert inputs.resolution
-    assert inputs.channels
-    train = pictures(count, inputs.resolution, inputs.channels)
-    val = pictures(count * 3 // 2, inputs.resolution, inputs.channels) if recipe.validate else None
-    plans = plans_of(blocks, recipe)
-    if not recipe.validate:
-        plans["head, statistics kept"] = Plan(blocks.head, recipe, source_share=1.0)
-    exact = counts(blocks, plans, recipe, train, val)
+    blocks, recipe, plans, train, val = prepared(model, count, recipe_name)
+    exact = counts(blocks, recipe, plans, train, val)
     found: dict[str, dict[str, list[float]]] = {
         name: {"quick": [], "steady": [], "measured": []} for name in plans
     }
@@ -117,6 +111,32 @@ def one_case(model: str, count: int, recipe_name: str, rounds: int) -> list[dict
     ]
 
 
+def prepared(
+    model: str, count: int, recipe_name: str
+) -> tuple[Blocks, Recipe, dict[str, Plan], Samples, Samples | None]:
+    torch.manual_seed(0)
+    preset = find_model(model)
+    blocks, inputs = preset.split(preset.build()), preset.inputs
+    recipe = replace(find_recipe(recipe_name, preset.recipes), patience=None)
+    assert inputs.resolution
+    assert inputs.channels
+    train = pictures(count, inputs.resolution, inputs.channels)
+    val = pictures(count * 3 // 2, inputs.resolution, inputs.channels) if recipe.validate else None
+    plans = plans_of(blocks, recipe)
+    if not recipe.validate:
+        plans["head, statistics kept"] = Plan(blocks.head, recipe, source_share=1.0)
+    return blocks, recipe, plans, train, val
+
+
+def recount(runs: list[dict[str, Any]]) -> None:
+    """Counts do not depend on the machine's load: bring them up to date after a change."""
+    for case in tqdm({(r["model"], r["samples"], r["recipe"]) for r in runs}, leave=False, disable=None):
+        exact = counts(*prepared(*case))
+        for run in runs:
+            if (run["model"], run["samples"], run["recipe"]) == case:
+                run.update(exact[run["arm"]])
+
+
 def measured(blocks: Blocks, plan: Plan, train: Samples, val: Samples | None) -> float:
     start = time.process_time()
     tune(blocks, plan, train, val, cache=CachePolicy(1 << 33))
@@ -124,7 +144,7 @@ def measured(blocks: Blocks, plan: Plan, train: Samples, val: Samples | None) ->
 
 
 def counts(
-    blocks: Blocks, plans: dict[str, Plan], recipe: Recipe, train: Samples, val: Samples | None
+    blocks: Blocks, recipe: Recipe, plans: dict[str, Plan], train: Samples, val: Samples | None
 ) -> dict[str, dict[str, Any]]:
     """Operations and bytes of runs of two epochs, predicted and counted in the run."""
     short = replace(recipe, epochs=2, middle_epochs=min(2, recipe.middle_epochs), rear_least_steps=0,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from shifts import CIFAR_MODELS, LABELLED, Shift, model_blocks, parts_of, suite
+from shifts import LABELLED, MODELS, Shift, model_blocks, parts_of, suite
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
@@ -37,12 +37,14 @@ def main() -> None:
     )
     parser.add_argument("--records", type=Path, required=True, help="JSON lines; more are appended")
     parser.add_argument("--labelled", type=int, nargs="*", default=LABELLED, help="labels a class, in order")
-    parser.add_argument("--models", nargs="*", default=[*CIFAR_MODELS, "resnet26-tiny17"])
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--half", choices=["evaluation", "development"], help="of the suite; default: both")
     parser.add_argument("--worker", default="0/1", help="which share of the work: 0/2 or 1/2")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     worker, workers = map(int, arguments.worker.split("/"))
-    cells = list(wanted(arguments.labelled, arguments.models))[worker::workers]
+    cells = [c for c in wanted(arguments.labelled, arguments.models) if arguments.half in (None, c[0].half)]
+    cells = cells[worker::workers]
     done = {key(r) for r in read_records(arguments.records.parent.glob("oracle*.jsonl"))}
     for shift, labelled, seed in tqdm([c for c in cells if (c[0].name, c[1], c[2]) not in done], "cells"):
         record = one_cell(shift, labelled, seed)

@@ -26,6 +26,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -34,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from selector_oracle import key, options, read_records, wanted
-from shifts import CIFAR_MODELS, LABELLED, Shift, model_blocks, parts_of, source_parts, suite
+from shifts import LABELLED, MODELS, Shift, model_blocks, source_parts, suite, train_of
 from torch import nn
 from tqdm import tqdm
 
@@ -42,6 +43,7 @@ from tbft.blocks import Blocks
 from tbft.card import SourceCard, build_card
 from tbft.choosing import choose, expectation_row, features, options_of
 from tbft.cost import Cost, predict_costs
+from tbft.counting import stage_flops
 from tbft.data import Parts, Samples, split_samples
 from tbft.diagnosis import Diagnosis, diagnose_evidence
 from tbft.evidence import Evidence, gather
@@ -53,7 +55,6 @@ from tbft.tuning import tune
 
 RECORDS = Path(__file__).parent / "results" / "selector"
 EXPECTATIONS = Path(__file__).parents[1] / "src" / "tbft" / "expectations.json"
-MODELS = (*CIFAR_MODELS, "resnet26-tiny17")
 #: Draws of clean samples, each with its own seed, for false actions.
 CLEAN_DRAWS = 40
 Record = dict[str, Any]
@@ -100,10 +101,12 @@ def make_records(arguments: argparse.Namespace) -> None:
         for model in arguments.models
         for shift in suite()
         if shift.model == model and shift.levels == "none"
-        for count in (10, 2)
+        for count in (10, 2, 100)
         for draw in range(CLEAN_DRAWS)
     ]
-    append(folder / "paper.jsonl", [c for c in cells if c[0].drift == "clean" and c[2] < 2], paper_cost)
+    at_rest = [c for c in cells if c[0].drift == "clean" and c[2] < 2 and train_of(*c) is not None]
+    timed = {(shift.model, labelled): (shift, labelled, seed) for shift, labelled, seed in at_rest}
+    append(folder / "paper.jsonl", list(timed.values()), paper_cost)
     append(folder / "evidence.jsonl", cells, seen)
     if arguments.tryouts:  # dear, so for the half that is reported alone
         trials = [c for c in cells if c[1] == 10 and c[2] < 2 and c[0].half == arguments.half]
@@ -123,25 +126,31 @@ def append(
                 file.write(json.dumps({**head, "model": shift.model, **record}) + "\n")
 
 
-CARDS: dict[str, SourceCard] = {}
+CARDS: dict[str, SourceCard | None] = {}
+COSTS: dict[tuple[str, int], Record] = {}
 
 
 def seen(shift: Shift, labelled: int, seed: int) -> Record | None:
     """The evidence, what each option would cost, and the gradients that other selectors look at."""
-    parts = parts_of(shift, labelled, seed)
-    if parts is None:
+    train, blocks, card = train_of(shift, labelled, seed), model_blocks(shift.model), card_of(shift.model)
+    if train is None:
         return None
-    train, blocks, card = parts[0], model_blocks(shift.model), card_of(shift.model)
     found: Record = {"evidence": asdict(gather(blocks, train, card))}
     if seed < 2:
-        found["costs"] = {n: asdict(c) for n, c in costs_of(blocks, train).items()}
+        at = shift.model, labelled
+        if at not in COSTS:
+            COSTS[at] = {name: asdict(cost) for name, cost in costs_of(blocks, train).items()}
+        found["costs"] = COSTS[at]
+        found["block_flops"] = stage_flops(blocks, train.batch(slice(0, 1))[0])
         found["gradients"] = gradient_scores(blocks, train.subset(slice(0, 128)), card)
     return found
 
 
-def card_of(model: str) -> SourceCard:
+def card_of(model: str) -> SourceCard | None:
+    """None for Living-17, whose photos are too few for one."""
     if model not in CARDS:
-        CARDS[model] = build_card(model_blocks(model), source_parts(model)[0])
+        few = model == "resnet26-living17"
+        CARDS[model] = None if few else build_card(model_blocks(model), source_parts(model)[0])
     return CARDS[model]
 
 
@@ -150,11 +159,12 @@ def costs_of(blocks: Blocks, samples: Samples) -> dict[str, Cost]:
     return predict_costs(blocks, {o.name: o.plan(recipe, None, 0, Budget()) for o in options}, samples)
 
 
-def gradient_scores(blocks: Blocks, samples: Samples, card: SourceCard) -> dict[str, dict[str, float]]:
+def gradient_scores(blocks: Blocks, samples: Samples, card: SourceCard | None) -> dict[str, dict[str, float]]:
     """Auto-RGN and Auto-SNR of Lee et al. (2023), section 5, for each block, and RGN over its clean value.
 
     RGN: norm of the gradient over that of the weights. SNR: squared mean over the variance of the gradient
-    across samples, here across eight batches, mean over a block's scalars.
+    across samples, here across eight batches, mean over a block's scalars. Importance, which ElasticTrainer
+    goes by: gradient times update, here of one step of gradient descent, so the squared norm.
     """
     model, parts = blocks.model, np.array_split(np.arange(len(samples)), min(8, len(samples)))
     gradients: dict[str, list[torch.Tensor]] = defaultdict(list)
@@ -168,7 +178,7 @@ def gradient_scores(blocks: Blocks, samples: Samples, card: SourceCard) -> dict[
                 if p.grad is not None:
                     gradients[name].append(p.grad.detach().flatten().clone())
     weights = dict(model.named_parameters())
-    scores: dict[str, dict[str, float]] = {"auto_rgn": {}, "auto_snr": {}, "clean_rgn": {}}
+    scores: dict[str, dict[str, float]] = {"auto_rgn": {}, "auto_snr": {}, "clean_rgn": {}, "importance": {}}
     for block in blocks:
         own = [name for name in block.keys if name in gradients]
         stacked = torch.cat([torch.stack(gradients[name]) for name in own], dim=1)
@@ -177,15 +187,15 @@ def gradient_scores(blocks: Blocks, samples: Samples, card: SourceCard) -> dict[
         rgn = float(average.norm()) / norm
         scores["auto_rgn"][block.name] = rgn
         scores["auto_snr"][block.name] = float((average**2 / (variance + 1e-12)).mean())
-        scores["clean_rgn"][block.name] = rgn / card.gradients[block.name]
+        scores["clean_rgn"][block.name] = rgn / (card.gradients[block.name] if card else 1.0)
+        scores["importance"][block.name] = float(average.square().sum())
     return scores
 
 
 def paper_cost(shift: Shift, labelled: int, seed: int) -> Record | None:
-    parts = parts_of(shift, labelled, seed)
-    if parts is None:
+    train, blocks = train_of(shift, labelled, seed), model_blocks(shift.model)
+    if train is None:
         return None
-    train, blocks = parts[0], model_blocks(shift.model)
     once, few = replace(find_recipe("paper"), epochs=1), train.subset(slice(0, 2))
     data = Parts(train, few, few, 0, None)
     paper_way(blocks, "full", once, replace(data, train=train.subset(slice(0, 16))), 0)  # warms up
@@ -210,10 +220,9 @@ def paper_cost(shift: Shift, labelled: int, seed: int) -> Record | None:
 
 def tried(shift: Shift, labelled: int, seed: int) -> Record | None:
     """Selectors that try every option out on folds of the labelled samples."""
-    parts = parts_of(shift, labelled, seed)
-    if parts is None:
+    train, blocks = train_of(shift, labelled, seed), model_blocks(shift.model)
+    if train is None:
         return None
-    train, blocks = parts[0], model_blocks(shift.model)
     found = {}
     for name, select in (("halving", halving), ("cross_validation", cross_validation)):
         start = time.process_time()
@@ -277,6 +286,33 @@ def by_gradient(score: str) -> Callable[[Record], str]:
     return select
 
 
+#: ElasticTrainer's time for a training step, of a full one's: what its authors' example asks for.
+ELASTIC_SHARE = 0.5
+
+
+def elastic(seen: Record) -> str:
+    """ElasticTrainer (Huang et al., MobiSys 2023): the most important parts whose training fits the time.
+
+    Importance is gradient times update; time counts the forward pass, error gradients passed down to the
+    first part chosen, and weight gradients of those chosen. Theirs chooses tensors by dynamic programming;
+    with four blocks every set is looked at. Of the set, what matters most stands for it, as options allow.
+    """
+    importance, flops = seen["gradients"]["importance"], seen["block_flops"]
+    names = list(importance)
+    fitting = [()] + [
+        chosen
+        for k in range(1, len(names) + 1)
+        for chosen in combinations(range(len(names)), k)
+        if sum(flops) + sum(flops[chosen[0] + 1 :]) + sum(flops[i] for i in chosen)
+        <= ELASTIC_SHARE * 3 * sum(flops)
+    ]
+    best = max(fitting, key=lambda chosen: sum(importance[names[i]] for i in chosen))
+    if not best:
+        return "none"
+    name = max((names[i] for i in best), key=lambda name: importance[name])
+    return "full" if len(best) == len(names) else "head" if name == "rear" else name
+
+
 FIXED = {"always front": "front", "always full": "full", "AdaBN only": "adabn", "do nothing": "none"}
 GRADIENT = {"Auto-RGN": "auto_rgn", "Auto-SNR": "auto_snr", "RGN over clean": "clean_rgn"}
 TRYOUTS = {"successive halving": "halving", "cross-validation": "cross_validation"}
@@ -290,6 +326,8 @@ def taken(selector: str, cell: Record) -> tuple[str, float] | None:
         return ours(seen)[0], cost["choosing_seconds"] / paper
     if selector in FIXED:
         return FIXED[selector], 0.0
+    if selector == "ElasticTrainer":
+        return elastic(seen), cost["gradient_seconds"] / paper
     if selector in GRADIENT:
         return by_gradient(GRADIENT[selector])(seen), cost["gradient_seconds"] / paper
     tryout = cell["tryouts"]
@@ -310,18 +348,20 @@ def cells_of(folder: Path, half: str) -> Iterator[Record]:
     oracle = {key(r): r for r in read_records(sorted(folder.glob("oracle*.jsonl")))}
     for at, record in oracle.items():
         cost = paper.get((record["model"], record["labelled"]))
-        if record["half"] == half and at in evidence and cost is not None:
+        if record["half"] == half and at in evidence:
             yield {**record, "evidence": evidence[at], "tryouts": tries.get(at), "paper": cost}
 
 
 def summarise(folder: Path, half: str) -> Record:
-    cells = list(cells_of(folder, half))
+    cells = [cell for cell in cells_of(folder, half) if cell["paper"] is not None]
     if not cells:
         raise SystemExit(f"{folder} holds no records of the {half} half; run selector_oracle.py first")
-    names = ["tbft", *FIXED, *GRADIENT, *TRYOUTS]
+    names = ["tbft", *FIXED, *GRADIENT, "ElasticTrainer", *TRYOUTS]
     selectors = {name: judged(name, cells) for name in names}
-    clean = [r for r in read_records([folder / "evidence.jsonl"]) if r["half"] == half and r["seed"] >= 1000]
-    acted = [bool(diagnose_evidence(Evidence(**r["evidence"])).levels) for r in clean]
+    seen = read_records([folder / "evidence.jsonl"])
+    costs = {(r["model"], r["labelled"]): r["costs"] for r in seen if r["seed"] < 2}
+    clean = [r for r in seen if r["half"] == half and r["seed"] >= 1000]
+    acted = [ours({**r, "costs": costs[r["model"], r["labelled"]]})[0] != "none" for r in clean]
     selectors["tbft"]["false_actions"] = mean(acted) if acted else None
     selectors["tbft"]["right_level"] = mean(right_levels(cells))
     return {
@@ -429,8 +469,8 @@ def plot(summary: Record, path: Path) -> None:
 
 
 #: Cells of a row and number of labels from which coefficients are fitted; below, medians of shares.
-FITTED_FROM = 8
-RIDGE = 0.3
+FITTED_FROM = 3
+RIDGE = 0.03
 
 
 def calibrate(folder: Path, path: Path) -> None:
@@ -440,7 +480,8 @@ def calibrate(folder: Path, path: Path) -> None:
     accuracy at rest for ``head`` and the output level, else from accuracy after AdaBN. Where there are
     cells enough, a ridge regression on :func:`tbft.choosing.features` corrects it.
     """
-    cells = [calibration_cell(cell) for cell in cells_of(folder, "development")]
+    known = [cell for cell in cells_of(folder, "development") if not cell["evidence"]["evidence"]["weaker"]]
+    cells = [calibration_cell(cell) for cell in known]
     rows: dict[str, dict[str, dict[str, list[float]]]] = {}
     counts: dict[str, int] = {}
     for row, labelled in sorted({(c["row"], c["labelled"]) for c in cells if c["row"]}):
@@ -466,7 +507,7 @@ def calibration_cell(cell: Record) -> Record:
     diagnosis = diagnose_evidence(evidence)
     roles = {o.name: o.role for o in options_of(*model_blocks_names(cell["model"]), batch_norm=True)}
     accuracy = {roles[name]: value / evidence.source_accuracy for name, value in cell["accuracy"].items()}
-    row = expectation_row(diagnosis) if diagnosis.levels else None
+    row = expectation_row(diagnosis)
     return {"row": row, "labelled": cell["labelled"], "accuracy": accuracy, "features": features(evidence)}
 
 
@@ -474,6 +515,9 @@ def coefficients(row: str, role: str, cells: list[Record]) -> npt.NDArray[np.flo
     rest = role == "head" or "output" in row or row == "random labels"
     x = np.array([cell["features"] for cell in cells])
     y = np.array([cell["accuracy"][role] for cell in cells])
+    if row == "moved":  # nothing was lost, and what a new head gains lies beyond the source's accuracy
+        gains = [cell["accuracy"][role] - cell["accuracy"]["none"] for cell in cells]
+        return np.array([float(np.median(gains)), 1.0, 0.0, 0.0])
     if role in ("none", "adabn"):
         start = np.array([0.0, role == "none", role == "adabn", 0.0])
     else:

@@ -8,14 +8,14 @@ on (Gaussian noise, contrast, glass blur, fog, label reversal) lies in the devel
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from tbft.blocks import Blocks
-from tbft.data import Samples, apply_drift, find_class_map, read, split_samples
+from tbft.data import Samples, apply_drift, find_class_map, make_samples, read, split_samples
 from tbft.models import find_model
 
 #: Corruptions of each half, the same for every model.
@@ -60,7 +60,16 @@ TINY17 = (
     ("target", None, "gaussian_noise:3", 0, "input+feature", "development"),
     ("target", None, "snow:3", 0, "input+feature", "evaluation"),
 )
+#: The same on the released Living-17 model; its 205 photos allow 2 labels a class, and no source card.
+LIVING17 = (
+    ("target", None, "clean", 0, "feature", "evaluation"),
+    ("source", None, "gaussian_noise:3", 0, "input", "development"),
+    ("source", None, "shot_noise:3", 0, "input", "evaluation"),
+    ("source", None, "labels:permute", 2, "output", "evaluation"),
+    ("source", None, "clean", 0, "none", "evaluation"),
+)
 CIFAR_MODELS = ("resnet26-cifar10", "resnet20-cifar10")
+MODELS = (*CIFAR_MODELS, "resnet26-tiny17", "resnet26-living17")
 #: Labelled samples a class.
 LABELLED = (100, 10, 2, 50, 5)
 
@@ -96,8 +105,9 @@ def suite() -> list[Shift]:
             shifts += [Shift(model, f"{n}:{s}", 0, "input", half) for s in SEVERITIES[::-1] for n in names]
         shifts += [Shift(model, *row) for row in LABELS + MIXTURES]
         shifts += [Shift(model, "clean", 0, "none", half) for half in CORRUPTIONS]
-    for domain, leaf, drift, seed, levels, half in TINY17:
-        shifts.append(Shift("resnet26-tiny17", drift, seed, levels, half, domain, leaf))
+    for model, rows in (("resnet26-tiny17", TINY17), ("resnet26-living17", LIVING17)):
+        for domain, leaf, drift, seed, levels, half in rows:
+            shifts.append(Shift(model, drift, seed, levels, half, domain, leaf))
     return shifts + [Shift("resnet26-tiny17", "clean", 0, "none", half, "source") for half in CORRUPTIONS]
 
 
@@ -108,6 +118,7 @@ def model_blocks(model: str) -> Blocks:
     weights = {
         "resnet26-cifar10": checkpoints / "resnet26_cifar10_released.pth",
         "resnet20-cifar10": checkpoints / "resnet20_cifar10_akamaster.th",
+        "resnet26-living17": checkpoints / "resnet26_living17_released.pth",
     }
     preset = find_model(model)
     return preset.split(preset.load(weights.get(model)))
@@ -129,9 +140,11 @@ def source_parts(model: str) -> tuple[Samples, Samples]:
 
 @cache
 def _pool(model: str, domain: str, leaf: int | None) -> Samples:
+    data, preset = Path(os.environ["TBFT_DATA"]), find_model(model)
+    if model == "resnet26-living17":
+        return _photos(data / "living17", domain)
     if domain != "target":
         return source_parts(model)[1]
-    data, preset = Path(os.environ["TBFT_DATA"]), find_model(model)
     class_map = find_class_map(data / "tiny17" / "splits.json")
     samples = read(data / "tiny17" / "target.tar", preset.inputs, class_map=class_map)
     if leaf is None:
@@ -141,16 +154,43 @@ def _pool(model: str, domain: str, leaf: int | None) -> Samples:
     return samples.subset(np.flatnonzero(np.isin(leaves, wanted)))
 
 
+def _photos(folder: Path, domain: str) -> Samples:
+    """The photos of all three sets; some of those of one a leaf may have been trained on."""
+    spec = find_model("resnet26-living17").inputs
+    sets = [read(path, spec, {"domain": domain}) for path in sorted(folder.glob("*.npz"))]
+    inputs, labels = (np.concatenate([getattr(part, name) for part in sets]) for name in ("inputs", "labels"))
+    return make_samples(inputs, labels, sets[0].class_names, name=f"living17 photos, {domain}")
+
+
 def test_samples(shift: Shift) -> int:
     return 2000 if shift.domain != "source" else 380
 
 
-def parts_of(shift: Shift, labelled: int, seed: int) -> tuple[Samples, Samples] | None:
-    """Labelled samples to adapt to and a test part, with the drift on both; None if there are too few."""
+def _parts(shift: Shift, labelled: int, seed: int) -> tuple[Samples, Samples] | None:
+    """Labelled samples to adapt to and a test part, before the drift; None if there are too few."""
     pool = _pool(shift.model, shift.domain, shift.leaf)
-    classes = len(pool.class_names)
-    if len(pool) < labelled * classes * 1.05 + test_samples(shift):
+    asked = labelled * len(pool.class_names)
+    if shift.model == "resnet26-living17":  # too few to leave any out: all others are for testing
+        if len(pool) < 3 * asked:
+            return None
+        parts = split_samples(pool, "rest", 0, f"{labelled}/class", seed, "none")
+        return parts.test, parts.train
+    if len(pool) < 1.05 * asked + test_samples(shift):
         return None
     parts = split_samples(pool, f"{labelled}/class", 0, test_samples(shift), seed, "none")
-    train, test = (apply_drift(part, shift.drift, shift.seed) for part in (parts.train, parts.test))
-    return replace(train), replace(test)
+    return parts.train, parts.test
+
+
+def train_of(shift: Shift, labelled: int, seed: int) -> Samples | None:
+    """The labelled samples alone, with the drift on them."""
+    parts = _parts(shift, labelled, seed)
+    return None if parts is None else apply_drift(parts[0], shift.drift, shift.seed)
+
+
+def parts_of(shift: Shift, labelled: int, seed: int) -> tuple[Samples, Samples] | None:
+    """The same and the test part."""
+    parts = _parts(shift, labelled, seed)
+    if parts is None:
+        return None
+    train, test = (apply_drift(part, shift.drift, shift.seed) for part in parts)
+    return train, test

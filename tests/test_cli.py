@@ -336,7 +336,9 @@ def test_ctrl_c_keeps_what_was_learned_and_the_next_run_goes_on(place):
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
-        time.sleep(6)
+        end = time.monotonic() + 120
+        while not Path("user.safetensors.resume.pt").exists() and time.monotonic() < end:
+            time.sleep(0.1)
         assert process.poll() is None, "it ended before it could be interrupted"
         before = {p.name for p in place.iterdir()}
         process.send_signal(signal.SIGINT)

@@ -434,9 +434,11 @@ def test_numbers_come_from_the_records_alone(tmp_path, capsys):
         "system_columns": columns,
         "published": printed,
         "energy_kind": "unavailable",
+        "quick": False,
+        "finished": "2026-11-25T00:00:00Z",
         "system": {"one sample, one epoch": [system]},
     }
-    (tmp_path / "records" / "system-cost-32.json").write_text(json.dumps(cost))
+    (tmp_path / "records" / "system-cost-resnet26-cifar10.json").write_text(json.dumps(cost))
     assert main(f"reproduce report --records {tmp_path}/records --out {tmp_path}/out".split()) == 0
     assert "index.html" in capsys.readouterr().out
     page = checked((tmp_path / "out" / "index.html").read_text())

@@ -30,7 +30,7 @@ from tbft.models.checkpoints import fingerprint
 from tbft.observing import Floats, Observation, observe
 from tbft.restoring import flags_restored, modes_restored
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 #: Clean resampling: so many draws, of so many samples each.
 DRAWS, DRAWN = 200, 50
 #: A card from fewer samples would know neither channels nor classes.

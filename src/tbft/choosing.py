@@ -17,20 +17,24 @@ from math import log10
 from typing import Any
 
 from tbft.cost import Cost
-from tbft.diagnosis import Diagnosis, mapped_gain
+from tbft.diagnosis import STRAYS, Diagnosis, remapped
 from tbft.errors import PlanError
 from tbft.evidence import Evidence
 from tbft.plan import Budget, Plan, Recipe
 
 #: Options whose expected accuracies differ by less are as good as each other: the cheaper is taken.
 TOLERANCE = 0.005
-
+#: Distances below are those of clean samples, and no expectation is to follow them.
+LEAST_DISTANCE = 0.01
+#: Costs up to so many times the least count as equal: of those the better is taken.
+ALIKE = 1.1
 
 #: What is worth considering where drift is of one level alone; Huang et al. (2024), section 3. A new head
 #: for an old input level looked good on some development shifts and lost 8 points on others.
 SUITED: Mapping[str, tuple[str, ...]] = {
     "input": ("none", "adabn", "front", "middle", "front+head"),
     "output": ("none", "late", "head", "full"),
+    "moved": ("none", "adabn", "head"),
 }
 
 
@@ -141,7 +145,9 @@ def choose(
     open_to = {name: value for name, value in expected.items() if name not in excluded}
     best = max(open_to.values())
     contenders = [name for name, value in open_to.items() if value >= best - TOLERANCE]
-    taken = min(contenders, key=lambda name: costs[name].cpu_seconds)
+    least = min(costs[name].cpu_seconds for name in contenders)
+    alike = [name for name in contenders if costs[name].cpu_seconds <= ALIKE * least]
+    taken = max(alike, key=lambda name: expected[name])
     option = next(option for option in options if option.name == taken)
     level = diagnosis.name if diagnosis.levels else "none"
     return Choice(
@@ -190,7 +196,8 @@ def expected_accuracies(diagnosis: Diagnosis, options: Sequence[Option]) -> dict
     nothing to mend, so are all that train.
     """
     e = diagnosis.evidence
-    if not diagnosis.levels or e.accuracy is None or e.labelled_a_class is None:
+    row_name = expectation_row(diagnosis)
+    if row_name is None or e.accuracy is None or e.labelled_a_class is None:
         found = {"none": e.source_accuracy if e.accuracy is None else e.accuracy}
         if "input" in diagnosis.levels:
             # By a rule of thumb AdaBN gives back 14 points for ten times the distance, and never more than
@@ -199,11 +206,11 @@ def expected_accuracies(diagnosis: Diagnosis, options: Sequence[Option]) -> dict
             found = {"none": e.source_accuracy - max(gain, 0.0), "adabn": e.source_accuracy + min(gain, 0.0)}
         return {option.name: found[option.name] for option in options if option.name in found}
     rows = expectations()
-    known = [expectation_row(diagnosis), *reversed(diagnosis.levels)]  # a mixture not met yet: its deepest
+    known = [row_name, *reversed(diagnosis.levels)]  # a mixture not met yet: its deepest
     row = next((rows[name] for name in known if name in rows), {"none": {"1": [0.0, 1.0, 0.0, 0.0]}})
     signs = features(e)
     expected = {}
-    suited = SUITED.get(diagnosis.name, tuple(row))
+    suited = SUITED.get("moved" if row_name == "moved" else diagnosis.name, tuple(row))
     for option in options:
         if option.role in row and option.role in suited:
             values = {
@@ -220,7 +227,7 @@ def features(e: Evidence) -> tuple[float, float, float, float]:
     rest = e.accuracy or 0.0
     adapted = rest if e.adabn_accuracy is None else e.adabn_accuracy
     source = max(e.source_accuracy, 1e-3)
-    return 1.0, rest / source, adapted / source, log10(max(e.distance, 1e-3))
+    return 1.0, rest / source, adapted / source, log10(max(e.distance, LEAST_DISTANCE))
 
 
 def interpolated(values: Mapping[int, float], labels_a_class: float) -> float:
@@ -238,9 +245,14 @@ def interpolated(values: Mapping[int, float], labels_a_class: float) -> float:
     return values[below] + at * (values[above] - values[below])
 
 
-def expectation_row(diagnosis: Diagnosis) -> str:
-    """The levels; labels that are wrong at random leave nothing to learn, and are a row of their own."""
-    if diagnosis.levels == ("output",) and mapped_gain(diagnosis.evidence) <= 0:
+def expectation_row(diagnosis: Diagnosis) -> str | None:
+    """The levels, or ``moved`` where statistics moved but no drift that matters is seen; None: at rest.
+
+    Labels that are wrong at random leave nothing to learn, and are a row of their own.
+    """
+    if not diagnosis.levels:
+        return "moved" if diagnosis.verdict == "none" and diagnosis.evidence.strays >= STRAYS else None
+    if diagnosis.levels == ("output",) and not remapped(diagnosis.evidence):
         return "random labels"
     return diagnosis.name
 

@@ -131,8 +131,10 @@ def _cost(
     recipe, state = plan.recipe.for_samples(count), state_bytes(blocks.model.state_dict())
     batch = min(count, recipe.batch_size)
     # What runs forward alone does so in larger batches than steps.
-    passing = max(BATCH, EVALUATED if recipe.validate else 0) if job.steps else batch
-    forward = count_forward(blocks.model, recipe.precision, samples, min(count, passing))
+    passing = max(BATCH, EVALUATED if recipe.validate else 0)
+    if not job.steps:  # AdaBN deals even batches
+        passing = -(-count // plan.recipe.steps_per_epoch(count))
+    forward = count_forward(blocks.model, recipe.precision, samples, min(count, passing), plan.adapts)
     if not job.steps:
         return replace(cost, flops=float(flops), peak_bytes=max(forward + state, 2 * state))
     step = count_step(blocks, plan, samples, batch)

@@ -21,13 +21,14 @@ from tbft.data.samples import Samples
 from tbft.fitting import loss_of, make_optimiser
 from tbft.memory import TensorBytes
 from tbft.plan import Plan, Recipe
-from tbft.restoring import evaluating, modes_restored, values_restored
+from tbft.restoring import batch_norms, evaluating, modes_restored, values_restored
 from tbft.tuning import cut_before
 
 #: Additions, multiplications, divisions and roots for each trained number and step, weight decay and momentum
 #: included, read off the update formulas in torch's documentation.
 OPTIMISER_FLOPS = {"sgd": 6, "adam": 15, "adamw": 15}
 SIZES = (2, 4)
+FORWARD_SIZES = (8, 16)  # in smaller ones it is weights in another precision that take most
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,24 @@ def count_step(blocks: Blocks, plan: Plan, samples: Samples, batch_size: int) ->
     )
 
 
-def count_forward(model: nn.Module, precision: str, samples: Samples, batch_size: int) -> int:
-    """Most bytes that the tensors of a forward pass without gradients take at a time."""
+def count_forward(
+    model: nn.Module, precision: str, samples: Samples, batch_size: int, adapts: bool = False
+) -> int:
+    """Most bytes that the tensors of a forward pass without gradients take at a time.
+
+    Args:
+        adapts: BatchNorms track, as in AdaBN.
+    """
     peaks = []
-    for size in SIZES:
-        x = laid_out(samples.batch(np.arange(size) % len(samples))[0])
-        with evaluating(model), TensorBytes() as counted, autocast(precision):
-            model(x)
+    for size in FORWARD_SIZES:
+        x = samples.batch(np.arange(size) % len(samples))[0]
+        with values_restored(model), evaluating(model), TensorBytes() as counted, autocast(precision):
+            for norm in batch_norms(model) if adapts else ():
+                norm.train()
+            out = model(laid_out(x))
+        del out
         peaks.append(counted.peak)
-    return _at(peaks, batch_size)
+    return _at(peaks, batch_size, FORWARD_SIZES)
 
 
 def _flops(part: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> tuple[float, float]:
@@ -126,9 +136,9 @@ def _peak_bytes(
     return counted.peak
 
 
-def _at(counts: Sequence[int], batch_size: int) -> int:
+def _at(counts: Sequence[int], batch_size: int, sizes: tuple[int, int] = SIZES) -> int:
     """The count at another batch size, on the line through the two that were counted."""
-    small, large = SIZES
+    small, large = sizes
     slope = (counts[1] - counts[0]) / (large - small)
     return int(counts[0] + slope * (batch_size - small))
 

@@ -28,14 +28,15 @@ INPUT_DISTANCE = 0.017
 #: Standard deviations beyond which statistics moved at all; 25 places move together, so more than 3.
 STRAYS = 4.5
 #: Chance below which accuracy is called lower than on the source.
-ACCURACY_P = 0.01
-#: Standard errors by which the model is less sure than on the source, where labels disagree as well.
-CONFIDENCE_LOST = 1.6
+ACCURACY_P = 0.001
+#: Standard errors by which the model is less sure than on the source, where labels disagree as well: two in a
+#: hundred draws of clean samples exceed it, the card being a sample too. Unseen subclasses show 3.2 and more.
+CONFIDENCE_LOST = 2.5
 #: Least gain in accuracy from reading predictions by their labels, in standard errors.
 MAPPED_ERRORS = 3.0
 #: Share of the source's accuracy that AdaBN leaves at least under drift of the inputs alone, and the
 #: chance of so few right below which it is not that alone.
-LEAST_AFTER_ADABN, CONTRADICTED_P = 0.45, 0.001
+LEAST_AFTER_ADABN, CONTRADICTED_P = 0.45, 0.002
 #: With fewer labels than would show a loss of so many points, no drift is not yet no loss.
 LOSS_THAT_MATTERS = 0.15
 
@@ -103,11 +104,11 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
     moved, far = e.strays >= STRAYS, e.distance >= INPUT_DISTANCE
     input_level = moved and far
     lower = e.accuracy_p is not None and e.accuracy_p < ACCURACY_P
-    remapped = mapped_gain(e) >= MAPPED_ERRORS or contradicted(e)
+    other_labels = remapped(e)
     unsure = e.confidence_lost >= CONFIDENCE_LOST
-    feature_level = lower and not remapped and not input_level and (moved or unsure)
+    feature_level = lower and not other_labels and not input_level and (moved or unsure)
     # With statistics and confidence as they were, labels that are wrong at random are all that is left.
-    output_level = remapped or (lower and not moved and not unsure)
+    output_level = other_labels or (lower and not moved and not unsure)
     levels = [
         level
         for level, found in (("input", input_level), ("feature", feature_level), ("output", output_level))
@@ -124,18 +125,23 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
     )
 
 
+def remapped(e: Evidence) -> bool:
+    """Whether labels mean something else, rather than being wrong at random."""
+    return mapped_gain(e) >= MAPPED_ERRORS or contradicted(e)
+
+
 def mapped_gain(e: Evidence) -> float:
     """What reading predictions by their labels gains, at rest or after AdaBN, in standard errors; or 0.
 
     Less what it gains on the source, where a model has not learned to tell its classes.
     """
     usual = max(0.0, (e.source_mapped_accuracy or 0.0) - e.source_accuracy)
-    pairs = [(e.accuracy, e.mapped_accuracy)]
+    pairs = [(e.accuracy, e.mapped_accuracy, e.samples)]
     if e.strays >= STRAYS:
-        pairs.append((e.adabn_accuracy, e.adabn_mapped_accuracy))
+        pairs.append((e.adabn_accuracy, e.adabn_mapped_accuracy, e.adabn_samples))
     gains = [
-        (mapped - plain - usual) / sqrt(max(mapped * (1 - mapped), 0.05) / e.samples)
-        for plain, mapped in pairs
+        (mapped - plain - usual) / sqrt(max(mapped * (1 - mapped), 0.05) / count)
+        for plain, mapped, count in pairs
         if plain is not None and mapped is not None
     ]
     return max([0.0, *gains])
@@ -145,8 +151,8 @@ def contradicted(e: Evidence) -> bool:
     """Whether fewer labels agree after AdaBN than any drift of the inputs alone was seen to leave."""
     if e.adabn_accuracy is None or e.strays < STRAYS:
         return False
-    right = round(e.adabn_accuracy * e.samples)
-    return chance_of_so_few(right, e.samples, LEAST_AFTER_ADABN * e.source_accuracy) < CONTRADICTED_P
+    right = round(e.adabn_accuracy * e.adabn_samples)
+    return chance_of_so_few(right, e.adabn_samples, LEAST_AFTER_ADABN * e.source_accuracy) < CONTRADICTED_P
 
 
 def _too_few(e: Evidence) -> bool:

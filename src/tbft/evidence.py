@@ -16,22 +16,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tbft.adabn import adapt_statistics
 from tbft.blocks import Blocks
 from tbft.card import SourceCard, Strays, mapped_accuracy, relative_gradients, softmax, strays_of
 from tbft.data.samples import Samples
 from tbft.errors import DataError
 from tbft.evaluate import check_fits
 from tbft.models.checkpoints import fingerprint
-from tbft.observing import BATCH_SIZE, PIXELS, Floats, Observation, logits_of, observe
+from tbft.observing import BATCH_SIZE, PIXELS, Floats, Observation, observe
 from tbft.plan import PSEUDO_SAMPLES
-from tbft.restoring import batch_norms, values_restored
+from tbft.restoring import batch_norms
 
 Labels = npt.NDArray[np.int64]
 
 #: More samples than this tell little more, and would cost more.
 MOST_SAMPLES = 256
 LEAST_SAMPLES = 8
+#: Share of few samples that are looked at, and on which AdaBN is tried, but so many if there are: all of
+#: them were not seen to choose better, and would cost more than 3 % of the paper's full fine-tuning.
+LOOKED_AT, ADABN_TRIED = (0.7, 64), (0.5, 48)
 _RIDGE = 30.0
 
 
@@ -60,6 +62,7 @@ class Evidence:
     source_accuracy: float
     accuracy: float | None = None  # at rest
     adabn_accuracy: float | None = None
+    adabn_samples: int = 0  # that AdaBN was tried on
     accuracy_p: float | None = None  # chance of so few right at the source's accuracy
     mapped_accuracy: float | None = None  # if each predicted class meant its most frequent label
     adabn_mapped_accuracy: float | None = None  # the same after AdaBN
@@ -81,7 +84,7 @@ def gather(
     gradients: bool = False,
     batch_size: int = BATCH_SIZE,
 ) -> Evidence:
-    """Look at samples: two forward passes over up to 256 of them; the model stays as it is.
+    """Look at samples: two forward passes over some of them, at most 256; the model stays as it is.
 
     Args:
         card: of this base model; without one, its BatchNorm statistics stand in, which is weaker.
@@ -101,7 +104,7 @@ def gather(
     if card is not None:
         card.check(blocks.model)
     count = len(samples)
-    few = samples.subset(np.sort(np.random.default_rng(0).permutation(count)[:MOST_SAMPLES]))
+    few = samples.subset(some_of(count, *LOOKED_AT))
     seen = observe(blocks, few, "auto", batch_size)
     weaker = card is None
     card = card or card_of_model(blocks, seen)
@@ -135,22 +138,34 @@ def gather(
             found, **_with_labels(few.labels, called, probabilities, seen.features, card.accuracy)
         )
     if batch_norms(blocks.model):
-        with values_restored(blocks.model):
-            share = PSEUDO_SAMPLES / (PSEUDO_SAMPLES + len(few))
-            adapt_statistics(blocks.model, few, batch_size, share, "auto")
-            adapted = logits_of(blocks, few, "auto", batch_size)
-        after = adapted.argmax(1)
+        part = some_of(count, *ADABN_TRIED, of=len(few))
+        adapted = observe(blocks, few.subset(part), "auto", batch_size, PSEUDO_SAMPLES)
+        after, labels = adapted.logits.argmax(1), few.labels[part]
         found = replace(
             found,
-            adabn_confidence=float(softmax(adapted).max(1).mean()),
-            adabn_agreement=float((after == called).mean()),
-            adabn_accuracy=float((after == few.labels).mean()) if labelled else None,
-            adabn_mapped_accuracy=mapped_accuracy(few.labels, after, found.classes) if labelled else None,
+            adabn_confidence=float(softmax(adapted.logits).max(1).mean()),
+            adabn_agreement=float((after == called[part]).mean()),
+            adabn_accuracy=float((after == labels).mean()) if labelled else None,
+            adabn_samples=len(part),
+            adabn_mapped_accuracy=mapped_accuracy(labels, after, found.classes) if labelled else None,
         )
     if gradients and labelled and card.gradients:
         norms = relative_gradients(blocks, few.subset(slice(0, 128)))
         found = replace(found, gradients={name: norms[name] / card.gradients[name] for name in norms})
     return found
+
+
+def some_of(count: int, share: float, least: int, of: int | None = None) -> Labels:
+    """Which samples to look at, in an order drawn by a fixed seed: a share of `count`, within bounds.
+
+    Args:
+        of: so many that are to be drawn from; None: `count`.
+
+    >>> len(some_of(20, 0.7, 64)), len(some_of(100, 0.7, 64)), len(some_of(1000, 0.7, 64))
+    (20, 70, 256)
+    """
+    most = min(max(least, round(share * count)), MOST_SAMPLES)
+    return np.random.default_rng(0).permutation(of or count)[:most]
 
 
 def statistics_shift(
@@ -298,6 +313,7 @@ def example_evidence(**numbers: Any) -> Evidence:
         source_accuracy=0.8,
         accuracy=0.8,
         adabn_accuracy=0.79,
+        adabn_samples=100,
         accuracy_p=0.5,
         mapped_accuracy=0.8,
         adabn_mapped_accuracy=0.79,

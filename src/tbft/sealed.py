@@ -56,7 +56,9 @@ def read(path: str | Path, kind: str, version: int, error: type[TbftError]) -> t
     header: dict[str, Any] = json.loads(text)
     if header.get("format_version") != version:
         found = header.get("format_version")
-        raise error(f"{path} has format version {found}, this tbft reads {version}; update tbft")
+        older = isinstance(found, int) and found < version
+        remedy = f"make the {kind} again" if older else "update tbft"
+        raise error(f"{path} has format version {found}, this tbft reads {version}; {remedy}")
     return header, tensors
 
 

@@ -122,7 +122,6 @@ def add(commands: Subparsers) -> None:
 def run_personalize(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
     from tbft.personalize import personalize
-    from tbft.report import check_extra
 
     unfinished = None
     if arguments.out:
@@ -131,6 +130,8 @@ def run_personalize(arguments: argparse.Namespace) -> None:
         if arguments.restart:
             unfinished.unlink(missing_ok=True)
     if arguments.report:
+        from tbft.report import check_extra
+
         check_writable(arguments.report, ".html")
         check_extra()
     cache, meter = _cache_policy(arguments), load_meter(arguments)

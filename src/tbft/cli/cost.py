@@ -174,7 +174,7 @@ def _system_table(rows: Sequence[Row], side: str, title: str) -> str:
     columns = ("block1", "block2", "block3", "fc", "block avg", "full")
     lines: list[tuple[str, ...]] = [("", *columns, "")]
     for row in rows:
-        lines.append((row.way, *(f"{s:.3g}" for s in row.cpu_seconds), "s"))
+        lines.append((row.way, *map(_short, row.cpu_seconds), "s"))
         lines.append(("  saving", *(_percent(s) for s in row.saving_percent), "%"))
         lines.append(("  of the paper's full", *(_percent(s) for s in row.of_paper_percent), "%"))
         energy = row.energy_joules
@@ -189,6 +189,10 @@ def _system_table(rows: Sequence[Row], side: str, title: str) -> str:
         ):
             lines.append((name, *("-" if v is None else f"{v:.3g}" for v in paper[key]), unit))
     return table(lines, right="123456") + "\n\n" + "\n".join(f"{way}: {what}" for way, what in WAYS.items())
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _percent(value: float | None) -> str:

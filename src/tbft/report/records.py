@@ -52,7 +52,7 @@ def reproduction_of(
         claims=[claim_of(one) for one in claims],
         experiments=[_experiment(one, tables) for one in experiments if one["name"] not in APART],
         noise=_noise(tables, published_noise),
-        costs=[table for one in system for table in _cost_tables(one)],
+        costs=[table for one in _whole_first(system) for table in _cost_tables(one)],
         method=list(method_of(records)),
         warnings=list(warnings_of(records)),
         strips=strips,
@@ -183,6 +183,15 @@ COLUMNS = {
 }
 
 
+def _whole_first(system: Sequence[Plain]) -> list[Plain]:
+    """Of each model one measurement, the latest whole one if there is one; smaller pictures first."""
+    chosen: dict[str, Plain] = {}
+    latest = sorted(system, key=lambda one: str(one.get("finished")), reverse=True)
+    for one in sorted(latest, key=lambda one: bool(one.get("quick"))):
+        chosen.setdefault(one["model"], one)
+    return sorted(chosen.values(), key=lambda one: (one["resolution"], one["model"]))
+
+
 def _cost_tables(one: Plain) -> Iterator[CostTable]:
     """A table for each amount of work; the published row stands below the one it is of."""
     columns = [COLUMNS.get(column, column) for column in one["system_columns"]]
@@ -199,7 +208,8 @@ def _cost_tables(one: Plain) -> Iterator[CostTable]:
         ]
         if one["published"] is not None and title.startswith("one sample"):
             ways.append(_published_way(one["published"]))
-        yield CostTable(f"{one['model']}, {one['resolution']} px, {title}", columns, ways)
+        quick = ", quick version" if one.get("quick") else ""
+        yield CostTable(f"{one['model']}, {one['resolution']} px, {title}{quick}", columns, ways)
 
 
 def _published_way(printed: Plain) -> CostWay:

@@ -17,6 +17,15 @@ AVERAGE = "block average"
 BLOCKS = ("front", "layer2", "layer3", "rear")
 PAPERS = (*BLOCKS, AVERAGE, "full")
 
+#: What sections are called.
+SHORT_NAMES = {
+    "cifar10-c": "CIFAR-10-C",
+    "cifar-flip": "Label reversal",
+    "tiny17": "Tiny-17",
+    "living17": "Living-17",
+    "living17-photos": "Living-17, photos",
+}
+
 
 def reproduction_page(given: Reproduction) -> str:
     """The page as HTML.
@@ -56,15 +65,6 @@ def _contents(given: Reproduction) -> list[tuple[str, str]]:
         *([("drifts", "What drifts look like")] if given.strips else []),
         ("method", "How it was measured"),
     ]
-
-
-SHORT_NAMES = {
-    "cifar10-c": "CIFAR-10-C",
-    "cifar-flip": "Label reversal",
-    "tiny17": "Tiny-17",
-    "living17": "Living-17",
-    "living17-photos": "Living-17, photos",
-}
 
 
 def _headline(claims: Sequence[Claim]) -> str:
@@ -129,25 +129,15 @@ def _finding(one: Experiment, found: Results) -> str:
     for row in grid.rows:
         best = grid.best(row, BLOCKS)
         if best is not None and all((row, block) in grid.cells for block in BLOCKS):
-            said = (
-                ""
-                if one.right is None
-                else ", as the paper says"
-                if best == one.right
-                else f", not {one.right}"
-            )
+            said = "" if one.right is None else f", not {one.right}"
+            if best == one.right:
+                said = ", as the paper says"
             parts.append(f"{best} at {row} ({percent(grid.cells[row, best].share)}{said})")
     return f"Best block: {'; '.join(parts)}." if parts else ""
 
 
 def _methods(found: Results) -> list[str]:
-    return ordered(
-        [
-            m
-            for m in found.accuracy.columns
-            if any((r, m) in found.accuracy.cells for r in found.accuracy.rows)
-        ]
-    )
+    return ordered({method for _, method in found.accuracy.cells})
 
 
 def _bar_charts(found: Results) -> Iterator[Picture]:
@@ -222,10 +212,9 @@ def _diagonal(grid: Grid | None) -> str:
 
 def _best_blocks(grid: Grid) -> list[tuple[str, str]]:
     """The best single block of each column."""
-    blocks = [name for name in grid.rows if name in grid.columns]
     best = []
     for column in grid.columns:
-        known = [row for row in blocks if (row, column) in grid.cells]
+        known = [row for row in BLOCKS if (row, column) in grid.cells]
         if known:
             best.append((max(known, key=lambda row: grid.cells[row, column].share), column))
     return best

@@ -54,7 +54,7 @@ class Row:
 
     Attributes:
         cpu_seconds, wall_seconds: medians over the rounds.
-        spread: largest less smallest processor time, over the median.
+        spread: largest less smallest processor time, over the median; None of a single round.
         saving_percent: of processor time, against full fine-tuning in the same way; None for full itself.
         of_paper_percent: of processor time, over full fine-tuning by the paper's accuracy scripts.
         energy_joules: estimated by a profile; None: unavailable.
@@ -63,7 +63,7 @@ class Row:
     way: str
     cpu_seconds: tuple[float, ...]
     wall_seconds: tuple[float, ...]
-    spread: tuple[float, ...]
+    spread: tuple[float, ...] | None
     saving_percent: tuple[float | None, ...]
     of_paper_percent: tuple[float, ...]
     energy_joules: tuple[float, ...] | None
@@ -269,7 +269,7 @@ def _rows(measured: Mapping[tuple[str, str], Sequence[Times]], profile: Profile 
                 way=way,
                 cpu_seconds=cpu,
                 wall_seconds=wall,
-                spread=spread,
+                spread=spread if len(next(iter(measured.values()))) > 1 else None,
                 saving_percent=(*(100 * (1 - s / cpu[-1]) for s in cpu[:-1]), None),
                 of_paper_percent=tuple(100 * s / paper_full for s in cpu),
                 energy_joules=None if profile is None else tuple(e for e in energy if e is not None),
