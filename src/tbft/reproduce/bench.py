@@ -114,15 +114,18 @@ class Bench:
 
     def identity(self) -> dict[str, Any]:
         """What must not mix: the folder's hash is made of this."""
+        e = self.experiment
         return {
-            "experiment": self.experiment.name,
+            "experiment": e.name,
             "protocol": PROTOCOL,
-            "quick": self.experiment.quick,
+            "quick": e.quick,
             "recipe": definition(self.recipe),
             "model": self.preset.name,
             "base_fingerprint": self.fingerprint,
             "data": self.settings.data_name,
             "data_digest": digest(self.samples),
+            # Of whole experiments PROTOCOL stands for it; quick versions change now and then.
+            **({"parts": [sorted(e.sizes.items()), e.val, e.test, e.spare]} if e.quick else {}),
         }
 
     def definitions(self) -> dict[str, str]:
