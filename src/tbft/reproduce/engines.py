@@ -203,7 +203,11 @@ class Pool:
 def _work(work: Work, pipe: Connection) -> None:
     """The life of a process of the pool."""
     import signal
+    import threading
 
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())  # its default is a semaphore of the system, which outlives a kill
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends this process
     worker: Worker | None = None
     while True:
