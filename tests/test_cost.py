@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tbft.blocks import split
 from tbft.choosing import beyond
 from tbft.cli import main
-from tbft.cost import Cost, joules, plans_of, predict_costs
+from tbft.cost import Cost, plans_of, predict_costs
 from tbft.counting import count_blocks, count_step
 from tbft.data.splitting import Parts
 from tbft.energy.profile import Profile
@@ -29,7 +29,7 @@ from tbft.models.resnet26 import ResNet26
 from tbft.pace import Piece, calibrate
 from tbft.patch import make_patch
 from tbft.personalize import choose_plan, personalize
-from tbft.plan import Budget, Plan, find_recipe
+from tbft.plan import Budget, Plan, find_recipe, joules
 from tbft.reproduce.paper_way import SUBSTRINGS, by_substring, paper_way
 from tbft.reproduce.system_cost import COLUMNS, one_sample, pictures, published, whole_job
 from tbft.tuning import tune

@@ -22,7 +22,7 @@ from tbft.evaluate import BATCH_SIZE as EVALUATED
 from tbft.job import Job, job_of, stages_for
 from tbft.models.checkpoints import state_bytes
 from tbft.pace import LEAST_SECONDS, Pace, calibrate
-from tbft.plan import Budget, Plan, PowerProfile, Recipe
+from tbft.plan import Budget, Plan, PowerProfile, Recipe, joules
 from tbft.restoring import batch_norms
 from tbft.tuning import cut_before, tune
 
@@ -145,15 +145,6 @@ def _cost(
     own = state_bytes(part.state_dict())
     peak = state + max(step.peak_bytes + own, forward, 2 * own + state)
     return replace(cost, flops=float(flops), step=step, peak_bytes=peak + cache)
-
-
-def joules(profile: PowerProfile | None, wall_seconds: float, cpu_seconds: float) -> float | None:
-    """An estimate of energy from a board's profile: gross where it knows the board's idle power, else net."""
-    if profile is None:
-        return None
-    if getattr(profile, "idle_watts", 0.0) is None:
-        return profile.net_joules(cpu_seconds)
-    return profile.joules(wall_seconds, cpu_seconds)
 
 
 def plans_of(blocks: Blocks, recipe: Recipe) -> dict[str, Plan]:

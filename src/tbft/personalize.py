@@ -15,7 +15,7 @@ from tbft.budget import LEAST_BATCH
 from tbft.cache import CachePolicy
 from tbft.card import SourceCard
 from tbft.choosing import Choice, beyond, check_energy_known, choose, expected_accuracies, options_of
-from tbft.cost import joules, least_bytes, predict_costs
+from tbft.cost import least_bytes, predict_costs
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis import diagnose
@@ -25,7 +25,7 @@ from tbft.evaluate import Evaluation, evaluate, predict
 from tbft.fitting import EpochRecord, OnStep
 from tbft.observing import BATCH_SIZE
 from tbft.patch import Patch, make_patch, versions
-from tbft.plan import Budget, Plan, PowerProfile, Recipe, arm_for_level
+from tbft.plan import Budget, Plan, PowerProfile, Recipe, arm_for_level, joules
 from tbft.restoring import batch_norms, values_restored
 from tbft.tuning import Tuned, tune
 

@@ -209,6 +209,15 @@ class PowerProfile(Protocol):
         ...
 
 
+def joules(profile: PowerProfile | None, wall_seconds: float, cpu_seconds: float) -> float | None:
+    """An estimate of energy from a board's profile: gross where it knows the board's idle power, else net."""
+    if profile is None:
+        return None
+    if getattr(profile, "idle_watts", 0.0) is None:
+        return profile.net_joules(cpu_seconds)
+    return profile.joules(wall_seconds, cpu_seconds)
+
+
 @dataclass(frozen=True)
 class Budget:
     """What an adaptation may take at most; None: no limit.

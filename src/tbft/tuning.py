@@ -34,7 +34,7 @@ from tbft.fitting import (
     make_optimiser,
 )
 from tbft.models.checkpoints import State, fingerprint, state_bytes, tensor_bytes
-from tbft.plan import Budget, Plan, PowerProfile, Recipe
+from tbft.plan import Budget, Plan, PowerProfile, Recipe, joules
 from tbft.recompute import recomputed
 from tbft.restoring import batch_norms, clone_state, values_restored
 from tbft.resuming import load_run, save_run
@@ -174,8 +174,8 @@ def _within(
             on_step(done, total)
         wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
         shares = [cpu / budget.cpu_seconds if budget.cpu_seconds is not None else 0.0]
-        if budget.joules is not None and profile is not None:
-            shares.append(profile.joules(wall, cpu) / budget.joules)
+        if budget.joules is not None:
+            shares.append((joules(profile, wall, cpu) or 0.0) / budget.joules)
         if done < total and max(shares) * (1 + 1 / done) > SPENT_SHARE:
             raise _SpentError
 

@@ -24,11 +24,10 @@ from tqdm import tqdm
 
 from tbft.blocks import Blocks
 from tbft.cache import CachePolicy, cache_prefix
-from tbft.cost import joules
 from tbft.data.samples import Samples, make_samples
 from tbft.data.splitting import Parts
 from tbft.fitting import FitState, fit
-from tbft.plan import Plan, PowerProfile, Recipe, find_recipe
+from tbft.plan import Plan, PowerProfile, Recipe, find_recipe, joules
 from tbft.reproduce.paper_way import SUBSTRINGS, by_substring, paper_way
 from tbft.restoring import flags_restored, modes_restored, values_restored
 from tbft.tuning import cut_before, tune
