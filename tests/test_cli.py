@@ -332,8 +332,10 @@ def test_ctrl_c_keeps_what_was_learned_and_the_next_run_goes_on(place):
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
-        time.sleep(6)
-        assert process.poll() is None, "it ended before it could be interrupted"
+        deadline = time.monotonic() + 60
+        while not Path("user.safetensors.resume.pt").exists() and time.monotonic() < deadline:
+            assert process.poll() is None, "it ended before it could be interrupted"
+            time.sleep(0.1)
         before = {p.name for p in place.iterdir()}
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
