@@ -29,7 +29,7 @@ from tbft.models.resnet26 import ResNet26
 from tbft.pace import Piece, calibrate
 from tbft.patch import make_patch
 from tbft.personalize import choose_plan, personalize
-from tbft.plan import Budget, Plan, find_recipe, joules
+from tbft.plan import Budget, Plan, find_recipe
 from tbft.reproduce.paper_way import SUBSTRINGS, by_substring, paper_way
 from tbft.reproduce.system_cost import COLUMNS, one_sample, pictures, published, whole_job
 from tbft.tuning import tune
