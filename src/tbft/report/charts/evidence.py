@@ -79,8 +79,8 @@ def values(
 
 
 def _number(value: float) -> str:
-    """Three figures, and 0.00 for what is too small to be seen."""
-    text = f"{value:.3g}" if abs(value) >= 0.01 else f"{abs(value):.2f}"
+    """Three figures; below 0.01 one, and zero for what is too small to be seen."""
+    text = f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.1g}" if abs(value) >= 0.0005 else "0"
     return text.replace("-", "\u2212")
 
 
