@@ -88,10 +88,13 @@ def run_cost(arguments: argparse.Namespace) -> None:
     counts = count_blocks(blocks, samples)
     system = _system(arguments, preset, blocks, samples, profile)
     if arguments.json:
-        print_json(_json(arguments, preset, recipe.name, costs, counts, system))
+        print_json(_json(arguments, preset, recipe.name, costs, counts, system, profile))
         return
     print(f"{preset.name}, {count:,} samples of {_side(samples)}, recipe {recipe.name}, predicted:\n")
     print(_arms(costs))
+    if profile is not None:
+        error = "unknown" if profile.relative_error is None else f"{100 * profile.relative_error:.0f} %"
+        print(f"\nenergy: estimated by the profile {profile.name} ({profile.board}), error {error}")
     print("\noperations of each block, for one sample:\n\n" + _blocks(counts))
     for title, rows in system.items():
         print(f"\n{title}, processor seconds, measured:\n\n" + _system_table(rows, _side(samples), title))
@@ -206,6 +209,7 @@ def _json(
     costs: Mapping[str, Cost],
     counts: Sequence[BlockCount],
     system: Mapping[str, Sequence[Row]],
+    profile: Profile | None,
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -223,7 +227,9 @@ def _json(
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "arms": {arm: asdict(cost) for arm, cost in costs.items()},
-        "energy_kind": "unavailable" if load_profile(arguments) is None else "estimated",
+        "energy_kind": "unavailable" if profile is None else "estimated",
+        "energy_source": None if profile is None else f"profile {profile.name}",
+        "energy_relative_error": None if profile is None else profile.relative_error,
         "blocks": [asdict(c) for c in counts],
         "system": {title: [asdict(row) for row in rows] for title, rows in system.items()},
         "system_columns": [*COLUMNS[:-1], "block_avg", COLUMNS[-1]],

@@ -154,6 +154,8 @@ class Meter:
         found = replace(found, power_samples=span.samples, longest_gap_seconds=gap)
         if joules is None:
             return replace(found, energy_reason=f"{sensor.name} could not be read: {span.reason}")
+        if not sensor.cumulative and span.seconds:  # readings take time, and lie around the work
+            joules *= found.wall_seconds / span.seconds
         idle = self.idle_watts
         if idle is None and self.profile is not None and self.profile.scope == sensor.scope:
             idle = self.profile.idle_watts

@@ -24,6 +24,7 @@ class Span:
 
     start: float
     start_joules: float
+    seconds: float = 0.0  # from the first reading to the last, of a span that ended
     samples: int = 0
     longest_gap_seconds: float = 0.0
     joules: float | None = None  # None until it ends, and where it is not known
@@ -81,6 +82,7 @@ class Sampler:
         with self._lock:
             self._take()
             self._spans.remove(span)
+            span.seconds = self._clock() - span.start
             joules = self._joules - span.start_joules
             span.reason = span.reason or self._problem or self._unseen(span)
             if span.reason is None and joules <= 0:  # nothing runs on no power
