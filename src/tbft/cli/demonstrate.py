@@ -29,14 +29,18 @@ def run_demo(arguments: argparse.Namespace) -> None:
 
     if arguments.repeats < 1:
         raise TbftError("--repeats has to be 1 or more")
-    start = time.perf_counter()
+    start, threads = time.perf_counter(), torch.get_num_threads()
+    torch.set_num_threads(1)  # the network is too small for more: they would wait for each other
     with tqdm(desc="adapting", total=3 * 7 * arguments.repeats, unit="", leave=False, disable=None) as bar:
 
         def on_arm(level: str, arm: str) -> None:
             bar.set_postfix_str(f"{level} level, {arm}")
             bar.update()
 
-        outcomes = demo.run(arguments.seed, arguments.repeats, on_arm)
+        try:
+            outcomes = demo.run(arguments.seed, arguments.repeats, on_arm)
+        finally:
+            torch.set_num_threads(threads)
     seconds = time.perf_counter() - start
     if arguments.json:
         print_json(
@@ -44,7 +48,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
                 "seed": arguments.seed,
                 "repeats": arguments.repeats,
                 "wall_seconds": seconds,
-                "threads": torch.get_num_threads(),
+                "threads": 1,
                 "outcomes": [{**asdict(o), "conclusion": demo.conclusion(o)} for o in outcomes],
             }
         )
