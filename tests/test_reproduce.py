@@ -499,3 +499,11 @@ def test_a_quick_cell_of_the_real_thing(tmp_path, data_dir):
     assert by_method["rear"]["accuracy"] > by_method["adabn"]["accuracy"] + 0.3
     assert by_method["ours"]["arm"] == "fc"
     assert by_method["ours"]["accuracy"] > by_method["none"]["accuracy"] + 0.3
+
+
+def test_a_file_that_only_looks_like_system_costs_is_refused(tmp_path, capsys):
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in whole()))
+    (tmp_path / "system-cost-own.json").write_text("{}")
+    assert main(["reproduce", "report", "--records", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "was not written by `tbft reproduce run system-cost`" in capsys.readouterr().err

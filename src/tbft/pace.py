@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,7 +108,9 @@ def calibrate(
         if Piece("loop") in wanted:
             clock.repeat(lambda: clock.lap(Piece("loop"), LOOP_STEPS, _run_loop, recipe, len(at)))
     # What left no lap has nothing to compute.
-    seconds_of = dict.fromkeys(wanted, 0.0) | {piece: median(laps) for piece, laps in clock.laps.items()}
+    seconds_of = dict.fromkeys(wanted, 0.0) | {
+        piece: float(np.median(laps)) for piece, laps in clock.laps.items()
+    }
     return Pace(seconds_of, clock.wall_share, tuple(x[0].numel() for x in few))
 
 

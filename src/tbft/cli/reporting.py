@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +73,7 @@ def write_reproduction(report: Report, records: str, out: str) -> Path:
     from tbft.reproduce import claims, tables
     from tbft.reproduce.experiments import EXPERIMENTS
     from tbft.reproduce.published import published
-    from tbft.reproduce.records import read_records
+    from tbft.reproduce.records import read_costs, read_records
 
     given = reproduction_of(
         tables.to_json(report.tables)["tables"],
@@ -82,7 +81,7 @@ def write_reproduction(report: Report, records: str, out: str) -> Path:
         read_records(records),
         [{"name": e.name, "title": e.title, "right": e.right} for e in EXPERIMENTS.values()],
         published("noise-motivation"),
-        [json.loads(path.read_text()) for path in sorted(Path(records).rglob("system-cost*.json"))],
+        read_costs(records),
         _drift_strips(),
     )
     path = Path(out) / "index.html"

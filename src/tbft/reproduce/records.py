@@ -96,6 +96,24 @@ def read_records(root: str | Path) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def read_costs(root: str | Path) -> list[dict[str, Any]]:
+    """What the experiment ``system-cost`` measured, a file a model; none where it was not run.
+
+    Raises:
+        TbftError: a file with such a name is something else.
+    """
+    found = []
+    for path in sorted(Path(root).rglob("system-cost-*.json")):
+        try:
+            content = json.loads(path.read_text())
+        except ValueError:
+            content = None
+        if not isinstance(content, dict) or not {"model", "quick", "finished", "system"} <= set(content):
+            raise TbftError(f"{path} was not written by `tbft reproduce run system-cost`: move it elsewhere")
+        found.append(content)
+    return found
+
+
 def _cut_torn_line(file: IO[bytes]) -> None:
     end = file.seek(0, os.SEEK_END)
     if end == 0:

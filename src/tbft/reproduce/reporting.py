@@ -12,7 +12,7 @@ from tbft.files import atomic_path
 from tbft.reproduce import claims as claims_of_tables
 from tbft.reproduce import tables as tables_of_records
 from tbft.reproduce.claims import Claim, claims_of
-from tbft.reproduce.records import read_records
+from tbft.reproduce.records import read_costs, read_records
 from tbft.reproduce.tables import Table, tables_of
 
 
@@ -33,8 +33,7 @@ def write_report(records: str | Path, out: str | Path) -> Report:
     """
     found = read_records(records)
     tables = tables_of(found)
-    costs = [json.loads(path.read_text()) for path in sorted(Path(records).rglob("system-cost-*.json"))]
-    claims = claims_of(tables, costs)
+    claims = claims_of(tables, read_costs(records))
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = [
