@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 from pathlib import Path
 from statistics import mean, median, pstdev
 from typing import Any
@@ -25,6 +24,7 @@ from tbft.models import find_model, load_weights
 from tbft.patch import versions
 from tbft.personalize import personalize
 from tbft.plan import Plan, find_recipe
+from tbft.reproduce.provenance import machine
 
 DRIFTS = ("gaussian_noise:5", "labels:reverse")
 ARMS = (
@@ -75,18 +75,10 @@ def main() -> None:
 
 
 def _store(runs: list[dict[str, Any]], path: Path) -> None:
-    machine = {"processor": _processor(), "system": platform.system(), "threads": torch.get_num_threads()}
-    record = {"data": "JPEG copy of CIFAR-10", "recipe": "paper", "machine": machine, "versions": versions()}
+    where = {**machine(), "threads": torch.get_num_threads()}
+    record = {"data": "JPEG copy of CIFAR-10", "recipe": "paper", "machine": where, "versions": versions()}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({**record, "runs": runs}, indent=1) + "\n")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _table(runs: list[dict[str, Any]]) -> str:
