@@ -151,7 +151,7 @@ def _cost(
 def plans_of(blocks: Blocks, recipe: Recipe) -> dict[str, Plan]:
     """Every arm of a model with the statistics that it would mostly be tuned with."""
     head = [] if blocks.head in blocks.names else [blocks.head]
-    share = None if recipe.refresh else 0.0
+    share = recipe.default_share()
     arms = [*blocks.names, *head, "full"]
     plans = {arm: Plan(arm, recipe, source_share=share) for arm in arms}
     if batch_norms(blocks.model):

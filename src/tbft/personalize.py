@@ -87,14 +87,9 @@ class Personalization:
 
 
 def plan_level(blocks: Blocks, level: str, recipe: Recipe, seed: int = 0) -> Plan:
-    """The plan for a level of drift that somebody named.
-
-    With a recipe that refreshes statistics, they follow the target on the input and feature levels;
-    on the output level the inputs are as they were, and the statistics stay.
-    """
+    """The plan for a level of drift that somebody named."""
     arm = arm_for_level(level, blocks.names, blocks.head if recipe.head_alone else None)
-    share = 0.0 if not recipe.refresh else 1.0 if level == "output" else None
-    return Plan(arm=arm, recipe=recipe, level=level, source_share=share, seed=seed)
+    return Plan(arm=arm, recipe=recipe, level=level, source_share=recipe.default_share(level), seed=seed)
 
 
 def choose_plan(

@@ -120,6 +120,14 @@ class Recipe:
         """Batches in one pass over so many samples."""
         return -(-count // self.batch_size)
 
+    def default_share(self, level: str | None = None) -> float | None:
+        """Weight of the source statistics, see :attr:`Plan.source_share`, where nobody names one.
+
+        Recipes that refresh let statistics follow the target, by the number of samples; but on the
+        output level the inputs are as they were, and the statistics stay.
+        """
+        return 0.0 if not self.refresh else 1.0 if level == "output" else None
+
     def rate(self, rear: bool) -> float:
         """Learning rate of an arm; `rear` if it lies in the last block."""
         return self.rear_learning_rate if rear and self.rear_learning_rate is not None else self.learning_rate

@@ -207,7 +207,7 @@ def _plan(arguments: argparse.Namespace, blocks: Blocks, recipe: Recipe, budget:
             )
         return recipe
     if arguments.arm is not None:
-        share = 0.0 if arguments.arm == "adabn" or not recipe.refresh else None
+        share = 0.0 if arguments.arm == "adabn" else recipe.default_share()
         plan = Plan(arguments.arm, recipe, source_share=share, seed=arguments.seed)
     else:
         plan = plan_level(blocks, arguments.level, recipe, arguments.seed)

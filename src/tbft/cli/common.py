@@ -147,13 +147,15 @@ def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
 
 def load_trained(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
     """The same with the weights that ship; a preset without any is an error: its model is untrained."""
+    from tbft.models import load_weights
+
     preset, model = load_model(arguments)
     if not arguments.weights and ":" not in arguments.model:
         if preset.weights is None:
             raise TbftError(
                 f"{arguments.model} is untrained as it is built: give its checkpoint with --weights FILE"
             )
-        model = preset.load()
+        load_weights(model, preset.weights)
     return preset, model
 
 

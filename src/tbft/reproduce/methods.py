@@ -91,9 +91,8 @@ def do(cell: CellBench, method: str) -> Done:
 def _arm(cell: CellBench, method: str) -> Done:
     """One arm with the folder's recipe, from first step to last; not the evaluation on the test part."""
     recipe = cell.recipe
-    # As `plan_level`; but an AdaBN that left the source's statistics alone would be none.
-    still = cell.level == "output" and method != "adabn"
-    share = 0.0 if not recipe.refresh else 1.0 if still else None
+    # An AdaBN that left the source's statistics alone would be none.
+    share = recipe.default_share(None if method == "adabn" else cell.level)
     plan = Plan(cell.arm(method), recipe, cell.level, share, seed=cell.cell.seed)
     with Meter() as meter:
         tuned = tune(cell.blocks, plan, cell.parts.train, cell.parts.val if cell.recipe.validate else None)
