@@ -129,18 +129,21 @@ def choose(
     recipe: Recipe,
     budget: Budget | None = None,
     seed: int = 0,
+    after_choosing: bool = False,
 ) -> Choice:
     """The cheapest option that promises the best accuracy, within the budget.
 
     Args:
         costs: option -> predicted cost; options without one are left out.
+        after_choosing: the budget is what choosing has left, and reasons say so.
 
     Raises:
         PlanError: a budget of energy, but costs without an energy figure.
     """
     budget = budget or Budget()
     check_energy_known(costs.values(), budget)
-    excluded = {name: reason for name, cost in costs.items() if (reason := beyond(cost, budget))}
+    left = " left after choosing" if after_choosing else ""
+    excluded = {name: reason for name, cost in costs.items() if (reason := beyond(cost, budget, left))}
     expected = expected_accuracies(diagnosis, [option for option in options if option.name in costs])
     open_to = {name: value for name, value in expected.items() if name not in excluded}
     best = max(open_to.values())
@@ -171,16 +174,16 @@ def check_energy_known(costs: Iterable[Cost], budget: Budget) -> None:
         )
 
 
-def beyond(cost: Cost, budget: Budget) -> str | None:
+def beyond(cost: Cost, budget: Budget, left: str = "") -> str | None:
     """Which budget a cost exceeds, in words; None if none.
 
     >>> beyond(Cost(1e12, 6.0, 80_000), Budget(cpu_seconds=5))
     '6.0 s of processor time, more than 5.0 s'
     """
     if budget.cpu_seconds is not None and cost.cpu_seconds > budget.cpu_seconds:
-        return f"{cost.cpu_seconds:.1f} s of processor time, more than {budget.cpu_seconds:.1f} s"
+        return f"{cost.cpu_seconds:.1f} s of processor time, more than {budget.cpu_seconds:.1f} s{left}"
     if budget.joules is not None and cost.energy_joules is not None and cost.energy_joules > budget.joules:
-        return f"{cost.energy_joules:.1f} J, more than {budget.joules:.1f} J"
+        return f"{cost.energy_joules:.1f} J, more than {budget.joules:.1f} J{left}"
     least = cost.least_bytes or 0
     if budget.peak_bytes is not None and least > budget.peak_bytes:
         return f"at least {least / 2**20:.1f} MiB, more than {budget.peak_bytes / 2**20:.1f} MiB"

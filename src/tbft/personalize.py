@@ -126,12 +126,9 @@ def choose_plan(
         for name, plan in plans.items():
             if plan.arm != "none":
                 costs[name] = replace(costs[name], least_bytes=least_bytes(blocks, plan, samples))
-    choice = choose(diagnosis, options, costs, recipe, _rest_of_budget(budget, profile, start), seed)
-    excluded = {
-        name: reason if "MiB" in reason else f"{reason} left after choosing"
-        for name, reason in choice.excluded.items()
-    }
-    return replace(choice, plan=replace(choice.plan, budget=budget), excluded=excluded)
+    left = _rest_of_budget(budget, profile, start)
+    choice = choose(diagnosis, options, costs, recipe, left, seed, after_choosing=True)
+    return replace(choice, plan=replace(choice.plan, budget=budget))
 
 
 def personalize(
