@@ -274,12 +274,38 @@ def test_a_claim_without_its_records_is_open_and_says_what_it_needs():
     missing = claim(records, "output level, cifar-flip, 10 %")
     assert (missing.holds, missing.ours) == (None, None)
     assert missing.missing == "cifar-flip at 10 %, recipe paper: layer2"
-    assert claim(records, "the right block gains").holds is None
     assert claim(records, "input level, cifar10-c, 10 %").holds is True
+    assert claim(records, "the right block gains").holds is None  # it needs all four blocks, at every size
     fewer = [r for r in records if r["drift"] != "fog:5"]
     assert claim(fewer, "input level, cifar10-c, 10 %").missing.endswith("some drifts")
     assert all(c.holds is None for c in claims_of(tables_of([record("front", 0.5, quick=True)])))
     assert "open" in text_of(claims_of([]))
+
+
+def test_a_claim_over_sizes_is_checked_at_those_that_are_there():
+    """It names them, stands beside the paper's figure of the same sizes, and tells what else it needs."""
+    records = [r for r in whole() if (r["experiment"], r["size"]) != ("cifar-flip", 30)]
+    gain = claim(records, "the right block gains")
+    assert "at 10 %, 20 % (" in gain.claim
+    printed = [(3.0, 3.88), (8.89, 9.95), (38.35, 31.22)]
+    assert gain.published == pytest.approx(fmean(map(fmean, printed)), abs=0.01)
+    assert (gain.ours, gain.missing) == (7.5, "cifar-flip at 30 %, recipe paper")
+    full = claim(records, "output level: rear")
+    assert (full.published, full.ours, full.holds) == (
+        pytest.approx((33.57 + 22.22) / 2, abs=0.01),
+        10.0,
+        True,
+    )
+    assert claim(records, "input level: front").missing == ""
+    assert claim(records, "ours, its choosing included").ours == 90.0
+
+
+def test_noise_of_our_recipe_counts_where_the_papers_was_not_run():
+    noisy = [r | {"recipe": "fast"} for r in whole() if r["experiment"] == "noise-motivation"]
+    diagonal = claim(noisy, "noise on one block")
+    assert diagonal.claim.endswith("(recipe fast)")
+    assert (diagonal.ours, diagonal.holds) == (4, True)
+    assert claim(whole() + noisy, "noise on one block").claim.endswith("(recipe paper)")
 
 
 def test_tables_and_claims_load_no_torch(tmp_path):
