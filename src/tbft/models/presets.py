@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tbft.data.cifar import CIFAR10_CLASSES
 from tbft.data.spec import InputSpec
@@ -57,59 +58,67 @@ TINY17_CLASSES = (
 #: Base models that ship, each with its card and ``<preset>.md``, which tells its making.
 BASES = Path(__file__).parent / "bases"
 
+_CIFAR10 = InputSpec(class_names=CIFAR10_CLASSES, resolution=32, channels=3)
 _HALF = (0.5, 0.5, 0.5)
 _ZERO, _ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-register(
-    Preset(
-        name="resnet26-cifar10",
-        build=partial(ResNet26, classes=10, resolution=32, mean=_HALF, std=_HALF),
-        cuts=ResNet26.cuts,
-        block_names=ResNet26.block_names,
-        inputs=InputSpec(class_names=CIFAR10_CLASSES, resolution=32, channels=3),
-        mean=_HALF,
-        std=_HALF,
-        summary="the paper's ResNet-26 for CIFAR-10",
-    )
-)
 
-register(
-    Preset(
-        name="resnet26-living17",
-        build=partial(ResNet26, classes=17, resolution=128, mean=_ZERO, std=_ONE),
+def _resnet26(
+    name: str,
+    summary: str,
+    class_names: tuple[str, ...],
+    resolution: int,
+    mean: tuple[float, ...] = _HALF,
+    std: tuple[float, ...] = _HALF,
+    ships: bool = False,
+    **more: Any,
+) -> Preset:
+    """The paper's ResNet-26; `ships`: trained weights and their source card lie in the package."""
+    if ships:
+        more |= {"weights": BASES / f"{name}.safetensors", "card": BASES / f"{name}.card.safetensors"}
+    return Preset(
+        name=name,
+        build=partial(ResNet26, classes=len(class_names), resolution=resolution, mean=mean, std=std),
         cuts=ResNet26.cuts,
         block_names=ResNet26.block_names,
-        inputs=InputSpec(class_names=LIVING17_CLASSES, resolution=128, channels=3, mixed=True),
+        # Photos come in many sizes; CIFAR-10's pictures do not.
+        inputs=InputSpec(class_names=class_names, resolution=resolution, channels=3, mixed=resolution > 32),
+        mean=mean,
+        std=std,
+        summary=summary,
+        **more,
+    )
+
+
+register(_resnet26("resnet26-cifar10", "the paper's ResNet-26 for CIFAR-10", CIFAR10_CLASSES, 32))
+register(
+    _resnet26(
+        "resnet26-living17",
+        "the paper's ResNet-26 for Living-17 photos",
+        LIVING17_CLASSES,
+        128,
         mean=_ZERO,
         std=_ONE,
         recipes={"paper": "paper-living17", "base-paper": "base-paper-living17"},
-        summary="the paper's ResNet-26 for Living-17 photos",
     )
 )
-
 register(
-    Preset(
-        name="resnet26-tiny17",
-        build=partial(ResNet26, classes=17, resolution=64, mean=_HALF, std=_HALF),
-        cuts=ResNet26.cuts,
-        block_names=ResNet26.block_names,
-        inputs=InputSpec(class_names=TINY17_CLASSES, resolution=64, channels=3, mixed=True),
-        mean=_HALF,
-        std=_HALF,
-        weights=BASES / "resnet26-tiny17.safetensors",
-        card=BASES / "resnet26-tiny17.card.safetensors",
-        summary="the same ResNet-26, trained on Tiny-17's source domain (64 px)",
+    _resnet26(
+        "resnet26-tiny17",
+        "the same ResNet-26, trained on Tiny-17's source domain (64 px)",
+        TINY17_CLASSES,
+        64,
+        ships=True,
     )
 )
-
 register(
     Preset(
         name="resnet20-cifar10",
         build=partial(ResNet20, classes=10, mean=_IMAGENET_MEAN, std=_IMAGENET_STD),
         cuts=ResNet20.cuts,
         block_names=ResNet20.block_names,
-        inputs=InputSpec(class_names=CIFAR10_CLASSES, resolution=32, channels=3),
+        inputs=_CIFAR10,
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
         summary="CIFAR-10 ResNet-20 of He et al., post-activation, head `linear`",
