@@ -165,6 +165,8 @@ def _level(known: Known, level: str, methods: Sequence[str]) -> tuple[str, dict[
     """The experiment of a level, size -> method -> figure of the sizes that have all, and what is missing."""
     names = LEVELS[level]
     name = next((n for n in names if (n, "paper") in known), names[-1])
+    if (name, "paper") not in known:
+        return name, {}, f"{name}, recipe paper"
     found, missing = {}, []
     for size in SIZES:
         figures, absent = _figures(known, name, size, methods)
