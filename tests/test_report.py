@@ -335,7 +335,7 @@ def test_the_reproductions_page_says_what_its_records_say():
         "front at 10 % (67.1\u00a0%, as the paper says)", "3\u00a0runs",
         "tbft reproduce run tiny17", "tbft reproduce run cifar10-c --recipe fast", "dirty tree", "two cores",
         "saves 15\u00a0%", "2\u00a0J", "estimated", "unavailable",
-        "is the best one to tune in 2 of 2 columns",
+        "is the best one to tune in 2 of 2 columns", "Measured here, recipe paper",
     ):  # fmt: skip
         assert words in page.text
     assert [word for word in page.words if word in ("69.6 ± 0.4", "70.6 ± 0.4")] == [
@@ -348,6 +348,15 @@ def test_the_reproductions_page_says_what_its_records_say():
     assert any(">67.1<" in svg and ">73.5<" in svg and ">69.6  ◂ best<" in svg for svg in charts)
     assert any(">fog<" in svg and ">62<" in svg for svg in charts)
     assert "What drifts look like" not in page.text
+    assert "no records yet" not in page.text
+
+
+def test_means_that_lack_drifts_are_said_to(undrawn):
+    whole = reproduction()
+    (found,) = whole.experiments[0].results
+    lacking = replace(whole.experiments[0], results=[replace(found, partial=["20 %"])])
+    page = checked(reproduction_page(replace(whole, experiments=[lacking])))
+    assert "At 20 % some drifts have no records yet" in page.text
 
 
 def test_a_claim_that_does_not_hold_is_said_not_to(undrawn):

@@ -98,6 +98,7 @@ class Results:
         detail: by drift and method at one size; None where there is one drift only.
         detail_size: that size.
         data: what it was run on.
+        partial: the training sizes whose means lack some of the experiment's drifts.
     """
 
     recipe: str
@@ -109,6 +110,7 @@ class Results:
     published: Grid | None = None
     detail: Grid | None = None
     detail_size: str | None = None
+    partial: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class Noise:
     ours: Grid | None
     published: Grid
     quick: bool = False
+    recipe: str = "paper"
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ def _results(table: Plain) -> Results:
         published=_published(table["published"]) if table["published"] else None,
         detail=_by_row(detail, left_out="block average") if detail else None,
         detail_size=size,
+        partial=[column for column, complete in table["complete"].items() if not complete],
     )
 
 
@@ -170,7 +171,7 @@ def _noise(tables: Sequence[Plain], printed: Published) -> Noise:
     published = Grid(list(printed), columns, cells)
     if table is None:
         return Noise(None, published)
-    return Noise(_by_row(table["figures"]), published, table["quick"])
+    return Noise(_by_row(table["figures"]), published, table["quick"], table["recipe"])
 
 
 #: The paper's columns under the names that readers know here.

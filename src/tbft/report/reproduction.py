@@ -10,7 +10,7 @@ from tbft.report.drawing import Picture
 from tbft.report.inputs import Claim, CostTable, Experiment, Figure, Grid, Reproduction, Results
 from tbft.report.pages import render
 from tbft.report.theme import label, ordered
-from tbft.report.words import DASH, count, joules, percent, seconds
+from tbft.report.words import DASH, count, joules, listed, percent, seconds
 
 #: The paper's columns come first in bar charts, as in its figures.
 AVERAGE = "block average"
@@ -133,7 +133,12 @@ def _finding(one: Experiment, found: Results) -> str:
             if best == one.right:
                 said = ", as the paper says"
             parts.append(f"{best} at {row} ({percent(grid.cells[row, best].share)}{said})")
-    return f"Best block: {'; '.join(parts)}." if parts else ""
+    words = [f"Best block: {'; '.join(parts)}."] if parts else []
+    if found.partial:
+        words.append(
+            f"At {listed(list(found.partial))} some drifts have no records yet: means are of the others."
+        )
+    return " ".join(words)
 
 
 def _methods(found: Results) -> list[str]:
@@ -193,10 +198,10 @@ def _runs(grid: Grid, size: str) -> str:
 
 
 def _noise(given: Reproduction) -> dict[str, Any]:
-    quick = ", quick version" if given.noise.quick else ""
+    told = f", recipe {given.noise.recipe}{', quick version' if given.noise.quick else ''}"
     made = [
         _heat(title, grid, _best_blocks(grid), "tuned", "noise on")
-        for title, grid in ((f"Measured here{quick}", given.noise.ours), ("Published", given.noise.published))
+        for title, grid in ((f"Measured here{told}", given.noise.ours), ("Published", given.noise.published))
         if grid is not None
     ]
     return {"charts": made, "there": given.noise.ours is not None, "words": _diagonal(given.noise.ours)}
