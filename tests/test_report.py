@@ -286,12 +286,11 @@ def reproduction(**changed) -> Reproduction:
         Effort("front", "paper", 38.0, 0.671),
         Effort("front", "fast", 9.0, 0.69),
     ]
+    blocks = ("front", "layer2", "layer3", "rear")
     square = {
-        ("front", "front"): Figure(0.85),
-        ("rear", "front"): Figure(0.3),
-        ("rear", "rear"): Figure(0.84),
+        (tuned, n): Figure(0.85 if tuned == n else 0.3) for tuned, n in product(blocks, ("front", "rear"))
     }
-    noise = Grid(["front", "rear"], ["front", "rear"], square)
+    noise = Grid(blocks, ["front", "rear"], square)
     cost = [
         CostWay("frozen", [0.45, 0.53], [0.15, None], [2.0, 3.0], "estimated"),
         CostWay("published", [0.46, 0.54], [0.1509, None]),
@@ -357,6 +356,16 @@ def test_means_that_lack_drifts_are_said_to(undrawn):
     lacking = replace(whole.experiments[0], results=[replace(found, partial=["20 %"])])
     page = checked(reproduction_page(replace(whole, experiments=[lacking])))
     assert "At 20 % some drifts have no records yet" in page.text
+
+
+def test_the_best_block_is_told_where_all_have_been_tuned():
+    from tbft.report.reproduction import _best_blocks
+
+    cells = {(row, "front"): Figure(0.8 if row == "front" else 0.4) for row in ("front", "layer2", "layer3")}
+    assert _best_blocks(Grid(["front"], ["front"], cells)) == []
+    assert _best_blocks(Grid(["front"], ["front"], cells | {("rear", "front"): Figure(0.1)})) == [
+        ("front", "front")
+    ]
 
 
 def test_a_claim_that_does_not_hold_is_said_not_to(undrawn):

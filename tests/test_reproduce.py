@@ -18,6 +18,7 @@ from conftest import heed_interrupts
 from tbft.cli import main
 from tbft.errors import MissingExtraError, TbftError
 from tbft.reproduce.claims import claims_of
+from tbft.reproduce.engines import Outcome, scheduled
 from tbft.reproduce.experiments import BLOCK_METHODS, CORRUPTIONS, EXPERIMENTS, find_experiment
 from tbft.reproduce.published import BLOCK_AVERAGE, published
 from tbft.reproduce.records import Store, read_file, read_records
@@ -37,10 +38,10 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, known)))
 
 
-def settings(model: str = "toys:net") -> Settings:
+def settings(model: str = "toys:net", recipe: str = "paper") -> Settings:
     from tbft.reproduce.runner import make_settings
 
-    return make_settings("cifar-flip", model=model, data="toys:pictures")
+    return make_settings("cifar-flip", recipe, model=model, data="toys:pictures")
 
 
 def test_expansion_has_every_drift_of_a_seed_before_the_next_seed():
@@ -73,28 +74,60 @@ def test_ids_differ_in_every_argument_and_stay_the_same():
 
 def test_a_torn_line_is_passed_over_and_cut_off(tmp_path):
     store = Store(tmp_path / "e-1", {"identity": 1})
-    store.append({"id": "a", "accuracy": 0.5})
+    first, second = record("front", 0.5), record("full", 0.6)
+    assert store.append(first)
     with store.path.open("a") as file:
         file.write('{"id": "b", "accur')  # as kill -9 leaves it
-    assert store.done() == {"a"}
-    store.append({"id": "c"})
-    assert store.path.read_text() == '{"id": "a", "accuracy": 0.5}\n{"id": "c"}\n'
+    assert store.done() == {first["id"]}
+    assert store.append(second)
+    assert [json.loads(line) for line in store.path.read_text().splitlines()] == [first, second]
+
+
+def test_of_two_writers_the_second_is_told_that_the_run_is_there(tmp_path):
+    first, second = Store(tmp_path, {"identity": 1}), Store(tmp_path, {"identity": 1})
+    assert first.append(record("front", 0.5))
+    assert not second.append(record("front", 0.5))
+    assert len(read_file(first.path)) == 1
 
 
 def test_a_torn_first_line_is_cut_off_too(tmp_path):
     store = Store(tmp_path, {"identity": {}})
     store.path.write_text('{"id":')
     assert store.done() == set()
-    store.append({"id": "a"})
-    assert store.done() == {"a"}
+    store.append(record("front", 0.5))
+    assert len(store.done()) == 1
 
 
-def test_a_damaged_line_is_told(tmp_path):
-    (tmp_path / "records.jsonl").write_text('{"id": "a"}\nnothing\n')
-    with pytest.raises(TbftError, match="line 2 is no record"):
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("nothing", "no JSON object"),
+        ("[]", "no JSON object"),
+        ({"accuracy": None}, "'accuracy' is None"),
+        ({"accuracy": True}, "'accuracy' is True"),
+        ({"id": []}, r"'id' is \[\]"),
+        ({"measurement": {}}, "measurement: 'cpu_seconds' is missing"),
+    ],
+)
+def test_a_damaged_line_is_told(tmp_path, line, why, capsys):
+    damaged = line if isinstance(line, str) else json.dumps(record("full", 0.5) | line)
+    (tmp_path / "records.jsonl").write_text(json.dumps(record("front", 0.5)) + f"\n{damaged}\n")
+    with pytest.raises(TbftError, match=f"line 2 is no record .{why}"):
         read_records(tmp_path)
+    assert main(["reproduce", "report", "--records", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "line 2" in capsys.readouterr().err
+
+
+def test_a_folder_without_records_is_told(tmp_path):
     with pytest.raises(TbftError, match="holds no records"):
         read_records(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_damaged_arguments_are_told(tmp_path, content):
+    (tmp_path / "arguments.json").write_text(content)
+    with pytest.raises(TbftError, match="other arguments"):
+        Store(tmp_path, {"identity": {"recipe": "paper"}})
 
 
 def test_a_folder_of_other_arguments_is_refused(tmp_path):
@@ -107,7 +140,7 @@ def test_a_folder_of_other_arguments_is_refused(tmp_path):
 def test_numbers_that_json_has_no_word_for_are_refused(tmp_path):
     store = Store(tmp_path, {"identity": {}})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        store.append({"id": "a", "accuracy": float("nan")})
+        store.append(record("front", float("nan")))
     assert not store.done()
 
 
@@ -121,7 +154,8 @@ def record(method: str, accuracy: float, **changes: object) -> dict:
         "experiment": "cifar10-c", "quick": False, "recipe": "paper", "model": "resnet26-cifar10",
         "data": "CIFAR-10 test set (JPEG copy)", "drift": "fog:5", "noised": None, "method": method,
         "arm": method, "size": 10, "seed": 0, "accuracy": accuracy, "finished": "2026-01-01T00:00:00Z",
-        "measurement": measured(1.0),
+        "measurement": measured(1.0), "base_fingerprint": "4b64b7", "engine": "serial", "versions": {},
+        "machine": {}, "commit": None, "dirty": False,
     }  # fmt: skip
     made |= changes
     return {"id": str(sorted(map(str, made.items()))), **made}
@@ -179,6 +213,46 @@ def test_quick_records_and_other_bases_have_tables_of_their_own():
         (False, "mine"), (False, "resnet26-cifar10"), (True, "resnet26-cifar10"),
     ]  # fmt: skip
     assert found[2].published == {}
+
+
+def test_other_weights_data_and_versions_of_a_recipe_have_tables_of_their_own():
+    """Files may be called the same, and `fast` may change; the folder's hash tells."""
+    records = [
+        record("front", 0.9, source="a", group="1"),
+        record("front", 0.2, source="b", group="2", seed=1),
+        record("full", 0.3, source="b", group="3", recipe="fast"),
+        record("ours", 0.4, source="b", group="3", recipe="fast"),
+    ]
+    found = {t.group: {m: f["10 %"].accuracy for m, f in t.figures.items()} for t in tables_of(records)}
+    assert found == {"1": {"front": 0.9}, "2": {"front": 0.2, "ours": 0.4}, "3": {"full": 0.3, "ours": 0.4}}
+
+
+def test_folders_tell_what_must_not_mix(tmp_path):
+    for recipe, base in (("paper", "a"), ("fast", "a"), ("paper", "b")):
+        store = Store(tmp_path / f"{recipe}-{base}", {"identity": {"recipe": recipe, "base": base}})
+        store.append(record("front", 0.5, recipe=recipe, base_fingerprint=base))
+    places = {(r["recipe"], r["base_fingerprint"]): (r["group"], r["source"]) for r in read_records(tmp_path)}
+    assert len({group for group, _ in places.values()}) == 3
+    assert places["paper", "a"][1] == places["fast", "a"][1] != places["paper", "b"][1]
+
+
+def test_a_drift_just_begun_does_not_empty_a_column_nor_a_method_tried_on_few_narrow_it():
+    records = [record(m, 0.5, drift=d) for m in ("front", "full") for d in ("fog:5", "snow:5", "frost:5")]
+    records += [record("front", 0.9, drift="contrast:5"), record("memo", 0.4, drift="fog:5")]
+    (table,) = tables_of(records)
+    assert table.figure("full", "10 %").accuracy == table.figure("front", "10 %").accuracy == 0.5
+    assert table.figure("memo", "10 %") is None
+    assert table.detail["10 %"]["fog:5"]["memo"].accuracy == 0.4
+    assert "contrast:5" not in table.detail["10 %"]
+
+
+def test_the_cost_of_a_part_is_that_of_the_whole():
+    """MEMO is evaluated on a few samples; others, on all of the test part."""
+    few = record("memo", 0.4, test_samples=1500, details={"samples_evaluated": 200})
+    (table,) = tables_of([few, record("full", 0.5, test_samples=1500)])
+    assert table.figure("memo", "10 %").cpu_seconds == pytest.approx(7.5)
+    assert table.figure("memo", "10 %").cpu_ratio == pytest.approx(7.5)
+    assert table.figure("full", "10 %").cpu_seconds == 1.0
 
 
 def test_energy_is_given_where_all_runs_have_the_same_kind():
@@ -308,6 +382,14 @@ def test_noise_of_our_recipe_counts_where_the_papers_was_not_run():
     assert claim(whole() + noisy, "noise on one block").claim.endswith("(recipe paper)")
 
 
+def test_a_stand_in_counts_where_the_papers_own_set_has_less():
+    stray = record("front", 0.1, experiment="living17", drift=None)
+    assert claim([*whole(), stray], "feature level: layer3").claim.endswith("(tiny17)")
+    noisy = [r | {"recipe": "fast"} for r in whole() if r["experiment"] == "noise-motivation"]
+    begun = record("front", 0.1, experiment="noise-motivation", drift=None, noised="front")
+    assert claim([*noisy, begun], "noise on one block").ours == 4
+
+
 def test_tables_and_claims_load_no_torch(tmp_path):
     (tmp_path / "e").mkdir()
     lines = [json.dumps(r) + "\n" for r in whole()]
@@ -414,6 +496,73 @@ def test_killed_and_resumed(tmp_path, toys, engine, how):
     assert counts["found"] + counts["done"] == len(METHODS)
 
 
+class FakeCrew:
+    """Workers that do as they are told, each event as `next` is to give it."""
+
+    def __init__(self, events: list) -> None:
+        self.events, self.given = list(events), []
+
+    def hire(self, number: int) -> None: ...
+
+    def give(self, number: int, run: Run) -> None:
+        self.given.append((number, run))
+
+    def next(self):
+        number, outcome = self.events.pop(0)
+        run = [run for n, run in self.given if n == number][-1]
+        return number, Outcome(run, {"id": run.id}) if outcome is None else outcome
+
+    def dismiss(self) -> None: ...
+
+
+def test_an_idle_worker_may_die():
+    runs = [Run("g", Cell(None, None, 10, seed), "none") for seed in range(3)]
+    crew = FakeCrew([(0, None), (0, "exit status -9"), (1, None), (1, None)])
+    found = list(scheduled(crew, [runs[:1], runs[1:]], workers=2))
+    assert sorted(outcome.run.cell.seed for outcome in found) == [0, 1, 2]
+    assert all(outcome.record for outcome in found)
+
+
+def test_what_another_process_did_meanwhile_is_passed_over():
+    runs = [Run("g", Cell(None, None, 10, seed), "none") for seed in range(3)]
+    crew = FakeCrew([(0, None)])
+    found = list(scheduled(crew, [runs], 1, is_done=lambda run: run.cell.seed != 1))
+    assert [run.cell.seed for _, run in crew.given] == [1]
+    assert {o.run.cell.seed: (bool(o.record), o.reason) for o in found} == {
+        0: (False, ""), 1: (True, ""), 2: (False, ""),
+    }  # fmt: skip
+
+
+def test_what_does_not_follow_the_recipe_is_done_once_for_all_recipes(tmp_path, toys):
+    from tbft.reproduce.runner import run
+
+    options = {"sizes": [10, 10], "seeds": 1, "methods": ["none", "none", "rear"]}
+    first = run(settings(), tmp_path, **options)
+    assert (first.wanted, first.done) == (2, 2)
+    second = run(settings(recipe="fast"), tmp_path, **options)
+    assert (second.wanted, second.found, second.done) == (2, 1, 1)
+
+
+def test_another_card_is_another_run_of_ours(tmp_path, toys):
+    from tbft.reproduce.bench import Bench
+
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    made = [Bench(replace(settings(), card=c)).definitions()["ours"] for c in (None, *map(str, paths))]
+    assert len(set(made)) == 3
+
+
+def test_auto_rgn_is_as_long_as_the_arms_beside_it():
+    from tbft.plan import find_recipe
+    from tbft.reproduce.baselines.auto_rgn import RECIPE, as_long_as
+
+    paper = replace(find_recipe("paper"), epochs=50, patience=20, batch_size=16)
+    made = as_long_as(paper)
+    assert (made.epochs, made.patience, made.batch_size, made.optimiser) == (50, 20, 16, "adam")
+    assert as_long_as(find_recipe("paper")).batch_size == RECIPE.batch_size
+
+
 def wait_for_lines(folder: Path, count: int, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -454,6 +603,10 @@ def test_bad_arguments_are_told(tmp_path, toys, monkeypatch, capsys):
     assert main([*start, *toy, "--engine", "fast"]) == 2
     assert main([*start, *toy, "--methods", "best"]) == 2
     assert main([*start, *toy, "--weights", "nowhere.pth"]) == 2
+    assert main(["reproduce", "run", "system-cost", "--engine", "pool", "--out", str(tmp_path)]) == 2
+    noisy = ["reproduce", "run", "noise-motivation", "--out", str(tmp_path), *toy]
+    assert main(noisy) == 2
+    assert main([*start, *toy, "--test-data", str(tmp_path)]) == 2
     monkeypatch.delenv("TBFT_DATA", raising=False)
     assert main(start) == 2
     told = capsys.readouterr().err
@@ -463,6 +616,9 @@ def test_bad_arguments_are_told(tmp_path, toys, monkeypatch, capsys):
         "unknown method 'best'",
         "nowhere.pth",
         "set TBFT_DATA",
+        "leave --engine out",
+        "give it with --test-data",
+        "leave --test-data out",
     ):
         assert words in told, words
 

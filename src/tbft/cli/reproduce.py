@@ -23,6 +23,8 @@ tbft reproduce run cifar10-c --data CIFAR-10-C --model resnet26-cifar10 --weight
 """
 REPORT_EXAMPLES = "tbft reproduce report\ntbft reproduce report --records results --out report --json"
 
+DEFAULTS = {"recipe": "paper", "engine": "serial"}
+
 
 def add(commands: Subparsers) -> None:
     parser = commands.add_parser(
@@ -48,11 +50,20 @@ def add(commands: Subparsers) -> None:
 
 
 def _add_scope(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipe", default="paper", help="of the arms: paper (default) or fast")
+    parser.add_argument("--recipe", default=DEFAULTS["recipe"], help="of the arms: paper (default) or fast")
     parser.add_argument(
-        "--sizes", type=whole_number, nargs="+", metavar="N", help="training sizes in %% (default: 10 20 30)"
+        "--sizes",
+        type=whole_number,
+        nargs="+",
+        metavar="N",
+        help="training sizes in %% (default: all it has)",
     )
-    parser.add_argument("--seeds", type=whole_number, metavar="N", help="seeds 0 to N-1 (default: 3)")
+    parser.add_argument(
+        "--seeds",
+        type=whole_number,
+        metavar="N",
+        help="seeds 0 to N-1 (default: the experiment's, 3 of most)",
+    )
     parser.add_argument(
         "--corruptions", nargs="+", metavar="NAME", help="of cifar10-c (default: all fifteen)"
     )
@@ -66,9 +77,13 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="in place of the paper's ResNet-26")
     parser.add_argument("--weights", metavar="FILE", help="the base's checkpoint (default: below TBFT_DATA)")
     parser.add_argument("--data", metavar="SET", help="the target's samples (default: below TBFT_DATA)")
+    parser.add_argument(
+        "--test-data", metavar="SET", help="of noise-motivation, beside --data: what to test on"
+    )
+    parser.add_argument("--classes", metavar="FILE", help="map of classes for the data, in place of its own")
     parser.add_argument("--card", metavar="FILE", help="the base's source card, for `ours`")
     parser.add_argument("--out", metavar="DIR", default="results", help="folder of records (default results)")
-    parser.add_argument("--engine", default="serial", help="serial (default), pool or ray")
+    parser.add_argument("--engine", default=DEFAULTS["engine"], help="serial (default), pool or ray")
     parser.add_argument(
         "--workers", type=whole_number, metavar="N", help="of pool and ray (default: one a core)"
     )
@@ -103,6 +118,8 @@ def run_run(arguments: argparse.Namespace) -> None:
         model=arguments.model,
         weights=arguments.weights,
         data=arguments.data,
+        test_data=arguments.test_data,
+        classes=arguments.classes,
         card=arguments.card,
         quick=arguments.quick,
     )
@@ -112,7 +129,7 @@ def run_run(arguments: argparse.Namespace) -> None:
             bar.total = total
             bar.set_postfix_str(describe(outcome.run), refresh=False)
             bar.update(settled - bar.n)
-            if outcome.record is None:
+            if outcome.reason:
                 print(f"\ntbft: {describe(outcome.run)}: {outcome.reason}", file=sys.stderr)
 
         summary = run(
@@ -132,6 +149,13 @@ def run_run(arguments: argparse.Namespace) -> None:
 def run_costs(arguments: argparse.Namespace) -> None:
     from tbft.reproduce.costs import run_costs
 
+    scope = ("sizes", "seeds", "corruptions", "methods", "recipe", "engine", "workers")
+    place = ("model", "weights", "data", "test_data", "classes", "card")
+    for name in (*scope, *place):
+        if getattr(arguments, name) not in (None, DEFAULTS.get(name)):
+            flag = name.replace("_", "-")
+            raise TbftError(f"{arguments.experiment} takes --quick and --out alone: leave --{flag} out")
+
     def on_model(name: str) -> None:
         print(f"tbft: measuring {name}", file=sys.stderr)
 
@@ -143,12 +167,11 @@ def run_costs(arguments: argparse.Namespace) -> None:
 
 
 def _print_summary(summary: Summary, as_json: bool) -> None:
-    done = summary.wanted - summary.found - len(summary.failed)
     if as_json:
-        counts = {"wanted": summary.wanted, "found": summary.found, "done": done}
+        counts = {"wanted": summary.wanted, "found": summary.found, "done": summary.done}
         print_json({"folder": str(summary.folder), **counts, "failed": len(summary.failed)})
     else:
-        print(f"{summary.folder}: {summary.wanted} runs, {summary.found} found, {done} done")
+        print(f"{summary.folder}: {summary.wanted} runs, {summary.found} found, {summary.done} done")
     if summary.failed:
         raise TbftError(f"{len(summary.failed)} of {summary.wanted} runs failed, for the reasons above")
 

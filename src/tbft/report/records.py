@@ -27,6 +27,8 @@ from tbft.report.words import listed
 Plain = Mapping[str, Any]
 Published = Mapping[str, Mapping[str, Sequence[float]]]
 
+#: Methods that do the same whatever the recipe of the arms.
+OWN_RECIPES = {"none": "none", "ours": "fast", "auto-rgn": "own", "tent": "own", "memo": "own"}
 #: Experiments that have a section of another kind.
 APART = ("noise-motivation", "system-cost")
 
@@ -153,12 +155,12 @@ def _time_shares(figures: Mapping[str, Mapping[str, Plain]]) -> dict[str, float]
 
 
 def _efforts(tables: Sequence[Plain], size: str | None) -> Iterator[Effort]:
-    """Of every method and recipe; what does the same in all recipes is there once."""
+    """Of every method and recipe; what has a recipe of its own is there once."""
     seen = set()
     for table in tables:
         for method, by_size in table["figures"].items():
-            recipe = "fast" if method == "ours" else table["recipe"]
-            once = (method, "" if method in ("none", "ours") else recipe)
+            recipe = OWN_RECIPES.get(method, str(table["recipe"]))
+            once = (method, recipe)
             if size in by_size and once not in seen and method != "block average":
                 seen.add(once)
                 yield Effort(method, recipe, by_size[size]["cpu_seconds"], by_size[size]["accuracy"])

@@ -219,9 +219,8 @@ def _best_blocks(grid: Grid) -> list[tuple[str, str]]:
     """The best single block of each column."""
     best = []
     for column in grid.columns:
-        known = [row for row in BLOCKS if (row, column) in grid.cells]
-        if known:
-            best.append((max(known, key=lambda row: grid.cells[row, column].share), column))
+        if all((row, column) in grid.cells for row in BLOCKS):
+            best.append((max(BLOCKS, key=lambda row: grid.cells[row, column].share), column))
     return best
 
 
@@ -235,7 +234,7 @@ def _heat(
 
 
 def _effort(one: Experiment) -> Picture:
-    points = [charts.Point(e.method, e.cpu_seconds, e.share, e.recipe == "fast") for e in one.effort]
+    points = [charts.Point(e.method, e.cpu_seconds, e.share, e.recipe != "paper") for e in one.effort]
     name = SHORT_NAMES.get(one.name, one.name)
     return charts.costs(f"{name}, {one.effort_size} for training", points, height=360)
 

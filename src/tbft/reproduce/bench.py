@@ -24,7 +24,7 @@ from tbft.errors import TbftError
 from tbft.evaluate import Evaluation, evaluate
 from tbft.models import find_model, fingerprint
 from tbft.plan import Recipe, find_recipe
-from tbft.reproduce.experiments import BLOCK_METHODS, PROTOCOL, Experiment, find_experiment
+from tbft.reproduce.experiments import BLOCK_METHODS, CORRUPTIONS, PROTOCOL, Experiment, find_experiment
 from tbft.reproduce.noise import add_noise
 from tbft.reproduce.runs import Cell, Settings, hashed
 
@@ -42,6 +42,7 @@ class CellBench:
     parts: Parts
     before: Evaluation
     recipe: Recipe
+    paper: Recipe  # whatever `recipe` is; others' methods are as long
     fast: Recipe
     card: SourceCard | None  # where one was given
     card_samples: Samples | None  # to make one of, else
@@ -74,8 +75,12 @@ class Bench:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe of the arms; channels together in memory change the time and not the arithmetic."""
-        recipe = find_recipe(self.settings.recipe, self.preset.recipes)
+        """The recipe of the arms."""
+        return self.arms_recipe(self.settings.recipe)
+
+    def arms_recipe(self, name: str) -> Recipe:
+        """A recipe as arms follow it; channels together in memory change the time, not the arithmetic."""
+        recipe = find_recipe(name, self.preset.recipes)
         if recipe.name.startswith("paper") and self.experiment.changes:
             recipe = replace(recipe, **self.experiment.changes)  # type: ignore[arg-type]
         return replace(self._fitted(recipe), channels_last=True)
@@ -100,7 +105,8 @@ class Bench:
         """The published set is read one corruption at a time (:meth:`_drifted`); any will do for labels."""
         if not self.is_corrupted:
             return dict(self.experiment.where)
-        return {"corruption": str(self.experiment.drifts[0]).partition(":")[0], "severity": "5"}
+        there = [name for name in CORRUPTIONS if (Path(path) / f"{name}.npy").exists()]
+        return {"corruption": there[0] if there else CORRUPTIONS[0], "severity": "5"}
 
     @cached_property
     def is_corrupted(self) -> bool:
@@ -112,25 +118,28 @@ class Bench:
         """Of the base model as it was loaded, without noise."""
         return fingerprint(self.blocks.model.state_dict())
 
-    def identity(self) -> dict[str, Any]:
-        """What must not mix: the folder's hash is made of this."""
+    def identity(self, recipe: str | None = None) -> dict[str, Any]:
+        """What must not mix: the folder's hash is made of this; `recipe`: in place of the settings'."""
         e = self.experiment
         return {
             "experiment": e.name,
             "protocol": PROTOCOL,
             "quick": e.quick,
-            "recipe": definition(self.recipe),
+            "recipe": definition(self.arms_recipe(recipe or self.settings.recipe)),
             "model": self.preset.name,
             "base_fingerprint": self.fingerprint,
             "data": self.settings.data_name,
             "data_digest": digest(self.samples),
             # Of whole experiments PROTOCOL stands for it; quick versions change now and then.
+            **({"test_digest": digest(self._test_set)} if self.settings.test_data_given else {}),
             **({"parts": [sorted(e.sizes.items()), e.val, e.test, e.spare]} if e.quick else {}),
         }
 
     def definitions(self) -> dict[str, str]:
-        """What methods do beyond the folder's recipe."""
-        return {"ours": hashed(definition(self.fast), 8)}
+        """What methods do beyond the folder's recipe; of `ours`, with what card if not the preset's own."""
+        given = self.settings.card if self.settings.card != str(self.preset.card) else None
+        card = {} if given is None else {"card": hashlib.sha256(Path(given).read_bytes()).hexdigest()}
+        return {"ours": hashed({**definition(self.fast), **card}, 8)}
 
     def cell(self, cell: Cell) -> CellBench:
         """A cell, ready to run methods in; the latest one is kept."""
@@ -158,6 +167,7 @@ class Bench:
             parts=drifted,
             before=before,
             recipe=self.recipe,
+            paper=self.arms_recipe("paper"),
             fast=self.fast,
             card=None if cell.noised is not None else self._card,
             card_samples=None if cell.noised is not None else self._card_samples(rest, cell.seed),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -32,7 +32,10 @@ class Outcome:
 
     run: Run
     record: Mapping[str, Any] | None
-    reason: str = ""  # why there is no record
+    reason: str = ""  # why there is no record; empty where the run was done by another process meanwhile
+
+
+IsDone = Callable[[Run], bool]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Worker:
             return Outcome(run, record_of(self.bench, run, self.work.engine, self.work.origin))
         except TbftError as error:
             return Outcome(run, None, str(error))
+        except (RuntimeError, MemoryError) as error:  # torch's, such as out of memory: the rest goes on
+            return Outcome(run, None, f"{type(error).__name__}: {error}")
 
 
 class Crew(Protocol):
@@ -82,26 +87,33 @@ class Crew(Protocol):
 
 
 def outcomes(
-    work: Work, cells: Sequence[Sequence[Run]], workers: int | None = None, bench: Bench | None = None
+    work: Work,
+    cells: Sequence[Sequence[Run]],
+    workers: int | None = None,
+    bench: Bench | None = None,
+    is_done: IsDone = lambda run: False,
 ) -> Iterator[Outcome]:
     """Do all runs and yield what becomes of each as soon as it is known.
 
     Args:
         workers: of ``pool`` and ``ray``; None: one a core of the machine or of the cluster.
         bench: for ``serial``, if it is made already.
+        is_done: asked before a run is begun.
 
     Raises:
         MissingExtraError: Ray is not installed.
     """
     if work.engine == "serial":
-        return _one_by_one(work, cells, bench)
+        return _one_by_one(work, cells, bench, is_done)
     if work.engine == "pool":
-        return scheduled(Pool(work), cells, workers or os.cpu_count() or 1)
+        return scheduled(Pool(work), cells, workers or os.cpu_count() or 1, is_done)
     crew = RayCrew(work)
-    return scheduled(crew, cells, min(workers or crew.cores, crew.cores))
+    return scheduled(crew, cells, min(workers or crew.cores, crew.cores), is_done)
 
 
-def _one_by_one(work: Work, cells: Sequence[Sequence[Run]], bench: Bench | None) -> Iterator[Outcome]:
+def _one_by_one(
+    work: Work, cells: Sequence[Sequence[Run]], bench: Bench | None, is_done: IsDone
+) -> Iterator[Outcome]:
     import torch
 
     threads = torch.get_num_threads()
@@ -109,7 +121,7 @@ def _one_by_one(work: Work, cells: Sequence[Sequence[Run]], bench: Bench | None)
         worker = Worker(work, bench)
         for runs in cells:
             for run in runs:
-                yield worker.do(run)
+                yield Outcome(run, None) if is_done(run) else worker.do(run)
     finally:
         torch.set_num_threads(threads)
 
@@ -123,18 +135,21 @@ class _Desk:
     attempts: int = 0
 
 
-def scheduled(crew: Crew, cells: Sequence[Sequence[Run]], workers: int) -> Iterator[Outcome]:
+def scheduled(
+    crew: Crew, cells: Sequence[Sequence[Run]], workers: int, is_done: IsDone = lambda run: False
+) -> Iterator[Outcome]:
     """Deal cells to workers, run by run; a worker that dies is replaced, and its run begun once more."""
     waiting = [list(runs) for runs in cells if runs]
     desks = [_Desk() for _ in range(min(workers, len(waiting)))]
     try:
         for number, desk in enumerate(desks):
             crew.hire(number)
-            _go_on(crew, number, desk, waiting)
+            yield from _go_on(crew, number, desk, waiting, is_done)
         while any(desk.doing is not None for desk in desks):
             number, outcome = crew.next()
             desk = desks[number]
-            assert desk.doing is not None
+            if desk.doing is None:  # an idle worker died, and nobody needs it any more
+                continue
             if isinstance(outcome, str):
                 crew.hire(number)
                 if desk.attempts < ATTEMPTS:
@@ -142,19 +157,25 @@ def scheduled(crew: Crew, cells: Sequence[Sequence[Run]], workers: int) -> Itera
                     crew.give(number, desk.doing)
                     continue
                 outcome = Outcome(desk.doing, None, f"its worker died {ATTEMPTS} times: {outcome}")
-            _go_on(crew, number, desk, waiting)
+            yield from _go_on(crew, number, desk, waiting, is_done)
             yield outcome
     finally:
         crew.dismiss()
 
 
-def _go_on(crew: Crew, number: int, desk: _Desk, waiting: list[list[Run]]) -> None:
-    if not desk.todo and waiting:
-        desk.todo = waiting.pop(0)
-    desk.doing = desk.todo.pop(0) if desk.todo else None
-    desk.attempts = 1
-    if desk.doing is not None:
-        crew.give(number, desk.doing)
+def _go_on(
+    crew: Crew, number: int, desk: _Desk, waiting: list[list[Run]], is_done: IsDone
+) -> Iterator[Outcome]:
+    """Give a worker its next run; those that were done meanwhile are passed over."""
+    desk.doing, desk.attempts = None, 1
+    while desk.todo or waiting:
+        desk.todo = desk.todo or waiting.pop(0)
+        run = desk.todo.pop(0)
+        if not is_done(run):
+            desk.doing = run
+            crew.give(number, run)
+            return
+        yield Outcome(run, None)
 
 
 class Pool:

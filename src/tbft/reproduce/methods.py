@@ -17,6 +17,7 @@ from tbft.patch import versions
 from tbft.personalize import personalize
 from tbft.plan import Plan
 from tbft.reproduce.baselines import BASELINES
+from tbft.reproduce.baselines.auto_rgn import as_long_as
 from tbft.reproduce.bench import Bench, CellBench, split_digest
 from tbft.reproduce.provenance import machine, now
 from tbft.reproduce.runs import Run
@@ -146,8 +147,9 @@ def _ours(cell: CellBench) -> Done:
 
 
 def _baseline(cell: CellBench, method: str) -> Done:
+    options = {"recipe": as_long_as(cell.paper)} if method == "auto-rgn" else {}
     with Meter() as meter:
-        outcome = BASELINES[method](cell.blocks, cell.parts, cell.cell.seed)
+        outcome = BASELINES[method](cell.blocks, cell.parts, cell.cell.seed, **options)
     return Done(
         arm=method,
         accuracy=outcome.accuracy,

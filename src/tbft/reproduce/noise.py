@@ -49,7 +49,8 @@ def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed:
     found = evaluate(blocks.model, samples).accuracy
     if abs(found - accuracy) > TOLERANCE:
         raise TbftError(
-            f"noise on {arm} brings accuracy to {found:.2f} and not to {accuracy}: try another seed"
+            f"no noise on {arm} makes the model right on {accuracy:.0%}: the nearest is {found:.0%}. "
+            "Leave this base out of the experiment, or give another with --weights"
         )
     return std
 

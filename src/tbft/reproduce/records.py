@@ -15,10 +15,29 @@ from typing import IO, Any
 
 from tbft.errors import TbftError
 from tbft.files import atomic_path
+from tbft.reproduce.runs import hashed
 
 Record = Mapping[str, Any]
 
 RECORDS, ARGUMENTS = "records.jsonl", "arguments.json"
+
+#: What tables and pages read of a record, and of its measurement; a record may hold more.
+FIELDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "experiment", "recipe", "model", "data", "method", "finished", "engine"), (str,)),
+    **dict.fromkeys(("drift", "noised", "commit"), (str, type(None))),
+    **dict.fromkeys(("quick", "dirty"), (bool,)),
+    **dict.fromkeys(("size", "seed"), (int,)),
+    **dict.fromkeys(("measurement", "versions", "machine"), (dict,)),
+    "base_fingerprint": (str,),
+    "accuracy": (int, float),
+}
+MEASURED: Mapping[str, tuple[type, ...]] = {
+    "cpu_seconds": (int, float),
+    "energy_joules": (int, float, type(None)),
+    "energy_kind": (str,),
+}
+#: What tables and pages read of a measurement of ``system-cost``.
+COSTS = {"model", "resolution", "quick", "finished", "system", "system_columns", "energy_kind", "published"}
 
 
 class Store:
@@ -39,7 +58,7 @@ class Store:
         if not path.exists():
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(arguments, indent=1) + "\n")
-        elif json.loads(path.read_text()).get("identity") != json.loads(json.dumps(arguments["identity"])):
+        elif read_identity(folder) != json.loads(json.dumps(arguments["identity"])):
             raise TbftError(f"{path} holds other arguments than its folder's name says: move it away")
 
     @property
@@ -48,16 +67,36 @@ class Store:
 
     def done(self) -> set[str]:
         """The ids of the runs that are there."""
-        return {str(record["id"]) for record in read_file(self.path)}
+        return done_in(self.folder)
 
-    def append(self, record: Record) -> None:
-        """Write one record, synced to the disk."""
+    def append(self, record: Record) -> bool:
+        """Write one record, synced to the disk; not if another process has written that run meanwhile.
+
+        Returns:
+            whether it was written.
+        """
         line = json.dumps(record, allow_nan=False) + "\n"
         with self.path.open("a+b") as file, _locked(file):
             _cut_torn_line(file)
+            if record["id"] in self.done():
+                return False
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
+        return True
+
+
+def done_in(folder: Path) -> set[str]:
+    """The ids of a folder's runs; none where there is no such folder."""
+    return {str(record["id"]) for record in read_file(folder / RECORDS)}
+
+
+def read_identity(folder: Path) -> Any:
+    """What a folder's name is made of; None where nothing, or something else, says it."""
+    try:
+        return json.loads((folder / ARGUMENTS).read_text())["identity"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def read_file(path: Path) -> list[dict[str, Any]]:
@@ -75,22 +114,50 @@ def read_file(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except ValueError:
             record = None
-        if not isinstance(record, dict) or "id" not in record:
-            raise TbftError(f"{path}, line {number} is no record: remove that line; its run is done again")
+        if wrong := _wrong(record):
+            raise TbftError(f"{path}, line {number} is no record ({wrong}): remove it; its run is done again")
         records.append(record)
     return records
 
 
+def _wrong(record: Any) -> str:
+    """Why something is no record; empty where it is one."""
+    if not isinstance(record, dict):
+        return "no JSON object"
+    if wrong := _mistyped(record, FIELDS):
+        return wrong
+    wrong = _mistyped(record["measurement"], MEASURED)
+    return f"measurement: {wrong}" if wrong else ""
+
+
+def _mistyped(values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> str:
+    for name, known in types.items():
+        if name not in values:
+            return f"{name!r} is missing"
+        # To Python a truth value is a number, too.
+        if not isinstance(values[name], known) or (isinstance(values[name], bool) and bool not in known):
+            return f"{name!r} is {values[name]!r}"
+    return ""
+
+
 def read_records(root: str | Path) -> list[dict[str, Any]]:
     """The records of every folder below `root`; of a run that is there twice, the later one.
+
+    Each also tells ``group``, a hash of what must not mix, and ``source``, the same whatever the recipe.
 
     Raises:
         TbftError: there are none.
     """
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(Path(root).rglob(RECORDS)):
+        identity = read_identity(path.parent)
+        named = identity if isinstance(identity, dict) else {}
+        places = {
+            "group": hashed(named, 8),
+            "source": hashed({key: value for key, value in named.items() if key != "recipe"}, 8),
+        }
         for record in read_file(path):
-            found[record["id"]] = record
+            found[record["id"]] = record | places
     if not found:
         raise TbftError(f"{root} holds no records ({RECORDS}): run `tbft reproduce run NAME --out {root}`")
     return list(found.values())
@@ -108,7 +175,7 @@ def read_costs(root: str | Path) -> list[dict[str, Any]]:
             content = json.loads(path.read_text())
         except ValueError:
             content = None
-        if not isinstance(content, dict) or not {"model", "quick", "finished", "system"} <= set(content):
+        if not isinstance(content, dict) or not set(content) >= COSTS:
             raise TbftError(f"{path} was not written by `tbft reproduce run system-cost`: move it elsewhere")
         found.append(content)
     return found

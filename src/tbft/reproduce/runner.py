@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tbft.errors import TbftError, unknown
 from tbft.reproduce.engines import ENGINES, Outcome, Work, outcomes
-from tbft.reproduce.experiments import METHODS, RECIPES, Experiment, find_experiment
+from tbft.reproduce.experiments import METHODS, RECIPE_FREE, RECIPES, Experiment, find_experiment
 from tbft.reproduce.provenance import commit
-from tbft.reproduce.records import Store
-from tbft.reproduce.runs import Cell, Run, Settings, cells, hashed, runs_of
+from tbft.reproduce.records import Store, done_in
+from tbft.reproduce.runs import Run, Settings, cells, hashed, runs_of
 
 #: Said in every folder's ``arguments.json``.
 NOTES = (
@@ -31,8 +31,13 @@ class Summary:
 
     folder: Path
     wanted: int  # runs asked for
-    found: int  # of them, there already
+    done: int  # by this call
     failed: tuple[Outcome, ...]
+
+    @property
+    def found(self) -> int:
+        """Runs that were there already, or that another process did meanwhile."""
+        return self.wanted - self.done - len(self.failed)
 
 
 def make_settings(
@@ -42,6 +47,8 @@ def make_settings(
     model: str | None = None,
     weights: str | None = None,
     data: str | None = None,
+    test_data: str | None = None,
+    classes: str | None = None,
     card: str | None = None,
     quick: bool = False,
 ) -> Settings:
@@ -62,7 +69,6 @@ def make_settings(
         raise TbftError(f"{preset.name} is untrained as it is built: give its checkpoint with --weights FILE")
     if card is None and weights is None and preset.card is not None:
         card = str(preset.card)
-    class_map = experiment.class_map
     return Settings(
         experiment=name,
         recipe=recipe,
@@ -71,12 +77,28 @@ def make_settings(
         data=tuple(str(below(path, "--data SET")) for path in experiment.data)
         if data is None
         else (str(Path(data).absolute()) if Path(data).exists() else data,),
-        test_data=None if experiment.test_data is None else str(below(experiment.test_data)),
-        class_map=str(below(class_map)) if class_map and "/" in class_map else class_map,
+        test_data=_test_data(experiment, data, test_data),
+        test_data_given=test_data is not None,
+        class_map=classes or _class_map(experiment),
         card=None if card is None else str(_there(card)),
         data_name=experiment.data_name if data is None else Path(data).name,
         quick=quick,
     )
+
+
+def _test_data(experiment: Experiment, data: str | None, given: str | None) -> str | None:
+    if experiment.test_data is None:
+        if given is not None:
+            raise TbftError(f"{experiment.name} tests on a part of its data: leave --test-data out")
+        return None
+    if given is None and data is not None:
+        raise TbftError(f"{experiment.name} tests on a set of its own: give it with --test-data, too")
+    return str(below(experiment.test_data, "--test-data SET")) if given is None else str(_there(given))
+
+
+def _class_map(experiment: Experiment) -> str | None:
+    name = experiment.class_map
+    return str(below(name, "--classes FILE")) if name and "/" in name else name
 
 
 def below(path: str, otherwise: str = "") -> Path:
@@ -131,30 +153,40 @@ def run(
     bench = Bench(settings)
     identity = bench.identity()
     group = hashed(identity, 8)
-    store = Store(Path(out) / f"{experiment.name}-{group}", {"identity": identity, "notes": list(NOTES)})
-    done = store.done()
-    wanted = [_runs(group, cell, wanted_methods, bench.definitions()) for cell in wanted_cells]
-    todo = [[one for one in runs if one.id not in done] for runs in wanted]
+    folder = Path(out) / f"{experiment.name}-{group}"
+    store = Store(folder, {"identity": identity, "notes": list(NOTES)})
+    others = [hashed(bench.identity(recipe), 8) for recipe in RECIPES if recipe != settings.recipe]
+    found = [(other, done_in(Path(out) / f"{experiment.name}-{other}")) for other in others]
+
+    def is_elsewhere(run: Run) -> bool:
+        """What does the same whatever the recipe may have been done with another one."""
+        return run.method in RECIPE_FREE and any(replace(run, group=g).id in ids for g, ids in found)
+
+    def is_done(run: Run) -> bool:
+        """By another process, meanwhile."""
+        return run.id in store.done()
+
+    done_before = store.done()
+    wanted = [list(runs_of(group, cell, wanted_methods, bench.definitions())) for cell in wanted_cells]
+    todo = [[r for r in runs if r.id not in done_before and not is_elsewhere(r)] for runs in wanted]
     total, count = sum(map(len, wanted)), sum(map(len, todo))
-    failed = []
+    failed: list[Outcome] = []
+    done = 0
     work = Work(settings, engine, commit())
-    for settled, outcome in enumerate(outcomes(work, todo, workers, bench), start=1):
-        if outcome.record is None:
+    for settled, outcome in enumerate(outcomes(work, todo, workers, bench, is_done), start=1):
+        if outcome.record is not None:
+            done += store.append(outcome.record)
+        elif outcome.reason:
             failed.append(outcome)
-        else:
-            store.append(outcome.record)
         if on_outcome is not None:
             on_outcome(settled, count, outcome)
-    return Summary(store.folder, total, total - count, tuple(failed))
-
-
-def _runs(group: str, cell: Cell, methods: Sequence[str], definitions: Mapping[str, str]) -> list[Run]:
-    return list(runs_of(group, cell, methods, definitions))
+    return Summary(store.folder, total, done, tuple(failed))
 
 
 def describe(run: Run) -> str:
     """A run in a few words.
 
+    >>> from tbft.reproduce.runs import Cell
     >>> describe(Run("", Cell("fog:5", None, 10, 0), "front"))
     'fog:5, 10 %, seed 0: front'
     """

@@ -19,6 +19,7 @@ class Settings:
     Attributes:
         weights, card: files; None: what ships with the model, or no card.
         data: files; `data_name` is what tables call them.
+        test_data_given: whether the set to test on is another than the experiment's own.
     """
 
     experiment: str
@@ -27,6 +28,7 @@ class Settings:
     weights: str | None
     data: tuple[str, ...]
     test_data: str | None = None
+    test_data_given: bool = False
     class_map: str | None = None
     card: str | None = None
     data_name: str = ""
@@ -88,7 +90,7 @@ def cells(
     Raises:
         TbftError: a size or corruption that the experiment does not have.
     """
-    chosen = list(experiment.sizes) if sizes is None else list(sizes)
+    chosen = list(experiment.sizes if sizes is None else dict.fromkeys(sizes))
     for size in chosen:
         if size not in experiment.sizes:
             raise TbftError(unknown("size", str(size), map(str, experiment.sizes)))
@@ -110,12 +112,12 @@ def _drifts(experiment: Experiment, corruptions: Sequence[str] | None) -> Sequen
     for name in corruptions:
         if name not in CORRUPTIONS:
             raise TbftError(unknown("corruption", name, CORRUPTIONS))
-    return [f"{name}:5" for name in corruptions]
+    return [f"{name}:5" for name in dict.fromkeys(corruptions)]
 
 
 def runs_of(
     group: str, cell: Cell, methods: Sequence[str], definitions: Mapping[str, str] | None = None
 ) -> Iterator[Run]:
     """A run for each method of a cell."""
-    for method in methods:
+    for method in dict.fromkeys(methods):
         yield Run(group, cell, method, (definitions or {}).get(method, ""))

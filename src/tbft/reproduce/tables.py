@@ -6,12 +6,20 @@ lacks one of the drifts does not count. Accuracies are shares from 0 to 1, the p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from tbft.reproduce.experiments import BLOCK_METHODS, EXPERIMENTS, METHODS, RECIPE_FREE, RECIPES
+from tbft.reproduce.experiments import (
+    BLOCK_METHODS,
+    EXPERIMENTS,
+    METHODS,
+    RECIPE_FREE,
+    RECIPES,
+    find_experiment,
+)
 from tbft.reproduce.published import BLOCK_AVERAGE, paper, published
 from tbft.reproduce.records import Record
 from tbft.reproduce.statistics import interval
@@ -27,7 +35,7 @@ class Figure:
     Attributes:
         accuracy: mean over the seeds; by_seed holds their values.
         half_width: of the 95 % confidence interval over seeds; None of one seed.
-        cpu_seconds: mean of a run, choosing included.
+        cpu_seconds: mean of a run, choosing included; for the whole test part where a method adapts to it.
         cpu_ratio: processor seconds over those of ``full`` in the same cells; None without it.
         energy_joules: mean of a run, where every run of it has a figure of the same kind.
         runs: ids of the records.
@@ -48,6 +56,7 @@ class Table:
     """One experiment with one recipe and one base, on one set of data.
 
     Attributes:
+        group: of the records that follow the recipe: the end of their folder's name; empty: not known.
         columns: training sizes such as ``10 %``; in noise-motivation, the block that has the noise.
         figures: method -> column -> figure; ``block average`` is a method here.
         published: the same as the paper printed them: mean and half-width; empty: it has no such table.
@@ -64,6 +73,7 @@ class Table:
     model: str
     data: str
     quick: bool
+    group: str
     complete: Mapping[str, bool]
     columns: tuple[str, ...]
     figures: Mapping[str, Mapping[str, Figure]]
@@ -83,53 +93,66 @@ def tables_of(records: Iterable[Record]) -> list[Table]:
     What does the same whatever the recipe, such as ``ours``, is in the tables of all recipes.
     """
     known = [record for record in records if record["experiment"] in EXPERIMENTS]
-    groups: dict[tuple[Any, ...], dict[tuple[Any, ...], Record]] = {_group(r): {} for r in known}
+    groups: dict[tuple[Any, ...], dict[tuple[Any, ...], Record]] = {
+        (*_shared(r), *_own(r)): {} for r in known
+    }
     for record in known:
-        own = [_group(record)]
+        own = [(*_shared(record), *_own(record))]
         if record["method"] in RECIPE_FREE:
-            own = [group for recipe in RECIPES if (group := _group(record, recipe)) in groups]
+            own = [group for group in groups if group[: len(_shared(record))] == _shared(record)]
         run = tuple(record[key] for key in ("drift", "noised", "method", "size", "seed"))
         for group in own:
             held = groups[group]
             # Of the same run with other definitions, such as another `fast`, the latest counts.
             if run not in held or held[run]["finished"] <= record["finished"]:
                 held[run] = record
-    order = list(EXPERIMENTS)
-    keys = sorted(groups, key=lambda g: (g[0], order.index(g[1]), g[2] != "paper", *g[3:]))
-    return [_table(key, list(groups[key].values())) for key in keys]
+    order, recipes = list(EXPERIMENTS), list(RECIPES)
+
+    def place(key: tuple[Any, ...]) -> tuple[Any, ...]:
+        quick, name, *others, recipe, group = key
+        return (quick, order.index(name), _place(recipes, recipe), *others, group)
+
+    return [_table(key, list(groups[key].values())) for key in sorted(groups, key=place)]
 
 
-def _group(record: Record, recipe: str | None = None) -> tuple[Any, ...]:
-    keys = ("model", "data")
-    return (record["quick"], record["experiment"], recipe or record["recipe"], *(record[k] for k in keys))
+def _shared(record: Record) -> tuple[Any, ...]:
+    """What no table mixes."""
+    return (*(record[k] for k in ("quick", "experiment", "model", "data")), record.get("source", ""))
+
+
+def _own(record: Record) -> tuple[Any, ...]:
+    """What, besides, no table mixes of methods that follow the recipe: its name, and what it then was."""
+    return record["recipe"], record.get("group", "")
 
 
 def _table(key: tuple[Any, ...], records: list[Record]) -> Table:
-    quick, name, recipe, model, data = key
-    experiment = EXPERIMENTS[name]
+    quick, name, model, data, _, recipe, group = key
+    experiment = find_experiment(name, quick)
     by_column: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda r: (r["size"], _place(BLOCK_METHODS, r["noised"]))):
         by_column.setdefault(record["noised"] or f"{record['size']} %", []).append(record)
     figures: dict[str, dict[str, Figure]] = {row: {} for row in ROWS}
     detail: dict[str, dict[str, dict[str, Figure]]] = {}
+    drifts_by_column: dict[str, set[str | None]] = {}
     for column, own in by_column.items():
-        drifts = {r["drift"] for r in own}
+        drifts = drifts_by_column[column] = comparable(own)
         for method, figure in _figures(own, drifts).items():
             figures[method][column] = figure
         if len(drifts) > 1:
             ordered = sorted(drifts, key=lambda drift: _place(experiment.drifts, drift))
-            detail[column] = {d: _figures([r for r in own if r["drift"] == d], {d}) for d in ordered}
+            detail[column] = {str(drift): _figures(own, {drift}) for drift in ordered}
     figures = {method: row for method, row in figures.items() if row}
     return Table(
         experiment=name,
-        title=experiment.title,
+        title=EXPERIMENTS[name].title,
         level=experiment.level,
         right=experiment.right,
         recipe=recipe,
         model=model,
         data=data,
         quick=quick,
-        complete={c: {r["drift"] for r in own} >= set(experiment.drifts) for c, own in by_column.items()},
+        group=group,
+        complete={c: drifts >= set(experiment.drifts) for c, drifts in drifts_by_column.items()},
         columns=tuple(by_column),
         figures=figures,
         published={} if quick else published(name),
@@ -139,6 +162,20 @@ def _table(key: tuple[Any, ...], records: list[Record]) -> Table:
     )
 
 
+def comparable(records: Iterable[Record]) -> set[str | None]:
+    """The drifts that a column's means are over: those that lack no method which most drifts have.
+
+    So a run that has only begun another drift does not empty the column, and a method that was tried on a
+    few drifts does not narrow it.
+    """
+    methods: dict[str | None, set[str]] = {}
+    for record in records:
+        methods.setdefault(record["drift"], set()).add(record["method"])
+    counts = Counter(method for own in methods.values() for method in own)
+    usual = {method for method, count in counts.items() if 2 * count > len(methods)}
+    return {drift for drift, own in methods.items() if own >= usual} or set(methods)
+
+
 def _place(names: Sequence[str | None], name: str | None) -> int:
     """Position of a name; unknown ones come last."""
     return list(names).index(name) if name in names else len(names)
@@ -146,7 +183,7 @@ def _place(names: Sequence[str | None], name: str | None) -> int:
 
 def _figures(records: list[Record], drifts: set[str | None]) -> dict[str, Figure]:
     """method -> figure, over the seeds that have all the drifts."""
-    cells = {(r["method"], r["seed"], r["drift"]): r for r in records}
+    cells = {(r["method"], r["seed"], r["drift"]): r for r in records if r["drift"] in drifts}
     made: dict[str, Figure] = {}
     whole: dict[str, dict[int, list[Record]]] = {}
     for method in METHODS:
@@ -194,7 +231,9 @@ def _figure(
 
 
 def _cpu_seconds(record: Record) -> float:
-    return float(record["measurement"]["cpu_seconds"])
+    """Of a run; of a method that was evaluated on some of the test part, what all of it would take."""
+    evaluated, test = record.get("details", {}).get("samples_evaluated"), record.get("test_samples")
+    return float(record["measurement"]["cpu_seconds"]) * (test / evaluated if evaluated and test else 1.0)
 
 
 def _best(
@@ -219,7 +258,8 @@ def to_json(tables: Sequence[Table]) -> dict[str, Any]:
 def text_of(table: Table) -> str:
     """A table for the terminal: accuracy in per cent, and the published one in brackets."""
     quick = " (quick version)" if table.quick else ""
-    lines = [f"{table.experiment}{quick}, recipe {table.recipe}, {table.model}, {table.data}"]
+    folder = f" ({table.experiment}-{table.group})" if table.group else ""
+    lines = [f"{table.experiment}{quick}, recipe {table.recipe}, {table.model}, {table.data}{folder}"]
     width = 23
     lines.append(" " * 16 + "".join(column.rjust(width) for column in table.columns) + "   cpu/full")
     for method, row in table.figures.items():

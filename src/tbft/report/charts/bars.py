@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 ROW = 34  # px of a row of bars, two bars and a gap
+#: The axis goes on for so much beyond its last number, for labels; intervals end at the second.
+ROOM, MOST = 1.3, 1.04
 
 
 Value = tuple[float, float | None]  # a share, and half the width of its interval
@@ -47,7 +49,7 @@ def bars(title: str, given: Sequence[Bar], best: str | None = None, limit: float
                 mark = "  ◂ best" if bar.method == best else ""
                 _bar(axes, theme, bar.method, bar.ours, place + apart, limit, mark=mark)
         name_rows(axes, theme, [label(bar.method) for bar in given])
-        percent_axis(axes, limit * 1.3, limit)
+        percent_axis(axes, limit * ROOM, limit)
 
     said = listed([_said(bar) for bar in given])
     return picture(draw, title, f"Accuracy: {said}.", 56 + ROW * len(given))
@@ -72,10 +74,13 @@ def _bar(
     share, half_width = value
     colour = theme.arm(method)
     axes.barh(at, share, 0.32, facecolor=colour if filled else "none", edgecolor=colour, linewidth=1.2)
+    # With two seeds an interval may be wider than the axis; the table has its numbers.
+    ends = [max(share - (half_width or 0), 0), min(share + (half_width or 0), MOST * limit)]
     if half_width:
-        axes.errorbar(share, at, xerr=half_width, color=theme.ink, elinewidth=0.9, capsize=1.8, capthick=0.9)
+        spread = [[share - ends[0]], [max(ends[1] - share, 0)]]
+        axes.errorbar(share, at, xerr=spread, color=theme.ink, elinewidth=0.9, capsize=1.8, capthick=0.9)
     axes.text(
-        share + (half_width or 0) + 0.012 * limit,
+        ends[1] + 0.012 * limit,
         at,
         f"{100 * share:.1f}{mark}",
         va="center",

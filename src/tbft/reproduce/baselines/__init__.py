@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tbft.blocks import Blocks
-from tbft.data.splitting import Parts
 from tbft.reproduce.baselines.auto_rgn import auto_rgn
 from tbft.reproduce.baselines.memo import memo
 from tbft.reproduce.baselines.outcome import Outcome
 from tbft.reproduce.baselines.tent import tent
 
-#: (blocks, parts, seed) -> outcome; raises PlanError where the method is not for such a model or samples.
-Baseline = Callable[[Blocks, Parts, int], Outcome]
+#: (blocks, parts, seed, and options of its own) -> outcome; raises PlanError where the method is not for
+#: such a model or samples.
+Baseline = Callable[..., Outcome]
 
 BASELINES: dict[str, Baseline] = {
     "auto-rgn": auto_rgn,

@@ -28,7 +28,7 @@ RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 #: Batches whose gradient norms are averaged before each epoch.
 LOOKED_AT = 5
 
-#: Length, early stop and tracking of BatchNorm statistics as our other arms have them.
+#: Length, early stop and tracking of BatchNorm statistics as the paper's arms have them.
 RECIPE = replace(
     find_recipe("paper"),
     name="auto-rgn",
@@ -38,6 +38,16 @@ RECIPE = replace(
     batch_size=64,
     source="Lee et al. 2023",
 )
+
+
+def as_long_as(paper: Recipe) -> Recipe:
+    """For an experiment whose arms follow another length, or have fewer samples in a batch."""
+    return replace(
+        RECIPE,
+        epochs=paper.epochs,
+        patience=paper.patience,
+        batch_size=min(RECIPE.batch_size, paper.batch_size),
+    )
 
 
 def auto_rgn(
