@@ -94,6 +94,15 @@ def _resnet26(
 register(_resnet26("resnet26-cifar10", "the paper's ResNet-26 for CIFAR-10", CIFAR10_CLASSES, 32))
 register(
     _resnet26(
+        "resnet26-cifar10-jpeg",
+        "the same ResNet-26, trained on a JPEG copy of CIFAR-10",
+        CIFAR10_CLASSES,
+        32,
+        ships=True,
+    )
+)
+register(
+    _resnet26(
         "resnet26-living17",
         "the paper's ResNet-26 for Living-17 photos",
         LIVING17_CLASSES,
