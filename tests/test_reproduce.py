@@ -517,10 +517,22 @@ class FakeCrew:
 
 def test_an_idle_worker_may_die():
     runs = [Run("g", Cell(None, None, 10, seed), "none") for seed in range(3)]
-    crew = FakeCrew([(0, None), (0, "exit status -9"), (1, None), (1, None)])
-    found = list(scheduled(crew, [runs[:1], runs[1:]], workers=2))
+    crew = FakeCrew([(0, None), (1, None), (1, "exit status -9"), (0, None)])
+    found = list(scheduled(crew, [runs[:1], runs[1:2], runs[2:]], workers=2))
     assert sorted(outcome.run.cell.seed for outcome in found) == [0, 1, 2]
     assert all(outcome.record for outcome in found)
+
+
+def test_an_idle_worker_takes_half_of_what_another_has_before_it():
+    runs = [
+        Run("g", Cell(None, None, 10, 0), method) for method in ("none", "adabn", "front", "rear", "full")
+    ]
+    crew = FakeCrew([(1, None), (1, None), (0, None), (1, None), (0, None)])
+    found = list(scheduled(crew, [runs], workers=2))
+    assert [(n, run.method) for n, run in crew.given] == [
+        (0, "none"), (1, "rear"), (1, "full"), (1, "front"), (0, "adabn"),
+    ]  # fmt: skip
+    assert len(found) == len(runs)
 
 
 def test_what_another_process_did_meanwhile_is_passed_over():

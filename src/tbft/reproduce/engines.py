@@ -138,13 +138,16 @@ class _Desk:
 def scheduled(
     crew: Crew, cells: Sequence[Sequence[Run]], workers: int, is_done: IsDone = lambda run: False
 ) -> Iterator[Outcome]:
-    """Deal cells to workers, run by run; a worker that dies is replaced, and its run begun once more."""
+    """Deal cells to workers, run by run; a worker that dies is replaced, and its run begun once more.
+
+    When no cell is left, one that has nothing to do takes half of what the busiest has before it.
+    """
     waiting = [list(runs) for runs in cells if runs]
-    desks = [_Desk() for _ in range(min(workers, len(waiting)))]
+    desks = [_Desk() for _ in range(min(workers, sum(map(len, waiting))))]
     try:
-        for number, desk in enumerate(desks):
+        for number in range(len(desks)):
             crew.hire(number)
-            yield from _go_on(crew, number, desk, waiting, is_done)
+            yield from _go_on(crew, number, desks, waiting, is_done)
         while any(desk.doing is not None for desk in desks):
             number, outcome = crew.next()
             desk = desks[number]
@@ -157,25 +160,36 @@ def scheduled(
                     crew.give(number, desk.doing)
                     continue
                 outcome = Outcome(desk.doing, None, f"its worker died {ATTEMPTS} times: {outcome}")
-            yield from _go_on(crew, number, desk, waiting, is_done)
+            yield from _go_on(crew, number, desks, waiting, is_done)
             yield outcome
     finally:
         crew.dismiss()
 
 
 def _go_on(
-    crew: Crew, number: int, desk: _Desk, waiting: list[list[Run]], is_done: IsDone
+    crew: Crew, number: int, desks: Sequence[_Desk], waiting: list[list[Run]], is_done: IsDone
 ) -> Iterator[Outcome]:
     """Give a worker its next run; those that were done meanwhile are passed over."""
+    desk = desks[number]
     desk.doing, desk.attempts = None, 1
-    while desk.todo or waiting:
-        desk.todo = desk.todo or waiting.pop(0)
+    while True:
+        if not desk.todo:
+            desk.todo = waiting.pop(0) if waiting else _half(max(desks, key=lambda other: len(other.todo)))
+        if not desk.todo:
+            return
         run = desk.todo.pop(0)
         if not is_done(run):
             desk.doing = run
             crew.give(number, run)
             return
         yield Outcome(run, None)
+
+
+def _half(desk: _Desk) -> list[Run]:
+    """The later half of what a worker has before it, taken from it."""
+    kept = len(desk.todo) // 2
+    taken, desk.todo = desk.todo[kept:], desk.todo[:kept]
+    return taken
 
 
 class Pool:
