@@ -40,3 +40,17 @@ def test_a_shipped_base_needs_neither_weights_nor_card(data_dir, capsys):
     )
     assert main([*command.split(), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["evidence"]["weaker"] is False
+
+
+@pytest.mark.data
+def test_the_example_of_the_readme_does_what_it_says_there(data_dir, tmp_path, capsys):
+    """With fewer samples: the shipped CIFAR-10 base, sensor noise that nobody told it of, and a patch."""
+    command = (
+        f"personalize resnet26-cifar10-jpeg --data {data_dir}/cifar10/test.tar --drift gaussian_noise:5 "
+        f"--train 300 --val 300 --test 600 --out {tmp_path}/user.safetensors --json"
+    )
+    assert main(command.split()) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["choice"]["diagnosis"]["levels"] == ["input"]
+    assert found["accuracy_after"] > found["accuracy_before"] + 0.1
+    assert (tmp_path / "user.safetensors").stat().st_size < 200_000
