@@ -37,6 +37,7 @@ reproduce: $(READY)
 
 readme: $(READY)
 	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/results.py
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

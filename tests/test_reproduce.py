@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -404,6 +405,14 @@ def test_tables_and_claims_load_no_torch(tmp_path):
     assert json.loads((tmp_path / "out" / "tables.json").read_text())["tables"]
     assert all(set(c) >= {"claim", "published", "ours", "holds", "records"} for c in json.loads(
         (tmp_path / "out" / "claims.json").read_text()))  # fmt: skip
+
+
+def test_the_page_beside_the_shipped_records_says_what_they_say():
+    path = TESTS.parent / "tools" / "results.py"
+    spec = importlib.util.spec_from_file_location("results", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.page(tool.RESULTS) == (tool.RESULTS / "README.md").read_text(), "run: make readme"
 
 
 def test_a_run_end_to_end_and_again(tmp_path, toys, capsys):
