@@ -16,9 +16,10 @@ START = """# What the records say
 Made by `make readme` from the records in this folder, and from nothing else; `tbft reproduce report` makes a
 page to look at from the same. How they were made: [docs/reproduce.md](../docs/reproduce.md).
 
-Accuracies are in per cent: mean over seeds and 95 % interval; in brackets what the paper printed, for CIFAR-10
-on the lossless set; the best of each column is bold. Processor time is a share of full fine-tuning's in the
-same cells and with the table's recipe, mean over the columns. `ours` does the same whatever the others' recipe.
+Accuracies are in per cent: mean over seeds and 95 % interval; in brackets what the paper printed, for
+CIFAR-10 on the lossless set; the best of each column is bold. Processor time is a share of full fine-tuning's
+in the same cells and with the table's recipe, mean over the columns. `ours` does the same whatever the recipe
+of the others.
 """
 VERDICTS = {True: "**holds**", False: "**does not hold**", None: "open"}
 
