@@ -383,6 +383,22 @@ def test_noise_of_our_recipe_counts_where_the_papers_was_not_run():
     assert claim(whole() + noisy, "noise on one block").claim.endswith("(recipe paper)")
 
 
+def test_a_lead_that_may_be_chance_is_left_open():
+    def lead(*front: float):
+        rows = [record("front", a, seed=s, drift=d) for s, a in enumerate(front)
+                for d in EXPERIMENTS["cifar10-c"].drifts]  # fmt: skip
+        rows += [record(m, 0.5, seed=s, drift=d) for m in BLOCK_METHODS[1:] for s in range(len(front))
+                 for d in EXPERIMENTS["cifar10-c"].drifts]  # fmt: skip
+        return claim(rows, "input level, cifar10-c, 10 %")
+
+    assert (lead(0.503).holds, lead(0.503).ours) == (None, 0.3)
+    assert "more seeds" in lead(0.503).missing
+    assert lead(0.51).holds is True
+    assert lead(0.49).holds is False
+    assert lead(0.50, 0.54).holds is None
+    assert lead(0.60, 0.61).holds is True
+
+
 def test_a_stand_in_counts_where_the_papers_own_set_has_less():
     stray = record("front", 0.1, experiment="living17", drift=None)
     assert claim([*whole(), stray], "feature level: layer3").claim.endswith("(tiny17)")

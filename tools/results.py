@@ -39,9 +39,10 @@ def _claims(claims: Sequence[Claim]) -> Iterator[str]:
     yield from _row(["---", "---:", "---:", "---"])
     for one in claims:
         spread = "" if one.half_width is None else f" ± {one.half_width:g}"
-        here = f"needs {one.missing}" if one.ours is None else f"{one.ours:g}{spread} {one.unit}"
+        here = [] if one.ours is None else [f"{one.ours:g}{spread} {one.unit}"]
+        here += [f"needs {one.missing}"] if one.holds is None else []
         published = "" if one.published is None else f"{one.published:g} {one.unit}"
-        yield from _row([one.claim, published, here, VERDICTS[one.holds]])
+        yield from _row([one.claim, published, "; ".join(here), VERDICTS[one.holds]])
 
 
 def _table(table: Table) -> Iterator[str]:

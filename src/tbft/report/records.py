@@ -68,12 +68,13 @@ def claim_of(one: Plain) -> Claim:
     ...           "holds": True, "missing": "", "records": ["a", "b"]}).ours
     '14 ± 0.5 points'
     """
-    known = one["ours"] is not None
     spread = "" if one["half_width"] is None else f" ± {one['half_width']:g}"
+    told = [] if one["ours"] is None else [_number(one["ours"], one["unit"], spread)]
+    told += [f"needs {one['missing']}"] if one["holds"] is None else []
     return Claim(
         claim=one["claim"],
         published=None if one["published"] is None else _number(one["published"], one["unit"]),
-        ours=_number(one["ours"], one["unit"], spread) if known else f"needs {one['missing']}",
+        ours="; ".join(told),
         holds=one["holds"],
         records=len(one["records"]),
     )

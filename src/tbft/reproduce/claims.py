@@ -36,7 +36,7 @@ class Claim:
         published: from the paper's own figures; None: it makes no such claim, the claim is ours.
         ours: from the records; None where some are missing.
         half_width: of ours, 95 % over seeds; None of one seed, or where it is not a mean over seeds.
-        holds: None where records are missing.
+        holds: None where records are missing, or too few to tell.
         missing: which, in words; also of a claim that was checked at some of the sizes.
         records: ids of those it rests on.
     """
@@ -106,7 +106,15 @@ def _right_block(known: Known, name: str, size: str) -> Claim:
     if missing:
         return Claim(words, "points", paper_says, None, None, missing=missing)
     second = max((m for m in BLOCK_METHODS if m != right), key=lambda m: found[m].accuracy)
-    return _difference(words, paper_says, found[right], found[second], above=0.0)
+    return _told(_difference(words, paper_says, found[right], found[second], above=0.0))
+
+
+def _told(lead: Claim) -> Claim:
+    """A lead that chance may have made is neither: it is within its interval, or small and of one seed."""
+    chance = NOTHING if lead.half_width is None else lead.half_width
+    if lead.ours is None or abs(lead.ours) > chance:
+        return lead
+    return replace(lead, holds=None, missing="more seeds: so small a lead may be chance")
 
 
 def _figures(

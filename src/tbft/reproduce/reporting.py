@@ -55,8 +55,9 @@ def text_of(claims: Sequence[Claim]) -> str:
     lines = []
     for claim in claims:
         numbers = f"published {_number(claim.published)}, ours {_number(claim.ours)} {claim.unit}"
-        told = f"needs {claim.missing}" if claim.holds is None else numbers
-        lines.append(f"{marks[claim.holds]:14}{claim.claim}: {told}")
+        told = [numbers] if claim.ours is not None else []
+        told += [f"needs {claim.missing}"] if claim.holds is None else []
+        lines.append(f"{marks[claim.holds]:14}{claim.claim}: {'; '.join(told)}")
     return "\n".join(lines)
 
 
