@@ -17,6 +17,7 @@ import pytest
 from conftest import heed_interrupts
 
 from tbft.cli import main
+from tbft.data.cifar10c import COMMON
 from tbft.errors import MissingExtraError, TbftError
 from tbft.reproduce.claims import claims_of
 from tbft.reproduce.engines import Outcome, scheduled
@@ -48,6 +49,7 @@ def settings(model: str = "toys:net", recipe: str = "paper") -> Settings:
 def test_expansion_has_every_drift_of_a_seed_before_the_next_seed():
     found = cells(EXPERIMENTS["cifar10-c"], sizes=[10, 20], seeds=2)
     assert len(found) == 2 * 2 * 15
+    assert CORRUPTIONS == COMMON  # said twice, since experiments load no torch and the reader does
     assert [c.drift for c in found[:15]] == [f"{name}:5" for name in CORRUPTIONS]
     assert {(c.size, c.seed) for c in found[:15]} == {(10, 0)}
     assert found[15] == Cell("shot_noise:5", None, 10, 1)
@@ -397,6 +399,13 @@ def test_a_lead_that_may_be_chance_is_left_open():
     assert lead(0.49).holds is False
     assert lead(0.50, 0.54).holds is None
     assert lead(0.60, 0.61).holds is True
+
+
+def test_a_claim_whose_methods_share_no_seed_says_so():
+    lone = [r for r in whole() if r["method"] != "full" or r["seed"] == 1]
+    lone = [r for r in lone if r["method"] != "rear" or r["seed"] == 0]
+    open_claim = claim(lone, "output level: rear")
+    assert (open_claim.holds, open_claim.missing) == (None, "a seed that both have")
 
 
 def test_a_stand_in_counts_where_the_papers_own_set_has_less():

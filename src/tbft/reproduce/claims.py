@@ -231,7 +231,8 @@ def _against_full(known: Known, level: str, method: str, who: str, is_papers: bo
     if not found:
         return Claim(words, "points", paper_says, None, None, missing=missing)
     one, other = (_over_sizes([figures[m] for figures in found.values()]) for m in (method, "full"))
-    return replace(_difference(words, paper_says, one, other, above=-NOTHING), missing=missing)
+    checked = _difference(words, paper_says, one, other, above=-NOTHING)
+    return replace(checked, missing=checked.missing or missing)
 
 
 def _over_sizes(figures: Sequence[Figure]) -> Figure:
