@@ -30,15 +30,16 @@ import torch
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from tbft.data import Samples, apply_drift, drifts, make_samples, read
+from tbft.data import Samples, make_samples, read
 from tbft.data.cifar10c import COMMON
 from tbft.data.pictures import resize
-from tbft.data.writing import write_corruptions
-from tbft.energy import Meter
-from tbft.evaluate import predict
 from tbft.files import atomic_path
+from tbft.metering import Meter
 from tbft.models import find_model, load_weights
-from tbft.patch import versions
+from tbft.patches import versions
+from tbft.scenarios import apply_drift, drifts
+from tbft.scenarios.writing import write_corruptions
+from tbft.verification.evaluation import predict
 
 NAMES = sorted(drift.name for drift in drifts() if drift.level == "input")
 SEVERITIES = (1, 3, 5)

@@ -26,17 +26,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
-from tbft.cache import CachePolicy
-from tbft.compute import gains_from_bfloat16
-from tbft.cost import plans_of, predict_costs
+from tbft.blocks.precision import gains_from_bfloat16
+from tbft.choosing.cost import plans_of, predict_costs
 from tbft.data import Samples
 from tbft.files import atomic_path
-from tbft.memory import TensorBytes
+from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models import find_model
-from tbft.patch import make_patch, versions
+from tbft.patches import make_patch, versions
 from tbft.plan import Plan, Recipe, find_recipe
 from tbft.reproduce.system_cost import pictures
-from tbft.tuning import tune
+from tbft.tuning.execution import tune
+from tbft.tuning.prefix_cache import CachePolicy
 
 #: Model, samples, recipe, rounds.
 CASES = (
@@ -163,9 +163,9 @@ def counts(
         cost = costs[name]
         # The counter knows no elementwise work; the cache is no tensor.
         steps = 2 * short.for_samples(len(train)).steps_per_epoch(len(train))
-        optimiser = steps * cost.step.optimiser_flops if cost.step else 0.0
+        optimizer = steps * cost.step.optimizer_flops if cost.step else 0.0
         found[name] = {
-            "flops": {"predicted": (cost.flops or 0.0) - optimiser, "measured": flops.get_total_flops()},
+            "flops": {"predicted": (cost.flops or 0.0) - optimizer, "measured": flops.get_total_flops()},
             "patch_bytes": {"predicted": cost.patch_bytes, "measured": len(patch.to_bytes())},
             "peak_bytes": {"predicted": cost.peak_bytes, "measured": held.peak + cost.cache_bytes},
         }

@@ -23,15 +23,17 @@ from typing import Any
 
 import torch
 
-from tbft.cache import CachePolicy
-from tbft.data import apply_drift, read
-from tbft.energy import Meter
+from tbft.blocks.tensors import fingerprint
+from tbft.data import read
 from tbft.files import atomic_path
-from tbft.fitting import FitState
-from tbft.models import find_model, fingerprint, load_weights
-from tbft.patch import versions
+from tbft.metering import Meter
+from tbft.models import find_model, load_weights
+from tbft.patches import versions
 from tbft.plan import Plan, find_recipe
-from tbft.tuning import tune
+from tbft.scenarios import apply_drift
+from tbft.tuning.execution import tune
+from tbft.tuning.loop import FitState
+from tbft.tuning.prefix_cache import CachePolicy
 
 
 def main() -> None:

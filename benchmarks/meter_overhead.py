@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 
-from tbft.energy import NO_SENSOR, Meter, Places, Sensor, find_sensor
 from tbft.files import atomic_path
+from tbft.metering import NO_SENSOR, Meter, Places, Sensor, find_sensor
 from tbft.models.resnet26 import ResNet26
-from tbft.patch import versions
+from tbft.patches import versions
 
 #: Sensor and seconds between readings; None: the sensor's own.
 CASES: list[tuple[str, float | None]] = [

@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from tbft.data import apply_drift, read, split_samples
+from tbft.data import read, split_samples
 from tbft.files import atomic_path
 from tbft.models import find_model, load_weights
-from tbft.patch import versions
-from tbft.personalize import personalize
+from tbft.patches import versions
+from tbft.pipeline import personalize
 from tbft.plan import Plan, find_recipe
 from tbft.reproduce.provenance import machine
+from tbft.scenarios import apply_drift
 
 DRIFTS = ("gaussian_noise:5", "labels:reverse")
 ARMS = (

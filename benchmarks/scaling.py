@@ -25,16 +25,16 @@ import torch
 from tqdm import tqdm
 
 from tbft.blocks import split
-from tbft.cache import CachePolicy
-from tbft.compute import gains_from_bfloat16
+from tbft.blocks.precision import gains_from_bfloat16
 from tbft.data import Parts, Samples, make_samples
-from tbft.energy import Measurement, Meter
 from tbft.files import atomic_path
+from tbft.metering import Measurement, Meter
 from tbft.models.resnet26 import ResNet26
-from tbft.patch import versions
+from tbft.patches import versions
 from tbft.plan import Plan, find_recipe
 from tbft.reproduce.paper_way import paper_way
-from tbft.tuning import tune
+from tbft.tuning.execution import tune
+from tbft.tuning.prefix_cache import CachePolicy
 
 SAMPLES = (500, 2_000, 8_000, 50_000)
 MODELS = [(1, 32, 500), (4, 32, 500), (9, 32, 500), (1, 128, 64), (4, 128, 64), (9, 128, 64)]

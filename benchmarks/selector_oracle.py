@@ -3,7 +3,7 @@
     TBFT_DATA=... python benchmarks/selector_oracle.py --records benchmarks/results/selector/oracle.jsonl
 
 One line a shift and number of labels: accuracy on the test part and processor seconds of every option,
-tuned with the recipe ``fast`` on all the labelled samples. A line that is there is not made again; several
+tuned with the recipe ``fast`` on all the labeled samples. A line that is there is not made again; several
 processes may share the work (``--worker 0/2`` and ``--worker 1/2``, one file each, any name). Accuracy is
 computed in the precision of tuning, which moves it by a tenth of a point.
 """
@@ -22,13 +22,13 @@ from shifts import LABELLED, MODELS, Shift, model_blocks, parts_of, suite
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
-from tbft.compute import autocast, laid_out
+from tbft.blocks.precision import autocast, laid_out
+from tbft.blocks.state import evaluating, values_restored
 from tbft.data import Samples
-from tbft.evaluate import batches
-from tbft.patch import versions
+from tbft.patches import versions
 from tbft.plan import Plan, find_recipe
-from tbft.restoring import evaluating, values_restored
-from tbft.tuning import tune
+from tbft.tuning.execution import tune
+from tbft.verification.evaluation import batches
 
 
 def main() -> None:
@@ -36,27 +36,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--records", type=Path, required=True, help="JSON lines; more are appended")
-    parser.add_argument("--labelled", type=int, nargs="*", default=LABELLED, help="labels a class, in order")
+    parser.add_argument("--labeled", type=int, nargs="*", default=LABELLED, help="labels a class, in order")
     parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--half", choices=["evaluation", "development"], help="of the suite; default: both")
     parser.add_argument("--worker", default="0/1", help="which share of the work: 0/2 or 1/2")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     worker, workers = map(int, arguments.worker.split("/"))
-    cells = [c for c in wanted(arguments.labelled, arguments.models) if arguments.half in (None, c[0].half)]
+    cells = [c for c in wanted(arguments.labeled, arguments.models) if arguments.half in (None, c[0].half)]
     cells = cells[worker::workers]
     done = {key(r) for r in read_records(arguments.records.parent.glob("oracle*.jsonl"))}
-    for shift, labelled, seed in tqdm([c for c in cells if (c[0].name, c[1], c[2]) not in done], "cells"):
-        record = one_cell(shift, labelled, seed)
+    for shift, labeled, seed in tqdm([c for c in cells if (c[0].name, c[1], c[2]) not in done], "cells"):
+        record = one_cell(shift, labeled, seed)
         if record is not None:
             with arguments.records.open("a") as file:
                 file.write(json.dumps(record) + "\n")
 
 
-def wanted(labelled: list[int], models: list[str]) -> Iterator[tuple[Shift, int, int]]:
+def wanted(labeled: list[int], models: list[str]) -> Iterator[tuple[Shift, int, int]]:
     """Every cell; each half has a seed of its own, so that no split is shared between the two."""
     for model in models:
-        for count in labelled:
+        for count in labeled:
             for shift in suite():
                 if shift.model == model:
                     yield shift, count, 0 if shift.half == "evaluation" else 1
@@ -67,7 +67,7 @@ def read_records(paths: Any) -> list[dict[str, Any]]:
 
 
 def key(record: dict[str, Any]) -> tuple[str, int, int]:
-    return record["shift"], record["labelled"], record["seed"]
+    return record["shift"], record["labeled"], record["seed"]
 
 
 def options(blocks: Blocks) -> dict[str, tuple[str, float | None]]:
@@ -85,8 +85,8 @@ def options(blocks: Blocks) -> dict[str, tuple[str, float | None]]:
     }
 
 
-def one_cell(shift: Shift, labelled: int, seed: int) -> dict[str, Any] | None:
-    parts = parts_of(shift, labelled, seed)
+def one_cell(shift: Shift, labeled: int, seed: int) -> dict[str, Any] | None:
+    parts = parts_of(shift, labeled, seed)
     if parts is None:
         return None
     train, test = parts
@@ -106,7 +106,7 @@ def one_cell(shift: Shift, labelled: int, seed: int) -> dict[str, Any] | None:
         "half": shift.half,
         "levels": shift.levels,
         "severity": shift.severity,
-        "labelled": labelled,
+        "labeled": labeled,
         "seed": seed,
         "train_samples": len(train),
         "test_samples": len(test),

@@ -1,13 +1,13 @@
 """Which arm would each selector have taken, and what would that have cost in accuracy?
 
     TBFT_DATA=... python benchmarks/selector_regret.py --json benchmarks/results/selector_regret.json
-    python benchmarks/selector_regret.py --summarise --json benchmarks/results/selector_regret.json
+    python benchmarks/selector_regret.py --summarize --json benchmarks/results/selector_regret.json
     python benchmarks/selector_regret.py --calibrate
 
 Stands on records under ``benchmarks/results/selector/``: what every option achieves (``oracle*.jsonl``,
 made by ``selector_oracle.py``), the evidence that a device would see (``evidence.jsonl``), what selectors
 that try options out took (``tryouts.jsonl``), and what choosing and the paper's full fine-tuning cost
-(``paper.jsonl``). The first form makes what is missing of the last three; ``--summarise`` reads only.
+(``paper.jsonl``). The first form makes what is missing of the last three; ``--summarize`` reads only.
 
 Regret is the best option's accuracy on the test part minus the taken one's: the best in hindsight, so
 noise of the test part counts against every selector. Right levels are counted on pure drifts, corruptions
@@ -40,18 +40,18 @@ from torch import nn
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
-from tbft.card import SourceCard, build_card
-from tbft.choosing import choose, expectation_row, features, options_of
-from tbft.cost import Cost, predict_costs
-from tbft.counting import stage_flops
+from tbft.blocks.state import flags_restored, modes_restored, values_restored
+from tbft.choosing.choice import choose, expectation_row, features, options_of
+from tbft.choosing.cost import Cost, predict_costs
+from tbft.choosing.counting import stage_flops
 from tbft.data import Parts, Samples, split_samples
-from tbft.diagnosis import Diagnosis, diagnose_evidence
-from tbft.evidence import Evidence, gather
+from tbft.diagnosis.card import SourceCard, build_card
+from tbft.diagnosis.evidence import Evidence, gather
+from tbft.diagnosis.levels import Diagnosis, diagnose_evidence
 from tbft.files import atomic_path
 from tbft.plan import Budget, Plan, find_recipe
 from tbft.reproduce.paper_way import paper_way
-from tbft.restoring import flags_restored, modes_restored, values_restored
-from tbft.tuning import tune
+from tbft.tuning.execution import tune
 
 RECORDS = Path(__file__).parent / "results" / "selector"
 EXPECTATIONS = Path(__file__).parents[1] / "src" / "tbft" / "expectations.json"
@@ -69,9 +69,9 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/diagnosis.md")
     parser.add_argument("--records", type=Path, default=RECORDS)
     parser.add_argument("--half", choices=["evaluation", "development"], default="evaluation")
-    parser.add_argument("--summarise", action="store_true", help="from the records alone")
+    parser.add_argument("--summarize", action="store_true", help="from the records alone")
     parser.add_argument("--calibrate", action="store_true", help="write src/tbft/expectations.json again")
-    parser.add_argument("--labelled", type=int, nargs="*", default=LABELLED)
+    parser.add_argument("--labeled", type=int, nargs="*", default=LABELLED)
     parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--tryouts", action="store_true", help="also run the selectors that try options out")
     arguments = parser.parse_args()
@@ -79,9 +79,9 @@ def main() -> None:
     if arguments.calibrate:
         calibrate(arguments.records, EXPECTATIONS)
         return
-    if not arguments.summarise:
+    if not arguments.summarize:
         make_records(arguments)
-    summary = summarise(arguments.records, arguments.half)
+    summary = summarize(arguments.records, arguments.half)
     print(markdown(summary)) if arguments.markdown else show(summary)
     if arguments.json:
         with atomic_path(arguments.json) as temporary:
@@ -95,7 +95,7 @@ def main() -> None:
 
 def make_records(arguments: argparse.Namespace) -> None:
     folder: Path = arguments.records
-    cells = list(wanted(arguments.labelled, arguments.models))
+    cells = list(wanted(arguments.labeled, arguments.models))
     cells += [
         (replace(shift, seed=shift.seed), count, 1000 + draw + (500 if shift.half == "development" else 0))
         for model in arguments.models
@@ -105,7 +105,7 @@ def make_records(arguments: argparse.Namespace) -> None:
         for draw in range(CLEAN_DRAWS)
     ]
     at_rest = [c for c in cells if c[0].drift == "clean" and c[2] < 2 and train_of(*c) is not None]
-    timed = {(shift.model, labelled): (shift, labelled, seed) for shift, labelled, seed in at_rest}
+    timed = {(shift.model, labeled): (shift, labeled, seed) for shift, labeled, seed in at_rest}
     append(folder / "paper.jsonl", list(timed.values()), paper_cost)
     append(folder / "evidence.jsonl", cells, seen)
     if arguments.tryouts:  # dear, so for the half that is reported alone
@@ -118,10 +118,10 @@ def append(
 ) -> None:
     """Make the records that are missing; each is a line of its own, so a stop loses at most one."""
     done = {key(record) for record in read_records([path] if path.exists() else [])}
-    for shift, labelled, seed in tqdm([c for c in cells if (c[0].name, c[1], c[2]) not in done], path.stem):
-        record = make(shift, labelled, seed)
+    for shift, labeled, seed in tqdm([c for c in cells if (c[0].name, c[1], c[2]) not in done], path.stem):
+        record = make(shift, labeled, seed)
         if record is not None:
-            head = {"shift": shift.name, "labelled": labelled, "seed": seed, "half": shift.half}
+            head = {"shift": shift.name, "labeled": labeled, "seed": seed, "half": shift.half}
             with path.open("a") as file:
                 file.write(json.dumps({**head, "model": shift.model, **record}) + "\n")
 
@@ -130,14 +130,14 @@ CARDS: dict[str, SourceCard | None] = {}
 COSTS: dict[tuple[str, int], Record] = {}
 
 
-def seen(shift: Shift, labelled: int, seed: int) -> Record | None:
+def seen(shift: Shift, labeled: int, seed: int) -> Record | None:
     """The evidence, what each option would cost, and the gradients that other selectors look at."""
-    train, blocks, card = train_of(shift, labelled, seed), model_blocks(shift.model), card_of(shift.model)
+    train, blocks, card = train_of(shift, labeled, seed), model_blocks(shift.model), card_of(shift.model)
     if train is None:
         return None
     found: Record = {"evidence": asdict(gather(blocks, train, card))}
     if seed < 2:
-        at = shift.model, labelled
+        at = shift.model, labeled
         if at not in COSTS:
             COSTS[at] = {name: asdict(cost) for name, cost in costs_of(blocks, train).items()}
         found["costs"] = COSTS[at]
@@ -192,8 +192,8 @@ def gradient_scores(blocks: Blocks, samples: Samples, card: SourceCard | None) -
     return scores
 
 
-def paper_cost(shift: Shift, labelled: int, seed: int) -> Record | None:
-    train, blocks = train_of(shift, labelled, seed), model_blocks(shift.model)
+def paper_cost(shift: Shift, labeled: int, seed: int) -> Record | None:
+    train, blocks = train_of(shift, labeled, seed), model_blocks(shift.model)
     if train is None:
         return None
     once, few = replace(find_recipe("paper"), epochs=1), train.subset(slice(0, 2))
@@ -218,9 +218,9 @@ def paper_cost(shift: Shift, labelled: int, seed: int) -> Record | None:
     }
 
 
-def tried(shift: Shift, labelled: int, seed: int) -> Record | None:
-    """Selectors that try every option out on folds of the labelled samples."""
-    train, blocks = train_of(shift, labelled, seed), model_blocks(shift.model)
+def tried(shift: Shift, labeled: int, seed: int) -> Record | None:
+    """Selectors that try every option out on folds of the labeled samples."""
+    train, blocks = train_of(shift, labeled, seed), model_blocks(shift.model)
     if train is None:
         return None
     found = {}
@@ -344,24 +344,24 @@ def cells_of(folder: Path, half: str) -> Iterator[Record]:
     evidence = {key(r): r for r in read_records([folder / "evidence.jsonl"])}
     tryouts = folder / "tryouts.jsonl"
     tries = {key(r): r for r in read_records([tryouts] if tryouts.exists() else [])}
-    paper = {(r["model"], r["labelled"]): r for r in read_records([folder / "paper.jsonl"])}
+    paper = {(r["model"], r["labeled"]): r for r in read_records([folder / "paper.jsonl"])}
     oracle = {key(r): r for r in read_records(sorted(folder.glob("oracle*.jsonl")))}
     for at, record in oracle.items():
-        cost = paper.get((record["model"], record["labelled"]))
+        cost = paper.get((record["model"], record["labeled"]))
         if record["half"] == half and at in evidence:
             yield {**record, "evidence": evidence[at], "tryouts": tries.get(at), "paper": cost}
 
 
-def summarise(folder: Path, half: str) -> Record:
+def summarize(folder: Path, half: str) -> Record:
     cells = [cell for cell in cells_of(folder, half) if cell["paper"] is not None]
     if not cells:
         raise SystemExit(f"{folder} holds no records of the {half} half; run selector_oracle.py first")
     names = ["tbft", *FIXED, *GRADIENT, "ElasticTrainer", *TRYOUTS]
     selectors = {name: judged(name, cells) for name in names}
     seen = read_records([folder / "evidence.jsonl"])
-    costs = {(r["model"], r["labelled"]): r["costs"] for r in seen if r["seed"] < 2}
+    costs = {(r["model"], r["labeled"]): r["costs"] for r in seen if r["seed"] < 2}
     clean = [r for r in seen if r["half"] == half and r["seed"] >= 1000]
-    acted = [ours({**r, "costs": costs[r["model"], r["labelled"]]})[0] != "none" for r in clean]
+    acted = [ours({**r, "costs": costs[r["model"], r["labeled"]]})[0] != "none" for r in clean]
     selectors["tbft"]["false_actions"] = mean(acted) if acted else None
     selectors["tbft"]["right_level"] = mean(right_levels(cells))
     return {
@@ -382,9 +382,9 @@ def judged(selector: str, cells: list[Record]) -> Record:
         if found is None:
             continue
         accuracy = cell["accuracy"]
-        regrets[str(cell["labelled"])].append(100 * (max(accuracy.values()) - accuracy[found[0]]))
+        regrets[str(cell["labeled"])].append(100 * (max(accuracy.values()) - accuracy[found[0]]))
         shares.append(found[1])
-        if cell["labelled"] >= 10:
+        if cell["labeled"] >= 10:
             harms.append(100 * (accuracy["none"] - accuracy[found[0]]))
         if cell["levels"] == "none":
             on_clean.append(found[0] != "none")
@@ -478,18 +478,18 @@ def calibrate(folder: Path, path: Path) -> None:
 
     Starting point is the median share of the lost accuracy that an option wins back, lost counting from
     accuracy at rest for ``head`` and the output level, else from accuracy after AdaBN. Where there are
-    cells enough, a ridge regression on :func:`tbft.choosing.features` corrects it.
+    cells enough, a ridge regression on :func:`tbft.choosing.choice.features` corrects it.
     """
     known = [cell for cell in cells_of(folder, "development") if not cell["evidence"]["evidence"]["weaker"]]
     cells = [calibration_cell(cell) for cell in known]
     rows: dict[str, dict[str, dict[str, list[float]]]] = {}
     counts: dict[str, int] = {}
-    for row, labelled in sorted({(c["row"], c["labelled"]) for c in cells if c["row"]}):
-        own = [c for c in cells if (c["row"], c["labelled"]) == (row, labelled)]
-        counts[f"{row}, {labelled} a class"] = len(own)
+    for row, labeled in sorted({(c["row"], c["labeled"]) for c in cells if c["row"]}):
+        own = [c for c in cells if (c["row"], c["labeled"]) == (row, labeled)]
+        counts[f"{row}, {labeled} a class"] = len(own)
         for role in own[0]["accuracy"]:
             fitted = [round(float(c), 4) for c in coefficients(row, role, own)]
-            rows.setdefault(row, {}).setdefault(role, {})[str(labelled)] = fitted
+            rows.setdefault(row, {}).setdefault(role, {})[str(labeled)] = fitted
     content = {
         "made_by": "benchmarks/selector_regret.py --calibrate, on the development half of shifts.py",
         "linear_in": ["1", "accuracy / source", "accuracy after AdaBN / source", "log10 distance"],
@@ -508,7 +508,7 @@ def calibration_cell(cell: Record) -> Record:
     roles = {o.name: o.role for o in options_of(*model_blocks_names(cell["model"]), batch_norm=True)}
     accuracy = {roles[name]: value / evidence.source_accuracy for name, value in cell["accuracy"].items()}
     row = expectation_row(diagnosis)
-    return {"row": row, "labelled": cell["labelled"], "accuracy": accuracy, "features": features(evidence)}
+    return {"row": row, "labeled": cell["labeled"], "accuracy": accuracy, "features": features(evidence)}
 
 
 def coefficients(row: str, role: str, cells: list[Record]) -> npt.NDArray[np.float64]:

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from tbft.blocks import Blocks
-from tbft.data import Samples, apply_drift, find_class_map, make_samples, read, split_samples
+from tbft.data import Samples, make_samples, read, split_samples
 from tbft.models import find_model
+from tbft.scenarios import apply_drift, find_class_map
 
 #: Corruptions of each half, the same for every model.
 CORRUPTIONS = {
@@ -70,7 +71,7 @@ LIVING17 = (
 )
 CIFAR_MODELS = ("resnet26-cifar10", "resnet20-cifar10")
 MODELS = (*CIFAR_MODELS, "resnet26-tiny17", "resnet26-living17")
-#: Labelled samples a class.
+#: Labeled samples a class.
 LABELLED = (100, 10, 2, 50, 5)
 
 
@@ -166,30 +167,30 @@ def test_samples(shift: Shift) -> int:
     return 2000 if shift.domain != "source" else 380
 
 
-def _parts(shift: Shift, labelled: int, seed: int) -> tuple[Samples, Samples] | None:
-    """Labelled samples to adapt to and a test part, before the drift; None if there are too few."""
+def _parts(shift: Shift, labeled: int, seed: int) -> tuple[Samples, Samples] | None:
+    """Labeled samples to adapt to and a test part, before the drift; None if there are too few."""
     pool = _pool(shift.model, shift.domain, shift.leaf)
-    asked = labelled * len(pool.class_names)
+    asked = labeled * len(pool.class_names)
     if shift.model == "resnet26-living17":  # too few to leave any out: all others are for testing
         if len(pool) < 3 * asked:
             return None
-        parts = split_samples(pool, "rest", 0, f"{labelled}/class", seed, "none")
+        parts = split_samples(pool, "rest", 0, f"{labeled}/class", seed, "none")
         return parts.test, parts.train
     if len(pool) < 1.05 * asked + test_samples(shift):
         return None
-    parts = split_samples(pool, f"{labelled}/class", 0, test_samples(shift), seed, "none")
+    parts = split_samples(pool, f"{labeled}/class", 0, test_samples(shift), seed, "none")
     return parts.train, parts.test
 
 
-def train_of(shift: Shift, labelled: int, seed: int) -> Samples | None:
-    """The labelled samples alone, with the drift on them."""
-    parts = _parts(shift, labelled, seed)
+def train_of(shift: Shift, labeled: int, seed: int) -> Samples | None:
+    """The labeled samples alone, with the drift on them."""
+    parts = _parts(shift, labeled, seed)
     return None if parts is None else apply_drift(parts[0], shift.drift, shift.seed)
 
 
-def parts_of(shift: Shift, labelled: int, seed: int) -> tuple[Samples, Samples] | None:
+def parts_of(shift: Shift, labeled: int, seed: int) -> tuple[Samples, Samples] | None:
     """The same and the test part."""
-    parts = _parts(shift, labelled, seed)
+    parts = _parts(shift, labeled, seed)
     if parts is None:
         return None
     train, test = (apply_drift(part, shift.drift, shift.seed) for part in parts)

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from tbft.compute import gains_from_bfloat16
+from tbft.blocks.precision import gains_from_bfloat16
 from tbft.files import atomic_path
 from tbft.models import find_model
-from tbft.patch import versions
+from tbft.patches import versions
 from tbft.reproduce.system_cost import COLUMNS, WAYS, one_sample, pictures, published, whole_job
 
 #: Model, rounds of one sample, rounds of a whole job.

@@ -2,7 +2,7 @@
 
     TBFT_DATA=... python benchmarks/tuning_cost.py --json benchmarks/results/tuning_cost.json
 
-The paper's way (Huang et al. 2024, its scripts): every gradient is computed and only the optimiser is
+The paper's way (Huang et al. 2024, its scripts): every gradient is computed and only the optimizer is
 told what to tune, every BatchNorm tracks, pictures come through a ``DataLoader`` in the default memory
 layout, all of the validation part is evaluated after every epoch, and the best epoch is kept: batch 128,
 SGD, 10 epochs, patience 5. Ours is the recipe ``fast``: AdaBN, caching and all that it does is counted,
@@ -38,21 +38,22 @@ import torch
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
-from tbft.cache import CachePolicy
-from tbft.compute import gains_from_bfloat16
-from tbft.data import Parts, apply_drift, find_class_map, read, split_samples
+from tbft.blocks.precision import gains_from_bfloat16
+from tbft.blocks.state import values_restored
+from tbft.data import Parts, read, split_samples
 from tbft.data.cifar10c import COMMON
-from tbft.energy import NO_SENSOR, Meter
-from tbft.evaluate import evaluate
 from tbft.files import atomic_path
-from tbft.memory import TensorBytes
+from tbft.metering import NO_SENSOR, Meter
+from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models import find_model
-from tbft.patch import versions
-from tbft.personalize import plan_level
+from tbft.patches import versions
+from tbft.pipeline import plan_level
 from tbft.plan import arm_for_level, find_recipe
 from tbft.reproduce.paper_way import paper_way
-from tbft.restoring import values_restored
-from tbft.tuning import tune
+from tbft.scenarios import apply_drift, find_class_map
+from tbft.tuning.execution import tune
+from tbft.tuning.prefix_cache import CachePolicy
+from tbft.verification.evaluation import evaluate
 
 CASES = {
     "gaussian_noise:5": "input",
@@ -172,7 +173,7 @@ def cached_bytes(blocks: Blocks, arm: str, parts: Parts, side: str) -> int:
     block = blocks.block_of(arm)
     if not side.startswith("ours") or block is None or block.index == 0:
         return 0
-    from tbft.tuning import cut_before
+    from tbft.tuning.execution import cut_before
 
     finer, at = cut_before(blocks, arm)
     with torch.no_grad():

@@ -11,17 +11,18 @@ from conftest import striped
 from torch import nn
 
 from tbft import split
-from tbft.data import apply_drift, make_samples, read, split_samples
+from tbft.blocks.state import evaluating
+from tbft.blocks.tensors import fingerprint
+from tbft.data import make_samples, read, split_samples
 from tbft.errors import DivergedError, PlanError
-from tbft.evaluate import evaluate
 from tbft.models import find_model, load_weights
-from tbft.models.checkpoints import fingerprint
 from tbft.reproduce.baselines import BASELINES
 from tbft.reproduce.baselines.augmix import OPERATIONS, augmented
 from tbft.reproduce.baselines.auto_rgn import RECIPE, auto_rgn, scaled_tensors
 from tbft.reproduce.baselines.memo import memo, statistics_mixed
 from tbft.reproduce.baselines.tent import tent
-from tbft.restoring import evaluating
+from tbft.scenarios import apply_drift
+from tbft.verification.evaluation import evaluate
 
 EVERY = pytest.mark.parametrize("name", BASELINES)
 CLOCKS = {"cpu_seconds_a_sample"}

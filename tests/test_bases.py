@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from tbft.card import SourceCard
+from tbft.blocks.tensors import fingerprint
 from tbft.cli import main
+from tbft.diagnosis.card import SourceCard
 from tbft.errors import CheckpointError
-from tbft.models import find_model, fingerprint, presets
+from tbft.models import find_model, presets
 
 SHIPPED = [preset.name for preset in presets() if preset.weights is not None]
 
@@ -24,7 +25,7 @@ def test_a_shipped_base_comes_with_its_card_and_its_story(name):
     assert card.accuracy == pytest.approx(story["val_accuracy"], abs=0.002)
     told = preset.weights.with_suffix(".md").read_text()
     assert f"{100 * story['val_accuracy']:.1f} %" in told
-    assert "licence" in told
+    assert "license" in told
 
 
 def test_a_preset_without_weights_says_so():

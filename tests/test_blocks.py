@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tbft.blocks import split
+from tbft.blocks.state import clone_state
 from tbft.errors import SplitError
 from tbft.models import presets
 from tbft.models.resnet26 import ResNet26
-from tbft.restoring import clone_state
 
 
 class Skip(nn.Module):
@@ -91,7 +91,7 @@ def test_unknown_cut_suggests_the_nearest():
     [
         (["layer3", "layer2"], None, "not in the order"),
         (["layer2", "layer2"], None, "named twice"),
-        (["normalise"], None, "would be empty"),
+        (["normalize"], None, "would be empty"),
         (["layer2"], ["a"], "2 blocks, but 1 names"),
         (["layer2"], ["a", "a"], "used twice"),
         (["layer2"], ["a", "full"], "arm of its own"),

@@ -13,21 +13,21 @@ import torch
 from conftest import striped
 from torch import nn
 
-from tbft.adabn import SHARES, choose_source_share
 from tbft.blocks import split
-from tbft.cache import CachePolicy, RowFile, cache_prefix
+from tbft.blocks.state import batch_norms, evaluating, values_restored
+from tbft.blocks.tensors import fingerprint
 from tbft.errors import PlanError
-from tbft.evaluate import evaluate
-from tbft.fitting import fit
-from tbft.memory import TensorBytes
-from tbft.models import fingerprint
+from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models.digits import DigitsNet
-from tbft.models.layers import Normalise
+from tbft.models.layers import Normalize
 from tbft.models.resnet26 import ResNet26
 from tbft.plan import Budget, Plan, find_recipe
-from tbft.recompute import recomputed
-from tbft.restoring import batch_norms, evaluating, values_restored
-from tbft.tuning import tune
+from tbft.tuning.batchnorm import SHARES, choose_source_share
+from tbft.tuning.checkpointing import recomputed
+from tbft.tuning.execution import tune
+from tbft.tuning.loop import fit
+from tbft.tuning.prefix_cache import CachePolicy, RowFile, cache_prefix
+from tbft.verification.evaluation import evaluate
 
 FAST = replace(find_recipe("fast"), batch_size=16, epochs=2, least_steps=0, precision="float32")
 
@@ -83,7 +83,7 @@ def test_a_file_is_found_again_by_weights_statistics_and_samples(blocks, stripes
 def test_a_file_is_not_taken_for_that_of_another_network_with_the_same_weights(other, stripes, tmp_path):
     def prefix(mean, activation):
         torch.manual_seed(0)
-        return nn.Sequential(Normalise([mean], [0.5]), nn.Flatten(), nn.Linear(64, 4), activation).eval()
+        return nn.Sequential(Normalize([mean], [0.5]), nn.Flatten(), nn.Linear(64, 4), activation).eval()
 
     policy = CachePolicy(0, tmp_path)
     cache_prefix(prefix(0.5, nn.ReLU()), stripes, policy)
@@ -119,18 +119,18 @@ def test_cached_and_uncached_gradients_are_equal(arm, blocks, stripes):
         found = {}
 
         def remember(parameters, rate, found=found):
-            optimiser = torch.optim.SGD(parameters, 0.0)
-            step = optimiser.step
+            optimizer = torch.optim.SGD(parameters, 0.0)
+            step = optimizer.step
 
             def first_step(*arguments):
                 loss = step(*arguments)
                 found.setdefault("gradients", [p.grad.clone() for p in parameters])
                 return loss
 
-            optimiser.step = first_step
-            return optimiser
+            optimizer.step = first_step
+            return optimizer
 
-        tune(blocks, Plan(arm, replace(FAST, cache=cache)), stripes, optimiser=remember)
+        tune(blocks, Plan(arm, replace(FAST, cache=cache)), stripes, optimizer=remember)
         gradients.append(found["gradients"])
     for uncached, cached in zip(*gradients, strict=True):
         torch.testing.assert_close(cached, uncached, atol=1e-6, rtol=1e-5)
@@ -319,7 +319,7 @@ def test_recomputing_takes_less_memory():
 
 def test_gradients_of_parts_add_up_to_those_of_the_batch(blocks, stripes):
     """In evaluation mode BatchNorm does not see which samples come together."""
-    still = replace(FAST, track="none", refresh=False, epochs=1, schedule="constant", optimiser="sgd")
+    still = replace(FAST, track="none", refresh=False, epochs=1, schedule="constant", optimizer="sgd")
     parts = replace(still, part_size=5)
     with blocks.only("front", "none") as parameters:
         blocks.model.eval()

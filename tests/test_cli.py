@@ -16,8 +16,9 @@ import pytest
 import torch
 from conftest import heed_interrupts, striped
 
+from tbft.blocks.tensors import fingerprint
 from tbft.cli import main
-from tbft.models import fingerprint, read_state
+from tbft.models import read_state
 from tbft.models.digits import DigitsNet
 
 
@@ -85,7 +86,7 @@ def test_a_card_is_built_shown_and_diagnosed_with(place, capsys):
     out = capsys.readouterr().out
     for word in ("no drift, or none that matters", "statistics are at rest", "expected %", "<- taken"):
         assert word in out
-    assert main([*diagnose, "--unlabelled", "--samples", "10/class", "--json"]) == 0
+    assert main([*diagnose, "--unlabeled", "--samples", "10/class", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["name"], found["evidence"]["accuracy"]) == ("cannot tell", None)
     torch.manual_seed(1)

@@ -12,17 +12,18 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from tbft.data import Samples, apply_drift, corruptions, drifts, make_samples
-from tbft.data.corruptions import filters, weather
-from tbft.data.corruptions.blur import disk
-from tbft.data.corruptions.liquid import canny, distance_to, equalised
+from tbft.data import Samples, make_samples
 from tbft.errors import DataError, MissingExtraError
+from tbft.scenarios import apply_drift, corruptions, drifts
+from tbft.scenarios.corruptions import filters, weather
+from tbft.scenarios.corruptions.blur import disk
+from tbft.scenarios.corruptions.liquid import canny, distance_to, equalised
 
 Array = npt.NDArray[Any]
 
 # Corruption -> the largest mean absolute difference from the official results, over all pictures and for
-# the worst one, in grey levels. Besides, at least 99.99 % of the values are within one level. What is not
-# equal is a value that lies on a whole grey level and is truncated to the one or the other side of it.
+# the worst one, in gray levels. Besides, at least 99.99 % of the values are within one level. What is not
+# equal is a value that lies on a whole gray level and is truncated to the one or the other side of it.
 TOLERANCES = {
     "gaussian_noise": (0.001, 0.01),
     "shot_noise": (0.001, 0.01),
@@ -160,10 +161,10 @@ def test_constants_change_above_64_pixels() -> None:
 
 
 @pytest.mark.parametrize("name", ["frost", "saturate", "snow", "spatter"])
-def test_grey_is_the_luminance_of_colour(name: str) -> None:
+def test_gray_is_the_luminance_of_color(name: str) -> None:
     x = pictures(2, 32, 32, 1)
-    colour = corrupted(name, np.repeat(x, 3, axis=-1), 3)
-    luminance = colour @ np.array([0.299, 0.587, 0.114])
+    color = corrupted(name, np.repeat(x, 3, axis=-1), 3)
+    luminance = color @ np.array([0.299, 0.587, 0.114])
     assert np.abs(corrupted(name, x, 3)[..., 0] - luminance).max() <= 0.51
 
 

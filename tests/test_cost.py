@@ -15,24 +15,24 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from tbft.blocks import split
-from tbft.choosing import beyond
+from tbft.blocks.tensors import tensor_bytes
+from tbft.choosing.choice import beyond
+from tbft.choosing.cost import Cost, plans_of, predict_costs
+from tbft.choosing.counting import count_blocks, count_step
+from tbft.choosing.timing import Piece, calibrate
+from tbft.choosing.workload import job_of, stages_for
 from tbft.cli import main
-from tbft.cost import Cost, plans_of, predict_costs
-from tbft.counting import count_blocks, count_step
 from tbft.data.splitting import Parts
-from tbft.energy import Meter, Profile
 from tbft.errors import PlanError
-from tbft.job import job_of, stages_for
-from tbft.models.checkpoints import tensor_bytes
+from tbft.metering import Meter, Profile
 from tbft.models.digits import DigitsNet
 from tbft.models.resnet26 import ResNet26
-from tbft.pace import Piece, calibrate
-from tbft.patch import make_patch
-from tbft.personalize import choose_plan, personalize
+from tbft.patches import make_patch
+from tbft.pipeline import choose_plan, personalize
 from tbft.plan import Budget, Plan, find_recipe
 from tbft.reproduce.paper_way import SUBSTRINGS, by_substring, paper_way
 from tbft.reproduce.system_cost import COLUMNS, one_sample, pictures, published, whole_job
-from tbft.tuning import tune
+from tbft.tuning.execution import tune
 
 FAST = find_recipe("fast")
 SHORT = FAST.given(epochs=2)
@@ -56,8 +56,8 @@ def test_operations_are_those_of_the_run(digits_blocks, recipe, arm):
     with FlopCounterMode(display=False) as counter:
         tune(digits_blocks, plan, train, val)
     steps = 2 * recipe.for_samples(60).steps_per_epoch(60)
-    optimiser = cost.step.optimiser_flops * steps if cost.step else 0
-    assert cost.flops - optimiser == pytest.approx(counter.get_total_flops(), rel=0.02)
+    optimizer = cost.step.optimizer_flops * steps if cost.step else 0
+    assert cost.flops - optimizer == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -204,7 +204,7 @@ def test_the_table_of_system_costs_holds_all_ways_and_blocks():
     blocks = split(ResNet26(3, 32, depth=1))
     samples = pictures(40, 32, classes=3)
     for rows in (one_sample(blocks, samples, 2, BOARD), whole_job(blocks, samples, 40)):
-        assert [row.way for row in rows] == ["substring", "optimiser only", "frozen", "tbft"]
+        assert [row.way for row in rows] == ["substring", "optimizer only", "frozen", "tbft"]
         for row in rows:
             assert len(row.cpu_seconds) == len(COLUMNS) + 1
             assert row.cpu_seconds[4] == pytest.approx(np.mean(row.cpu_seconds[:4]))

@@ -103,7 +103,7 @@ def test_mixed_sizes_and_channels_are_refused_unless_asked_for(tmp_path, second)
         read(folder)
     mixed = read(folder, InputSpec(resolution=32, channels=3, mixed=True))
     assert mixed.inputs.shape == (2, 32, 32, 3)
-    if second.ndim == 2:  # grey pictures among coloured ones are no riddle
+    if second.ndim == 2:  # gray pictures among colored ones are no riddle
         assert read(folder, InputSpec(mixed=True)).inputs.shape == (2, 32, 32, 3)
     else:
         with pytest.raises(DataError, match=r"mixed sizes \(32x32 .*, 32x40 .*\), and no model"):
@@ -111,12 +111,12 @@ def test_mixed_sizes_and_channels_are_refused_unless_asked_for(tmp_path, second)
 
 
 def test_wrong_channels_are_refused(tmp_path):
-    grey = write_folder(tmp_path / "grey", RGB[..., 0])
+    gray = write_folder(tmp_path / "gray", RGB[..., 0])
     with pytest.raises(DataError, match="1 channels, the model takes 3"):
-        read(grey, InputSpec(resolution=32, channels=3))
-    np.savez(tmp_path / "grey.npz", x=RGB[..., :2], y=np.zeros(6, int))
+        read(gray, InputSpec(resolution=32, channels=3))
+    np.savez(tmp_path / "gray.npz", x=RGB[..., :2], y=np.zeros(6, int))
     with pytest.raises(DataError, match="takes 3 channels"):
-        read(tmp_path / "grey.npz", InputSpec(resolution=32, channels=3))
+        read(tmp_path / "gray.npz", InputSpec(resolution=32, channels=3))
 
 
 def test_floats_have_to_be_finite_and_in_range(tmp_path):

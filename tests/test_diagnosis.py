@@ -12,23 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from tbft.acceptance import compare, proportion_interval
 from tbft.blocks import split
-from tbft.card import SourceCard, build_card, channel_moments, mapped_accuracy
-from tbft.choosing import beyond, choose, expectations, options_of
-from tbft.cost import Cost
+from tbft.blocks.state import evaluating
+from tbft.blocks.tensors import fingerprint
+from tbft.choosing.choice import beyond, choose, expectations, options_of
+from tbft.choosing.cost import Cost
 from tbft.data import make_samples
-from tbft.diagnosis import diagnose, diagnose_evidence
+from tbft.diagnosis.card import SourceCard, build_card, channel_moments, mapped_accuracy
+from tbft.diagnosis.evidence import chance_of_so_few, example_evidence, gather, probe_accuracy
+from tbft.diagnosis.levels import diagnose, diagnose_evidence
+from tbft.diagnosis.observation import observe
 from tbft.errors import CardError, DataError, PlanError
-from tbft.evidence import chance_of_so_few, example_evidence, gather, probe_accuracy
-from tbft.memory import TensorBytes
-from tbft.models import fingerprint
+from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models.digits import DigitsNet
-from tbft.observing import observe
-from tbft.personalize import choose_plan, personalize
+from tbft.pipeline import choose_plan, personalize
 from tbft.plan import Budget, Plan, find_recipe
-from tbft.restoring import evaluating
-from tbft.tuning import tune
+from tbft.tuning.execution import tune
+from tbft.verification.acceptance import compare, proportion_interval
 
 FAST = replace(find_recipe("fast"), precision="float32")
 
@@ -52,7 +52,7 @@ def drifted(count: int = 60, seed: int = 3):
     return replace(samples, inputs=np.clip(samples.inputs.astype(int) * 2 + 60, 0, 255).astype(np.uint8))
 
 
-def relabelled(count: int = 60, seed: int = 3):
+def relabeled(count: int = 60, seed: int = 3):
     samples = striped(count, seed=seed)
     return replace(samples, labels=(samples.labels + 1) % 3)
 
@@ -142,7 +142,7 @@ def test_a_card_comes_back_as_it_was_and_belongs_to_one_base(trained, tmp_path):
 
 def test_other_labels_leave_every_statistic_exactly_where_it_was(trained):
     blocks, card = trained
-    clean, other = gather(blocks, striped(60, seed=3), card), gather(blocks, relabelled(), card)
+    clean, other = gather(blocks, striped(60, seed=3), card), gather(blocks, relabeled(), card)
     for name in ("distance", "strays", "confidence", "adabn_confidence", "pixels"):
         assert getattr(clean, name) == getattr(other, name)
     assert other.accuracy < 0.2 < 0.9 < other.mapped_accuracy
@@ -235,11 +235,11 @@ def test_real_forward_passes_are_diagnosed(trained):
     blocks, card = trained
     assert diagnose(blocks, striped(90, seed=5), card).name == "none"
     assert diagnose(blocks, drifted(90), card).levels == ("input",)
-    assert diagnose(blocks, relabelled(90), card).levels == ("output",)
-    unlabelled = diagnose(blocks, relabelled(90), card, labelled=False)
-    assert unlabelled.name == "cannot tell"
-    assert "label some samples" in unlabelled.advice
-    weaker = diagnose(blocks, relabelled(90))
+    assert diagnose(blocks, relabeled(90), card).levels == ("output",)
+    unlabeled = diagnose(blocks, relabeled(90), card, labeled=False)
+    assert unlabeled.name == "cannot tell"
+    assert "label some samples" in unlabeled.advice
+    weaker = diagnose(blocks, relabeled(90))
     assert weaker.evidence.weaker
     assert "output" in weaker.levels
     assert "source card" in weaker.advice
@@ -260,7 +260,7 @@ REVERSED = {"accuracy": 0.05, "accuracy_p": 0.0, "mapped_accuracy": 0.78, "adabn
 
 
 def chosen(budget=None, labels=100.0, **numbers):
-    diagnosis = diagnose_evidence(example_evidence(labelled_a_class=labels, **numbers))
+    diagnosis = diagnose_evidence(example_evidence(labeled_a_class=labels, **numbers))
     return choose(diagnosis, OPTIONS, COSTS, FAST, budget)
 
 
@@ -285,7 +285,7 @@ def test_weak_drift_gets_no_more_than_what_costs_little():
 
 
 def test_of_equally_cheap_options_the_better_is_taken():
-    diagnosis = diagnose_evidence(example_evidence(labelled_a_class=100.0, **NOISE))
+    diagnosis = diagnose_evidence(example_evidence(labeled_a_class=100.0, **NOISE))
     for names in (("front", "front+head"), ("front+head", "front")):
         costs = {name: Cost(1e11, 6.0, 800) for name in names}
         choice = choose(diagnosis, OPTIONS, costs, FAST)
@@ -297,7 +297,7 @@ def test_of_equally_cheap_options_the_better_is_taken():
 
 def test_without_labels_adabn_is_all_that_can_be_done():
     unseen = {"accuracy": None, "adabn_accuracy": None, "mapped_accuracy": None, "accuracy_p": None,
-              "adabn_mapped_accuracy": None, "labelled_a_class": None}  # fmt: skip
+              "adabn_mapped_accuracy": None, "labeled_a_class": None}  # fmt: skip
     choice = choose(diagnose_evidence(example_evidence(**FAR, **unseen)), OPTIONS, COSTS, FAST)
     assert choice.option == "adabn"
     assert set(choice.expected_accuracies) == {"none", "adabn"}
@@ -400,7 +400,7 @@ def test_clean_samples_are_left_alone_and_other_labels_get_a_new_head(trained):
     clean = personalize(blocks, parts_of(striped(90, seed=5)), FAST, card=card)
     assert (clean.plan.arm, len(clean.patch.tensors), clean.acceptance) == ("none", 0, None)
     assert clean.choice.diagnosis.name == "none"
-    parts = replace(parts_of(relabelled(90)), val=relabelled(60, 9), test=relabelled(60, 10))
+    parts = replace(parts_of(relabeled(90)), val=relabeled(60, 9), test=relabeled(60, 10))
     mended = personalize(blocks, parts, FAST, card=card)
     assert mended.plan.arm == blocks.head
     assert mended.acceptance.verdict == "helps"
@@ -411,7 +411,7 @@ def test_clean_samples_are_left_alone_and_other_labels_get_a_new_head(trained):
 
 def test_what_does_not_help_is_undone(trained):
     blocks, _ = trained
-    parts = replace(parts_of(relabelled(90)), val=striped(60, seed=9))  # the val part tells another story
+    parts = replace(parts_of(relabeled(90)), val=striped(60, seed=9))  # the val part tells another story
     result = personalize(blocks, parts, Plan("fc", FAST, source_share=1.0))
     assert not result.acceptance.accepted
     assert result.acceptance.verdict == "harms"

@@ -19,13 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tbft.cli import main
-from tbft.energy import NO_SENSOR, Measurement, Meter, Profile, Sensor, find_profile, measure_idle
-from tbft.energy.calibrate import State, fit, make_profile, measured_states, sensor_watts
-from tbft.energy.loads import LOADS, Busy
-from tbft.energy.measurement import added
-from tbft.energy.profile import load_profile, shipped_profiles
-from tbft.energy.sampling import Sampler
 from tbft.errors import ProfileError, SensorError, TbftError
+from tbft.metering import NO_SENSOR, Measurement, Meter, Profile, Sensor, find_profile, measure_idle
+from tbft.metering.calibrate import State, fit, make_profile, measured_states, sensor_watts
+from tbft.metering.loads import LOADS, Busy
+from tbft.metering.measurement import added
+from tbft.metering.profile import load_profile, shipped_profiles
+from tbft.metering.sampling import Sampler
 from tbft.models.digits import DigitsNet
 
 BOARD = Profile("desk", "a board", "2026-11-25", "a meter", 2.0, 1.5, None, 0.1, "board", "made up")
@@ -169,7 +169,7 @@ def test_tensors_are_counted_if_asked_for():
 
 def test_a_file_that_vanishes_costs_the_figure_and_nothing_else(tmp_path):
     folder = zone(tmp_path, "intel-rapl:0", "package-0")
-    from tbft.energy import Places, find_sensor
+    from tbft.metering import Places, find_sensor
 
     with Meter(find_sensor("rapl", Places(tmp_path))) as meter:
         with meter.window("before"):
@@ -499,7 +499,7 @@ def test_calibrate_at_the_command_line(tmp_path, capsys, monkeypatch):
             super().__exit__(*of)
             self.cores = self._count
 
-    monkeypatch.setattr("tbft.energy.calibrate.Busy", Full)
+    monkeypatch.setattr("tbft.metering.calibrate.Busy", Full)
     typed = iter(["2.0 2.1\n", "oops\n", "3,0\n", "4.0\n"])
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(readline=lambda: next(typed, "")))
     assert main([*calibrate, "--typed", "--meter", "UM25C", "--board", "desk"]) == 0

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from tbft.cli import main
-from tbft.data import fetching, read
-from tbft.data.fetching import ARCHIVES, fetch
+from tbft.data import read
 from tbft.errors import DataError
+from tbft.scenarios import fetching
+from tbft.scenarios.fetching import ARCHIVES, fetch
 
 
 def packed(files: dict[str, bytes], extra: tarfile.TarInfo | None = None, mode: str = "w") -> bytes:

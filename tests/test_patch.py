@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from tbft.blocks.state import clone_state
+from tbft.blocks.tensors import fingerprint
 from tbft.errors import CheckpointError, PatchError
-from tbft.models import find_model, fingerprint, load_weights, read_state, with_counters
+from tbft.models import find_model, load_weights, read_state, with_counters
 from tbft.models.digits import DigitsNet
-from tbft.patch import Patch, make_patch
-from tbft.restoring import clone_state
+from tbft.patches import Patch, make_patch
 
 CHANGE = {
     "fc.bias": torch.tensor([1.0, -0.0, float("nan")]),
@@ -98,7 +99,7 @@ def test_every_flipped_byte_and_every_cut_is_noticed(patch, tmp_path):
 
 
 def test_unknown_versions_and_foreign_files_are_refused(patch, tmp_path):
-    from tbft.sealed import _seal
+    from tbft.container import _seal
 
     path = tmp_path / "p.safetensors"
     header = json.dumps({"format_version": 99})

@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tbft.card import build_card
+from tbft.blocks.tensors import fingerprint
 from tbft.cli import main
-from tbft.data import apply_drift, find_class_map, make_samples, read, split_samples
-from tbft.diagnosis import diagnose
-from tbft.evaluate import evaluate, predict
-from tbft.models import find_model, fingerprint, load_weights, read_state
-from tbft.patch import Patch
+from tbft.data import make_samples, read, split_samples
+from tbft.diagnosis.card import build_card
+from tbft.diagnosis.levels import diagnose
+from tbft.models import find_model, load_weights, read_state
+from tbft.patches import Patch
+from tbft.scenarios import apply_drift, find_class_map
+from tbft.verification.evaluation import evaluate, predict
 
 pytestmark = pytest.mark.data
 

@@ -15,14 +15,12 @@ import pytest
 from conftest import striped
 from test_cli import ADAPT, place  # noqa: F401
 
-from tbft.acceptance import compare
-from tbft.choosing import choose, options_of
+from tbft.choosing.choice import choose, options_of
+from tbft.choosing.cost import Cost
 from tbft.cli import main
-from tbft.cost import Cost
-from tbft.data.sheets import png, scenario_rows
-from tbft.diagnosis import INPUT_DISTANCE, STRAYS, diagnose_evidence
+from tbft.diagnosis.evidence import example_evidence
+from tbft.diagnosis.levels import INPUT_DISTANCE, STRAYS, diagnose_evidence
 from tbft.errors import MissingExtraError
-from tbft.evidence import example_evidence
 from tbft.plan import find_recipe
 from tbft.report import Adaptation, Shown, Strip, adaptation_page, drawing, pages
 from tbft.report.drawing import draw_svg
@@ -41,6 +39,8 @@ from tbft.report.inputs import (
 from tbft.report.reproduction import reproduction_page
 from tbft.report.theme import DARK, LIGHT
 from tbft.report.words import percent, points, seconds, size, unbroken
+from tbft.scenarios.sheets import png, scenario_rows
+from tbft.verification.acceptance import compare
 
 VOID = {"meta", "link", "img", "source", "br", "hr"}
 HOSTILE = [
@@ -106,7 +106,7 @@ def checked(html: str) -> Page:
     assert all(image["alt"].strip() for image in page.named("img"))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    targets = {a["href"][1:] for a in page.named("a")} | {s["aria-labelledby"] for s in page.named("section")}
+    targets = {a["href"][1:] for a in page.named("a")} | {s["aria-labeledby"] for s in page.named("section")}
     assert targets <= set(ids)
     assert len(page.named("h1")) == 1
     assert "url(" not in html and "@import" not in html and "\x00" not in html
@@ -488,15 +488,15 @@ def test_numbers_come_from_the_records_alone(tmp_path, capsys):
     assert any(">81<" in svg and ">40<" in svg for svg in page.charts())
 
 
-def test_light_and_dark_differ_in_colours_only():
+def test_light_and_dark_differ_in_colors_only():
     def draw(axes, theme):
         axes.plot([0, 1], [0.12345, 1], color=theme.arm("front"), label="a")
         axes.set_title("0.12345")
 
     light, dark = (draw_svg(draw, theme, 300, 200) for theme in (LIGHT, DARK))
     assert light != dark and ">0.12345<" in light  # text is not rounded, as coordinates are
-    colour_or_name = r"#[0-9a-f]{6}\b|(?<=[#\"])[mpC]\w+(?=\")"
-    assert re.sub(colour_or_name, "", light) == re.sub(colour_or_name, "", dark)
+    color_or_name = r"#[0-9a-f]{6}\b|(?<=[#\"])[mpC]\w+(?=\")"
+    assert re.sub(color_or_name, "", light) == re.sub(color_or_name, "", dark)
 
 
 def test_pages_need_no_torch():

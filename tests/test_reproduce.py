@@ -605,7 +605,7 @@ def test_auto_rgn_is_as_long_as_the_arms_beside_it():
 
     paper = replace(find_recipe("paper"), epochs=50, patience=20, batch_size=16)
     made = as_long_as(paper)
-    assert (made.epochs, made.patience, made.batch_size, made.optimiser) == (50, 20, 16, "adam")
+    assert (made.epochs, made.patience, made.batch_size, made.optimizer) == (50, 20, 16, "adam")
     assert as_long_as(find_recipe("paper")).batch_size == RECIPE.batch_size
 
 
@@ -701,10 +701,10 @@ def test_a_published_set_is_used_with_the_drift_that_is_on_it(tmp_path, toys):
 
 def test_noise_is_found_that_makes_the_model_as_bad_as_asked(digits_blocks, stripes):
     from tbft.data import split_samples
-    from tbft.evaluate import evaluate
-    from tbft.personalize import personalize
+    from tbft.pipeline import personalize
     from tbft.plan import Plan, find_recipe
     from tbft.reproduce.noise import add_noise
+    from tbft.verification.evaluation import evaluate
 
     parts = split_samples(stripes, "rest", 0.2, 0.2)
     recipe = replace(find_recipe("paper"), batch_size=8, epochs=8, learning_rate=0.05)

@@ -16,13 +16,14 @@ from conftest import heed_interrupts
 from PIL import Image
 
 from tbft.cli import main
-from tbft.data import apply_drift, drifts, find_drifts, make_samples, read
+from tbft.data import make_samples, read
 from tbft.data.cifar10c import COMMON, load_cifar10c
-from tbft.data.labels import class_prior, pair_swaps
-from tbft.data.schedule import DriftStream, parse_schedule
-from tbft.data.sheets import scenario_sheet, set_sheet
-from tbft.data.writing import CHUNK, write_corruptions, write_drifted
 from tbft.errors import DataError
+from tbft.scenarios import apply_drift, drifts, find_drifts
+from tbft.scenarios.labels import class_prior, pair_swaps
+from tbft.scenarios.schedule import DriftStream, parse_schedule
+from tbft.scenarios.sheets import scenario_sheet, set_sheet
+from tbft.scenarios.writing import CHUNK, write_corruptions, write_drifted
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
 PICTURES = make_samples(
@@ -105,9 +106,9 @@ def test_pixel_drifts_want_pictures():
 def test_seeds_differ_and_parts_of_a_mixture_draw_for_themselves():
     one, two = (apply_drift(PICTURES, "gaussian_noise:5", seed=s).inputs for s in (0, 1))
     assert (one != two).any()
-    grey = make_samples(np.full((8, 32, 32, 1), 128, np.uint8), np.zeros(8, int))
-    single = apply_drift(grey, "gaussian_noise:1").inputs.astype(float) - 128
-    double = apply_drift(grey, "gaussian_noise:1+gaussian_noise:1").inputs.astype(float) - 128
+    gray = make_samples(np.full((8, 32, 32, 1), 128, np.uint8), np.zeros(8, int))
+    single = apply_drift(gray, "gaussian_noise:1").inputs.astype(float) - 128
+    double = apply_drift(gray, "gaussian_noise:1+gaussian_noise:1").inputs.astype(float) - 128
     # Independent noises add their variances; the same noise twice would double the deviation.
     assert double.std() / single.std() == pytest.approx(np.sqrt(2), rel=0.03)
 

@@ -11,12 +11,12 @@ from fakes import PMIC, ina219, put, vcgencmd, zone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tbft.energy import NO_SENSOR, Places, Sensor, find_sensor, find_sensors, registry
-from tbft.energy.meterlog import MeterLog, read_log
-from tbft.energy.pmic import board_watts, rail_watts
-from tbft.energy.powercap import counted, counters
-from tbft.energy.registry import best_sensor
 from tbft.errors import SensorError
+from tbft.metering import NO_SENSOR, Places, Sensor, find_sensor, find_sensors, registry
+from tbft.metering.meterlog import MeterLog, read_log
+from tbft.metering.pmic import board_watts, rail_watts
+from tbft.metering.powercap import counted, counters
+from tbft.metering.registry import best_sensor
 
 
 def at(root: Path, command: str = "no-such-command", log: Path | None = None) -> Places:

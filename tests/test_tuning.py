@@ -11,26 +11,26 @@ import torch
 from conftest import striped
 from torch import nn
 
-from tbft.adabn import adapt_statistics
 from tbft.blocks import split
-from tbft.cache import CachePolicy
-from tbft.data.augment import crop_flip
+from tbft.blocks.state import batch_norms, clone_state
+from tbft.blocks.tensors import fingerprint
 from tbft.errors import CheckpointError, DataError, PlanError, SplitError
-from tbft.fitting import rate_factor, set_rate
-from tbft.models import fingerprint
 from tbft.models.digits import DigitsNet
 from tbft.plan import LEVELS, RECIPES, Plan, Recipe, arm_for_level, find_recipe
-from tbft.restoring import batch_norms, clone_state
-from tbft.train import train_base
-from tbft.tuning import tune
+from tbft.tuning.augment import crop_flip
+from tbft.tuning.base_training import train_base
+from tbft.tuning.batchnorm import adapt_statistics
+from tbft.tuning.execution import tune
+from tbft.tuning.loop import rate_factor, set_rate
+from tbft.tuning.prefix_cache import CachePolicy
 
 SMALL = replace(find_recipe("paper"), batch_size=16, epochs=3)
 
 
 def paper_way(model: nn.Module, parameters, recipe: Recipe, rate: float, train, val, seed: int):
-    """As the paper's scripts do it: every gradient computed, only the optimiser chosen."""
+    """As the paper's scripts do it: every gradient computed, only the optimizer chosen."""
     model.train().requires_grad_(True)
-    optimiser = torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=recipe.weight_decay)
     generator = torch.Generator().manual_seed(seed)
     best_loss, best = float("inf"), {}
     for _ in range(recipe.epochs):
@@ -39,7 +39,7 @@ def paper_way(model: nn.Module, parameters, recipe: Recipe, rate: float, train, 
             x, y = train.batch(at.numpy())
             model.zero_grad()
             nn.functional.cross_entropy(model(x), y).backward()
-            optimiser.step()
+            optimizer.step()
         model.eval()
         with torch.no_grad():
             x, y = val.batch(slice(0, len(val)))
@@ -86,7 +86,7 @@ def test_joined_arms_are_tuned_together_the_rear_at_its_own_rate(digits_blocks, 
     assert {key.split(".")[0] for key in tuned.changed} == {"conv1", "fc"}
     tuned = tune(digits_blocks, Plan("late+rear", frozen, source_share=1.0), stripes)
     assert not any(key.startswith(("conv1", "conv2")) for key in tuned.changed)
-    tune(digits_blocks, Plan("late+rear", fast), stripes, optimiser=spy)
+    tune(digits_blocks, Plan("late+rear", fast), stripes, optimizer=spy)
     assert made == [(5, fast.for_samples(len(stripes)).learning_rate)]
     with pytest.raises(SplitError, match="joins an arm that tunes no block"):
         tune(digits_blocks, Plan("front+full", fast), stripes)
@@ -94,11 +94,11 @@ def test_joined_arms_are_tuned_together_the_rear_at_its_own_rate(digits_blocks, 
 
 def test_a_groups_rate_is_in_proportion():
     layer = nn.Linear(2, 2)
-    optimiser = torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         [{"params": [layer.weight]}, {"params": [layer.bias], "rate_factor": 10.0}], 1.0
     )
-    set_rate(optimiser, 0.5)
-    assert [group["lr"] for group in optimiser.param_groups] == [0.5, 5.0]
+    set_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 5.0]
 
 
 @pytest.mark.parametrize("arm", ["none", "adabn", "front", "full"])
@@ -201,11 +201,11 @@ def test_levels_name_the_blocks_of_the_paper():
 
 def test_the_paper_recipe_is_the_papers():
     paper = find_recipe("paper")
-    assert (paper.optimiser, paper.rate(rear=False), paper.rate(rear=True)) == ("sgd", 1e-3, 1e-2)
+    assert (paper.optimizer, paper.rate(rear=False), paper.rate(rear=True)) == ("sgd", 1e-3, 1e-2)
     assert (paper.momentum, paper.weight_decay, paper.batch_size) == (0.9, 5e-4, 128)
     assert (paper.epochs, paper.patience, paper.track) == (10, 5, "all")
     living = find_recipe("paper", {"paper": "paper-living17"})
-    assert (living.optimiser, living.epochs, living.batch_size) == ("adam", 10, 128)
+    assert (living.optimizer, living.epochs, living.batch_size) == ("adam", 10, 128)
 
 
 def test_schedules():
@@ -296,9 +296,9 @@ def test_joined_parts_of_one_block_may_come_in_any_order(arm, stripes):
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "Adagrad", "RMSprop", "Rprop", "NAdam", "LBFGS"])
-def test_every_optimiser_given_as_a_factory_learns(name, digits_blocks):
+def test_every_optimizer_given_as_a_factory_learns(name, digits_blocks):
     plan = Plan("rear", find_recipe("fast"))
-    tuned = tune(digits_blocks, plan, striped(90), optimiser=getattr(torch.optim, name))
+    tuned = tune(digits_blocks, plan, striped(90), optimizer=getattr(torch.optim, name))
     assert {"fc.weight", "fc.bias"} <= tuned.changed.keys()
     assert tuned.history[-1].train_loss < tuned.history[0].train_loss
 
@@ -310,12 +310,12 @@ def test_a_factorys_own_rates_stay_in_proportion(digits_blocks, stripes):
         weight, bias = parameters
         return torch.optim.SGD([{"params": [weight]}, {"params": [bias], "lr": 0.0}], rate)
 
-    tuned = tune(digits_blocks, plan, stripes, optimiser=factory)
+    tuned = tune(digits_blocks, plan, stripes, optimizer=factory)
     assert "fc.weight" in tuned.changed and "fc.bias" not in tuned.changed
 
 
-@pytest.mark.parametrize("differ", ["optimiser", "cache", "cuts"])
-def test_a_run_with_another_optimiser_cache_or_split_is_not_gone_on_with(
+@pytest.mark.parametrize("differ", ["optimizer", "cache", "cuts"])
+def test_a_run_with_another_optimizer_cache_or_split_is_not_gone_on_with(
     differ, digits_blocks, stripes, tmp_path
 ):
     class StoppedError(Exception):
@@ -328,7 +328,7 @@ def test_a_run_with_another_optimiser_cache_or_split_is_not_gone_on_with(
     with pytest.raises(StoppedError):
         tune(digits_blocks, plan, stripes, resume_path=resume, on_epoch=stop)
     other = {
-        "optimiser": {"optimiser": lambda parameters, rate: torch.optim.SGD(parameters, rate)},
+        "optimizer": {"optimizer": lambda parameters, rate: torch.optim.SGD(parameters, rate)},
         "cache": {"cache": CachePolicy(memory_bytes=200_000)},  # enough for float16 only
         "cuts": {},
     }

@@ -16,7 +16,7 @@ START = """# What the records say
 Made by `make readme` from the records in this folder, and from nothing else; `tbft reproduce report` makes a
 page to look at from the same. How they were made: [docs/reproduce.md](../docs/reproduce.md).
 
-Accuracies are in per cent: mean over seeds and 95 % interval; in brackets what the paper printed, for
+Accuracies are in percent: mean over seeds and 95 % interval; in brackets what the paper printed, for
 CIFAR-10 on the lossless set; the best of each column is bold. Processor time is a share of full fine-tuning's
 in the same cells and with the table's recipe, mean over the columns. `ours` does the same whatever the recipe
 of the others.

@@ -3,8 +3,8 @@
     scenario -> split -> diagnose -> choose -> tune (under a meter) -> verify -> patch
 
 Names are imported on first use, so that ``import tbft`` costs next to nothing. Two functions carry the
-name of their module and are imported from there: ``tbft.personalize.personalize`` and
-``tbft.evaluate.evaluate``.
+name of their module and are imported from there: ``tbft.pipeline.personalize`` and
+``tbft.verification.evaluation.evaluate``.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ __all__ = [
     "build_card",
     "choose_plan",
     "diagnose",
+    "evaluate",
     "find_model",
     "find_recipe",
     "fingerprint",
     "load_weights",
     "make_patch",
     "make_samples",
+    "personalize",
     "plan_level",
     "read",
     "split",
@@ -46,47 +48,51 @@ __all__ = [
 ]
 
 _HOME = {
-    "diagnose": "diagnosis",
-    "choose_plan": "personalize",
-    "build_card": "card",
-    "SourceCard": "card",
-    "Diagnosis": "diagnosis",
+    "diagnose": "diagnosis.levels",
+    "choose_plan": "pipeline",
+    "build_card": "diagnosis.card",
+    "SourceCard": "diagnosis.card",
+    "Diagnosis": "diagnosis.levels",
     "Blocks": "blocks",
     "split": "blocks",
     "InputSpec": "data",
     "Samples": "data",
-    "apply_drift": "data",
+    "apply_drift": "scenarios",
     "make_samples": "data",
     "read": "data",
     "split_samples": "data",
     "TbftError": "errors",
-    "Evaluation": "evaluate",
+    "Evaluation": "verification.evaluation",
+    "evaluate": "verification.evaluation",
     "find_model": "models",
-    "fingerprint": "models",
+    "fingerprint": "blocks.tensors",
     "load_weights": "models",
-    "Patch": "patch",
-    "make_patch": "patch",
-    "Personalization": "personalize",
-    "plan_level": "personalize",
+    "Patch": "patches",
+    "make_patch": "patches",
+    "Personalization": "pipeline",
+    "personalize": "pipeline",
+    "plan_level": "pipeline",
     "Plan": "plan",
     "Recipe": "plan",
     "find_recipe": "plan",
-    "Tuned": "tuning",
-    "tune": "tuning",
+    "Tuned": "tuning.execution",
+    "tune": "tuning.execution",
 }
 
 if TYPE_CHECKING:
     from tbft.blocks import Blocks, split
-    from tbft.card import SourceCard, build_card
-    from tbft.data import InputSpec, Samples, apply_drift, make_samples, read, split_samples
-    from tbft.diagnosis import Diagnosis, diagnose
+    from tbft.blocks.tensors import fingerprint
+    from tbft.data import InputSpec, Samples, make_samples, read, split_samples
+    from tbft.diagnosis.card import SourceCard, build_card
+    from tbft.diagnosis.levels import Diagnosis, diagnose
     from tbft.errors import TbftError
-    from tbft.evaluate import Evaluation
-    from tbft.models import find_model, fingerprint, load_weights
-    from tbft.patch import Patch, make_patch
-    from tbft.personalize import Personalization, choose_plan, plan_level
+    from tbft.models import find_model, load_weights
+    from tbft.patches import Patch, make_patch
+    from tbft.pipeline import Personalization, choose_plan, personalize, plan_level
     from tbft.plan import Plan, Recipe, find_recipe
-    from tbft.tuning import Tuned, tune
+    from tbft.scenarios import apply_drift
+    from tbft.tuning.execution import Tuned, tune
+    from tbft.verification.evaluation import Evaluation, evaluate
 
 
 def __getattr__(name: str) -> Any:

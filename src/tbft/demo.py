@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from tbft.blocks import Blocks, split
-from tbft.data import Samples, apply_drift, make_samples, split_samples
+from tbft.data import Samples, make_samples, split_samples
 from tbft.errors import MissingExtraError
 from tbft.models.digits import DigitsNet
-from tbft.personalize import personalize, plan_level
+from tbft.pipeline import personalize, plan_level
 from tbft.plan import Plan, find_recipe
-from tbft.train import train_base
+from tbft.scenarios import apply_drift
+from tbft.tuning.base_training import train_base
 
 #: The base networks' recipe, and the paper's with the batch and the rate that a hundred samples want.
 BASE = replace(
@@ -133,7 +134,7 @@ def conclusion(outcome: Outcome) -> str:
 
 
 def new_sensor(pictures: np.ndarray, seed: int) -> np.ndarray:
-    """What another sensor sees: negative, a third of the gain on a grey offset, and read-out noise."""
+    """What another sensor sees: negative, a third of the gain on a gray offset, and read-out noise."""
     noise = np.random.default_rng(seed).standard_normal(pictures.shape)
     seen = 0.5 + 0.3 * (1 - pictures / 255) + 0.03 * noise
     return (np.clip(seen, 0, 1) * 255).astype(np.uint8)
@@ -146,7 +147,7 @@ def load_digits() -> Samples:
     except ImportError as error:
         raise MissingExtraError("scikit-learn", "demo") from error
     digits = datasets.load_digits()
-    # 17 grey levels, 0 to 16.
+    # 17 gray levels, 0 to 16.
     return make_samples(np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target, name="digits")
 
 
@@ -160,7 +161,7 @@ def _trained(samples: Samples, seed: int) -> Blocks:
 
 
 def _as_superclasses(digits: Samples, members: list[int]) -> Samples:
-    """The samples of these digits, labelled by their superclass."""
+    """The samples of these digits, labeled by their superclass."""
     label: Mapping[int, int] = {digit: i for i, digit in enumerate(members)}
     chosen = digits.subset(np.flatnonzero(np.isin(digits.labels, members)))
     return replace(

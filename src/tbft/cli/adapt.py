@@ -26,12 +26,12 @@ from tbft.cli.reporting import write_adaptation
 from tbft.errors import PlanError
 
 if TYPE_CHECKING:
-    from tbft.acceptance import Acceptance
     from tbft.blocks import Blocks
-    from tbft.cache import CachePolicy
     from tbft.data import Parts, Samples
-    from tbft.personalize import Personalization
+    from tbft.pipeline import Personalization
     from tbft.plan import Budget, Plan, Recipe
+    from tbft.tuning.prefix_cache import CachePolicy
+    from tbft.verification.acceptance import Acceptance
 
 PERSONALIZE_EXAMPLES = """
 tbft personalize resnet26-cifar10 --weights base.pth --data samples.tar --level input --out user.safetensors
@@ -48,7 +48,7 @@ def add(commands: Subparsers) -> None:
     parser = command(
         commands,
         "personalize",
-        "adapt a model to a few labelled samples and write a patch",
+        "adapt a model to a few labeled samples and write a patch",
         PERSONALIZE_EXAMPLES,
     )
     add_model(parser)
@@ -101,7 +101,7 @@ def add(commands: Subparsers) -> None:
         "--cache-memory", type=float, metavar="MIB", help="for outputs of the frozen prefix (default 1024)"
     )
     how.add_argument("--cache-folder", metavar="DIR", help="where they go if they do not fit")
-    add_meter(parser.add_argument_group("energy", "measured, estimated and labelled so, or none"))
+    add_meter(parser.add_argument_group("energy", "measured, estimated and labeled so, or none"))
     parser.add_argument("--out", metavar="FILE", help="write the patch here (.safetensors)")
     parser.add_argument(
         "--report", metavar="FILE", help="write a page about it here (.html); needs tbft[report]"
@@ -121,7 +121,7 @@ def add(commands: Subparsers) -> None:
 
 def run_personalize(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
-    from tbft.personalize import personalize
+    from tbft.pipeline import personalize
 
     unfinished = None
     if arguments.out:
@@ -195,7 +195,7 @@ def _plan(arguments: argparse.Namespace, blocks: Blocks, recipe: Recipe, budget:
     """The plan that the options name, or the recipe alone where it is to be chosen."""
     from dataclasses import replace
 
-    from tbft.personalize import plan_level
+    from tbft.pipeline import plan_level
     from tbft.plan import Plan
 
     if arguments.arm is None and arguments.level == "auto":
@@ -229,7 +229,7 @@ def _share(text: str) -> float | Literal["auto"]:
 def _cache_policy(arguments: argparse.Namespace) -> CachePolicy:
     from pathlib import Path
 
-    from tbft.cache import CachePolicy
+    from tbft.tuning.prefix_cache import CachePolicy
 
     mebibytes = 1024.0 if arguments.cache_memory is None else arguments.cache_memory
     if not 0 <= mebibytes < float("inf"):
@@ -282,8 +282,8 @@ def _verdict(acceptance: Acceptance) -> str:
 def run_evaluate(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from tbft.evaluate import evaluate
-    from tbft.patch import Patch
+    from tbft.patches import Patch
+    from tbft.verification.evaluation import evaluate
 
     preset, model = load_trained(arguments)
     if arguments.patch:

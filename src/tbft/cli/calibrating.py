@@ -11,7 +11,7 @@ from tbft.cli.common import Subparsers, command, table
 from tbft.errors import SensorError
 
 if TYPE_CHECKING:
-    from tbft.energy.calibrate import Fit, State, WattsOf
+    from tbft.metering.calibrate import Fit, State, WattsOf
 
 EXAMPLES = """
 tbft energy calibrate --out my-board.json
@@ -36,10 +36,10 @@ def add(actions: Subparsers) -> None:
 
 
 def run_calibrate(arguments: argparse.Namespace) -> None:
-    from tbft.energy import Places, find_sensor
-    from tbft.energy.calibrate import fit, make_profile, measured_states, sensor_watts
-    from tbft.energy.sensor import board_name
     from tbft.files import check_writable
+    from tbft.metering import Places, find_sensor
+    from tbft.metering.calibrate import fit, make_profile, measured_states, sensor_watts
+    from tbft.metering.sensor import board_name
 
     out = check_writable(arguments.out, ".json")
     places = Places.from_environment()

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tbft.data import Samples
-    from tbft.energy import Meter, Profile
-    from tbft.fitting import OnStep
+    from tbft.metering import Meter, Profile
     from tbft.models import Preset
     from tbft.plan import Recipe
+    from tbft.tuning.loop import OnStep
 
 Subparsers = Any  # argparse keeps the type of add_subparsers() to itself
 
@@ -99,7 +99,7 @@ def add_profile(parser: argparse._ActionsContainer) -> None:
 
 def load_profile(arguments: argparse.Namespace) -> Profile | None:
     """The profile that the options name, or the environment."""
-    from tbft.energy.profile import find_profile
+    from tbft.metering.profile import find_profile
 
     return find_profile(arguments.profile)
 
@@ -122,7 +122,7 @@ def add_meter(parser: argparse._ActionsContainer) -> None:
 
 def load_meter(arguments: argparse.Namespace, **options: Any) -> Meter:
     """The meter that the options name, not yet running."""
-    from tbft.energy import Meter, find_profile, find_sensor
+    from tbft.metering import Meter, find_profile, find_sensor
 
     return Meter(find_sensor(arguments.sensor), find_profile(arguments.profile), **options)
 
@@ -175,7 +175,8 @@ def load_samples(arguments: argparse.Namespace, preset: Preset | None = None) ->
     """The samples that the options name, fitted to the model, with the drift on top."""
     from dataclasses import replace
 
-    from tbft.data import InputSpec, apply_drift, find_class_map, find_drifts, read
+    from tbft.data import InputSpec, read
+    from tbft.scenarios import apply_drift, find_class_map, find_drifts
 
     spec = InputSpec() if preset is None else preset.inputs
     if arguments.mixed:

@@ -32,9 +32,9 @@ def add(actions: Subparsers) -> None:
 
 
 def run_corrupt(arguments: argparse.Namespace) -> None:
-    from tbft.data.drift import SEVERITIES
-    from tbft.data.drift import severity as parse_severity
-    from tbft.data.writing import default_workers, write_corruptions, write_drifted
+    from tbft.data.cifar10c import SEVERITIES
+    from tbft.scenarios.drift import severity as parse_severity
+    from tbft.scenarios.writing import default_workers, write_corruptions, write_drifted
 
     names = _names(arguments)
     drift, arguments.drift = arguments.drift, None  # it is put on below, not while reading
@@ -59,8 +59,8 @@ def run_corrupt(arguments: argparse.Namespace) -> None:
 
 
 def _names(arguments: argparse.Namespace) -> list[str]:
-    from tbft.data import drifts
     from tbft.errors import unknown
+    from tbft.scenarios import drifts
 
     if arguments.all:
         return [drift.name for drift in drifts() if drift.level == "input"]
@@ -73,7 +73,7 @@ def _names(arguments: argparse.Namespace) -> list[str]:
 
 
 def _check_options(arguments: argparse.Namespace, drift: str | None, names: list[str]) -> None:
-    from tbft.data import find_drifts
+    from tbft.scenarios import find_drifts
 
     ways = [bool(drift), bool(arguments.all), bool(arguments.corruptions)]
     if sum(ways) != 1:

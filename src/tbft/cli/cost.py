@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tbft.blocks import Blocks
-    from tbft.cost import Cost
-    from tbft.counting import BlockCount
+    from tbft.choosing.cost import Cost
+    from tbft.choosing.counting import BlockCount
     from tbft.data import Samples
-    from tbft.energy import Profile
+    from tbft.metering import Profile
     from tbft.models import Preset
     from tbft.reproduce.system_cost import Row
 
@@ -66,9 +66,9 @@ def add(commands: Subparsers) -> None:
 
 
 def run_cost(arguments: argparse.Namespace) -> None:
-    from tbft.cost import plans_of, predict_costs
-    from tbft.counting import count_blocks
-    from tbft.evaluate import check_fits
+    from tbft.choosing.cost import plans_of, predict_costs
+    from tbft.choosing.counting import count_blocks
+    from tbft.verification.evaluation import check_fits
 
     preset, model = load_model(arguments)
     blocks, profile, recipe = preset.split(model), load_profile(arguments), load_recipe(arguments, preset)
@@ -118,14 +118,14 @@ def _side(samples: Samples) -> str:
 
 def _arms(costs: Mapping[str, Cost]) -> str:
     rows: list[tuple[str, ...]] = [
-        ("arm", "GFLOPs", "step MFLOPs: forward", "backward", "optimiser", "saved MiB", "cache MiB",
+        ("arm", "GFLOPs", "step MFLOPs: forward", "backward", "optimizer", "saved MiB", "cache MiB",
          "patch kB", "processor s", "joules")
     ]  # fmt: skip
     for arm, cost in costs.items():
         step = cost.step
         parts: tuple[str, ...] = ("-",) * 4
         if step is not None:
-            counted = (step.forward_flops, step.backward_flops, step.optimiser_flops)
+            counted = (step.forward_flops, step.backward_flops, step.optimizer_flops)
             parts = (*(f"{n / 1e6:,.1f}" for n in counted), f"{step.saved_bytes / 2**20:,.1f}")
         rows.append(
             (
@@ -215,7 +215,7 @@ def _json(
 
     import torch
 
-    from tbft.patch import versions
+    from tbft.patches import versions
     from tbft.reproduce.system_cost import COLUMNS, published
 
     side = arguments.resolution or preset.inputs.resolution

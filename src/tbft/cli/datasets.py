@@ -55,7 +55,7 @@ def add(commands: Subparsers) -> None:
 def run_list(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from tbft.data import class_maps, drifts
+    from tbft.scenarios import class_maps, drifts
 
     if arguments.json:
         keys = ("name", "level", "usage", "examples", "summary", "source")
@@ -77,8 +77,8 @@ def run_list(arguments: argparse.Namespace) -> None:
 
 
 def run_show(arguments: argparse.Namespace) -> None:
-    from tbft.data import class_maps
     from tbft.files import check_writable
+    from tbft.scenarios import class_maps
 
     if arguments.out:
         check_writable(arguments.out, ".png")
@@ -91,8 +91,8 @@ def run_show(arguments: argparse.Namespace) -> None:
 
 
 def _is_scenario(text: str) -> bool:
-    from tbft.data import drifts
     from tbft.data.factory import is_factory
+    from tbft.scenarios import drifts
 
     if Path(text).exists():
         return False
@@ -104,8 +104,8 @@ def _is_scenario(text: str) -> bool:
 
 
 def _show_scenario(arguments: argparse.Namespace) -> None:
-    from tbft.data import find_drifts
-    from tbft.data.sheets import scenario_sheet, steps_of
+    from tbft.scenarios import find_drifts
+    from tbft.scenarios.sheets import scenario_sheet, steps_of
 
     if arguments.drift:
         raise DataError(f"{arguments.data!r} is a drift by itself; join drifts by +, without --drift")
@@ -122,8 +122,8 @@ def _show_scenario(arguments: argparse.Namespace) -> None:
 
 
 def _show_class_map(arguments: argparse.Namespace) -> None:
-    from tbft.data import find_class_map
-    from tbft.data.sheets import domain_sheet
+    from tbft.scenarios import find_class_map
+    from tbft.scenarios.sheets import domain_sheet
 
     class_map = find_class_map(arguments.data)
     if arguments.out:
@@ -148,7 +148,7 @@ def _show_class_map(arguments: argparse.Namespace) -> None:
 
 
 def _show_set(arguments: argparse.Namespace) -> None:
-    from tbft.data.sheets import set_sheet
+    from tbft.scenarios.sheets import set_sheet
 
     if arguments.pictures:
         raise DataError(f"--data goes with a drift, but {arguments.data!r} is a set; give one of the two")

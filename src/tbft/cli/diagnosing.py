@@ -21,9 +21,9 @@ from tbft.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from tbft.card import SourceCard
-    from tbft.choosing import Choice
-    from tbft.diagnosis import Diagnosis
+    from tbft.choosing.choice import Choice
+    from tbft.diagnosis.card import SourceCard
+    from tbft.diagnosis.levels import Diagnosis
     from tbft.models import Preset
 
 BUILD_EXAMPLES = """
@@ -34,7 +34,7 @@ SHOW_EXAMPLES = "tbft card show base.card.safetensors\ntbft card show base.card.
 DIAGNOSE_EXAMPLES = """
 tbft diagnose resnet26-cifar10 --weights base.pth --card base.card.safetensors --data set.tar --explain
 tbft diagnose resnet26-cifar10 --weights base.pth --data test.tar --drift fog:3 --samples 10/class
-tbft diagnose my.models:net --data phone.npz --unlabelled --json
+tbft diagnose my.models:net --data phone.npz --unlabeled --json
 """
 
 
@@ -59,7 +59,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--samples", metavar="N", help="use so many: a fraction, 500, or 10/class (default all)"
     )
-    parser.add_argument("--unlabelled", action="store_true", help="do not look at the labels")
+    parser.add_argument("--unlabeled", action="store_true", help="do not look at the labels")
     parser.add_argument(
         "--explain", action="store_true", help="also tell what would be done, and at what cost"
     )
@@ -79,14 +79,14 @@ def add_card(parser: argparse._ActionsContainer) -> None:
 
 def load_card(arguments: argparse.Namespace, preset: Preset) -> SourceCard | None:
     """The card that the options name, or the one that ships with the weights used."""
-    from tbft.card import SourceCard
+    from tbft.diagnosis.card import SourceCard
 
     path = arguments.card or (None if arguments.weights else preset.card)
     return SourceCard.load(path) if path else None
 
 
 def run_build(arguments: argparse.Namespace) -> None:
-    from tbft.card import build_card
+    from tbft.diagnosis.card import build_card
     from tbft.files import check_writable
 
     out = check_writable(arguments.out, ".safetensors")
@@ -97,7 +97,7 @@ def run_build(arguments: argparse.Namespace) -> None:
 
 
 def run_show(arguments: argparse.Namespace) -> None:
-    from tbft.card import SourceCard
+    from tbft.diagnosis.card import SourceCard
 
     _print_card(SourceCard.load(arguments.card), arguments.card, arguments.json)
 
@@ -125,8 +125,8 @@ def _print_card(card: SourceCard, path: str, as_json: bool) -> None:
 
 def run_diagnose(arguments: argparse.Namespace) -> None:
     from tbft.data import split_samples
-    from tbft.diagnosis import diagnose
-    from tbft.personalize import choose_plan
+    from tbft.diagnosis.levels import diagnose
+    from tbft.pipeline import choose_plan
 
     preset, model = load_trained(arguments)
     card = load_card(arguments, preset)
@@ -134,16 +134,16 @@ def run_diagnose(arguments: argparse.Namespace) -> None:
     samples = load_samples(arguments, preset)
     if arguments.samples:
         samples = split_samples(samples, arguments.samples, 0, 0, arguments.seed, "none").train
-    labelled = not arguments.unlabelled
+    labeled = not arguments.unlabeled
     choice = None
     if arguments.explain:
         recipe = load_recipe(arguments, preset)
         choice = choose_plan(
-            blocks, samples, recipe, card, None, arguments.seed, labelled, profile=load_profile(arguments)
+            blocks, samples, recipe, card, None, arguments.seed, labeled, profile=load_profile(arguments)
         )
         diagnosis = choice.diagnosis
     else:
-        diagnosis = diagnose(blocks, samples, card, labelled)
+        diagnosis = diagnose(blocks, samples, card, labeled)
     if arguments.json:
         print_json({**diagnosis.to_json(), "choice": None if choice is None else choice.to_json()})
         return

@@ -12,7 +12,7 @@ from tbft.cli.common import Subparsers, add_json, add_meter, command, load_meter
 from tbft.errors import TbftError
 
 if TYPE_CHECKING:
-    from tbft.energy import Measurement, Profile, Sensor
+    from tbft.metering import Measurement, Profile, Sensor
 
 PROBE_EXAMPLES = "tbft energy probe\ntbft energy probe --json"
 MEASURE_EXAMPLES = """
@@ -62,10 +62,10 @@ def add(commands: Subparsers) -> None:
 def run_probe(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from tbft.energy import Places, find_sensors
-    from tbft.energy.profile import shipped_profiles
-    from tbft.energy.registry import best_sensor
-    from tbft.energy.sensor import board_name
+    from tbft.metering import Places, find_sensors
+    from tbft.metering.profile import shipped_profiles
+    from tbft.metering.registry import best_sensor
+    from tbft.metering.sensor import board_name
 
     places = Places.from_environment()
     sensors, profiles = find_sensors(places), shipped_profiles()
@@ -105,7 +105,7 @@ def _conclusion(best: Sensor, profiles: dict[str, Profile], board: str) -> str:
     suggested = f" This is a board of which one is known: --profile {fitting[0]}." if fitting else ""
     return (
         "Nothing here can be measured in joules. What can be said instead: elapsed time, processor seconds "
-        "and peak memory of every run, measured; and an energy estimate, labelled as one, from a profile of "
+        "and peak memory of every run, measured; and an energy estimate, labeled as one, from a profile of "
         f"the board it stands for: --profile {names} or a file.{suggested} With a meter at hand, "
         "`tbft energy calibrate --typed` makes a profile of this machine."
     )
@@ -116,7 +116,7 @@ def run_measure(arguments: argparse.Namespace) -> int:
     import time
     from dataclasses import asdict
 
-    from tbft.energy import measure_idle
+    from tbft.metering import measure_idle
 
     argv = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not argv:
@@ -183,7 +183,7 @@ def _measured_text(cost: Measurement, started: float, status: int) -> str:
 
 
 def run_log(arguments: argparse.Namespace) -> None:
-    from tbft.energy.meterlog import read_log
+    from tbft.metering.meterlog import read_log
 
     log = read_log(Path(arguments.log))
     log = log.shifted(arguments.offset) if arguments.marker is None else log.aligned(arguments.marker)

@@ -26,7 +26,7 @@ def add(actions: Subparsers) -> None:
 
 
 def run_fetch(arguments: argparse.Namespace) -> None:
-    from tbft.data.fetching import fetch, is_fetched
+    from tbft.scenarios.fetching import fetch, is_fetched
 
     there = is_fetched(arguments.name, arguments.out)
     try:

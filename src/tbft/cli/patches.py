@@ -12,7 +12,7 @@ from tbft.errors import PatchError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tbft.patch import Patch
+    from tbft.patches import Patch
 
 EXAMPLES = """
 tbft patch show user.safetensors
@@ -68,7 +68,7 @@ def add(commands: Subparsers) -> None:
 def run_show(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from tbft.patch import Patch
+    from tbft.patches import Patch
 
     patch = Patch.load(arguments.patch)
     header = patch.header
@@ -102,7 +102,7 @@ def run_show(arguments: argparse.Namespace) -> None:
 
 
 def run_verify(arguments: argparse.Namespace) -> None:
-    from tbft.patch import Patch
+    from tbft.patches import Patch
 
     patch = Patch.load(arguments.patch)
     if arguments.weights is None:
@@ -116,7 +116,7 @@ def run_verify(arguments: argparse.Namespace) -> None:
 def run_apply(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
     from tbft.models import save_weights
-    from tbft.patch import Patch
+    from tbft.patches import Patch
 
     out = check_writable(arguments.out, ".safetensors")
     patch = Patch.load(arguments.patch)
@@ -139,7 +139,7 @@ def run_revert(arguments: argparse.Namespace) -> None:
 
 
 def _find_undo(arguments: argparse.Namespace) -> Patch:
-    from tbft.patch import Patch
+    from tbft.patches import Patch
 
     patch = Patch.load(arguments.patch)
     if patch.header.undoes:
@@ -159,7 +159,8 @@ def _find_undo(arguments: argparse.Namespace) -> Patch:
 
 def _state_for(patch: Patch, weights: str) -> dict[str, Tensor]:
     """A checkpoint's state; with the BatchNorm counters that old ones lack, if the patch's base has them."""
-    from tbft.models import fingerprint, read_state, with_counters
+    from tbft.blocks.tensors import fingerprint
+    from tbft.models import read_state, with_counters
 
     state = read_state(weights)
     complete = with_counters(state)

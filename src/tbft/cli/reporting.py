@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tbft.blocks import Blocks
     from tbft.data import Samples
     from tbft.models import Preset
-    from tbft.personalize import Personalization
+    from tbft.pipeline import Personalization
     from tbft.report import Strip
     from tbft.reproduce.reporting import Report
 
@@ -28,7 +28,7 @@ def write_adaptation(
     patch_path: str | None,
 ) -> None:
     """Write the page of one adaptation."""
-    from tbft.diagnosis import INPUT_DISTANCE, STRAYS
+    from tbft.diagnosis.levels import INPUT_DISTANCE, STRAYS
     from tbft.report import Adaptation, adaptation_page, write_page
 
     given = Adaptation(
@@ -44,7 +44,7 @@ def write_adaptation(
 
 def _strips(arguments: argparse.Namespace, preset: Preset, samples: Samples) -> list[Strip]:
     """A few of the samples, beside the same ones without the drift that was put on them, if one was."""
-    from tbft.data.sheets import scenario_rows
+    from tbft.scenarios.sheets import scenario_rows
 
     if not samples.are_pictures:
         return []
@@ -56,13 +56,13 @@ def _strips(arguments: argparse.Namespace, preset: Preset, samples: Samples) -> 
     return [_strip(caption, shown) for caption, shown in rows]
 
 
-def _strip(caption: str, samples: Samples, labelled: bool = True) -> Strip:
-    from tbft.data.sheets import png
+def _strip(caption: str, samples: Samples, labeled: bool = True) -> Strip:
     from tbft.report import Shown, Strip
+    from tbft.scenarios.sheets import png
 
     names = [samples.class_names[label] for label in samples.labels]
     pairs = zip(samples.inputs, names, strict=True)
-    return Strip(caption, [Shown(png(picture), name if labelled else "", name) for picture, name in pairs])
+    return Strip(caption, [Shown(png(picture), name if labeled else "", name) for picture, name in pairs])
 
 
 def write_reproduction(report: Report, records: str, out: str) -> Path:
@@ -91,17 +91,17 @@ def write_reproduction(report: Report, records: str, out: str) -> Path:
 
 def _drift_strips() -> list[Strip]:
     """The paper's drifts on four photos that anyone may show; none without the extra that brings them."""
-    from tbft.data import apply_drift
-    from tbft.data.sheets import photos
     from tbft.errors import MissingExtraError
     from tbft.reproduce.experiments import EXPERIMENTS
+    from tbft.scenarios import apply_drift
+    from tbft.scenarios.sheets import photos
 
     try:
         clean = photos(PHOTO_SIDE)
         strips = [_strip("clean", clean)]
         for name in ("cifar-flip", "cifar10-c"):
             drifts = [drift for drift in EXPERIMENTS[name].drifts if drift is not None]
-            strips += [_strip(d, apply_drift(clean, d), labelled=name == "cifar-flip") for d in drifts]
+            strips += [_strip(d, apply_drift(clean, d), labeled=name == "cifar-flip") for d in drifts]
     except MissingExtraError:
         return []
     return strips

@@ -62,8 +62,8 @@ def run_train(arguments: argparse.Namespace) -> None:
     from tbft.data import split_samples
     from tbft.files import check_writable
     from tbft.models import save_weights
-    from tbft.patch import versions
-    from tbft.train import train_base
+    from tbft.patches import versions
+    from tbft.tuning.base_training import train_base
 
     out = check_writable(arguments.out, ".safetensors")
     unfinished = out.with_name(out.name + ".resume.pt")
@@ -107,7 +107,7 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 def _write_card(blocks: Blocks, held_out: Samples, out: Path) -> str | None:
     """The source card beside the checkpoint; None where the samples are too few for one."""
-    from tbft.card import LEAST_SAMPLES, build_card
+    from tbft.diagnosis.card import LEAST_SAMPLES, build_card
 
     if len(held_out) < LEAST_SAMPLES:
         return None

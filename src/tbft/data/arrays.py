@@ -139,6 +139,6 @@ def _checked_floats(inputs: Array, side: int, name: str) -> Array:
     if np.isfinite([low, high]).all() and (low < 0 or high > 1):  # make_samples tells of the infinite
         raise DataError(
             f"{name}: float pictures have to be in [0, 1], these are in [{low:.4g}, {high:.4g}]; "
-            "divide by 255, and leave normalisation to the model"
+            "divide by 255, and leave normalization to the model"
         )
     return inputs

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from tbft.data.arrays import Array, check_shapes, fit_arrays, load_npz, memory_map
-from tbft.data.drift import SEVERITIES
 from tbft.data.samples import Samples, make_samples, match_classes
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError, unknown
@@ -21,6 +20,8 @@ from tbft.errors import DataError, unknown
 ABOUT = "about.npz"
 #: Before an attribute's name in it.
 ATTRIBUTE = "attribute."
+
+SEVERITIES = (1, 2, 3, 4, 5)
 
 #: The fifteen common corruptions, in the order in which RobustBench lists them.
 COMMON = (

@@ -130,6 +130,7 @@ def find_class_map(spec: str | Path) -> ClassMap:
     Raises:
         DataError: an unknown name, or a file that cannot be read or contradicts itself.
 
+    >>> import tbft.scenarios  # registers the maps that ship
     >>> bears = find_class_map("living17:rand")
     >>> bears.class_names[12], bears.leaves["n02134418"], bears.leaf_names["n02134418"]
     ('bear', (12, 'source'), 'sloth bear, Melursus ursinus, Ursus ursinus')

@@ -63,7 +63,7 @@ def _kept(folders: list[str], path: Path, spec: InputSpec) -> npt.NDArray[np.int
 
 
 def resize(picture: Image.Image, side: int) -> Image.Image:
-    """Scale the shorter side to `side` px (bilinear, antialiased) and crop the centre square."""
+    """Scale the shorter side to `side` px (bilinear, antialiased) and crop the center square."""
     if picture.size == (side, side):
         return picture
     width, height = picture.size
@@ -132,7 +132,7 @@ def _decode(blob: bytes, where: str) -> Image.Image:
         return picture
     if picture.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip, not scale
         return Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8))
-    # Palettes and other encodings of colour are no difference in what the picture shows.
+    # Palettes and other encodings of color are no difference in what the picture shows.
     return picture.convert("L" if picture.mode == "1" else "RGB")
 
 

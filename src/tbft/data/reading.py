@@ -30,7 +30,7 @@ def read(
     where: Mapping[str, str] | None = None,
     class_map: ClassMap | None = None,
 ) -> Samples:
-    """Read labelled samples.
+    """Read labeled samples.
 
     Args:
         source: a folder of class folders; a ``.tar`` of the same; an ``.npz`` with inputs and labels;

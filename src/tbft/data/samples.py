@@ -22,7 +22,7 @@ MOST_CLASSES = 100_000
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Labelled samples.
+    """Labeled samples.
 
     Attributes:
         inputs: pictures as ``uint8`` (n, height, width, channels), or anything else as ``float32``

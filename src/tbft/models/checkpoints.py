@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tbft.blocks.tensors import State
 from tbft.errors import CheckpointError
 from tbft.files import atomic_path
-
-State = dict[str, Tensor]
 
 #: Keys under which training scripts usually wrap the state dict.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -90,31 +88,6 @@ def save_weights(
     """Write a state dict as ``.safetensors``, atomically."""
     with atomic_path(path) as temporary:
         save_file({k: v.detach().contiguous() for k, v in state.items()}, temporary, metadata)
-
-
-def state_bytes(state: Mapping[str, Tensor]) -> int:
-    """Bytes of all tensors of a state dict."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-
-
-def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the keys, types, shapes and bytes of a state dict, in hex; key order is irrelevant.
-
-    >>> fingerprint({"a": torch.zeros(2)}) == fingerprint({"a": torch.zeros(1, 2)})
-    False
-    """
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key]
-        digest.update(f"{key}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor_bytes(tensor))
-    return digest.hexdigest()
-
-
-def tensor_bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor's values, row by row."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data
 
 
 def _read_safetensors(path: Path) -> State:

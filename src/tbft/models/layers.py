@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """(x - mean) / std per channel, so that data outside the model is always in [0, 1].
 
-    The constants are no part of the state dict: checkpoints trained with normalisation in the
+    The constants are no part of the state dict: checkpoints trained with normalization in the
     data pipeline load with ``strict=True``.
     """
 

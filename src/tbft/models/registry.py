@@ -27,7 +27,7 @@ class Preset:
         build: makes the model, untrained.
         cuts, block_names: how it is cut; None: as the model declares.
         inputs: class names, resolution in px and channels that it takes.
-        mean, std: the normalisation inside the model, per channel; None: none, or not known.
+        mean, std: the normalization inside the model, per channel; None: none, or not known.
         recipes: the recipe of its own that stands behind a recipe's name, e.g. ``paper``.
         weights: checkpoint that ships with tbft; None: the model comes untrained.
         card: source card of these weights.

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tbft.models.layers import Normalise
+from tbft.models.layers import Normalize
 
 
 class SubsampleAndPad(nn.Module):
@@ -59,7 +59,7 @@ class ResNet20(nn.Module):
         depth: int = 3,
     ) -> None:
         super().__init__()
-        self.normalise = Normalise(mean, std)
+        self.normalize = Normalize(mean, std)
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = _stage(16, 16, depth, stride=1)
@@ -68,7 +68,7 @@ class ResNet20(nn.Module):
         self.linear = nn.Linear(64, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.bn1(self.conv1(self.normalise(x))))
+        x = torch.relu(self.bn1(self.conv1(self.normalize(x))))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(x.mean(dim=(2, 3)))
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tbft.models.layers import Normalise, ShrinkAndPad
+from tbft.models.layers import Normalize, ShrinkAndPad
 
 
 class PreActBlock(nn.Module):
@@ -38,7 +38,7 @@ class ResNet26(nn.Module):
     Args:
         classes: number of outputs.
         resolution: side of the square input in px, a multiple of 32.
-        mean, std: per-channel normalisation applied inside the model; data stay in [0, 1].
+        mean, std: per-channel normalization applied inside the model; data stay in [0, 1].
         depth: residual blocks a stage; the network has ``6 * depth + 2`` layers.
 
     Shape:
@@ -59,7 +59,7 @@ class ResNet26(nn.Module):
         super().__init__()
         if resolution <= 0 or resolution % 32:
             raise ValueError(f"resolution has to be a multiple of 32 px, not {resolution}")
-        self.normalise = Normalise(mean, std)
+        self.normalize = Normalize(mean, std)
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.layer1 = _stage(16, 16, depth, stride=1)
         self.layer2 = _stage(16, 32, depth, stride=2)
@@ -69,7 +69,7 @@ class ResNet26(nn.Module):
         self.fc = nn.Linear(64 * (resolution // 32) ** 2, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.layer1(self.conv1(self.normalise(x)))
+        x = self.layer1(self.conv1(self.normalize(x)))
         x = self.layer3(self.layer2(x))
         x = self.pool(torch.relu(self.bn(x)))
         return self.fc(torch.flatten(x, 1))

@@ -100,7 +100,7 @@ def _lead(r: Values) -> str:
         why = "The plan was given by hand" + (f", for the {r['level']} level." if r["level"] else ".")
     if r["arm"] == "none":
         return f"{why} No patch is needed."
-    done = f"Adapted with {count(r['train_samples'], 'labelled sample')}"
+    done = f"Adapted with {count(r['train_samples'], 'labeled sample')}"
     judged = r["acceptance"]
     if judged is not None:
         interval = f"95 % interval {points(judged['low'])} to {points(judged['high'])}"

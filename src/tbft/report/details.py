@@ -188,7 +188,7 @@ def commands(given: Adaptation) -> Iterator[tuple[str, str]]:
         yield (
             "In Python, on your model",
             (
-                "from tbft.patch import Patch\n\n"
+                "from tbft.patches import Patch\n\n"
                 f"undo = Patch.load({given.patch_path!r}).apply(model)  # the tuned model\n"
                 "undo.apply(model)  # the base again, bit for bit"
             ),

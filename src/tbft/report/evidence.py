@@ -59,7 +59,7 @@ def _charts(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Pictu
     made = []
     readings = {name: 100 * e[key] for key, name in READINGS if e[key] is not None}
     if readings:
-        title = f"Accuracy on {e['samples']} labelled samples, %"
+        title = f"Accuracy on {e['samples']} labeled samples, %"
         source = 100 * e["source_accuracy"]
         made.append(charts.values(title, readings, source, "on the source", alarm=False))
     if e["block_distances"]:

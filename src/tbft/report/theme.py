@@ -1,6 +1,6 @@
-"""Colours, marks and names of the arms, the same in every chart and table.
+"""Colors, marks and names of the arms, the same in every chart and table.
 
-The colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart, a little lighter
+The colors are those of Okabe and Ito (2008), which color-blind readers can tell apart, a little lighter
 on a dark page; every arm has a mark of its own as well.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a chart; its own background is transparent, `paper` is the page's behind it."""
+    """The colors of a chart; its own background is transparent, `paper` is the page's behind it."""
 
     name: str  # light or dark
     paper: str
@@ -21,11 +21,11 @@ class Theme:
     rule: str
     fill: str  # the lowest value of a heat map
     peak: str  # and the highest
-    colours: Mapping[str, str]
+    colors: Mapping[str, str]
 
     def arm(self, name: str) -> str:
-        """The colour of an arm; the first of two joined by ``+``."""
-        return self.colours.get(name.split("+")[0], self.colours["other"])
+        """The color of an arm; the first of two joined by ``+``."""
+        return self.colors.get(name.split("+")[0], self.colors["other"])
 
 
 LIGHT = Theme(
@@ -36,7 +36,7 @@ LIGHT = Theme(
     rule="#d9dee3",
     fill="#f3f6f9",
     peak="#0a4a7a",
-    colours={
+    colors={
         "none": "#9aa3ab",
         "adabn": "#b0588d",
         "front": "#0072b2",
@@ -58,7 +58,7 @@ DARK = Theme(
     rule="#363d44",
     fill="#1d2227",
     peak="#8fd0ff",
-    colours={
+    colors={
         "none": "#7d8891",
         "adabn": "#e093c0",
         "front": "#4aa8e8",

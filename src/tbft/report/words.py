@@ -10,7 +10,7 @@ _SPACE = "\u00a0"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A fraction as per cent.
+    """A fraction as percent.
 
     >>> percent(0.2087), percent(None)
     ('20.9\\xa0%', '–')

@@ -16,17 +16,19 @@ from typing import Any
 import numpy as np
 
 from tbft.blocks import Blocks
-from tbft.card import LEAST_SAMPLES, SourceCard
-from tbft.data import Parts, Samples, apply_drift, find_class_map, read, split_samples
+from tbft.blocks.tensors import fingerprint
+from tbft.data import Parts, Samples, read, split_samples
 from tbft.data.cifar10c import find_cifar10c
 from tbft.data.samples import digest
+from tbft.diagnosis.card import LEAST_SAMPLES, SourceCard
 from tbft.errors import TbftError
-from tbft.evaluate import Evaluation, evaluate
-from tbft.models import find_model, fingerprint
+from tbft.models import find_model
 from tbft.plan import Recipe, find_recipe
 from tbft.reproduce.experiments import BLOCK_METHODS, CORRUPTIONS, PROTOCOL, Experiment, find_experiment
 from tbft.reproduce.noise import add_noise
 from tbft.reproduce.runs import Cell, Settings, hashed
+from tbft.scenarios import apply_drift, find_class_map
+from tbft.verification.evaluation import Evaluation, evaluate
 
 #: A card is made of at most so many samples.
 CARD_SAMPLES = 500

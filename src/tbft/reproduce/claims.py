@@ -1,6 +1,6 @@
 """What the paper claims, checked on our records: pure functions of tables. No torch here.
 
-A claim is about one number: how many points, columns or per cent. It holds if ours is as the claim says; if
+A claim is about one number: how many points, columns or percent. It holds if ours is as the claim says; if
 records are missing it says which, and nothing is guessed. One over several sizes is checked at those that
 have their records, names them, and stands beside the paper's figure of the same sizes. Quick records are
 not looked at.

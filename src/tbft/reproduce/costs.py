@@ -57,7 +57,7 @@ def _measured(name: str, rounds: int, quick: bool) -> dict[str, Any]:
     import torch
 
     from tbft.models import find_model
-    from tbft.patch import versions
+    from tbft.patches import versions
     from tbft.reproduce import system_cost as system
 
     torch.set_num_threads(1)

@@ -49,7 +49,7 @@ class Experiment:
         drifts: what is put on top, a cell each; None: nothing.
         noised: blocks that get noise on their weights, a cell each; None: none does.
         noised_accuracy: what the noise's strength is found for, 0 to 1.
-        sizes: size in per cent -> the training part, as ``--train`` of ``tbft personalize``.
+        sizes: size in percent -> the training part, as ``--train`` of ``tbft personalize``.
         val, test: the other parts.
         spare: samples in none of the three, where noise is found on such.
         changes: fields of the paper's recipe that this experiment has otherwise.

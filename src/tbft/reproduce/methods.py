@@ -9,20 +9,20 @@ from typing import Any
 import torch
 
 from tbft.blocks import Blocks
-from tbft.card import build_card
+from tbft.blocks.state import values_restored
 from tbft.data import Samples, split_samples
-from tbft.energy import Measurement, Meter
-from tbft.evaluate import evaluate
-from tbft.patch import versions
-from tbft.personalize import personalize
+from tbft.diagnosis.card import build_card
+from tbft.metering import Measurement, Meter
+from tbft.patches import versions
+from tbft.pipeline import personalize
 from tbft.plan import Plan
 from tbft.reproduce.baselines import BASELINES
 from tbft.reproduce.baselines.auto_rgn import as_long_as
 from tbft.reproduce.bench import Bench, CellBench, split_digest
 from tbft.reproduce.provenance import machine, now
 from tbft.reproduce.runs import Run
-from tbft.restoring import values_restored
-from tbft.tuning import tune
+from tbft.tuning.execution import tune
+from tbft.verification.evaluation import evaluate
 
 #: Of the validation part, `ours` is judged on so many, as by default of ``tbft personalize``: 5 % of 10,000.
 ACCEPTANCE_SAMPLES = 500

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tbft.blocks import Blocks
 from tbft.data import Samples
 from tbft.errors import TbftError
-from tbft.evaluate import evaluate
+from tbft.verification.evaluation import evaluate
 
 #: Of the search for the strength; each halves the interval of its logarithm.
 STEPS = 14

@@ -1,7 +1,7 @@
 """Fine-tuning in the paper's own way, for comparison: nothing here is how tbft tunes.
 
 Huang et al. (EuroMLSys 2024), their scripts. For accuracy (``exp_cifar10c.py``) every gradient is computed
-and only the optimiser is told what to tune. For time (``power.py``) gradients are switched on for the
+and only the optimizer is told what to tune. For time (``power.py``) gradients are switched on for the
 parameters whose names contain one of some words; for block 1 the words are ``conv1`` and ``layer1``, and
 ``conv1`` is also in ``layer2.0.conv1``. Either way every BatchNorm tracks, pictures come through a
 ``DataLoader`` in the default memory layout, and all of the validation part is evaluated after every epoch.
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tbft.blocks import Blocks
+from tbft.blocks.state import clone_state, flags_restored, modes_restored, values_restored
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.plan import Recipe
-from tbft.restoring import clone_state, flags_restored, modes_restored, values_restored
 
 #: The words that the timing script looks for in the names of parameters.
 SUBSTRINGS = {"block1": ("conv1", "layer1"), "block2": ("layer2",), "block3": ("layer3",), "fc": ("fc",)}
@@ -48,7 +48,7 @@ def paper_way(
     """Fine-tune as the paper's scripts do; gives the state of the best epoch, and the model back.
 
     Args:
-        arm: what the optimiser is told to tune.
+        arm: what the optimizer is told to tune.
         gradients: the only parameters whose gradients are computed, and tuned; None: every gradient is
             computed, and the arm tuned.
     """
@@ -60,7 +60,7 @@ def paper_way(
     batch_size = min(recipe.batch_size, len(parts.train))
     torch.manual_seed(seed)
     train, val = _loader(parts.train, batch_size, True), _loader(parts.val, batch_size, False)
-    optimiser = torch.optim.SGD(tuned, rate, recipe.momentum, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.SGD(tuned, rate, recipe.momentum, weight_decay=recipe.weight_decay)
     best_loss, best, waited = float("inf"), dict[str, Tensor](), 0
     with values_restored(model), modes_restored(model), flags_restored(model):
         if gradients is not None:
@@ -73,7 +73,7 @@ def paper_way(
                 loss = nn.functional.cross_entropy(model(x), y)
                 model.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
             model.eval()
             with torch.no_grad():
                 total = sum(float(nn.functional.cross_entropy(model(x), y, reduction="sum")) for x, y in val)

@@ -23,20 +23,20 @@ from torch import nn
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
-from tbft.cache import CachePolicy, cache_prefix
+from tbft.blocks.state import flags_restored, modes_restored, values_restored
 from tbft.data.samples import Samples, make_samples
 from tbft.data.splitting import Parts
-from tbft.energy.profile import Profile
-from tbft.fitting import FitState, fit
+from tbft.metering.profile import Profile
 from tbft.plan import Plan, Recipe, find_recipe
 from tbft.reproduce.paper_way import SUBSTRINGS, by_substring, paper_way
-from tbft.restoring import flags_restored, modes_restored, values_restored
-from tbft.tuning import cut_before, tune
+from tbft.tuning.execution import cut_before, tune
+from tbft.tuning.loop import FitState, fit
+from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
 
 COLUMNS = ("block1", "block2", "block3", "fc", "full")
 WAYS = {
     "substring": "the paper's timing script: gradients of what its words match, block 1 with layer2.*.conv1",
-    "optimiser only": "the paper's accuracy scripts: every gradient computed, only the optimiser restricted",
+    "optimizer only": "the paper's accuracy scripts: every gradient computed, only the optimizer restricted",
     "frozen": "truly frozen: gradients of the block alone",
     "tbft": "tbft: frozen, prefix cached, recipe fast",
 }
@@ -82,7 +82,7 @@ def arms_of(blocks: Blocks) -> dict[str, str]:
 
 
 def one_sample(blocks: Blocks, x: Samples, rounds: int = 7, profile: Profile | None = None) -> list[Row]:
-    """One sample, one epoch: the forward pass, the backward pass, and the optimiser's step."""
+    """One sample, one epoch: the forward pass, the backward pass, and the optimizer's step."""
     works = {
         (way, column): partial(_STEPS[way], blocks, column, arm, x.subset(slice(0, 1)))
         for way in WAYS
@@ -132,7 +132,7 @@ def _step_by_substring(blocks: Blocks, column: str, arm: str, x: Samples) -> Tim
     return _step(blocks.model, chosen, torch.optim.Adam(blocks.model.parameters()), x)
 
 
-def _step_of_optimiser(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
+def _step_of_optimizer(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
     return _step(blocks.model, list(blocks.model.parameters()), _sgd(_parameters(blocks, arm)), x)
 
 
@@ -141,7 +141,7 @@ def _step_frozen(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
 
 
 def _step(
-    model: nn.Module, chosen: Sequence[nn.Parameter], optimiser: torch.optim.Optimizer, x: Samples
+    model: nn.Module, chosen: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, x: Samples
 ) -> Times:
     inputs, labels = x.batch(slice(0, 1))
     with values_restored(model), modes_restored(model), flags_restored(model):
@@ -150,9 +150,9 @@ def _step(
             p.requires_grad_(True)
 
         def work() -> None:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             nn.functional.cross_entropy(model(inputs), labels).backward()
-            optimiser.step()
+            optimizer.step()
 
         return _timed(work)
 
@@ -172,7 +172,7 @@ def _our_step(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
 
 _STEPS: dict[str, Callable[[Blocks, str, str, Samples], Times]] = {
     "substring": _step_by_substring,
-    "optimiser only": _step_of_optimiser,
+    "optimizer only": _step_of_optimizer,
     "frozen": _step_frozen,
     "tbft": _our_step,
 }
@@ -200,7 +200,7 @@ def _paper_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples
     parts = Parts(samples.subset(np.arange(some) % len(samples)), val, val, 0, None)
     gradients = {
         "substring": by_substring(blocks.model, SUBSTRINGS.get(column, ("",))),
-        "optimiser only": None,
+        "optimizer only": None,
         "frozen": _parameters(blocks, arm),
     }[way]
     once = replace(recipe, epochs=1)
@@ -210,7 +210,7 @@ def _paper_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples
 
 
 def _our_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples, count: int) -> Times:
-    """All that :func:`tbft.tuning.tune` does, its first epoch counted as often as there are epochs."""
+    """All that :func:`tbft.tune` does, its first epoch counted as often as there are epochs."""
     recipe = find_recipe("fast")
     marks: list[Times] = []
 
@@ -259,7 +259,7 @@ def _rows(measured: Mapping[tuple[str, str], Sequence[Times]], profile: Profile 
         key: (max(t[1] for t in times) - min(t[1] for t in times)) / cpus[key]
         for key, times in measured.items()
     }
-    paper_full = cpus["optimiser only", "full"]
+    paper_full = cpus["optimizer only", "full"]
     rows = []
     for way in WAYS:
         cpu, wall, spread = (_with_mean([found[way, c] for c in COLUMNS]) for found in (cpus, walls, spreads))

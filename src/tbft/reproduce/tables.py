@@ -256,7 +256,7 @@ def to_json(tables: Sequence[Table]) -> dict[str, Any]:
 
 
 def text_of(table: Table) -> str:
-    """A table for the terminal: accuracy in per cent, and the published one in brackets."""
+    """A table for the terminal: accuracy in percent, and the published one in brackets."""
     quick = " (quick version)" if table.quick else ""
     folder = f" ({table.experiment}-{table.group})" if table.group else ""
     lines = [f"{table.experiment}{quick}, recipe {table.recipe}, {table.model}, {table.data}{folder}"]

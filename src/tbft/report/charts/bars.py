@@ -72,8 +72,8 @@ def _bar(
     mark: str = "",
 ) -> None:
     share, half_width = value
-    colour = theme.arm(method)
-    axes.barh(at, share, 0.32, facecolor=colour if filled else "none", edgecolor=colour, linewidth=1.2)
+    color = theme.arm(method)
+    axes.barh(at, share, 0.32, facecolor=color if filled else "none", edgecolor=color, linewidth=1.2)
     # With two seeds an interval may be wider than the axis; the table has its numbers.
     ends = [max(share - (half_width or 0), 0), min(share + (half_width or 0), MOST * limit)]
     if half_width:
@@ -95,14 +95,14 @@ def before_after(title: str, pairs: Mapping[str, tuple[float, float]]) -> Pictur
 
     def draw(axes: Axes, theme: Theme) -> None:
         for place, (before, after) in enumerate(pairs.values()):
-            colour = theme.arm("front") if after >= before else theme.arm("ours")
+            color = theme.arm("front") if after >= before else theme.arm("ours")
             axes.plot(
-                [before, after], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt", zorder=2
+                [before, after], [place, place], color=color, linewidth=2.2, solid_capstyle="butt", zorder=2
             )
             axes.scatter(
                 before, place, s=34, facecolors=theme.paper, edgecolors=theme.muted, linewidths=1.4, zorder=3
             )
-            axes.scatter(after, place, s=38, color=colour, marker="o" if after >= before else "v", zorder=4)
+            axes.scatter(after, place, s=38, color=color, marker="o" if after >= before else "v", zorder=4)
             right = max(before, after)
             axes.text(right + 0.025, place, points(after - before, 0), va="center", size=SMALL)
         names = [name if len(name) <= 18 else name[:17] + "…" for name in pairs]

@@ -26,7 +26,7 @@ def values(
 
     Args:
         word: what the threshold is.
-        alarm: colour what lies beyond the threshold.
+        alarm: color what lies beyond the threshold.
     """
 
     def draw(axes: Axes, theme: Theme) -> None:
@@ -35,12 +35,12 @@ def values(
         least = min([v for v in lengths if v > 0] + [threshold or end]) / 2
         for place, value in enumerate(lengths):
             far = alarm and threshold is not None and value >= threshold
-            colour, at = theme.arm("ours" if far else "front"), max(value, least) if log else value
+            color, at = theme.arm("ours" if far else "front"), max(value, least) if log else value
             if log:
-                axes.plot([least / 2, at], [place, place], color=colour, linewidth=1.4)
-                axes.scatter(at, place, s=42, color=colour, marker="D" if far else "o", zorder=3)
+                axes.plot([least / 2, at], [place, place], color=color, linewidth=1.4)
+                axes.scatter(at, place, s=42, color=color, marker="D" if far else "o", zorder=3)
             else:
-                axes.barh(place, at, height=0.5, color=colour)
+                axes.barh(place, at, height=0.5, color=color)
             axes.annotate(
                 _number(value),
                 (max(at, 0.0), place),
@@ -88,10 +88,10 @@ def interval(title: str, gain: float, low: float, high: float) -> Picture:
     """A gain with its interval, beside nothing gained; shares."""
 
     def draw(axes: Axes, theme: Theme) -> None:
-        colour = theme.arm("layer3") if low > 0 else theme.arm("ours") if high < 0 else theme.muted
+        color = theme.arm("layer3") if low > 0 else theme.arm("ours") if high < 0 else theme.muted
         axes.axvline(0, color=theme.ink, linewidth=1)
-        axes.plot([100 * low, 100 * high], [0, 0], color=colour, linewidth=5, solid_capstyle="butt")
-        axes.scatter(100 * gain, 0, s=60, color=theme.paper, edgecolors=colour, linewidths=2, zorder=3)
+        axes.plot([100 * low, 100 * high], [0, 0], color=color, linewidth=5, solid_capstyle="butt")
+        axes.scatter(100 * gain, 0, s=60, color=theme.paper, edgecolors=color, linewidths=2, zorder=3)
         for value, side in ((low, "right"), (high, "left")):
             axes.annotate(
                 points(value),

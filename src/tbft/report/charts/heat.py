@@ -25,7 +25,7 @@ def heat(
     row_name: str = "",
     column_name: str = "",
 ) -> Picture:
-    """Shares as a grid of colours and numbers.
+    """Shares as a grid of colors and numbers.
 
     Args:
         values: (row, column) -> share; missing ones stay blank.
@@ -37,11 +37,11 @@ def heat(
         from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.patches import Rectangle
 
-        colours = LinearSegmentedColormap.from_list("tbft", [theme.fill, theme.peak])
+        colors = LinearSegmentedColormap.from_list("tbft", [theme.fill, theme.peak])
         for key, value in values.items():
             x, y = columns.index(key[1]), rows.index(key[0])
-            colour = colours((value - low) / ((high - low) or 1))
-            axes.add_patch(Rectangle((x, y), 1, 1, fc=colour, ec=theme.paper, lw=1.5))
+            color = colors((value - low) / ((high - low) or 1))
+            axes.add_patch(Rectangle((x, y), 1, 1, fc=color, ec=theme.paper, lw=1.5))
             if key in winners:
                 frame = Rectangle(
                     (x + 0.06, y + 0.08), 0.88, 0.84, fill=False, ec=theme.arm("ours"), lw=1.6, zorder=3
@@ -53,7 +53,7 @@ def heat(
                 f"{100 * value:.0f}",
                 ha="center",
                 va="center",
-                color=_readable(theme, colour),
+                color=_readable(theme, color),
                 weight="bold" if key in winners else "normal",
                 size=SMALL if len(columns) > 8 else FONT_SIZE,
             )
@@ -66,19 +66,19 @@ def heat(
     return picture(draw, title, f"Accuracies {most}. Best: {said or 'none'}.", 118 + 23 * len(rows))
 
 
-def _readable(theme: Theme, colour: Sequence[float]) -> str:
-    """The text colour that stands out more from a background, by the contrast of WCAG 2."""
+def _readable(theme: Theme, color: Sequence[float]) -> str:
+    """The text color that stands out more from a background, by the contrast of WCAG 2."""
     from matplotlib.colors import to_rgb
 
     def contrast(text: str) -> float:
-        light, dark = sorted((_luminance(to_rgb(text)), _luminance(colour)), reverse=True)
+        light, dark = sorted((_luminance(to_rgb(text)), _luminance(color)), reverse=True)
         return (light + 0.05) / (dark + 0.05)
 
     return max((theme.ink, theme.paper), key=contrast)
 
 
-def _luminance(colour: Sequence[float]) -> float:
-    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in colour[:3]]
+def _luminance(color: Sequence[float]) -> float:
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in color[:3]]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 

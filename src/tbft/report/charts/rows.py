@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def percent_axis(axes: Axes, end: float, last: float) -> None:
-    """An axis of shares from 0, labelled in per cent.
+    """An axis of shares from 0, labeled in percent.
 
     Args:
         end: of the axis.

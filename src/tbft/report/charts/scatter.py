@@ -60,13 +60,13 @@ def costs(
 
 
 def _mark(axes: Axes, theme: Theme, point: Point, place: Place, taken: bool) -> None:
-    colour, mark = theme.arm(point.method), MARKS.get(point.method, "o")
+    color, mark = theme.arm(point.method), MARKS.get(point.method, "o")
     size = 90 if mark == "*" else 40
     if mark in "x+":  # these have no inside
-        axes.scatter(*place, s=size, marker=mark, color=colour, linewidths=1.4, zorder=3)
+        axes.scatter(*place, s=size, marker=mark, color=color, linewidths=1.4, zorder=3)
     else:
-        face = colour if point.filled else theme.paper
-        axes.scatter(*place, s=size, marker=mark, fc=face, ec=colour, linewidths=1.4, zorder=3)
+        face = color if point.filled else theme.paper
+        axes.scatter(*place, s=size, marker=mark, fc=face, ec=color, linewidths=1.4, zorder=3)
     if taken:
         axes.scatter(*place, s=190, facecolors="none", edgecolors=theme.ink, linewidths=1, zorder=4)
 

@@ -1,7 +1,7 @@
 """Augmented copies of a picture: mixtures of chains of mild operations.
 
 Hendrycks et al., "AugMix" (ICLR 2020), at the strength and with the operations that Zhang et al. (2022)
-take: none that resembles a corruption of CIFAR-10-C (contrast, colour, brightness and sharpness are out).
+take: none that resembles a corruption of CIFAR-10-C (contrast, color, brightness and sharpness are out).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from tbft.data.augment import crop_flip
+from tbft.tuning.augment import crop_flip
 
 CHAINS = 3
 LONGEST_CHAIN = 3
@@ -66,19 +66,19 @@ def _scaled(image: Image.Image, shape: tuple[int, ...]) -> npt.NDArray[Any]:
 
 
 def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-    """What comes in from outside is grey."""
+    """What comes in from outside is gray."""
     return image.transform(
-        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=_grey(image)
+        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=_gray(image)
     )
 
 
-def _grey(image: Image.Image) -> Any:
+def _gray(image: Image.Image) -> Any:
     return 128 if image.mode == "L" else (128,) * len(image.getbands())
 
 
 def _rotate(image: Image.Image, strength: float, direction: int) -> Image.Image:
     degrees = direction * int(30 * strength)
-    return image.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=_grey(image))
+    return image.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=_gray(image))
 
 
 def _translate_x(image: Image.Image, strength: float, direction: int) -> Image.Image:

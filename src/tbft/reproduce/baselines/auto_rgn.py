@@ -1,7 +1,7 @@
 """Auto-RGN: full fine-tuning whose learning rate is scaled for each tensor by its relative gradient norm.
 
 Lee et al., "Surgical Fine-Tuning Improves Adaptation to Distribution Shifts" (ICLR 2023), section 5;
-optimiser, batch, grid of rates and what is left out are those of its authors' code for CIFAR-10-C.
+optimizer, batch, grid of rates and what is left out are those of its authors' code for CIFAR-10-C.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tbft.blocks import Blocks
+from tbft.blocks.state import values_restored
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.errors import DivergedError, PlanError
-from tbft.evaluate import check_fits, predict
-from tbft.fitting import FitState, check_training, explained_batch_norm, fit, loss_of, make_optimiser
 from tbft.plan import Recipe, find_recipe
-from tbft.recompute import statistics_still
 from tbft.reproduce.baselines.outcome import Outcome, scored
-from tbft.restoring import values_restored
+from tbft.tuning.checkpointing import statistics_still
+from tbft.tuning.loop import FitState, check_training, explained_batch_norm, fit, loss_of, make_optimizer
+from tbft.verification.evaluation import check_fits, predict
 
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 #: Batches whose gradient norms are averaged before each epoch.
@@ -32,7 +32,7 @@ LOOKED_AT = 5
 RECIPE = replace(
     find_recipe("paper"),
     name="auto-rgn",
-    optimiser="adam",
+    optimizer="adam",
     momentum=0.0,
     weight_decay=1e-4,
     batch_size=64,
@@ -89,7 +89,7 @@ def auto_rgn(
         predicted = predict(model, test).argmax(1).numpy()
     details = {
         "source": recipe.source,
-        "optimiser": recipe.optimiser,
+        "optimizer": recipe.optimizer,
         "weight_decay": recipe.weight_decay,
         "batch_size": recipe.batch_size,
         "learning_rate": rate,
@@ -142,20 +142,20 @@ def _fitted(
         model.requires_grad_(False)
         for p in tensors:
             p.requires_grad_(True)
-        optimiser = make_optimiser(recipe, [{"params": [p]} for p in tensors], rate)
+        optimizer = make_optimizer(recipe, [{"params": [p]} for p in tensors], rate)
 
         def rescale(state: FitState) -> None:
             if len(state.history) == recipe.epochs:
                 return
-            optimiser.state.clear()
+            optimizer.state.clear()
             factors = rate_factors(_gradient_norms(model, tensors, recipe, train, order), _norms(tensors))
-            for group, factor in zip(optimiser.param_groups, factors, strict=True):
+            for group, factor in zip(optimizer.param_groups, factors, strict=True):
                 group["rate_factor"] = factor
 
         rescale(FitState())
         try:
             return fit(
-                model, tensors, recipe, rate, train, parts.val, seed, on_epoch=rescale, optimiser=optimiser
+                model, tensors, recipe, rate, train, parts.val, seed, on_epoch=rescale, optimizer=optimizer
             )
         except DivergedError:
             return None

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tbft.blocks import Blocks
+from tbft.blocks.state import batch_norms, flags_restored, modes_restored, values_restored
 from tbft.data.splitting import Parts
 from tbft.errors import PlanError
-from tbft.evaluate import check_fits
 from tbft.plan import PSEUDO_SAMPLES
 from tbft.reproduce.baselines.augmix import augmented
 from tbft.reproduce.baselines.outcome import Outcome, scored
-from tbft.restoring import batch_norms, flags_restored, modes_restored, values_restored
+from tbft.verification.evaluation import check_fits
 
 
 def memo(
@@ -70,18 +70,18 @@ def memo(
         model.eval()
         model.requires_grad_(True)
         parameters = list(model.parameters())
-        optimiser = torch.optim.SGD(parameters, learning_rate)
+        optimizer = torch.optim.SGD(parameters, learning_rate)
         for i in range(len(few)):
             generator = np.random.default_rng([seed, int(few.ids[i])])
             with values_restored(model), statistics_mixed(model, pseudo_samples):
-                optimiser.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=True)
                 marginal_entropy(model(augmented(few.inputs[i], copies, generator))).backward()
-                optimiser.step()
+                optimizer.step()
                 with torch.no_grad():
                     predicted[i] = int(model(few.batch([i])[0]).argmax(1))
     details = {
         "source": "Zhang et al. 2022",
-        "optimiser": "sgd",
+        "optimizer": "sgd",
         "learning_rate": learning_rate,
         "copies": copies,
         "pseudo_samples": pseudo_samples if batch_norms(model) else None,  # None: no BatchNorm
@@ -103,7 +103,7 @@ def marginal_entropy(logits: Tensor) -> Tensor:
 
 @contextmanager
 def statistics_mixed(model: nn.Module, pseudo_samples: int) -> Iterator[None]:
-    """BatchNorms in evaluation mode normalise by ``(n * source + 1 * batch) / (n + 1)``."""
+    """BatchNorms in evaluation mode normalize by ``(n * source + 1 * batch) / (n + 1)``."""
     sources = [(norm, norm.running_mean, norm.running_var) for norm in batch_norms(model)]
     mix = partial(_mix, 1 / (pseudo_samples + 1))
     handles = [norm.register_forward_pre_hook(partial(mix, mean, var)) for norm, mean, var in sources]

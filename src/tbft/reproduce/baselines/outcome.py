@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.data.samples import Samples
-from tbft.fitting import EpochRecord
+from tbft.tuning.loop import EpochRecord
 
 
 @dataclass(frozen=True)

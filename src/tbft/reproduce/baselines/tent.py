@@ -1,4 +1,4 @@
-"""TENT: the entropy of predictions minimised at test time, without labels.
+"""TENT: the entropy of predictions minimized at test time, without labels.
 
 Wang et al., "Tent: Fully Test-Time Adaptation by Entropy Minimization" (ICLR 2021), with the
 hyperparameters that its authors' code has for CIFAR-10-C.
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tbft.blocks import Blocks
+from tbft.blocks.state import flags_restored, modes_restored, values_restored
 from tbft.data.splitting import Parts
 from tbft.errors import PlanError
-from tbft.evaluate import check_fits
 from tbft.reproduce.baselines.outcome import Outcome, scored
-from tbft.restoring import flags_restored, modes_restored, values_restored
+from tbft.verification.evaluation import check_fits
 
 
 def tent(
@@ -26,7 +26,7 @@ def tent(
 ) -> Outcome:
     """Stream the test part through the model once, and adapt it on the way.
 
-    BatchNorms normalise by each batch's own statistics. After a batch is predicted, one step of Adam on
+    BatchNorms normalize by each batch's own statistics. After a batch is predicted, one step of Adam on
     the scales and shifts of the BatchNorms lowers the mean entropy of these predictions; it helps only
     the batches that follow. So the method learns from the inputs of the test part, by design. It sees no
     label, and neither `parts.train` nor `parts.val`.
@@ -44,21 +44,21 @@ def tent(
     if not norms:
         raise PlanError("TENT tunes the scales and shifts of BatchNorms, and this model has none")
     if len(test) < 2:
-        raise PlanError("TENT normalises by the statistics of a batch: give two test samples or more")
+        raise PlanError("TENT normalizes by the statistics of a batch: give two test samples or more")
     order = np.random.default_rng(seed).permutation(len(test))
     predicted = np.empty(len(test), np.int64)
     with values_restored(model), modes_restored(model), flags_restored(model):
         parameters = _only_norms(model, norms)
-        optimiser = torch.optim.Adam(parameters, learning_rate)
+        optimizer = torch.optim.Adam(parameters, learning_rate)
         for at in np.array_split(order, -(-len(test) // batch_size)):
             logits = model(test.batch(at)[0])
             predicted[at] = logits.argmax(1).numpy()
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             entropy(logits).mean().backward()
-            optimiser.step()
+            optimizer.step()
     details = {
         "source": "Wang et al. 2021",
-        "optimiser": "adam",
+        "optimizer": "adam",
         "learning_rate": learning_rate,
         "batch_size": batch_size,
         "samples_evaluated": len(test),
@@ -77,7 +77,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def _only_norms(model: nn.Module, norms: list[_BatchNorm]) -> list[nn.Parameter]:
-    """Make scales and shifts trainable, and every BatchNorm normalise by the batch."""
+    """Make scales and shifts trainable, and every BatchNorm normalize by the batch."""
     model.requires_grad_(False)
     model.eval()
     for module in model.modules():

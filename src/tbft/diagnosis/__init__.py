@@ -1,0 +1,1 @@
+"""From samples to the level of drift: observation, source card, evidence, levels."""

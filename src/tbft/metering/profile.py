@@ -1,0 +1,140 @@
+"""Power models of boards: from processor seconds to joules, where nothing measures.
+
+A profile was fitted on one board beside a meter (``tbft energy calibrate``) or comes from a published
+measurement. What it says is an estimate, and carries its name and its error wherever it goes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tbft.errors import ProfileError, unknown
+from tbft.files import atomic_path
+from tbft.metering.sensor import SCOPES
+
+VARIABLE = "TBFT_PROFILE"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A board's fitted power model: watts = idle_watts + watts_per_core * busy cores.
+
+    Attributes:
+        name, board: of the profile; of what it was fitted on, with its revision.
+        date: of the measurement, ISO 8601 as far as known.
+        meter: what measured.
+        idle_watts: None where only the power above idle was published.
+        watts_per_core: above idle, for one busy core.
+        joules_per_gflop: above idle, for convolutions; None where not measured.
+        relative_error: of an estimate of power, one standard deviation; None where nobody published it.
+        scope: what is covered, one of ``energy.sensor.SCOPES``.
+        source: where the numbers come from, precisely.
+        fit: the points behind the fit, as :func:`tbft.metering.calibrate.fit` gives them.
+    """
+
+    name: str
+    board: str
+    date: str
+    meter: str
+    idle_watts: float | None
+    watts_per_core: float
+    joules_per_gflop: float | None
+    relative_error: float | None
+    scope: str
+    source: str
+    fit: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("idle_watts", "watts_per_core", "joules_per_gflop", "relative_error"):
+            value = getattr(self, name)
+            if value is None and name != "watts_per_core":
+                continue
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not (number and math.isfinite(value) and value >= 0):
+                raise ProfileError(f"profile {self.name!r}: {name} has to be a number from 0, not {value!r}")
+        for name in ("name", "board", "date", "meter", "scope", "source"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ProfileError(f"profile {self.name!r}: {name} is missing")
+        if self.scope not in SCOPES:
+            raise ProfileError(f"profile {self.name!r}: " + unknown("scope", self.scope, SCOPES))
+
+    def joules(self, wall_seconds: float, cpu_seconds: float) -> float:
+        """Gross energy: of the board idling for `wall_seconds`, and of `cpu_seconds` of work on top.
+
+        Raises:
+            ProfileError: the profile has no idle power.
+        """
+        if self.idle_watts is None:
+            raise ProfileError(f"profile {self.name!r} knows the power above idle alone, not the gross")
+        return self.idle_watts * wall_seconds + self.net_joules(cpu_seconds)
+
+    def net_joules(self, cpu_seconds: float) -> float:
+        """Energy above idle of so many processor seconds."""
+        return self.watts_per_core * cpu_seconds
+
+    def estimate(self, wall_seconds: float, cpu_seconds: float) -> float:
+        """Gross energy where the profile knows the board's idle power, else net."""
+        if self.idle_watts is None:
+            return self.net_joules(cpu_seconds)
+        return self.joules(wall_seconds, cpu_seconds)
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as JSON, atomically."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
+
+
+def load_profile(path: str | Path) -> Profile:
+    """Read and check a profile.
+
+    Raises:
+        ProfileError: missing, no JSON, other keys, or numbers that cannot be.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise ProfileError(f"cannot read the profile {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ProfileError(f"the profile {path} is no JSON: {error}") from error
+    names = {f.name for f in fields(Profile)}
+    found = set(content) if isinstance(content, dict) else set()
+    if missing := names - {"fit"} - found:
+        raise ProfileError(f"the profile {path} lacks {', '.join(sorted(missing))}")
+    if extra := found - names:
+        raise ProfileError(f"the profile {path} has keys of no meaning here: {', '.join(sorted(extra))}")
+    return Profile(**content)
+
+
+def shipped_profiles() -> dict[str, Profile]:
+    """The profiles that come with the package, by name."""
+    folder = resources.files("tbft.metering") / "profiles"
+    with resources.as_file(folder) as place:
+        found = [load_profile(path) for path in sorted(place.glob("*.json"))]
+    return {profile.name: profile for profile in found}
+
+
+def find_profile(name_or_path: str | None = None) -> Profile | None:
+    """A shipped profile by its name, or one from a ``.json`` file.
+
+    Args:
+        name_or_path: None: what the environment variable ``TBFT_PROFILE`` says; None again if unset.
+
+    Raises:
+        ProfileError: unknown name, or a file that is no profile.
+    """
+    wanted = name_or_path if name_or_path is not None else os.environ.get(VARIABLE)
+    if not wanted:
+        return None
+    if wanted.endswith(".json") or os.sep in wanted:
+        return load_profile(wanted)
+    shipped = shipped_profiles()
+    if wanted not in shipped:
+        raise ProfileError(unknown("profile", wanted, shipped) + "; or give a .json file")
+    return shipped[wanted]

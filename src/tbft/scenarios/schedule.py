@@ -1,0 +1,108 @@
+"""Drift over time: a schedule of drifts, and the stream of batches that a device would meet under it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tbft.data.samples import Samples
+from tbft.errors import DataError
+from tbft.scenarios.drift import apply_drift, find_drifts
+
+_RANGE = re.compile(r"(?<![\w.])(\d+)\.\.(\d+)(?![\w.])")
+
+
+def parse_schedule(text: str) -> tuple[str, ...]:
+    """The drifts of a schedule in the order of time: ``clean,fog:1..5,fog:4..1,clean``.
+
+    Steps are joined by commas; ``1..5`` stands for one step each, upwards or downwards.
+
+    Raises:
+        DataError: an unknown drift, or two ranges in one step.
+
+    >>> parse_schedule("clean,fog:1..3,clean")
+    ('clean', 'fog:1', 'fog:2', 'fog:3', 'clean')
+    """
+    steps = tuple(step for part in text.split(",") for step in _expanded(part.strip()))
+    for step in steps:
+        find_drifts(step)
+    return steps
+
+
+def _expanded(part: str) -> list[str]:
+    ranges = _RANGE.findall(part)
+    if not ranges:
+        return [part]
+    if len(ranges) > 1:
+        raise DataError(f"schedule step {part!r} has two ranges; write its steps one by one")
+    first, last = (int(end) for end in ranges[0])
+    way = 1 if last >= first else -1
+    return [_RANGE.sub(str(value), part) for value in range(first, last + way, way)]
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """One batch of a stream.
+
+    Attributes:
+        step: position in the schedule, from 0.
+        drift: what the schedule says at this step.
+        samples: the drifted batch.
+    """
+
+    step: int
+    drift: str
+    samples: Samples
+
+
+class DriftStream:
+    """Batches of samples under a schedule of drifts; may be iterated again and gives the same.
+
+    Samples come in a seeded order and again in another one when all have been seen. A random drift
+    depends on the seed and the sample, so a permutation of labels stays the same over the stream.
+
+    Args:
+        samples: undrifted.
+        schedule: see :func:`parse_schedule`, or its steps.
+        batches: in each step.
+        batch_size: samples in each batch.
+
+    >>> from tbft.data import make_samples
+    >>> some = make_samples(np.zeros((5, 8, 8), np.uint8), [0, 1, 0, 1, 1])
+    >>> [(m.step, m.drift, len(m.samples)) for m in DriftStream(some, "clean,labels:reverse", 1, 4)]
+    [(0, 'clean', 4), (1, 'labels:reverse', 4)]
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        schedule: str | Sequence[str],
+        batches: int = 10,
+        batch_size: int = 64,
+        seed: int = 0,
+    ) -> None:
+        if batches < 1 or batch_size < 1:
+            raise DataError(f"a stream needs at least one batch of one sample, not {batches} of {batch_size}")
+        self.samples = samples
+        self.steps = parse_schedule(schedule if isinstance(schedule, str) else ",".join(schedule))
+        self.batches = batches
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.batches
+
+    def __iter__(self) -> Iterator[Moment]:
+        order = self._order()
+        for step, drift in enumerate(self.steps):
+            for _ in range(self.batches):
+                batch = self.samples.subset([next(order) for _ in range(self.batch_size)])
+                yield Moment(step, drift, apply_drift(batch, drift, self.seed))
+
+    def _order(self) -> Iterator[int]:
+        generator = np.random.default_rng(self.seed)
+        while True:
+            yield from generator.permutation(len(self.samples)).tolist()

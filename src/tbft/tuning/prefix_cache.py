@@ -1,0 +1,164 @@
+"""The prefix cache: what the frozen blocks before the tuned one make of the samples, computed once.
+
+The cached outputs are :class:`~tbft.data.samples.Samples` again, whose inputs are what crosses the
+cut. So training and evaluating the rest of the model read them as they would read pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from tbft.blocks.precision import autocast, laid_out
+from tbft.blocks.state import evaluating
+from tbft.blocks.tensors import fingerprint
+from tbft.data.arrays import Array, memory_map
+from tbft.data.samples import Samples, digest
+from tbft.errors import PlanError
+from tbft.files import atomic_path
+from tbft.verification.evaluation import batches
+
+#: Samples that go through the prefix at a time, unless told otherwise.
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class CachePolicy:
+    """Where the outputs of a frozen prefix are kept.
+
+    Attributes:
+        memory_bytes: kept in memory if they fit into this; in ``float32`` if that fits, else ``float16``.
+        folder: where they go otherwise, as ``float16`` files that a later run finds again; None: refuse.
+    """
+
+    memory_bytes: int = 1 << 30
+    folder: Path | None = None
+
+
+class RowFile:
+    """An array on disk whose rows are read when they are asked for.
+
+    A memory map would do the same, but the pages it has touched count as the process's own memory.
+
+    Args:
+        path: an ``.npy`` file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        mapped = memory_map(path)
+        assert isinstance(mapped, np.memmap)
+        self.path, self.shape, self.dtype, self.ndim = path, mapped.shape, mapped.dtype, mapped.ndim
+        self._offset = mapped.offset
+        self._row_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        self._file = path.open("rb", buffering=0)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, at: Any) -> Array:
+        rows = np.arange(len(self))[at].reshape(-1)
+        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        flat = out.reshape(len(rows), -1).view(np.uint8)
+        for i, row in enumerate(rows):
+            self._file.seek(self._offset + int(row) * self._row_bytes)
+            self._file.readinto(flat[i].data)
+        return out
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+
+def cache_prefix(
+    prefix: nn.Module,
+    samples: Samples,
+    policy: CachePolicy | None = None,
+    precision: str = "float32",
+    batch_size: int = BATCH,
+) -> Samples:
+    """The samples as they leave the prefix, in evaluation mode; labels, ids and attributes stay.
+
+    Raises:
+        PlanError: they fit neither into the memory that the policy allows nor on a disk.
+    """
+    policy = policy or CachePolicy()
+    rows = _outputs(prefix, samples, precision, batch_size)
+    first = next(rows)
+    shape = (len(samples), *first.shape[1:])
+    scalars = int(np.prod(shape))
+    for dtype in (np.float32, np.float16):
+        if scalars * np.dtype(dtype).itemsize <= policy.memory_bytes:
+            return replace(samples, inputs=_fill(np.empty(shape, dtype), first, rows))
+    if policy.folder is None:
+        raise PlanError(
+            f"{samples.name}: after the frozen prefix its {len(samples):,} samples take "
+            f"{2 * scalars / 2**20:,.0f} MiB, more than the {policy.memory_bytes / 2**20:,.0f} MiB allowed: "
+            "name a folder for the cache, allow more memory, or give fewer samples"
+        )
+    path = policy.folder / f"prefix-{_key(prefix, samples, precision, first)}.npy"
+    if not path.exists():
+        _write(path, shape, first, rows)
+    return replace(samples, inputs=RowFile(path))  # type: ignore[arg-type]
+
+
+def cached_bytes(samples: Samples) -> int:
+    """Memory that cached outputs take: none on disk, nor where the inputs are not cached at all."""
+    floats = isinstance(samples.inputs, np.ndarray) and samples.inputs.dtype in (np.float16, np.float32)
+    return int(samples.inputs.nbytes) if floats and not isinstance(samples.inputs, np.memmap) else 0
+
+
+def _outputs(prefix: nn.Module, samples: Samples, precision: str, batch_size: int) -> Iterator[Array]:
+    parts = batches(len(samples), batch_size)
+    for at in tqdm(parts, "running the frozen prefix", unit="batch", leave=False, disable=None):
+        with evaluating(prefix), autocast(precision):
+            out = prefix(laid_out(samples.batch(at)[0])).float().contiguous().numpy()
+        yield out  # outside: whoever consumes it is not to run without gradients
+
+
+def _fill(out: Array, first: Array, rows: Iterator[Array]) -> Array:
+    start = 0
+    for part in chain([first], rows):
+        out[start : start + len(part)] = _stored(part, out.dtype)
+        start += len(part)
+    return out
+
+
+def _stored(part: Array, dtype: np.dtype[Any]) -> Array:
+    if dtype == np.float16 and np.abs(part).max(initial=0) > np.finfo(np.float16).max:
+        raise PlanError(
+            "the frozen prefix gives values that float16 cannot hold: allow the cache more memory, so that "
+            "it keeps float32"
+        )
+    return part.astype(dtype)
+
+
+def _write(path: Path, shape: tuple[int, ...], first: Array, rows: Iterator[Array]) -> None:
+    if not path.parent.is_dir():
+        raise PlanError(f"the folder for the cache, {path.parent}, does not exist; make it first")
+    needed = 2 * int(np.prod(shape))
+    if shutil.disk_usage(path.parent).free < needed:
+        raise PlanError(f"{path.parent} has not the {needed / 2**20:,.0f} MiB free that the cache takes")
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in chain([first], rows):
+            file.write(_stored(part, np.dtype("<f2")).tobytes())
+
+
+def _key(prefix: nn.Module, samples: Samples, precision: str, first: Array) -> str:
+    """Names the outputs by what they depend on: the prefix with its statistics, and the samples.
+
+    The first of the outputs stand for what no state dict tells: activations, constants, the network's code.
+    """
+    parts = f"{fingerprint(prefix.state_dict())} {digest(samples)} {precision} {torch.__version__} "
+    return hashlib.sha256(parts.encode() + first.tobytes()).hexdigest()[:32]
