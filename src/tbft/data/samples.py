@@ -33,6 +33,8 @@ class Samples:
             drifts are seeded by it, so they do not depend on order, subset or batch size.
         attributes: further arrays (n,), such as ``subject``, ``domain`` or ``file``.
         name: where the samples come from, for messages and records.
+        notes: what was assumed, and what was left out and why, a sentence each; every command that reads
+            data prints them.
     """
 
     inputs: Array
@@ -41,6 +43,7 @@ class Samples:
     ids: npt.NDArray[np.int64]
     attributes: Mapping[str, Array] = field(default_factory=dict)
     name: str = "samples"
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
