@@ -173,7 +173,7 @@ def cached_bytes(blocks: Blocks, arm: str, parts: Parts, side: str) -> int:
     block = blocks.block_of(arm)
     if not side.startswith("ours") or block is None or block.index == 0:
         return 0
-    from tbft.tuning.execution import cut_before
+    from tbft.blocks import cut_before
 
     finer, at = cut_before(blocks, arm)
     with torch.no_grad():

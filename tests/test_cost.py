@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from tbft.blocks import split
+from tbft.blocks import split, stages_for
 from tbft.blocks.tensors import tensor_bytes
 from tbft.choosing.choice import beyond
 from tbft.choosing.cost import Cost, plans_of, predict_costs
 from tbft.choosing.counting import count_blocks, count_step
 from tbft.choosing.timing import Piece, calibrate
-from tbft.choosing.workload import job_of, stages_for
+from tbft.choosing.workload import job_of
 from tbft.cli import main
 from tbft.data.splitting import Parts
 from tbft.errors import PlanError

@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from tbft.blocks import Blocks
+from tbft.blocks import Blocks, cut_before, stages_for
 from tbft.blocks.state import batch_norms
 from tbft.blocks.tensors import state_bytes
 from tbft.choosing.counting import StepCount, count_forward, count_step, stage_flops
 from tbft.choosing.timing import LEAST_SECONDS, Pace, calibrate
-from tbft.choosing.workload import Job, job_of, stages_for
+from tbft.choosing.workload import Job, job_of
 from tbft.data.samples import Samples
 from tbft.errors import BudgetError
 from tbft.metering.profile import Profile
 from tbft.plan import Budget, Plan, Recipe
-from tbft.tuning.execution import cut_before, tune
+from tbft.tuning.execution import tune
 from tbft.tuning.memory_limit import LEAST_BATCH
 from tbft.tuning.prefix_cache import BATCH
 from tbft.verification.evaluation import BATCH_SIZE as EVALUATED

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tbft.blocks import Blocks
+from tbft.blocks import Blocks, cut_before
 from tbft.blocks.precision import autocast, laid_out
 from tbft.blocks.state import batch_norms, evaluating, modes_restored, values_restored
 from tbft.data.samples import Samples
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.plan import Plan, Recipe
-from tbft.tuning.execution import cut_before
 from tbft.tuning.loop import loss_of, make_optimizer
 
 #: Additions, multiplications, divisions and roots for each trained number and step, weight decay and momentum

@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tbft.blocks import Blocks
+from tbft.blocks import Blocks, cut_before
 from tbft.blocks.state import batch_norms
 from tbft.choosing.timing import Piece
 from tbft.plan import Plan
-from tbft.tuning.execution import STATISTICS_SAMPLES, cut_before
+from tbft.tuning.execution import STATISTICS_SAMPLES
 
 
 @dataclass(frozen=True)
 class Job:
-    """A plan, written down as how often which piece of the model runs; stages as in :func:`stages_for`.
+    """A plan, written down as how often which piece of the model runs; stages as in
+    :func:`tbft.blocks.stages_for`.
 
     Attributes:
         start: the first stage that trains.
@@ -38,13 +39,6 @@ class Job:
         for piece, amount in self.passes.items():
             found[piece] = found.get(piece, 0.0) + amount
         return found
-
-
-def stages_for(blocks: Blocks, arms: Iterable[str]) -> Blocks:
-    """The blocks, cut further wherever one of the arms starts inside one."""
-    for part in {part for arm in arms for part in arm.split("+")} - {*blocks.names, "none", "adabn", "full"}:
-        blocks, _ = cut_before(blocks, part)
-    return blocks
 
 
 def job_of(blocks: Blocks, stages: Blocks, plan: Plan, count: int, val_count: int = 0) -> Job:

@@ -22,14 +22,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from tbft.blocks import Blocks
+from tbft.blocks import Blocks, cut_before
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
 from tbft.data.samples import Samples, make_samples
 from tbft.data.splitting import Parts
 from tbft.metering.profile import Profile
 from tbft.plan import Plan, Recipe, find_recipe
 from tbft.reproduce.paper_way import SUBSTRINGS, by_substring, paper_way
-from tbft.tuning.execution import cut_before, tune
+from tbft.tuning.execution import tune
 from tbft.tuning.loop import FitState, fit
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tbft.blocks import Blocks, split
+from tbft.blocks import Blocks, cut_before
 from tbft.blocks.state import batch_norms, clone_state, values_restored
 from tbft.blocks.tensors import State, fingerprint, state_bytes, tensor_bytes
 from tbft.data.samples import Samples, digest
-from tbft.errors import PlanError, SplitError
+from tbft.errors import PlanError
 from tbft.metering.profile import Profile
 from tbft.plan import Budget, Plan, Recipe
 from tbft.tuning.batchnorm import adapt_statistics, choose_source_share
@@ -227,24 +227,6 @@ def _trainable(blocks: Blocks, plan: Plan, prefix: nn.Module) -> Iterator[list[n
         if plan.recipe.refresh:
             prefix.eval()  # its statistics are those of one AdaBN pass
         yield parameters
-
-
-def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
-    """Blocks of which one starts with the arm, and its position: an arm may lie deep inside a block."""
-    owners = blocks.owners(arm)
-    if not owners or arm == "full":
-        return blocks, 0
-    at = min(block.index for block in owners)
-    tuned = {id(p) for module in blocks.tuned_modules(arm) for p in module.parameters()}
-    for block, first in zip(owners, arm.split("+"), strict=True):
-        if block.index != at or block.name == first:
-            continue
-        with suppress(SplitError):  # no single tensor crosses there
-            finer = split(blocks.model, [*blocks.cuts[:at], first, *blocks.cuts[at:]])
-            # Parts of one block may be named in another order than they run in.
-            if tuned.isdisjoint(id(p) for p in finer.prefix(at + 1).parameters()):
-                return finer, at + 1
-    return blocks, at
 
 
 def _groups(

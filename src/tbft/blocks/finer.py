@@ -1,0 +1,41 @@
+"""Blocks cut finer, where an arm starts inside one: less of the model then counts as its frozen prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from tbft.blocks.blocks import Blocks, split
+from tbft.errors import SplitError
+
+
+def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
+    """Blocks of which one starts with the arm, and its position: an arm may lie deep inside a block.
+
+    Where no single tensor crosses there, the blocks stay as they are and the position is that of the
+    block in which the arm lies. `none`, `adabn` and `full` start at 0.
+
+    Raises:
+        SplitError: an unknown arm.
+    """
+    owners = blocks.owners(arm)
+    if not owners or arm == "full":
+        return blocks, 0
+    at = min(block.index for block in owners)
+    tuned = {id(p) for module in blocks.tuned_modules(arm) for p in module.parameters()}
+    for block, first in zip(owners, arm.split("+"), strict=True):
+        if block.index != at or block.name == first:
+            continue
+        with suppress(SplitError):  # no single tensor crosses there
+            finer = split(blocks.model, [*blocks.cuts[:at], first, *blocks.cuts[at:]])
+            # Parts of one block may be named in another order than they run in.
+            if tuned.isdisjoint(id(p) for p in finer.prefix(at + 1).parameters()):
+                return finer, at + 1
+    return blocks, at
+
+
+def stages_for(blocks: Blocks, arms: Iterable[str]) -> Blocks:
+    """The blocks, cut further wherever one of the arms starts inside one."""
+    for part in {part for arm in arms for part in arm.split("+")} - {*blocks.names, "none", "adabn", "full"}:
+        blocks, _ = cut_before(blocks, part)
+    return blocks
