@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from tbft.blocks.arm import RESERVED, Arm
 from tbft.blocks.state import batch_norms, evaluating, flags_restored, modes_restored
 from tbft.blocks.tracing import crossing_at, owners_of, stages_of, starts_of, trace
 from tbft.errors import SplitError, unknown
@@ -110,50 +111,46 @@ class Blocks:
         """Block `k` and everything after it; the model itself for the first."""
         return nn.Sequential(*self._stages[self.index(k) :]) if self.index(k) else self.model
 
-    def block_of(self, arm: str) -> Block | None:
-        """The block an arm tunes; None for `none`, `adabn`, `full` and joined arms, which tune no single one.
+    def block_of(self, arm: Arm | str) -> Block | None:
+        """The block an arm tunes; None for `none`, `adabn`, `full` and arms in several blocks.
 
         An arm is also the name of a submodule that lies inside one block, such as the paper's
         ``fc``, which is the rear block without its BatchNorm; or two of these, as in ``front+fc``.
         """
-        if "+" in arm:
-            found = {block.index for block in self.owners(arm)}
-            return self.infos[found.pop()] if len(found) == 1 else None
-        if arm in ("none", "adabn", "full"):
-            return None
-        if arm in self.names:
-            return self.infos[self.names.index(arm)]
-        owners = {b.index for b in self.infos for key in b.keys if key.startswith(arm + ".")}
+        owners = dict.fromkeys(self._owner(part) for part in Arm.of(arm).parts)
+        return next(iter(owners)) if len(owners) == 1 else None
+
+    def owners(self, arm: Arm | str) -> list[Block]:
+        """The block of each part of an arm; all of them for `full`, none for `none` and `adabn`."""
+        arm = Arm.of(arm)
+        return list(self.infos) if arm.is_full else [self._owner(part) for part in arm.parts]
+
+    def _owner(self, part: str) -> Block:
+        if part in self.names:
+            return self.infos[self.names.index(part)]
+        owners = {b.index for b in self.infos for key in b.keys if key.startswith(part + ".")}
         if len(owners) == 1:
             return self.infos[owners.pop()]
         if owners:
             names = " and ".join(repr(self.infos[i].name) for i in sorted(owners))
-            raise SplitError(f"{arm!r} lies in the blocks {names}; name one block, or a submodule inside one")
-        raise SplitError(unknown("arm", arm, ["none", "adabn", *self.names, "full"]))
-
-    def owners(self, arm: str) -> list[Block]:
-        """The block of each part of an arm; all of them for `full`, none for `none` and `adabn`."""
-        if arm in ("none", "adabn", "full"):
-            return list(self.infos) if arm == "full" else []
-        found = [self.block_of(part) for part in arm.split("+")]
-        if None in found:
             raise SplitError(
-                f"{arm!r} joins an arm that tunes no block; join blocks or submodules inside them"
+                f"{part!r} lies in the blocks {names}; name one block, or a submodule inside one"
             )
-        return [block for block in found if block is not None]
+        raise SplitError(unknown("arm", part, ["none", "adabn", *self.names, "full"]))
 
-    def tuned_modules(self, arm: str) -> list[nn.Module]:
+    def tuned_modules(self, arm: Arm | str) -> list[nn.Module]:
         """The outermost modules whose parameters an arm trains; empty for `none` and `adabn`."""
-        if arm == "full":
+        arm = Arm.of(arm)
+        if arm.is_full:
             return [self.model]
-        parts = zip(arm.split("+"), self.owners(arm), strict=False)
+        parts = zip(arm.parts, self.owners(arm), strict=True)
         return [
             self.block(block.index) if part == block.name else self.model.get_submodule(part)
             for part, block in parts
         ]
 
     @contextmanager
-    def only(self, arm: str, track: str = "tuned") -> Iterator[list[nn.Parameter]]:
+    def only(self, arm: Arm | str, track: str = "tuned") -> Iterator[list[nn.Parameter]]:
         """Make one arm trainable and freeze the rest; undo all of it on exit.
 
         Frozen means: `requires_grad` is off and the module is in evaluation mode. `track` says
@@ -265,8 +262,8 @@ def _check_names(model: nn.Module, cuts: Sequence[str], names: Sequence[str]) ->
         raise SplitError(f"{len(cuts)} cuts make {len(cuts) + 1} blocks, but {len(names)} names were given")
     if len(set(names)) != len(names):
         raise SplitError(f"a block name is used twice: {', '.join(names)}")
-    if reserved := {"none", "adabn", "full"} & set(names):
-        raise SplitError(f"{reserved.pop()!r} names an arm of its own and cannot name a block")
+    if reserved := RESERVED & set(names):
+        raise SplitError(f"{min(reserved)!r} names an arm of its own and cannot name a block")
 
 
 def _describe(

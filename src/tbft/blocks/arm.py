@@ -1,0 +1,60 @@
+"""Arms: what one can do with a model, parsed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tbft.errors import SplitError
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Something one can do: nothing, adapt statistics alone, tune some parts of the model, or all of it.
+
+    Attributes:
+        name: ``none``, ``adabn``, ``full``, or the names of the parts joined by ``+``.
+        parts: blocks, or submodules inside one, in the order named; empty for the three others.
+
+    >>> Arm.of("front+fc").parts, Arm.of("adabn").trains, str(Arm.of("full"))
+    (('front', 'fc'), False, 'full')
+    """
+
+    name: str
+    parts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, arm: Arm | str) -> Arm:
+        """Parse an arm as it is written; an arm that is parsed already is returned as it is."""
+        if isinstance(arm, Arm):
+            return arm
+        if arm in RESERVED:
+            return cls(arm)
+        parts = tuple(arm.split("+"))
+        if reserved := RESERVED & set(parts):
+            raise SplitError(
+                f"{arm!r} joins an arm that tunes no block ({', '.join(sorted(reserved))}); "
+                "join blocks or submodules inside them"
+            )
+        return cls(arm, parts)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def trains(self) -> bool:
+        """Whether any parameter is trained."""
+        return self.name not in ("none", "adabn")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether everything is trained."""
+        return self.name == "full"
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether several parts are trained together."""
+        return len(self.parts) > 1
+
+
+#: Arms that are no part of a model; no block can have one of these names.
+RESERVED = frozenset({"none", "adabn", "full"})
