@@ -250,7 +250,7 @@ def _bad_files() -> None:
         ("--drift contrast:9", "from 1 to 5, not '9'"),
         ("--recipe papr", "did you mean 'paper'"),
         ("--train 5000", "samples are asked for in all"),
-        ("--train lots", "no amount"),
+        ("--train lots", "not a valid amount"),
         ("--where subject", "write KEY=VALUE"),
         ("--group-by room", "cannot split by 'room'"),
         ("--source-share 1.5", "a fraction from 0 to 1"),

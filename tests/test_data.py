@@ -293,7 +293,7 @@ def test_too_large_amounts_are_refused():
     with pytest.raises(DataError, match="would be empty"):
         split_samples(samples, 0.1, 0.01, 0.1)
     for wrong in ("many", "-1", "1.5"):
-        with pytest.raises(DataError, match="no amount"):
+        with pytest.raises(DataError, match="not a valid amount"):
             split_samples(samples, wrong)
 
 

@@ -3,17 +3,20 @@
 import importlib
 from typing import Any
 
+from tbft.data.amounts import Amount, parse_amount
 from tbft.data.cifar10c import load_cifar10c
+from tbft.data.parts import as_parts
 from tbft.data.reading import read
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
-from tbft.data.splitting import Amount, Parts, parse_amount, split_samples
+from tbft.data.splitting import Parts, split_samples
 
 __all__ = [
     "Amount",
     "InputSpec",
     "Parts",
     "Samples",
+    "as_parts",
     "load_cifar10c",
     "make_samples",
     "parse_amount",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tbft.data.amounts import Amount, parse_amount
 from tbft.data.samples import Samples
 from tbft.errors import DataError
 
@@ -18,63 +18,20 @@ GROUP_KEYS = ("group", "groups", "subject", "person", "user", "place", "series",
 Indices = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Amount:
-    """How many samples a part gets: a fraction of all, a count, a count a class, or (all None) the rest."""
-
-    fraction: float | None = None
-    count: int | None = None
-    per_class: int | None = None
-
-    @property
-    def is_rest(self) -> bool:
-        return self == Amount()
-
-    @property
-    def is_nothing(self) -> bool:
-        return 0 in (self.fraction, self.count, self.per_class)
-
-    def __str__(self) -> str:
-        if self.is_rest:
-            return "rest"
-        if self.fraction is not None:
-            return f"{self.fraction:g}"
-        return f"{self.count}" if self.count is not None else f"{self.per_class}/class"
-
-
-def parse_amount(text: str | float | Amount) -> Amount:
-    """Read ``0.1`` (a tenth), ``500`` (samples), ``10/class``, or ``rest`` (all that other parts leave).
-
-    >>> parse_amount("0.1"), parse_amount(500)
-    (Amount(fraction=0.1, count=None, per_class=None), Amount(fraction=None, count=500, per_class=None))
-    """
-    if isinstance(text, Amount):
-        return text
-    written = str(text).strip()
-    if written == "rest":
-        return Amount()
-    if match := re.fullmatch(r"(\d+)/class", written):
-        return Amount(per_class=int(match[1]))
-    if re.fullmatch(r"\d+", written):
-        return Amount(count=int(written))
-    try:
-        fraction = float(written)
-    except ValueError:
-        fraction = -1.0
-    if not 0 <= fraction <= 1:
-        raise DataError(f"{written!r} is no amount: write 0.1 (a tenth), 500 (samples), 10/class or rest")
-    return Amount(fraction=fraction)
-
-
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Disjoint parts of one set. Nothing that chooses may see `test`."""
+    """Disjoint parts of one set, empty where nothing is held out. Nothing that chooses may see `test`.
+
+    Attributes:
+        notes: what was held out and how.
+    """
 
     train: Samples
     val: Samples
     test: Samples
     seed: int
     group_by: str | None
+    notes: tuple[str, ...] = ()
 
 
 def split_samples(
@@ -112,7 +69,27 @@ def split_samples(
         if len(indices) == 0 and not asked[name].is_nothing:
             raise DataError(f"{samples.name}: the {name} part ({asked[name]}) would be empty; ask for more")
     parts = {name: samples.subset(np.sort(indices)) for name, indices in taken.items()}
-    return Parts(**parts, seed=seed, group_by=group_by)
+    return Parts(parts["train"], parts["val"], parts["test"], seed, group_by)
+
+
+def held_out(samples: Samples, count: int, seed: int, group_by: str | None) -> Indices:
+    """Positions of about `count` samples to hold out, of which every class keeps one for training.
+
+    By whole groups where there are at least two; none where too few samples are left.
+    """
+    generator = np.random.default_rng(seed)
+    if group_by is not None and count:
+        groups = samples.attributes[group_by]
+        if len(np.unique(groups)) > 1:
+            asked = {"val": Amount(count=count), "train": Amount()}
+            return np.sort(_by_group(samples, groups, asked, generator)["val"])
+    classes, sizes = np.unique(samples.labels, return_counts=True)
+    spare = sizes - 1
+    counts = _counts(
+        Amount(count=min(count, int(spare.sum()))), sizes, spare, f"{samples.name}: the val part"
+    )
+    pools = [generator.permutation(np.flatnonzero(samples.labels == c)) for c in classes]
+    return np.sort(np.concatenate([pool[:n] for pool, n in zip(pools, counts, strict=True)]))
 
 
 def _group_key(samples: Samples, group_by: str | None) -> str | None:

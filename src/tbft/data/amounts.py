@@ -1,0 +1,78 @@
+"""How much a part of a split gets: a fraction, a count, a count per class, or the rest."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tbft.errors import DataError
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How many samples a part gets: a fraction of all, a count, a count per class, or (all None) the rest."""
+
+    fraction: float | None = None
+    count: int | None = None
+    per_class: int | None = None
+
+    @property
+    def is_rest(self) -> bool:
+        return self == Amount()
+
+    @property
+    def is_nothing(self) -> bool:
+        return 0 in (self.fraction, self.count, self.per_class)
+
+    def __str__(self) -> str:
+        if self.is_rest:
+            return "rest"
+        if self.fraction is not None:
+            return f"{self.fraction:g}"
+        return f"{self.count}" if self.count is not None else f"{self.per_class}/class"
+
+
+def parse_amount(text: str | float | Amount) -> Amount:
+    """Read ``0.1`` or ``10%`` (a tenth), ``500`` (samples), ``10/class``, or ``rest``.
+
+    >>> parse_amount("0.1"), parse_amount(500)
+    (Amount(fraction=0.1, count=None, per_class=None), Amount(fraction=None, count=500, per_class=None))
+    """
+    if isinstance(text, Amount):
+        return text
+    written = str(text).strip()
+    if written == "rest":
+        return Amount()
+    if match := re.fullmatch(r"(\d+)/class", written):
+        return Amount(per_class=int(match[1]))
+    if re.fullmatch(r"\d+", written):
+        return Amount(count=int(written))
+    try:
+        fraction = float(written[:-1]) / 100 if written.endswith("%") else float(written)
+    except ValueError:
+        fraction = -1.0
+    if not 0 <= fraction <= 1:
+        raise DataError(
+            f"{written!r} is not a valid amount: write 0.1 or 10% (a tenth), 500 (samples), 10/class or rest"
+        )
+    return Amount(fraction=fraction)
+
+
+def is_amount(value: Any) -> bool:
+    """Does this say how many samples, rather than which? Only text that reads as an amount does.
+
+    >>> is_amount(0.2), is_amount("10/class"), is_amount("photos/"), is_amount(True)
+    (True, True, False, False)
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    if not isinstance(value, str):
+        return isinstance(value, (int, float, np.integer, np.floating, Amount))
+    try:
+        parse_amount(value)
+    except DataError:
+        return False
+    return True
