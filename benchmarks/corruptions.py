@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from tbft.data import Samples, make_samples, read
 from tbft.data.cifar10c import COMMON
-from tbft.data.pictures import resize
+from tbft.data.viewing import resize
 from tbft.files import atomic_path
 from tbft.metering import Meter
 from tbft.models import find_model, load_weights

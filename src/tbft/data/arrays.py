@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tbft.data.pictures import resize
 from tbft.data.samples import Samples, make_samples, match_classes
 from tbft.data.spec import InputSpec
+from tbft.data.viewing import resize
 from tbft.errors import DataError
 
 INPUT_KEYS = ("images", "inputs", "x", "X", "data", "features")

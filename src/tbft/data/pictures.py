@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
+from tbft.data.viewing import Tally, as_viewed, plain_reason, resize
 from tbft.errors import DataError, unknown
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -62,18 +63,6 @@ def _kept(folders: list[str], path: Path, spec: InputSpec) -> npt.NDArray[np.int
     return kept
 
 
-def resize(picture: Image.Image, side: int) -> Image.Image:
-    """Scale the shorter side to `side` px (bilinear, antialiased) and crop the center square."""
-    if picture.size == (side, side):
-        return picture
-    width, height = picture.size
-    scale = side / min(width, height)
-    width, height = max(side, round(width * scale)), max(side, round(height * scale))
-    left, top = (width - side) // 2, (height - side) // 2
-    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return scaled.crop((left, top, left + side, top + side))
-
-
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     file = tar.extractfile(member)
     assert file is not None  # members were filtered by isfile()
@@ -87,6 +76,7 @@ def _read(pictures: Iterator[tuple[str, bytes]], count: int, path: Path, spec: I
     names: list[str] = []
     folders: list[str] = []
     arrays: list[Pixels] = []
+    tally = Tally()
     shapes: dict[tuple[int, ...], str] = {}  # shape -> the first picture that has it
     for name, blob in tqdm(pictures, f"reading {path.name}", count, unit="", leave=False, disable=None):
         folder = PurePosixPath(name).parent.name
@@ -96,7 +86,7 @@ def _read(pictures: Iterator[tuple[str, bytes]], count: int, path: Path, spec: I
             raise DataError(
                 f"{path}: the model has no such class: {unknown('class', folder, spec.class_names)}"
             )
-        picture = _decode(blob, f"{path}: {name}")
+        picture = _decode(blob, name, f"{path}: {name}", tally)
         shape = (*picture.size[::-1], len(picture.getbands()))
         shapes.setdefault(shape, name)
         if not spec.mixed and len(shapes) > 1:
@@ -119,21 +109,17 @@ def _read(pictures: Iterator[tuple[str, bytes]], count: int, path: Path, spec: I
     classes = spec.class_names or tuple(sorted(set(folders)))
     position = {c: i for i, c in enumerate(classes)}
     labels = np.array([position[f] for f in folders])
-    return make_samples(np.stack(arrays), labels, classes, {"file": np.array(names)}, str(path))
+    files = {"file": np.array(names)}
+    return make_samples(np.stack(arrays), labels, classes, files, str(path), tally.sentences(str(path)))
 
 
-def _decode(blob: bytes, where: str) -> Image.Image:
+def _decode(blob: bytes, name: str, where: str, tally: Tally) -> Image.Image:
     try:
-        picture = Image.open(io.BytesIO(blob))
-        picture.load()
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{where} is no readable picture: {error}") from error
-    if picture.mode in ("L", "RGB", "RGBA"):
-        return picture
-    if picture.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip, not scale
-        return Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8))
-    # Palettes and other encodings of color are no difference in what the picture shows.
-    return picture.convert("L" if picture.mode == "1" else "RGB")
+        picture, notes = as_viewed(Image.open(io.BytesIO(blob)))
+    except Exception as error:  # a decoder can raise anything
+        raise DataError(f"{where} is no readable picture: {plain_reason(error)}") from error
+    tally.add(notes, name)
+    return picture
 
 
 def _fit(picture: Image.Image, shape: tuple[int, ...], spec: InputSpec, where: str) -> Pixels:

@@ -105,6 +105,7 @@ def make_samples(
     class_names: Sequence[str] | None = None,
     attributes: Mapping[str, Array] | None = None,
     name: str = "samples",
+    notes: Sequence[str] = (),
 ) -> Samples:
     """Check arrays and make :class:`Samples` of them.
 
@@ -112,6 +113,7 @@ def make_samples(
         inputs: ``uint8`` pictures (n, height, width[, channels]) or finite floats (n, ...).
         labels: integers (n,) from 0.
         class_names: default: the numbers "0", "1", ...
+        notes: what was assumed, and what was left out and why, a sentence each.
 
     Raises:
         DataError: no samples, arrays of different length, labels that are no class, or inputs
@@ -141,6 +143,7 @@ def make_samples(
         ids=np.arange(len(y), dtype=np.int64),
         attributes=dict(attributes or {}),
         name=name,
+        notes=tuple(notes),
     )
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tbft.data.pictures import resize
 from tbft.data.samples import Samples, make_samples
+from tbft.data.viewing import resize
 from tbft.errors import DataError, MissingExtraError
 from tbft.scenarios.drift import Pictures, apply_drift, drifts
 from tbft.scenarios.schedule import parse_schedule

@@ -1,0 +1,235 @@
+"""Pictures as a viewer shows them, however they are stored: one function for files, archives and datasets."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from tbft.errors import DataError
+
+#: What can have been done to a picture, each the end of a sentence that begins "12 pictures ".
+TURNED = "were turned upright, as their EXIF orientation says"
+TRANSPARENT = "have transparency, which was composed on white"
+FIRST_FRAME = "have several frames, of which the first was taken"
+CMYK = "were converted from CMYK to RGB"
+SIXTEEN_BITS = "have 16 bits a channel, scaled from 0..65535 to 0..255"
+TWELVE_BITS = "have 16 bits a channel and no value above 4,095; for a 12-bit sensor, multiply them by 16"
+BYTES_AS_INTEGERS = "hold 32-bit integers, taken as 0..255"
+BYTES_AS_FLOATS = "hold floats, taken as 0..255"
+SHARES = "hold floats in 0..1, scaled to 0..255"
+
+#: Two of these in one set: nobody can say what the values of either mean.
+_RANGES = (SIXTEEN_BITS, BYTES_AS_INTEGERS, BYTES_AS_FLOATS, SHARES)
+_SINGULAR = {"were": "was", "have": "has", "hold": "holds"}
+_GRAY = ("1", "L", "LA", "La", "I", "F")
+_ORIENTATION = 0x0112
+
+
+def as_viewed(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """A picture as every viewer shows it: upright, of 8 bits, gray or RGB, without transparency.
+
+    Args:
+        image: any picture of Pillow's, of any mode; it is left as it was.
+
+    Returns:
+        a picture of mode ``L`` or ``RGB``, and what was done to it that a user should know of, in the
+        words of this module's constants; :class:`Tally` makes sentences of them.
+
+    Raises:
+        DataError: it cannot be decoded, or nobody can say what its values mean.
+
+    >>> picture, notes = as_viewed(Image.new("RGBA", (4, 4), (255, 0, 0, 0)))
+    >>> picture.mode, picture.getpixel((0, 0)), notes
+    ('RGB', (255, 255, 255), ('have transparency, which was composed on white',))
+    """
+    try:
+        notes = [FIRST_FRAME] if _has_more_frames(image) else []
+        if image.format in ("PNG", "TIFF") and ";16" in str(getattr(image, "tile", "")):
+            notes.append(SIXTEEN_BITS)  # also in color, of which Pillow keeps the high byte
+        image.load()
+        upright = _upright(image)
+        if upright is not image:
+            notes.append(TURNED)
+        shown, more = _in_eight_bits(upright)
+    except DataError:
+        raise
+    except Exception as error:  # a decoder can raise anything
+        raise DataError(plain_reason(error)) from error
+    return shown, tuple(dict.fromkeys([*notes, *more]))
+
+
+def is_gray(image: Image.Image) -> bool:
+    """Is this picture shown in gray? Told by its mode, without decoding it."""
+    return image.mode in _GRAY or image.mode.startswith("I;")
+
+
+def shown_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) as shown, told without decoding the picture."""
+    turned = _orientation(image) in (5, 6, 7, 8)
+    return (image.height, image.width) if turned else image.size
+
+
+def resize(picture: Image.Image, side: int, shorter: int | None = None, crop: str = "center") -> Image.Image:
+    """Fit a picture to a square of `side` px, bilinear and antialiased.
+
+    Args:
+        shorter: what the shorter side is scaled to before the center is cut out; default `side`.
+        crop: ``center``, or ``none`` to scale both sides to `side` and cut nothing.
+    """
+    if crop == "none":
+        return picture.resize((side, side), Image.Resampling.BILINEAR)
+    shorter = shorter or side
+    width, height = picture.size
+    if (width, height) == (side, side) == (shorter, shorter):
+        return picture
+    scale = shorter / min(width, height)
+    width, height = max(shorter, round(width * scale)), max(shorter, round(height * scale))
+    left, top = (width - side) // 2, (height - side) // 2
+    scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return scaled.crop((left, top, left + side, top + side))
+
+
+class Tally:
+    """Counts what was done to the pictures of a set."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, notes: tuple[str, ...], name: str) -> None:
+        """Count the notes of one picture, which is called `name`."""
+        for note in notes:
+            self._counts[note] += 1
+            self._first.setdefault(note, name)
+
+    def sentences(self, where: str) -> tuple[str, ...]:
+        """What was done, one sentence a kind, with a count and the first picture.
+
+        Raises:
+            DataError: pictures whose values mean different things lie in one set.
+        """
+        ranges = [note for note in _RANGES if note in self._counts]
+        if len(ranges) > 1:
+            shown = "; ".join(self._sentence(note) for note in ranges)
+            raise DataError(f"{where}: values of unknown range: {shown}; save them all with 8 or 16 bits")
+        low = self._counts[TWELVE_BITS]
+        said = [note for note in self._counts if note != TWELVE_BITS or low == self._counts[SIXTEEN_BITS]]
+        return tuple(self._sentence(note) for note in said)
+
+    def _sentence(self, note: str) -> str:
+        count, first = self._counts[note], self._first[note]
+        if count == 1:
+            return f"1 picture ({first}) {_singular(note)}"
+        return f"{count:,} pictures {note} (the first: {first})"
+
+
+def _singular(note: str) -> str:
+    verb, _, rest = note.partition(" ")
+    return f"{_SINGULAR[verb]} {rest}".replace("their", "its").replace("them", "it")
+
+
+def plain_reason(error: BaseException) -> str:
+    """What a decoder has to say, without addresses in memory."""
+    if isinstance(error, UnidentifiedImageError):
+        return "its content is not that of a picture"
+    text = re.sub(r"<[^>]* at 0x[0-9a-fA-F]+>", "the file", str(error)).strip()
+    return text or type(error).__name__
+
+
+def _has_more_frames(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False)) and image.tell() == 0
+    except Exception:  # damage behind the first frame, which is the one that is shown
+        return True
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # viewers show pictures whose EXIF data are damaged as they are
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if _orientation(image) not in range(2, 9):
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def _in_eight_bits(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """A picture of any mode as ``L`` or ``RGB``."""
+    if image.mode == "I" or image.mode.startswith("I;"):
+        return _integers(image)
+    if image.mode == "F":
+        return _floats(image)
+    if image.has_transparency_data:
+        return _on_white(image)
+    if image.mode in ("L", "RGB"):
+        return image, []
+    if image.mode == "CMYK":
+        return _through_profile(image), [CMYK]
+    if image.mode == "LAB":
+        return _converted(image, ImageCms.createProfile("LAB")), []
+    return image.convert("L" if image.mode == "1" else "RGB"), []
+
+
+def _on_white(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    mode = "L" if is_gray(image) else "RGB"
+    layered = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    alpha = layered.getchannel("A")
+    plain = layered.convert("RGB").convert(mode)
+    if alpha.getextrema()[0] == 255:
+        return plain, []
+    canvas = Image.new(mode, image.size, "white")
+    canvas.paste(plain, mask=alpha)
+    return canvas, [TRANSPARENT]
+
+
+def _integers(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    values = np.asarray(image).astype(np.int64)
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if low < 0 or high > 65535:
+        raise DataError(f"its values run from {low} to {high}; save it with 8 or 16 bits")
+    if image.mode == "I" and 0 < high <= 255:
+        return _gray(values), [BYTES_AS_INTEGERS]
+    shown, notes = values >> 8, [SIXTEEN_BITS] if high else []
+    if 255 < high <= 4095:
+        notes.append(TWELVE_BITS)
+    hidden = image.info.get("transparency")
+    if isinstance(hidden, int) and (values == hidden).any():
+        shown, notes = np.where(values == hidden, 255, shown), [*notes, TRANSPARENT]
+    return _gray(shown), notes
+
+
+def _floats(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    values = np.asarray(image)
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if not (low >= 0 and high <= 255):  # NaN is neither
+        raise DataError(f"its values are floats from {low:.4g} to {high:.4g}; save it with 8 or 16 bits")
+    if high > 1:
+        return _gray(np.rint(values)), [BYTES_AS_FLOATS]
+    return _gray(np.rint(values * 255)), [SHARES] if high else []
+
+
+def _gray(values: npt.NDArray[Any]) -> Image.Image:
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def _through_profile(image: Image.Image) -> Image.Image:
+    """CMYK as RGB, by the color profile of the file if it has one that can be read."""
+    try:
+        return _converted(image, io.BytesIO(image.info["icc_profile"]))
+    except (KeyError, ImageCms.PyCMSError, OSError, TypeError):
+        return image.convert("RGB")
+
+
+def _converted(image: Image.Image, profile: Any) -> Image.Image:
+    made = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert made is not None  # only a conversion in place gives none
+    return made
