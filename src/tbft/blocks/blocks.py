@@ -36,8 +36,9 @@ class Block:
     index: int
     cut: str | None  # submodule at which it starts; None for the first block
     keys: tuple[str, ...]  # state-dict keys, buffers included
-    parameter_count: int  # trainable scalars; buffers do not count
+    parameter_count: int  # trainable scalars; neither buffers nor what the user froze
     size_bytes: int  # of every tensor under `keys`
+    frozen_count: int = 0  # scalars of parameters that the user froze
 
 
 class Blocks:
@@ -149,33 +150,53 @@ class Blocks:
             for part, block in parts
         ]
 
+    def trainable(self, arm: str) -> list[nn.Parameter]:
+        """The parameters that an arm trains; without those that the user froze, and without integers."""
+        tuned = OrderedDict.fromkeys(p for module in self.tuned_modules(arm) for p in module.parameters())
+        found = [p for p in tuned if p.requires_grad]
+        if any(_is_expanded(p) for p in found):
+            raise SplitError(f"{arm!r} has a parameter made by expand(), which cannot be trained: clone() it")
+        return found
+
     @contextmanager
     def only(self, arm: Arm | str, track: str = "tuned") -> Iterator[list[nn.Parameter]]:
         """Make one arm trainable and freeze the rest; undo all of it on exit.
 
-        Frozen means: `requires_grad` is off and the module is in evaluation mode. `track` says
-        whose BatchNorm statistics follow the data: those of the `tuned` part, `all`, or `none`.
-        Flags, modes and gradients come back as they were, also after an exception.
+        Frozen means: `requires_grad` is off and the module is in evaluation mode. What the user froze
+        stays so inside the arm, too. `track` says whose BatchNorm statistics follow the data: those of
+        the `tuned` part, `all`, or `none`. Flags, modes and gradients come back as they were, also after
+        an exception.
 
         Yields:
-            The parameters to give to the optimizer.
+            The parameters to give to the optimizer; none where all are frozen.
         """
         if track not in TRACKS:
             raise SplitError(unknown("tracking policy", track, TRACKS))
-        tuned = self.tuned_modules(arm)
+        tuned, trained = self.tuned_modules(arm), self.trainable(arm)
+        frozen = [m for m in self.model.modules() if _is_frozen(m)]
         with modes_restored(self.model), flags_restored(self.model):
             self.model.requires_grad_(False)
             self.model.eval()
-            parameters = OrderedDict.fromkeys(p for module in tuned for p in module.parameters())
-            trained = [p for p in parameters if p.is_floating_point() or p.is_complex()]  # integers are not
             for p in trained:
                 p.requires_grad_(True)
             for module in tuned:
                 module.train()
+            for module in frozen:
+                module.training = False
             if track != "tuned":
                 for norm in batch_norms(self.model):
                     norm.train(track == "all")
             yield trained
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    """Whether a module has parameters of its own, and the user froze all of them."""
+    own = list(module.parameters(recurse=False))
+    return bool(own) and not any(p.requires_grad for p in own)
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    return any(s == 0 and n > 1 for s, n in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 def split(
@@ -291,15 +312,17 @@ def _describe(
         # A key no stage uses (an unused head) stays with the key registered before it.
         current = used.get(id(tensor), current)
         keys[current].append(key)
-    parameters = {id(p) for p in model.parameters()}
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    frozen = {id(p) for p in model.parameters()} - trained
     return [
         Block(
             name=names[k],
             index=k,
             cut=cuts[k - 1] if k else None,
             keys=tuple(keys[k]),
-            parameter_count=sum(state[key].numel() for key in keys[k] if id(state[key]) in parameters),
+            parameter_count=sum(state[key].numel() for key in keys[k] if id(state[key]) in trained),
             size_bytes=sum(state[key].numel() * state[key].element_size() for key in keys[k]),
+            frozen_count=sum(state[key].numel() for key in keys[k] if id(state[key]) in frozen),
         )
         for k in range(len(names))
     ]

@@ -6,23 +6,138 @@ Parameters, statistics and patches stay ``float32``; accuracy is always measured
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from tbft.blocks.inputs import Inputs, call, map_tensors, tensors_of
+from tbft.blocks.placement import device_of, to_device
+from tbft.blocks.state import flags_restored, modes_restored, values_restored
 from tbft.errors import PlanError, unknown
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 
+CPU = torch.device("cpu")
 
-def autocast(precision: str) -> AbstractContextManager[object]:
-    """The context in which a forward pass computes in this precision.
+#: Samples on which a precision and a layout are tried; BatchNorm needs more than one.
+TRIED = 2
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How a model is computed while tuning. Made by :func:`computing_for`.
+
+    Attributes:
+        precision: ``float32`` or ``bfloat16``, the latter with ``float32`` where torch's autocast keeps it.
+        channels_last: whether pictures are laid out with their channels together in memory.
+        device: the model's.
+    """
+
+    precision: str = "float32"
+    channels_last: bool = False
+    device: torch.device = CPU
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which a forward pass computes in this precision."""
+        if self.precision == "bfloat16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def laid_out(self, x: Inputs) -> Any:
+        """The inputs on the device, pictures in this memory layout."""
+        x = to_device(x, self.device)
+        return map_tensors(laid_out, x) if self.channels_last else x
+
+
+#: What was found for a model, and for which question.
+_FOUND: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Computing]] = WeakKeyDictionary()
+
+
+def computing_for(
+    model: nn.Module, x: Inputs, precision: str = "auto", channels_last: bool = True
+) -> Computing:
+    """How to compute a model: the fastest way in which it takes a first batch, tried once and remembered.
+
+    A step in training mode is tried on two of the samples. A layer that does not take ``bfloat16`` makes
+    ``auto`` fall back to ``float32``; one that needs contiguous memory, as ``view`` on activations does,
+    makes `channels_last` fall back to that. The model comes back as it was.
 
     Args:
-        precision: ``float32``; ``bfloat16``, with ``float32`` where torch's autocast keeps it; or
-            ``auto``: ``bfloat16`` where the processor multiplies it in hardware (AMX tiles,
-            AVX512-BF16), which takes about half the time there; elsewhere it would be slower.
+        x: a batch on any device.
+        precision: ``auto`` takes ``bfloat16`` where the device gains from it.
+
+    Raises:
+        PlanError: an unknown precision, or ``bfloat16`` asked for by name that the model does not take.
     """
+    if precision not in PRECISIONS:
+        raise PlanError(unknown("precision", precision, PRECISIONS))
+    device = device_of(model)
+    few = map_tensors(lambda t: t[:TRIED] if len(t) > 1 else t.repeat(TRIED, *[1] * (t.ndim - 1)), x)
+    shapes = tuple((t.dtype, t.shape) for t in tensors_of(few))
+    question = (precision, channels_last, device, shapes)
+    known = _FOUND.setdefault(model, {})
+    if question not in known:
+        known[question] = _first_that_works(model, to_device(few, device), precision, channels_last, device)
+    return known[question]
+
+
+def _first_that_works(
+    model: nn.Module, x: Inputs, precision: str, channels_last: bool, device: torch.device
+) -> Computing:
+    half = precision == "bfloat16" or (precision == "auto" and gains_from_bfloat16(device))
+    pictures = channels_last and any(t.ndim == 4 for t in tensors_of(x))
+    errors: dict[Computing, Exception] = {}
+    for kind in ("bfloat16", "float32") if half else ("float32",):
+        for layout in (True, False) if pictures else (False,):
+            computing = Computing(kind, layout, device)
+            error = _tried(model, x, computing)
+            if error is None:
+                if precision == "bfloat16" and kind == "float32":
+                    cause = errors[Computing("bfloat16", False, device)]
+                    raise PlanError(
+                        f"{type(model).__name__} does not compute in bfloat16 ({cause}): use float32, or auto"
+                    ) from cause
+                return computing
+            errors[computing] = error
+    # It takes these inputs in no way at all: whoever runs it says so in better words.
+    return Computing("float32", False, device)
+
+
+def _tried(model: nn.Module, x: Inputs, computing: Computing) -> Exception | None:
+    """What a step in training mode raises; None if it works and gives finite numbers."""
+    devices = [computing.device] if computing.device.type == "cuda" else []
+    with (
+        values_restored(model),
+        modes_restored(model),
+        flags_restored(model),
+        torch.random.fork_rng(devices=devices),
+        torch.enable_grad(),
+    ):
+        model.requires_grad_(False)
+        model.train()
+        x = map_tensors(_with_gradient, computing.laid_out(x))
+        try:
+            with computing.autocast():
+                outputs = list(tensors_of(call(model, x)))
+            total = sum((out.float().sum() for out in outputs if out.is_floating_point()), torch.zeros(()))
+            if total.requires_grad:
+                total.backward()
+            if computing.precision != "float32" and not total.isfinite():
+                return ArithmeticError("it gives numbers that are not finite")
+        except Exception as error:  # whatever a layer raises on a type or a layout that it does not take
+            return error
+    return None
+
+
+def _with_gradient(x: Tensor) -> Tensor:
+    return x.detach().requires_grad_() if x.is_floating_point() else x
+
+
+def autocast(precision: str) -> AbstractContextManager[object]:
+    """The context in which a forward pass on the CPU computes in this precision; see :class:`Computing`."""
     if precision not in PRECISIONS:
         raise PlanError(unknown("precision", precision, PRECISIONS))
     if precision == "bfloat16" or (precision == "auto" and gains_from_bfloat16()):
@@ -30,8 +145,12 @@ def autocast(precision: str) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def gains_from_bfloat16() -> bool:
-    """Whether this processor is faster in ``bfloat16`` than in ``float32``."""
+def gains_from_bfloat16(device: torch.device = CPU) -> bool:
+    """Whether a device is faster in ``bfloat16``: it has tensor cores, AMX tiles or AVX512-BF16."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
     # Private in torch; where a version lacks them, nothing is lost but speed.
     checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
     return any(check() for check in checks if check is not None)
