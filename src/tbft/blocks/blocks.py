@@ -150,12 +150,14 @@ class Blocks:
             for part, block in parts
         ]
 
-    def trainable(self, arm: str) -> list[nn.Parameter]:
+    def trainable(self, arm: Arm | str) -> list[nn.Parameter]:
         """The parameters that an arm trains; without those that the user froze, and without integers."""
         tuned = OrderedDict.fromkeys(p for module in self.tuned_modules(arm) for p in module.parameters())
         found = [p for p in tuned if p.requires_grad]
         if any(_is_expanded(p) for p in found):
-            raise SplitError(f"{arm!r} has a parameter made by expand(), which cannot be trained: clone() it")
+            raise SplitError(
+                f"{str(arm)!r} has a parameter made by expand(), which cannot be trained: clone() it"
+            )
         return found
 
     @contextmanager
