@@ -22,6 +22,10 @@ class DataError(TbftError):
     """Samples cannot be read, split or used as asked."""
 
 
+class FormError(TbftError, TypeError):
+    """An argument is of a kind that is not taken; the message lists what is."""
+
+
 class PlanError(TbftError):
     """An unknown level, arm or recipe, or a plan that the samples cannot carry."""
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tbft.data.arrays import fit_arrays
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError
@@ -42,8 +41,9 @@ def read_cifar10(path: Path, spec: InputSpec) -> Samples:
     parts = np.repeat(
         ["test" if f.name.startswith("test") else "train" for f in files], [len(b[1]) for b in batches]
     )
-    pictures = fit_arrays(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), spec, str(path))
-    return make_samples(pictures, labels, spec.class_names or CIFAR10_CLASSES, {"part": parts}, str(path))
+    pictures = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+    names = spec.class_names or CIFAR10_CLASSES
+    return make_samples(pictures, labels, names, {"part": parts}, str(path), spec)
 
 
 def _read_binary(path: Path) -> tuple[Pixels, Labels]:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tbft.data.arrays import Array, check_shapes, fit_arrays, load_npz, memory_map
-from tbft.data.samples import Samples, make_samples, match_classes
+from tbft.data.arrays import Array, check_shapes, load_npz, memory_map
+from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError, unknown
 
@@ -47,12 +47,10 @@ def read_cifar10c(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samp
     pictures = memory_map(folder / f"{name}.npy")
     labels = np.array(memory_map(folder / "labels.npy"))
     check_shapes(pictures, labels, f"{folder}/{name}.npy")
-    x = fit_arrays(pictures, spec, f"{folder}/{name}.npy")
     own_names = about["class_names"].astype(str).tolist() if "class_names" in about else None
     attributes = {k.removeprefix(ATTRIBUTE): a for k, a in about.items() if k.startswith(ATTRIBUTE)}
-    attributes["corruption"] = np.full(len(x), name)
-    samples = make_samples(x, labels, own_names or spec.class_names, attributes, f"{folder}/{name}")
-    samples = match_classes(samples, spec.class_names)
+    attributes["corruption"] = np.full(len(labels), name)
+    samples = make_samples(pictures, labels, own_names, attributes, f"{folder}/{name}", spec)
     # A folder that tbft wrote says what it holds; a published one shows it by repeating its labels.
     severities = about["severities"].tolist() if "severities" in about else [] if about else SEVERITIES
     return _with_severities(samples, severities, where.get("severity"))

@@ -110,7 +110,8 @@ def _read(pictures: Iterator[tuple[str, bytes]], count: int, path: Path, spec: I
     position = {c: i for i, c in enumerate(classes)}
     labels = np.array([position[f] for f in folders])
     files = {"file": np.array(names)}
-    return make_samples(np.stack(arrays), labels, classes, files, str(path), tally.sentences(str(path)))
+    samples = make_samples(np.stack(arrays), labels, classes, files, str(path))
+    return samples.noted(*tally.sentences(str(path)))
 
 
 def _decode(blob: bytes, name: str, where: str, tally: Tally) -> Image.Image:
@@ -130,7 +131,7 @@ def _fit(picture: Image.Image, shape: tuple[int, ...], spec: InputSpec, where: s
             )
         picture = picture.convert({1: "L", 3: "RGB", 4: "RGBA"}[spec.channels])
     if spec.resolution is not None:
-        picture = resize(picture, spec.resolution)
+        picture = resize(picture, spec.resolution, spec.resize, spec.crop)
     pixels: npt.NDArray[Any] = np.asarray(picture, dtype=np.uint8)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 

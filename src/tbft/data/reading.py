@@ -13,9 +13,10 @@ from tbft.data.cifar import find_cifar10, read_cifar10
 from tbft.data.cifar10c import find_cifar10c, read_cifar10c
 from tbft.data.class_map import ClassMap, apply_class_map
 from tbft.data.factory import is_factory, read_factory
+from tbft.data.labels import check_labels
 from tbft.data.pictures import read_folder, read_tar
-from tbft.data.samples import Samples, check_labels, match_classes
-from tbft.data.spec import InputSpec
+from tbft.data.samples import Samples, match_classes
+from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError
 
 FORMS = (
@@ -56,6 +57,8 @@ def read(
         samples = match_classes(samples, spec.class_names)
     if spec.class_names is not None:
         check_labels(samples.labels, spec.class_names, samples.name)
+    if samples.preprocessing == Preprocessing():  # readers have fitted the sizes
+        samples = replace(samples, preprocessing=spec.preprocessing)
     return samples.where(where)
 
 

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tbft.data.inputs import fit_inputs, normalize
+from tbft.data.labels import check_labels, class_positions, parse_labels
+from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError, unknown
 
 Array = npt.NDArray[Any]
-
-#: Without class names, a label from here on is taken for something else, such as an id.
-MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,9 @@ class Samples:
         name: where the samples come from, for messages and records.
         notes: what was assumed, and what was left out and why, a sentence each; every command that reads
             data prints them.
+        preprocessing: what the model's inputs are made of these by; sizes are fitted already.
+        as_taken: the inputs are as the model takes them, normalized or otherwise, and no mean and std are
+            to be applied.
     """
 
     inputs: Array
@@ -44,6 +47,8 @@ class Samples:
     attributes: Mapping[str, Array] = field(default_factory=dict)
     name: str = "samples"
     notes: tuple[str, ...] = ()
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    as_taken: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,13 +90,19 @@ class Samples:
         """Inputs and labels of some samples, as the model takes them.
 
         Returns:
-            inputs ``float32``, pictures as (n, channels, height, width) in [0, 1]; labels ``int64`` (n,).
+            inputs ``float32``, pictures as (n, channels, height, width) in [0, 1], then normalized as
+            `preprocessing` says; labels ``int64`` (n,).
         """
         x = np.array(self.inputs[indices])
         y = torch.from_numpy(np.array(self.labels[indices]))
-        if not self.are_pictures:
-            return torch.from_numpy(x.astype(np.float32, copy=False)), y
-        return torch.from_numpy(x.transpose(0, 3, 1, 2).astype(np.float32, order="C") / np.float32(255)), y
+        if self.are_pictures:
+            x = x.transpose(0, 3, 1, 2).astype(np.float32, order="C") / np.float32(255)
+        inputs = torch.from_numpy(x.astype(np.float32, copy=False))
+        return (inputs if self.as_taken else normalize(inputs, self.preprocessing, self.name)), y
+
+    def noted(self, *notes: str) -> Samples:
+        """The same samples with these notes before their own."""
+        return replace(self, notes=(*notes, *self.notes))
 
     def class_counts(self) -> dict[str, int]:
         """Samples of each class, absent ones included."""
@@ -100,55 +111,56 @@ class Samples:
 
 
 def make_samples(
-    inputs: Array,
-    labels: npt.ArrayLike,
+    inputs: Any,
+    labels: Any,
     class_names: Sequence[str] | None = None,
-    attributes: Mapping[str, Array] | None = None,
+    attributes: Mapping[str, Any] | None = None,
     name: str = "samples",
-    notes: Sequence[str] = (),
+    spec: InputSpec | None = None,
 ) -> Samples:
-    """Check arrays and make :class:`Samples` of them.
+    """Check arrays, or tensors on any device, and make :class:`Samples` of them.
 
     Args:
-        inputs: ``uint8`` pictures (n, height, width[, channels]) or finite floats (n, ...).
-        labels: integers (n,) from 0.
-        class_names: default: the numbers "0", "1", ...
-        notes: what was assumed, and what was left out and why, a sentence each.
+        inputs: pictures (n, height, width[, channels]), or with the channels first, of 8 or 16 bits, of
+            booleans or of floats in [0, 1]; or any other numbers (n, ...) in the layout that the model takes.
+        labels: class numbers (n,) or (n, 1) from 0, one-hot rows, booleans, or words.
+        class_names: what the labels mean; default: the numbers "0", "1", ..., or the words in order.
+        attributes: further arrays (n,), such as ``subject``.
+        spec: what the model takes, and what is known of the values; default: anything.
 
     Raises:
-        DataError: no samples, arrays of different length, labels that are no class, or inputs
-            that are not finite.
+        DataError: no samples, arrays of different length, labels that are no class, or inputs that are not
+            finite, or whose range cannot be told.
 
     >>> make_samples(np.zeros((3, 8, 8), np.uint8), [0, 1, 1]).class_counts()
     {'0': 1, '1': 2}
     """
-    y = np.asarray(labels)
-    if len(inputs) == 0:
-        raise DataError(f"{name}: there are no samples in it")
-    if y.ndim != 1 or len(y) != len(inputs):
-        raise DataError(f"{name}: {len(inputs)} inputs but labels of shape {y.shape}; one label a sample")
-    whole = y.dtype.kind in "iu" or (y.dtype.kind == "f" and np.array_equal(y, np.rint(y)))
-    if not whole:
-        raise DataError(f"{name}: labels have to be whole numbers from 0, not {y.dtype}")
-    y = y.astype(np.int64)
-    if class_names is None:
-        if y.max() >= MOST_CLASSES:
-            raise DataError(f"{name}: label {int(y.max())} is no class number; number the classes from 0")
-        class_names = [str(i) for i in range(int(y.max()) + 1)]
-    check_labels(y, class_names, name)
-    return Samples(
-        inputs=_checked_inputs(inputs, name),
-        labels=y,
-        class_names=tuple(str(c) for c in class_names),
-        ids=np.arange(len(y), dtype=np.int64),
-        attributes=dict(attributes or {}),
+    spec = spec or InputSpec()
+    ranged = fit_inputs(inputs, spec, name)
+    count = len(ranged.inputs)
+    if not hasattr(labels, "__len__") or len(labels) != count:
+        shape = np.shape(labels) if not isinstance(labels, (list, tuple)) else (len(labels),)
+        raise DataError(f"{name}: {count} inputs but labels of shape {tuple(shape)}; one label a sample")
+    own = spec.class_names if class_names is None else class_names
+    parsed = parse_labels(labels, name, own, spec.labels_from)
+    samples = Samples(
+        inputs=ranged.inputs,
+        labels=parsed.indices,
+        class_names=parsed.class_names,
+        ids=np.arange(count, dtype=np.int64),
+        attributes={key: np.asarray(values) for key, values in (attributes or {}).items()},
         name=name,
-        notes=tuple(notes),
+        notes=(*ranged.notes, *parsed.notes),
+        preprocessing=spec.preprocessing,
+        as_taken=ranged.as_taken,
     )
+    return match_classes(samples, spec.class_names)
 
 
 def match_classes(samples: Samples, class_names: Sequence[str] | None) -> Samples:
     """The same samples with their labels in the order in which the model names the classes.
+
+    Names are compared as they look, after Unicode normalization.
 
     Raises:
         DataError: the set names a class that the model has not.
@@ -159,43 +171,32 @@ def match_classes(samples: Samples, class_names: Sequence[str] | None) -> Sample
     """
     if class_names is None or samples.class_names == tuple(class_names):
         return samples
-    for own in samples.class_names:
-        if own not in class_names:
-            raise DataError(
-                f"{samples.name}: the model has no such class: {unknown('class', own, class_names)}"
-            )
-    position = np.array([list(class_names).index(own) for own in samples.class_names])
+    position = class_positions(samples.class_names, class_names, samples.name)
     return replace(samples, labels=position[samples.labels], class_names=tuple(class_names))
 
 
-def check_labels(labels: npt.NDArray[np.int64], class_names: Sequence[str], name: str) -> None:
-    """Raise DataError if a label is not the index of a class."""
-    wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
-    if len(wrong):
-        first = int(wrong[0])
-        raise DataError(
-            f"{name}: {len(wrong)} labels are out of range: sample {first} has label {int(labels[first])}, "
-            f"but there are {len(class_names)} classes (0 to {len(class_names) - 1})"
-        )
+def fit_samples(samples: Samples, spec: InputSpec) -> Samples:
+    """Samples that are there already, matched to the classes and the preprocessing of a model.
 
-
-def _checked_inputs(inputs: Array, name: str) -> Array:
-    if inputs.dtype == np.uint8:
-        if inputs.ndim == 3:
-            inputs = inputs[..., None]
-        if inputs.ndim != 4:
-            raise DataError(f"{name}: uint8 pictures are (n, height, width, channels), not {inputs.shape}")
-        return inputs
-    if inputs.dtype.kind not in "fiu":
-        raise DataError(f"{name}: inputs have to be numbers, not {inputs.dtype}")
-    floats = inputs.astype(np.float32, copy=False)
-    bad = ~np.isfinite(floats.reshape(len(floats), -1)).all(axis=1)
-    if bad.any():
-        raise DataError(
-            f"{name}: {int(bad.sum())} samples have NaN or infinite values, the first is sample "
-            f"{int(np.flatnonzero(bad)[0])}; remove or repair them"
-        )
-    return floats
+    Raises:
+        DataError: a class that the model has not, or another preprocessing than the model's.
+    """
+    samples = match_classes(samples, spec.class_names)
+    if spec.class_names is not None:
+        check_labels(samples.labels, spec.class_names, samples.name)
+    wanted = spec.preprocessing
+    if samples.preprocessing == wanted or wanted == Preprocessing():
+        return samples
+    if samples.preprocessing != Preprocessing():
+        differs = samples.preprocessing.differs_from(wanted)
+        if differs:
+            raise DataError(f"{samples.name}: the samples were read for another preprocessing: {differs}")
+        return samples
+    if samples.as_taken:
+        return replace(samples, preprocessing=wanted)
+    fitted = fit_inputs(samples.inputs, spec, samples.name)
+    fitted_samples = replace(samples, inputs=fitted.inputs, as_taken=fitted.as_taken, preprocessing=wanted)
+    return fitted_samples.noted(*fitted.notes)
 
 
 def digest(samples: Samples) -> str:
@@ -204,4 +205,5 @@ def digest(samples: Samples) -> str:
     for start in range(0, len(samples), 1024):
         found.update(np.ascontiguousarray(samples.inputs[start : start + 1024]).data)
     found.update(samples.labels.tobytes() + samples.ids.tobytes())
+    found.update(f"{samples.preprocessing} {samples.as_taken}".encode())
     return found.hexdigest()

@@ -1,0 +1,72 @@
+"""The data door of the library: samples in any form that people have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from tbft.data.datasets import collect, is_dataset
+from tbft.data.reading import read
+from tbft.data.samples import Samples, fit_samples, make_samples
+from tbft.data.spec import InputSpec
+from tbft.errors import FormError
+
+TAKEN = (
+    "tbft.Samples; a pair (inputs, labels) of NumPy arrays, torch tensors or lists; a torch Dataset, or "
+    "anything with len() and items (input, label); a DataLoader; a path that tbft.read takes; or "
+    "package.module:factory"
+)
+
+
+def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") -> Samples:
+    """Samples from whatever a user has.
+
+    Args:
+        data: :class:`Samples`; a pair ``(inputs, labels)`` of arrays, tensors on any device, or lists; a
+            map-style or iterable ``Dataset``; a ``DataLoader``; or a path or ``package.module:factory``,
+            as for :func:`tbft.read`.
+        spec: what the model takes; inputs are fitted and labels matched to it.
+        name: what to call the samples in messages, where the data have no name of their own.
+
+    Raises:
+        FormError: data of another kind; the message lists what is taken.
+        DataError: data of a kind that is taken, with something wrong in them.
+    """
+    spec = spec or InputSpec()
+    if isinstance(data, Samples):
+        return fit_samples(data, spec)
+    if isinstance(data, (str, Path)):
+        return read(data, spec)
+    if _is_pair(data):
+        return make_samples(data[0], data[1], name=name, spec=spec)
+    if is_dataset(data):
+        return collect(data, spec, name)
+    raise FormError(f"{name}: expected {TAKEN}; got {_kind(data)}")
+
+
+def _is_pair(data: Any) -> bool:
+    """(inputs, labels), rather than a list of two items (input, label)?"""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        return False
+    if all(isinstance(part, (np.ndarray, Tensor)) for part in data):
+        return True
+    if isinstance(data, list) and all(isinstance(part, (tuple, Mapping)) for part in data):
+        return False
+    return all(isinstance(part, (np.ndarray, Tensor, list, tuple)) for part in data)
+
+
+def _kind(data: Any) -> str:
+    if isinstance(data, (tuple, list)):
+        inside = ", ".join(type(part).__name__ for part in data[:4])
+        return f"a {type(data).__name__} of {len(data)}: {inside}"
+    if isinstance(data, (np.ndarray, Tensor)):
+        return f"inputs of shape {tuple(data.shape)} without labels: give (inputs, labels)"
+    if type(data).__module__.startswith("pandas"):
+        return (
+            f"a {type(data).__name__} of pandas: give (frame[columns].to_numpy(), frame[column].to_numpy())"
+        )
+    return f"{type(data).__module__}.{type(data).__name__}".removeprefix("builtins.")

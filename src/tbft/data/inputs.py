@@ -1,0 +1,207 @@
+"""Inputs in the layout, range and size that a model takes, from arrays and tensors of any kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tbft.data.labels import numpy_of
+from tbft.data.ranges import Ranged, settle_range
+from tbft.data.spec import InputSpec, Preprocessing
+from tbft.data.viewing import resize
+from tbft.errors import DataError
+
+Array = npt.NDArray[Any]
+
+#: So many samples are looked at at a time.
+_CHUNK = 1024
+
+
+def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Ranged:
+    """Check inputs against what the model takes, and put them in the standard layout, range and size.
+
+    Args:
+        inputs: an array or a tensor on any device, (n, ...): pictures of 8 or 16 bits or of booleans, with
+            their channels first or last or without an axis for them; floats; or whole numbers.
+        spec: what the model takes, and what is known of the values.
+        name: of the set, for messages.
+
+    Returns:
+        pictures as ``uint8`` (n, height, width, channels), or floats as ``float32`` in the layout that the
+        model takes.
+
+    Raises:
+        DataError: no samples, values that are not finite, or inputs that do not fit the model.
+    """
+    array = _array(inputs, name)
+    if array.ndim == 0 or len(array) == 0:
+        raise DataError(f"{name}: there are no samples in it")
+    if array.size == 0:
+        raise DataError(f"{name}: the samples are empty, of shape {array.shape[1:]}")
+    array = finite_floats(array, name) if array.dtype.kind == "f" else array
+    ranged = settle_range(array, spec, name)
+    pictures = ranged.inputs.dtype == np.uint8
+    # torch's layout has the channels first, NumPy's and Pillow's has them last.
+    placed = _axes_placed(ranged.inputs, spec, isinstance(inputs, Tensor), name)
+    notes = ranged.notes
+    if not pictures:
+        placed = placed.astype(np.float32, copy=False)
+    if not _has_size(placed, spec):
+        height, width = _size(placed)
+        notes += (f"pictures of {width}x{height} px are fitted to {spec.resolution}x{spec.resolution}",)
+        placed = (_resized if pictures else _resized_floats)(placed, spec.preprocessing)
+    return Ranged(placed, ranged.as_taken, notes)
+
+
+def finite_floats(inputs: Array, name: str) -> Array:
+    """The same as ``float32``.
+
+    Raises:
+        DataError: values that are NaN, infinite, or too large for ``float32``; the first sample is named.
+    """
+    with np.errstate(over="ignore"):
+        floats = inputs.astype(np.float32, copy=False)
+    bad = np.concatenate(
+        [
+            ~np.isfinite(floats[at : at + _CHUNK].reshape(len(floats[at : at + _CHUNK]), -1)).all(axis=1)
+            for at in range(0, len(floats), _CHUNK)
+        ]
+    )
+    if not bad.any():
+        return floats
+    first = int(np.flatnonzero(bad)[0])
+    huge = np.isfinite(inputs[first].astype(np.float64)).all()
+    what = (
+        f"values too large for float32 (up to {np.abs(inputs[first]).max():.4g})"
+        if huge
+        else "NaN or infinite values"
+    )
+    raise DataError(
+        f"{name}: {int(bad.sum())} of {len(floats)} samples have {what}, the first is sample {first}; "
+        "remove or repair them"
+    )
+
+
+def normalize(inputs: Tensor, wanted: Preprocessing, name: str) -> Tensor:
+    """Reorder the channels and normalize them: ``(value - mean) / std``.
+
+    Args:
+        inputs: (n, channels, ...), pictures in [0, 1]; where axis 1 does not have as many entries as there
+            are numbers, the last axis is that of the channels.
+
+    Raises:
+        DataError: the numbers of channels differ.
+    """
+    if not wanted.changes_values:
+        return inputs
+    if wanted.channel_order == "BGR" and inputs.ndim == 4 and inputs.shape[1] == 3:
+        inputs = inputs.flip(1)
+    count = max(len(wanted.mean), len(wanted.std))
+    axis = next((a for a in (1, inputs.ndim - 1) if count in (1, inputs.shape[a])), None)
+    if axis is None:
+        shape = tuple(inputs.shape[1:])
+        raise DataError(
+            f"{name}: mean and std have {count} numbers, which no axis of inputs of shape {shape} has"
+        )
+    around = [1] * inputs.ndim
+    around[axis] = -1
+    mean, std = (torch.tensor(v, dtype=torch.float32).view(around) for v in (wanted.mean, wanted.std))
+    return (inputs - mean) / std
+
+
+def _array(inputs: Any, name: str) -> Array:
+    if isinstance(inputs, Tensor):
+        array = numpy_of(inputs)
+    elif isinstance(inputs, np.ndarray):
+        array = inputs
+    else:
+        try:
+            array = np.asarray([numpy_of(v) if isinstance(v, Tensor) else v for v in inputs])
+        except (TypeError, ValueError):
+            raise DataError(f"{name}: inputs of mixed shapes, or no numbers; make them one size") from None
+    if array.dtype == object:
+        raise DataError(
+            f"{name}: the inputs are Python objects, not numbers; make them one array: np.stack(inputs), "
+            "or inputs.astype('float32')"
+        )
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name}: inputs have to be numbers, not {array.dtype}")
+    return array
+
+
+def _axes_placed(inputs: Array, spec: InputSpec, torch_layout: bool, name: str) -> Array:
+    """Pictures with their channels last (``uint8``) or first (floats); anything else as it is."""
+    pictures = inputs.dtype == np.uint8
+    if inputs.ndim == 3 and spec.channels in (None, 1) and (pictures or spec.resolution is not None):
+        return inputs[..., None] if pictures else inputs[:, None]
+    if inputs.ndim != 4:
+        if pictures or spec.resolution is not None:
+            raise DataError(
+                f"{name}: pictures are (n, height, width, channels) or (n, channels, height, width), one "
+                f"sample here has the shape {inputs.shape[1:]}"
+                + ("; for a model that takes other arrays, convert them to float32" if pictures else "")
+            )
+        return inputs
+    known = (spec.channels,) if spec.channels is not None else (1, 3)
+    first_fits, last_fits = inputs.shape[1] in known, inputs.shape[-1] in known
+    if spec.channels is not None and not (first_fits or last_fits):
+        if not (pictures or spec.resolution is not None):
+            return inputs
+        raise DataError(
+            f"{name}: the model takes {spec.channels} channels, the pictures are {inputs.shape[1:]}"
+        )
+    if pictures:
+        first = first_fits and (torch_layout or not last_fits)
+        return inputs.transpose(0, 2, 3, 1) if first else inputs
+    # Without a word on the channels, floats are left as they are unless they can only be pictures.
+    last = last_fits and not first_fits and (spec.channels is not None or inputs.shape[-1] == 3)
+    return inputs.transpose(0, 3, 1, 2) if last else inputs
+
+
+def _has_size(inputs: Array, spec: InputSpec) -> bool:
+    """Nothing to resize? Floats of the right size come from a loader that has done it."""
+    side = spec.resolution
+    if side is None:
+        return True
+    return _size(inputs) == (side, side) and (inputs.dtype != np.uint8 or spec.resize in (None, side))
+
+
+def _size(pictures: Array) -> tuple[int, int]:
+    """Height and width in px."""
+    return pictures.shape[1:3] if pictures.dtype == np.uint8 else pictures.shape[2:4]
+
+
+def _resized(pictures: Array, wanted: Preprocessing) -> Array:
+    assert wanted.resolution is not None
+    squeeze = pictures.shape[3] == 1
+    out = np.empty((len(pictures), wanted.resolution, wanted.resolution, pictures.shape[3]), np.uint8)
+    for i, picture in enumerate(pictures):
+        image = Image.fromarray(np.ascontiguousarray(picture[..., 0] if squeeze else picture))
+        shown = resize(image, wanted.resolution, wanted.resize, wanted.crop)
+        out[i] = np.asarray(shown).reshape(out.shape[1:])
+    return out
+
+
+def _resized_floats(pictures: Array, wanted: Preprocessing) -> Array:
+    """The same for floats (n, channels, height, width), which Pillow has no kind for."""
+    side = wanted.resolution
+    assert side is not None
+    height, width = _size(pictures)
+    size = (side, side)
+    if wanted.crop == "center":
+        shorter = wanted.resize or side
+        scale = shorter / min(height, width)
+        size = (max(shorter, round(height * scale)), max(shorter, round(width * scale)))
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    parts = [
+        torch.nn.functional.interpolate(
+            torch.from_numpy(pictures[at : at + _CHUNK]), size, mode="bilinear", antialias=True
+        )[..., top : top + side, left : left + side]
+        for at in range(0, len(pictures), _CHUNK)
+    ]
+    return torch.cat(parts).numpy()

@@ -1,0 +1,292 @@
+"""Labels as people have them: numbers, words, columns, one-hot rows; each read as what it is, or refused."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tbft.errors import DataError, unknown
+
+Array = npt.NDArray[Any]
+Indices = npt.NDArray[np.int64]
+
+#: Without class names, a label from here on is taken for something else, such as an id.
+MAX_CLASSES = 100_000
+
+_WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+#: Texts that tables and scripts write where there is no label.
+_MISSING = {"", "nan", "NaN", "<NA>"}
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labels as class numbers.
+
+    Attributes:
+        indices: ``int64`` (n,), each the position of a name in `class_names`.
+        class_names: what the numbers mean.
+        notes: what was assumed.
+    """
+
+    indices: Indices
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def parse_labels(values: Any, name: str, class_names: Sequence[str] | None = None, first: int = 0) -> Labels:
+    """Read labels in any usual form.
+
+    Args:
+        values: class numbers (n,) or (n, 1), one-hot rows (n, classes), booleans, words as text or bytes,
+            or numbers written as text; as an array, a tensor or a list.
+        name: of the set, for messages.
+        class_names: those that numbers or words refer to; default: the numbers, or the words in
+            alphabetical order.
+        first: the number of the first class, 0 or 1.
+
+    Raises:
+        DataError: missing or fractional labels, more than one class a sample, or no such class.
+
+    >>> parse_labels(["dog", "cat", "dog"], "pets").indices
+    array([1, 0, 1])
+    """
+    names = None if class_names is None else tuple(str(c) for c in class_names)
+    array, columns = _one_label_each(_typed(values, name), name)
+    if columns is not None:
+        return _by_number(array.astype(np.int64), name, names or tuple(str(i) for i in range(columns)), 0)
+    if array.dtype.kind in "SU":
+        words = _words(array, name)
+        if not all(_WHOLE.fullmatch(word) for word in words) or set(words) <= set(names or ()):
+            return _by_name(words, name, names)
+        array = np.array([float(word) for word in words])
+    return _by_number(_whole(array, name), name, names, first)
+
+
+def normalized_name(name: str) -> str:
+    """A class name such that names which look the same are the same (Unicode NFC, outer blanks off)."""
+    return unicodedata.normalize("NFC", str(name)).strip()
+
+
+def class_positions(names: Sequence[str], among: Sequence[str], where: str) -> Indices:
+    """The position of each of `names` in `among`, compared as they look.
+
+    Raises:
+        DataError: a name that is not there, or one that is there twice.
+    """
+    known = [normalized_name(c) for c in among]
+    positions = []
+    for own in map(normalized_name, names):
+        if own not in known:
+            raise DataError(f"{where}: the model has no such class: {unknown('class', own, among)}")
+        if known.count(own) > 1:
+            raise DataError(
+                f"{where}: two of the model's classes are named {own!r}; use labels that are numbers"
+            )
+        positions.append(known.index(own))
+    if len(set(positions)) < len(positions):
+        twice = next(n for n, p in zip(names, positions, strict=True) if positions.count(p) > 1)
+        raise DataError(f"{where}: two of its classes are named {twice!r}; give each a name of its own")
+    return np.array(positions, dtype=np.int64)
+
+
+def check_labels(labels: Indices, class_names: Sequence[str], name: str) -> None:
+    """Raise DataError if a label is not the index of a class."""
+    count = len(class_names)
+    wrong = np.flatnonzero((labels < 0) | (labels >= count))
+    if not len(wrong):
+        return
+    if set(np.unique(labels).tolist()) == {-1, 1}:
+        raise DataError(f"{name}: the labels are -1 and 1; number the classes from 0: (labels + 1) // 2")
+    if labels.min() == 1 and labels.max() == count:
+        raise DataError(f"{name}: {numbered_from_one(count)}")
+    at = int(wrong[0])
+    raise DataError(
+        f"{name}: {len(wrong)} labels are out of range: sample {at} has label {int(labels[at])}, "
+        f"but there are {count} classes (0 to {count - 1})"
+        + ("; leave samples without a label out" if labels[at] == -1 else "")
+    )
+
+
+def numbered_from_one(count: int) -> str:
+    """What to say of labels 1 to `count` for a model of `count` outputs."""
+    return (
+        f"the labels are 1 to {count} for {count} classes, so they seem to be numbered from 1, and tbft "
+        "numbers classes from 0: give --labels-from 1 (InputSpec(labels_from=1)), or subtract 1 from each"
+    )
+
+
+def plain_label(value: Any) -> Any:
+    """One label as a plain value: a number out of 0-d and one-element arrays and tensors, else as it is."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, (list, tuple)) and all(isinstance(v, (bool, int, float, np.number)) for v in value):
+        value = np.array(value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.item() if value.size == 1 else value
+    return value
+
+
+def _typed(values: Any, name: str) -> Array:
+    """An array of numbers, booleans or text, of any shape."""
+    if isinstance(values, Tensor):
+        return numpy_of(values)
+    if not isinstance(values, np.ndarray) or values.dtype == object:
+        return _typed_items([plain_label(v) for v in values], name)
+    if values.dtype.kind not in "biufSU":
+        raise DataError(f"{name}: labels have to be class numbers or names, not {values.dtype}")
+    return values
+
+
+def _typed_items(items: list[Any], name: str) -> Array:
+    absent = [v is None or (isinstance(v, float) and v != v) or type(v).__name__ == "NAType" for v in items]
+    _refuse_missing(np.array(absent, dtype=bool), "None or NaN", name)
+    if any(isinstance(v, (str, bytes)) for v in items):
+        return np.array([_text(v, name) for v in items], dtype=str)
+    try:
+        array = np.array(items)
+    except ValueError:
+        raise DataError(f"{name}: labels of mixed shapes; give one class number or name a sample") from None
+    if array.dtype.kind not in "biuf":
+        kinds = ", ".join(sorted({type(v).__name__ for v in items})[:3])
+        raise DataError(f"{name}: labels have to be class numbers or names, not {kinds}")
+    return array
+
+
+def numpy_of(tensor: Tensor) -> Array:
+    """The values of a tensor on any device, in its own precision where NumPy has it, else in ``float32``."""
+    tensor = tensor.detach().cpu()
+    tensor = tensor.to_dense() if tensor.layout != torch.strided else tensor
+    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
+
+
+def _one_label_each(array: Array, name: str) -> tuple[Array, int | None]:
+    """Labels (n,), and the number of classes where one-hot rows tell it."""
+    if array.ndim > 1 and array.size == len(array):
+        return array.reshape(-1), None
+    if array.ndim == 1:
+        return array, None
+    if array.ndim != 2 or array.dtype.kind not in "biuf":
+        raise DataError(
+            f"{name}: labels of shape {array.shape}; give one class number or name a sample, (n,)"
+        )
+    if array.dtype.kind == "f":
+        _refuse_missing(np.asarray(np.isnan(array).any(axis=1)), "NaN", name)
+    ones = (array == 1).sum(axis=1)
+    if ((array == 0) | (array == 1)).all() and (ones == 1).all():
+        return array.argmax(axis=1), array.shape[1]
+    if ((array == 0) | (array == 1)).all():
+        at = int(np.flatnonzero(ones != 1)[0])
+        raise DataError(
+            f"{name}: sample {at} has {int(ones[at])} classes; one class a sample is what tbft takes, so "
+            "samples of several classes, or of none, cannot be used"
+        )
+    if array.min() >= 0 and np.allclose(array.sum(axis=1), 1, atol=1e-3):
+        raise DataError(f"{name}: labels are shares of {array.shape[1]} classes; take labels.argmax(1)")
+    raise DataError(
+        f"{name}: labels of shape {array.shape} that are not one-hot rows; give one class number a sample, "
+        "(n,): for scores, labels.argmax(1)"
+    )
+
+
+def _words(array: Array, name: str) -> list[str]:
+    words = [normalized_name(_text(v, name)) for v in array.tolist()]
+    _refuse_missing(np.array([word in _MISSING for word in words]), "empty or nan", name)
+    return words
+
+
+def _by_name(words: list[str], name: str, names: tuple[str, ...] | None) -> Labels:
+    found = sorted(set(words))
+    notes: tuple[str, ...] = ()
+    if names is None:
+        names = tuple(found)
+        notes = (f"the classes are numbered in alphabetical order: {_listed(names)}",)
+    folded = [word.casefold() for word in found]
+    twins = [word for word in found if folded.count(word.casefold()) > 1]
+    if twins:
+        notes += (f"classes whose names differ by case alone are kept apart: {', '.join(twins[:6])}",)
+    position = dict(zip(found, class_positions(found, names, name).tolist(), strict=True))
+    return Labels(np.array([position[word] for word in words], dtype=np.int64), names, notes)
+
+
+def _by_number(numbers: Indices, name: str, names: tuple[str, ...] | None, first: int) -> Labels:
+    if (
+        names is not None
+        and _are_other_numbers(names)
+        and {str(i) for i in set(numbers.tolist())} <= set(names)
+    ):
+        position = {int(c): i for i, c in enumerate(names)}
+        note = f"labels are matched by name to the classes {_listed(names)}"
+        return Labels(np.array([position[i] for i in numbers.tolist()], dtype=np.int64), names, (note,))
+    notes: tuple[str, ...] = ()
+    if first:
+        if numbers.min() < first:
+            raise DataError(
+                f"{name}: there is a label {int(numbers.min())}, so the classes are not numbered from 1"
+            )
+        numbers = numbers - first
+        notes = (
+            f"labels {first} to {int(numbers.max()) + first} are read as classes 0 to {int(numbers.max())}",
+        )
+    if names is None:
+        if numbers.max() >= MAX_CLASSES:
+            raise DataError(
+                f"{name}: label {int(numbers.max())} cannot be a class number; number the classes from 0"
+            )
+        names = tuple(str(i) for i in range(int(numbers.max()) + 1))
+    check_labels(numbers, names, name)
+    if not first and numbers.min() == 1:
+        notes += (
+            "class 0 has no sample (are the labels numbered from 1? then give --labels-from 1, "
+            "InputSpec(labels_from=1))",
+        )
+    return Labels(numbers, names, notes)
+
+
+def _are_other_numbers(names: Sequence[str]) -> bool:
+    """Are the names whole numbers, but not those of the positions?"""
+    return all(n.isdecimal() for n in names) and [int(n) for n in names] != list(range(len(names)))
+
+
+def _whole(array: Array, name: str) -> Indices:
+    if array.dtype.kind in "biu":
+        return array.astype(np.int64)
+    _refuse_missing(np.isnan(array), "NaN", name)
+    fractional = np.flatnonzero(~(np.isfinite(array) & (array == np.rint(array)) & (np.abs(array) < 2**53)))
+    if len(fractional):
+        at = int(fractional[0])
+        raise DataError(
+            f"{name}: {len(fractional)} of {len(array)} labels are not whole numbers, the first is "
+            f"{array[at]:.6g} of sample {at}; labels are class numbers from 0, so for scores or "
+            "measurements set thresholds yourself"
+        )
+    return array.astype(np.int64)
+
+
+def _refuse_missing(absent: Array, what: str, name: str) -> None:
+    if absent.any():
+        raise DataError(
+            f"{name}: {int(absent.sum())} of {len(absent)} labels are missing ({what}), the first is that of "
+            f"sample {int(np.flatnonzero(absent)[0])}; label these samples or leave them out"
+        )
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise DataError(f"{name}: the label {value!r} is not UTF-8 text; decode the labels first") from None
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"{i} {n}" for i, n in enumerate(names[:6]))
+    return shown + (f", ... ({len(names)} classes)" if len(names) > 6 else "")

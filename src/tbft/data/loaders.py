@@ -1,0 +1,92 @@
+"""The items of a ``DataLoader``, in an order that does not depend on chance, and none of them lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sized
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from tbft.errors import DataError
+
+
+def items_of_loader(loader: DataLoader[Any], notes: list[str]) -> Iterator[Any]:
+    """Every sample that a loader draws from, once, in the order of its dataset.
+
+    A sampler of torch's own is replaced by the positions it draws from, and ``drop_last`` by False; a sampler
+    or batch sampler of the user's own is run as it is. What that loses, and what is done differently, is
+    added to `notes`.
+    """
+    order = _order(loader, notes)
+    if order is None and not _is_rebuilt(loader):
+        yield from _items_as_drawn(loader, notes)
+        return
+    again: DataLoader[Any] = DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=order,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+    )
+    for batch in again:
+        yield from _items_of_batch(batch)
+
+
+def _is_rebuilt(loader: DataLoader[Any]) -> bool:
+    return isinstance(loader.dataset, IterableDataset) and loader.batch_size is not None
+
+
+def _order(loader: DataLoader[Any], notes: list[str]) -> list[int] | None:
+    """Positions to read; None if only the loader knows."""
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
+        return None
+    sampler = loader.sampler
+    if isinstance(sampler, SubsetRandomSampler):
+        return sorted(int(i) for i in sampler.indices)
+    if isinstance(sampler, WeightedRandomSampler):
+        notes.append("the loader's weights are not used: every sample is read once")
+    elif not isinstance(sampler, (RandomSampler, SequentialSampler)):
+        return None
+    return list(range(len(loader.dataset)))  # type: ignore[arg-type]
+
+
+def _items_as_drawn(loader: DataLoader[Any], notes: list[str]) -> Iterator[Any]:
+    drawn = 0
+    for batch in loader:
+        for item in _items_of_batch(batch):
+            drawn += 1
+            yield item
+    if isinstance(loader.dataset, Sized) and drawn != len(loader.dataset):
+        lost = f"the loader gives {drawn} samples of a dataset of {len(loader.dataset)}"
+        notes.append(f"{lost}, by its sampler or drop_last; the others are left out")
+
+
+def _items_of_batch(batch: Any) -> Iterator[Any]:
+    """The samples of a collated batch: (inputs, labels, ...) or a mapping of them; or of one that is not."""
+    parts = list(batch.values()) if isinstance(batch, Mapping) else batch
+    if not isinstance(batch, (tuple, list, Mapping)) or not parts:
+        raise DataError(
+            f"the loader gives a {type(batch).__name__}; batches are (inputs, labels) or mappings"
+        )
+    counts = {len(p) for p in parts if isinstance(p, (list, tuple)) or (hasattr(p, "ndim") and p.ndim > 0)}
+    single = any(isinstance(p, (int, float, str)) or (isinstance(p, Tensor) and p.ndim == 0) for p in parts)
+    if single:  # a loader without a batch size, of a dataset that gives samples
+        yield batch
+        return
+    if len(counts) != 1:
+        raise DataError(f"the parts of the loader's batches have different lengths: {sorted(counts)}")
+    for i in range(counts.pop()):
+        if isinstance(batch, Mapping):
+            yield {key: part[i] for key, part in batch.items()}
+        else:
+            yield tuple(part[i] for part in batch)

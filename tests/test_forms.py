@@ -1,0 +1,178 @@
+"""Every form in which people have data gives the same samples, or is refused with what is taken."""
+
+from __future__ import annotations
+
+import sys
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+import tbft
+from tbft.data.forms import as_samples
+from tbft.errors import DataError, FormError
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+CHANNELS_FIRST = torch.from_numpy(PICTURES.transpose(0, 3, 1, 2).copy())
+Item = namedtuple("Item", "x y")
+
+
+class Items(Dataset):
+    """A map-style dataset of whatever `item` makes of a position."""
+
+    def __init__(self, item, count=6, **attributes):
+        self.item, self.count = item, count
+        vars(self).update(attributes)
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, i):
+        if not 0 <= i < self.count:
+            raise IndexError(i)
+        return self.item(i)
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(zip(PICTURES, LABELS.tolist(), strict=True))
+
+
+def picture(i):
+    return Image.fromarray(PICTURES[i])
+
+
+FORMS = {
+    "samples": lambda _: tbft.make_samples(PICTURES, LABELS),
+    "arrays": lambda _: (PICTURES, LABELS),
+    "tensors": lambda _: (CHANNELS_FIRST, torch.from_numpy(LABELS)),
+    "lists": lambda _: [PICTURES.tolist(), LABELS.tolist()],
+    "lists of arrays": lambda _: (list(PICTURES), list(LABELS)),
+    "floats": lambda _: (CHANNELS_FIRST / 255, LABELS),
+    "doubles that need a gradient": lambda _: ((CHANNELS_FIRST / 255).double().requires_grad_(), LABELS),
+    "dataset of tensors": lambda _: TensorDataset(CHANNELS_FIRST, torch.from_numpy(LABELS)),
+    "dataset of arrays": lambda _: Items(lambda i: (PICTURES[i], LABELS[i])),
+    "dataset of pictures": lambda _: Items(lambda i: (picture(i), int(LABELS[i]))),
+    "dataset of mappings": lambda _: Items(lambda i: {"image": picture(i), "label": LABELS[i]}),
+    "dataset of named tuples": lambda _: Items(lambda i: Item(picture(i), LABELS[i])),
+    "dataset of one-hot labels": lambda _: Items(lambda i: (PICTURES[i], torch.eye(3)[LABELS[i]])),
+    "list of items": lambda _: [(PICTURES[i], LABELS[i]) for i in range(6)],
+    "iterable dataset": lambda _: Stream(),
+    "loader": lambda _: DataLoader(TensorDataset(CHANNELS_FIRST, torch.from_numpy(LABELS)), batch_size=4),
+    "shuffling loader that drops": lambda _: DataLoader(
+        Items(lambda i: {"x": PICTURES[i], "y": LABELS[i]}), batch_size=4, shuffle=True, drop_last=True
+    ),
+    "loader of a stream": lambda _: DataLoader(Stream(), batch_size=4, drop_last=True),
+    "loader without batches": lambda _: DataLoader(
+        TensorDataset(CHANNELS_FIRST, torch.from_numpy(LABELS)), batch_size=None
+    ),
+    "file": lambda folder: folder / "set.npz",
+    "name of a file": lambda folder: str(folder / "set.npz"),
+    "factory": lambda _: "sets_of_mine:loader",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_samples(form, tmp_path, monkeypatch):
+    np.savez(tmp_path / "set.npz", images=PICTURES, labels=LABELS)
+    (tmp_path / "sets_of_mine.py").write_text(
+        "import numpy as np, torch\nfrom torch.utils.data import DataLoader, TensorDataset\n\n"
+        "def loader():\n    file = np.load('set.npz')\n"
+        "    x = torch.from_numpy(file['images']).permute(0, 3, 1, 2)\n"
+        "    return DataLoader(TensorDataset(x, torch.from_numpy(file['labels'])), batch_size=4)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "sets_of_mine", raising=False)
+    samples = as_samples(FORMS[form](tmp_path))
+    x, y = samples.batch(slice(0, 6))
+    torch.testing.assert_close(x, CHANNELS_FIRST / 255)
+    assert y.tolist() == LABELS.tolist()
+    assert samples.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    "form", [3, None, PICTURES, {1: 2}, (PICTURES,), lambda: None, (PICTURES, LABELS, LABELS)]
+)
+def test_other_forms_are_refused_with_what_is_taken(form):
+    with pytest.raises(FormError, match=r"expected tbft.Samples; a pair \(inputs, labels\).*got"):
+        as_samples(form)
+    assert issubclass(FormError, TypeError)
+    assert issubclass(FormError, tbft.TbftError)
+
+
+def test_classes_of_a_dataset_are_matched_to_the_models():
+    pets = Items(lambda i: (PICTURES[i], i % 2), classes=["dog", "cat"])
+    spec = tbft.InputSpec(class_names=("cat", "dog"))
+    for form in (
+        pets,
+        Subset(pets, [0, 1, 2, 3]),
+        DataLoader(pets, batch_size=2),
+        ConcatDataset([pets, pets]),
+    ):
+        samples = as_samples(form, spec)
+        assert samples.class_names == ("cat", "dog")
+        assert samples.labels[:4].tolist() == [1, 0, 1, 0]
+    other = Items(lambda i: (PICTURES[i], i % 2), classes=["cat", "dog"])
+    with pytest.raises(DataError, match="joins datasets whose classes differ"):
+        as_samples(ConcatDataset([pets, other]))
+    assert as_samples(tbft.make_samples(PICTURES, LABELS % 2, ["dog", "cat"]), spec).labels[0] == 1
+
+
+def test_what_items_hold_beside_input_and_label_becomes_an_attribute_or_is_noted():
+    samples = as_samples(Items(lambda i: {"x": PICTURES[i], "y": 0, "person": f"p{i}", "box": [i, i]}))
+    assert samples.attributes["person"].tolist() == [f"p{i}" for i in range(6)]
+    assert any("box" in note and "left out" in note for note in samples.notes)
+    wilds = Items(lambda i: (PICTURES[i], 0, torch.tensor([i % 2, i])), metadata_fields=["hospital", "slide"])
+    assert as_samples(wilds).attributes["hospital"].tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def test_a_loader_is_read_without_its_chance_and_what_it_loses_is_noted():
+    dataset = TensorDataset(CHANNELS_FIRST, torch.from_numpy(LABELS))
+    weighted = DataLoader(dataset, sampler=WeightedRandomSampler([1.0] * 6, 20), batch_size=2)
+    samples = as_samples(weighted)
+    assert samples.labels.tolist() == LABELS.tolist()
+    assert any("weights are not used" in note for note in samples.notes)
+    samples = as_samples(DataLoader(dataset, batch_sampler=[[5, 4], [3, 2]]))
+    assert samples.labels.tolist() == [2, 1, 0, 2]
+    assert any("4 samples of a dataset of 6" in note for note in samples.notes)
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (Items(lambda i: PICTURES[i]), "item 0 is a ndarray"),
+        (Items(lambda i: (PICTURES[i],)), "item 0 has no label"),
+        (Items(lambda i: (PICTURES[i], None)), "6 of 6 labels are missing"),
+        (Items(lambda i: (PICTURES[i], 0.9)), "0.9 of sample 0"),
+        (Items(lambda i: (PICTURES[i][: i + 1], 0)), "mixed shapes"),
+        (Items(lambda i: (picture(i).crop((0, 0, 4 + i, 4)), 0)), "mixed sizes.*mixed=True"),
+        (Items(lambda i: ({"a": PICTURES[i]}, 0)), "input of item 0 is a dict"),
+        (Items(lambda i: {"first": PICTURES[i], "second": 0}), "--keys inputs=NAME,labels=NAME"),
+        (Items(lambda i: ("a word", 0)), "input of item 0 is a str"),
+        (Items(lambda i: (PICTURES[i], 0), count=0), "no samples"),
+        ((PICTURES, LABELS[:4]), "6 inputs but labels of shape"),
+        ((np.array([None] * 6), LABELS), "Python objects"),
+        ((PICTURES.astype(complex), LABELS), "have to be numbers"),
+    ],
+)
+def test_what_is_wrong_in_a_form_is_named(items, message):
+    with pytest.raises(DataError, match=message):
+        as_samples(items)
+
+
+def test_pictures_of_mixed_sizes_are_fitted_one_by_one():
+    items = Items(lambda i: (picture(i).resize((8 + i, 20)), 0))
+    samples = as_samples(items, tbft.InputSpec(resolution=8, mixed=True))
+    assert samples.inputs.shape == (6, 8, 8, 3)
