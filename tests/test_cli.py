@@ -210,7 +210,6 @@ def _bad_files() -> None:
     np.savez("range.npz", x=x, y=y + 20)
     np.savez("nan.npz", x=np.full((60, 1, 8, 8), np.nan, np.float32), y=y)
     np.savez("inf.npz", x=np.full((60, 1, 8, 8), np.inf, np.float32), y=y)
-    np.savez("size.npz", x=np.zeros((60, 1, 9, 9), np.float32), y=y)
     np.savez("channels.npz", x=np.zeros((60, 8, 8, 3), np.uint8), y=y)
     np.savez("one.npz", x=x, y=np.zeros(60, int))
     Path("folder/eleven").mkdir(parents=True)
@@ -235,7 +234,6 @@ def _bad_files() -> None:
         ("--data nan.npz", "NaN or infinite"),
         ("--data inf.npz", "NaN or infinite"),
         ("--data mixed", "mixed sizes or channels"),
-        ("--data size.npz", "the model takes 8x8"),
         ("--data channels.npz", "the model takes 1 channels"),
         ("--data one.npz", "of the class '0'"),
         ("--weights other.pt", "does not fit DigitsNet"),
