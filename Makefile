@@ -31,9 +31,9 @@ bench: $(READY)
 QUICK = --quick --engine pool --out build/quick --methods none adabn front layer2 layer3 rear full ours tent
 reproduce: $(READY)
 	for name in noise-motivation cifar10-c cifar-flip tiny17 living17-photos; do \
-		$(BIN)/tbft reproduce run $$name $(QUICK) || exit; done
-	$(BIN)/tbft reproduce run system-cost --quick --out build/quick
-	$(BIN)/tbft reproduce report --records build/quick --out build/quick
+		$(BIN)/python -m paper run $$name $(QUICK) || exit; done
+	$(BIN)/python -m paper run system-cost --quick --out build/quick
+	$(BIN)/python -m paper report --records build/quick --out build/quick
 
 readme: $(READY)
 	$(BIN)/python tools/readme.py

@@ -29,12 +29,12 @@ from tbft.blocks import Blocks
 from tbft.blocks.precision import gains_from_bfloat16
 from tbft.choosing.cost import plans_of, predict_costs
 from tbft.data import Samples
+from tbft.data.placeholder import random_pictures
 from tbft.files import atomic_path
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models import find_model
 from tbft.patches import make_patch, versions
 from tbft.plan import Plan, Recipe, find_recipe
-from tbft.reproduce.system_cost import pictures
 from tbft.tuning.execution import tune
 from tbft.tuning.prefix_cache import CachePolicy
 
@@ -120,8 +120,8 @@ def prepared(
     recipe = replace(find_recipe(recipe_name, preset.recipes), patience=None)
     assert inputs.resolution
     assert inputs.channels
-    train = pictures(count, inputs.resolution, inputs.channels)
-    val = pictures(count * 3 // 2, inputs.resolution, inputs.channels) if recipe.validate else None
+    train = random_pictures(count, inputs.resolution, inputs.channels)
+    val = random_pictures(count * 3 // 2, inputs.resolution, inputs.channels) if recipe.validate else None
     plans = plans_of(blocks, recipe)
     if not recipe.validate:
         plans["head, statistics kept"] = Plan(blocks.head, recipe, source_share=1.0)

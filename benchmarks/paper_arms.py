@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from statistics import mean, median, pstdev
 from typing import Any
@@ -24,8 +25,10 @@ from tbft.models import find_model, load_weights
 from tbft.patches import versions
 from tbft.pipeline import personalize
 from tbft.plan import Plan, find_recipe
-from tbft.reproduce.provenance import machine
 from tbft.scenarios import apply_drift
+
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+from paper.provenance import machine
 
 DRIFTS = ("gaussian_noise:5", "labels:reverse")
 ARMS = (

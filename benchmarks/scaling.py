@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -32,9 +33,11 @@ from tbft.metering import Measurement, Meter
 from tbft.models.resnet26 import ResNet26
 from tbft.patches import versions
 from tbft.plan import Plan, find_recipe
-from tbft.reproduce.paper_way import paper_way
 from tbft.tuning.execution import tune
 from tbft.tuning.prefix_cache import CachePolicy
+
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+from paper.paper_way import paper_way
 
 SAMPLES = (500, 2_000, 8_000, 50_000)
 MODELS = [(1, 32, 500), (4, 32, 500), (9, 32, 500), (1, 128, 64), (4, 128, 64), (9, 128, 64)]

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -50,11 +51,13 @@ from tbft.diagnosis.evidence import Evidence, gather
 from tbft.diagnosis.levels import Diagnosis, diagnose_evidence
 from tbft.files import atomic_path
 from tbft.plan import Budget, Plan, find_recipe
-from tbft.reproduce.paper_way import paper_way
 from tbft.tuning.execution import tune
 
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+from paper.paper_way import paper_way
+
 RECORDS = Path(__file__).parent / "results" / "selector"
-EXPECTATIONS = Path(__file__).parents[1] / "src" / "tbft" / "expectations.json"
+EXPECTATIONS = Path(__file__).parents[1] / "src" / "tbft" / "choosing" / "expectations.json"
 #: Draws of clean samples, each with its own seed, for false actions.
 CLEAN_DRAWS = 40
 Record = dict[str, Any]

@@ -3,9 +3,9 @@
     python benchmarks/system_cost.py --json benchmarks/results/system_cost.json
 
 For both of the paper's models: one sample and one epoch as in the paper, and a whole job of 1,000 samples,
-of which one epoch is measured (see :mod:`tbft.reproduce.system_cost`). One thread; ways and blocks are
+of which one epoch is measured (see :mod:`paper.system_cost`). One thread; ways and blocks are
 interleaved; medians over the rounds. Random pictures and weights cost the same as real ones. Nothing measures
-energy here, so there is none in it. `tbft cost MODEL --system` prints the same.
+energy here, so there is none in it. `python -m paper run system-cost` measures the same for its page.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,13 @@ import torch
 from tqdm import tqdm
 
 from tbft.blocks.precision import gains_from_bfloat16
+from tbft.data.placeholder import random_pictures
 from tbft.files import atomic_path
 from tbft.models import find_model
 from tbft.patches import versions
-from tbft.reproduce.system_cost import COLUMNS, WAYS, one_sample, pictures, published, whole_job
+
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+from paper.system_cost import COLUMNS, WAYS, one_sample, published, whole_job
 
 #: Model, rounds of one sample, rounds of a whole job.
 MODELS = (("resnet26-cifar10", 21, 2), ("resnet26-living17", 11, 1))
@@ -66,7 +70,7 @@ def measured(model: str, mode: str, rounds: int, count: int) -> dict[str, Any]:
     side = preset.inputs.resolution
     assert side
     blocks = preset.split(preset.build())
-    samples = pictures(256, side, classes=len(preset.inputs.class_names or ()))
+    samples = random_pictures(256, side, classes=len(preset.inputs.class_names or ()))
     if mode == "one sample":
         rows, published_rows = one_sample(blocks, samples, rounds), published(side)
     else:

@@ -49,11 +49,13 @@ from tbft.models import find_model
 from tbft.patches import versions
 from tbft.pipeline import plan_level
 from tbft.plan import arm_for_level, find_recipe
-from tbft.reproduce.paper_way import paper_way
 from tbft.scenarios import apply_drift, find_class_map
 from tbft.tuning.execution import tune
 from tbft.tuning.prefix_cache import CachePolicy
 from tbft.verification.evaluation import evaluate
+
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+from paper.paper_way import paper_way
 
 CASES = {
     "gaussian_noise:5": "input",

@@ -14,6 +14,7 @@ import torch
 from tbft.blocks import Blocks, split
 from tbft.data import Samples, make_samples
 from tbft.models.digits import DigitsNet
+from tbft.report import drawing
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,12 @@ def data_dir() -> Path:
     if not place or not Path(place).is_dir():
         pytest.skip("TBFT_DATA names no folder of real data")
     return Path(place)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts without anything on them, for tests of the words around them: drawing takes time."""
+    monkeypatch.setattr(drawing, "draw_svg", lambda *_: "<svg/>")
 
 
 @pytest.fixture

@@ -33,8 +33,7 @@ ARROWS = {
     "pipeline": ["choosing", "models", "patches"],
     "demo": ["pipeline", "scenarios"],
     "report": ["pipeline", "scenarios"],
-    "reproduce": ["pipeline", "scenarios"],
-    "cli": ["demo", "report", "reproduce"],
+    "cli": ["demo", "report"],
 }
 
 
@@ -71,6 +70,26 @@ def test_imports_follow_the_arrows():
             if top == "__version__":
                 continue
             assert top in allowed(own), f"{path.relative_to(ROOT)} imports tbft.{name}: no such arrow"
+
+
+def imported_packages(path: Path) -> set[str]:
+    """Top-level names of all packages that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_the_library_does_not_know_the_paper_and_the_wheel_does_not_carry_it():
+    for path in SOURCE.rglob("*.py"):
+        assert "paper" not in imported_packages(path), path
+    assert '[tool.setuptools.packages.find]\nwhere = ["src"]' in (ROOT / "pyproject.toml").read_text()
+    assert [p.name for p in (ROOT / "src").iterdir() if not p.name.endswith(".egg-info")] == ["tbft"]
+    carried = [p.name for p in SOURCE.rglob("*") if "__pycache__" not in p.parts]
+    assert not {"reproduce", "paper", "published.json", "records.jsonl"} & set(carried)
 
 
 def test_modules_import_in_no_circle():
@@ -132,7 +151,7 @@ def _blocks(path: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+    "page", ["README.md", "paper/README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 )
 def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -140,23 +159,28 @@ def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
         exec(compile(code, page, "exec"), {})
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_commands_in_the_pages_are_understood(page):
+@pytest.mark.parametrize(
+    ("page", "start"),
+    [("README.md", "tbft "), ("CONTRIBUTING.md", "tbft "), ("paper/README.md", "python -m paper ")],
+)
+def test_commands_in_the_pages_are_understood(page, start):
+    from paper.cli import parser as of_paper
     from tbft.cli import parser
 
     commands = [
-        line.removeprefix("$ ")
+        line.removeprefix("$ ").removeprefix(start)
         for code in _blocks(ROOT / page, "sh")
         for line in code.replace("\\\n", " ").splitlines()
-        if line.removeprefix("$ ").startswith("tbft ")
+        if line.removeprefix("$ ").startswith(start)
     ]
     assert commands
     for line in commands:
-        parser().parse_args(shlex.split(line, comments=True)[1:])
+        (parser() if start == "tbft " else of_paper()).parse_args(shlex.split(line, comments=True))
 
 
 def test_links_in_the_pages_lead_somewhere():
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "paper/README.md", "results/README.md")]
+    for page in [*pages, *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"

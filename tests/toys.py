@@ -1,4 +1,4 @@
-"""A small model and set for `tbft reproduce`, as ``toys:net`` and ``toys:pictures``; workers import it."""
+"""A small model and set for `python -m paper`, as ``toys:net`` and ``toys:pictures``; workers import it."""
 
 from __future__ import annotations
 

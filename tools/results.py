@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from tbft.reproduce.claims import Claim, claims_of
-from tbft.reproduce.records import read_costs, read_records
-from tbft.reproduce.tables import Figure, Table, tables_of
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+
+from paper.claims import Claim, claims_of
+from paper.records import read_costs, read_records
+from paper.tables import Figure, Table, tables_of
 
 RESULTS = Path(__file__).parents[1] / "results"
 START = """# What the records say
 
-Made by `make readme` from the records in this folder, and from nothing else; `tbft reproduce report` makes a
-page to look at from the same. How they were made: [docs/reproduce.md](../docs/reproduce.md).
+Made by `make readme` from the records in this folder, and from nothing else; `python -m paper report` makes a
+page of the same. How they were made: [paper/README.md](../paper/README.md).
 
 Accuracies are in percent: mean over seeds and 95 % interval; in brackets what the paper printed, for
 CIFAR-10 on the lossless set; the best of each column is bold. Processor time is a share of full fine-tuning's

@@ -20,7 +20,6 @@ from tbft.cli import (
     energy,
     inspect,
     patches,
-    reproduce,
     training,
 )
 from tbft.errors import TbftError
@@ -46,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"tbft {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    modules = (adapt, diagnosing, cost, inspect, patches, datasets, training, energy, reproduce, demonstrate)
+    modules = (adapt, diagnosing, cost, inspect, patches, datasets, training, energy, demonstrate)
     for module in modules:
         module.add(commands)
     return top

@@ -1,9 +1,8 @@
-"""What the pages of ``tbft personalize --report`` and ``tbft reproduce report`` are made from."""
+"""What the page of ``tbft personalize --report`` is made from."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tbft.cli.common import load_samples
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
     from tbft.models import Preset
     from tbft.pipeline import Personalization
     from tbft.report import Strip
-    from tbft.reproduce.reporting import Report
-
-PHOTO_SIDE = 64  # px of the sample pictures of drifts
 
 
 def write_adaptation(
@@ -56,52 +52,10 @@ def _strips(arguments: argparse.Namespace, preset: Preset, samples: Samples) -> 
     return [_strip(caption, shown) for caption, shown in rows]
 
 
-def _strip(caption: str, samples: Samples, labeled: bool = True) -> Strip:
+def _strip(caption: str, samples: Samples) -> Strip:
     from tbft.report import Shown, Strip
     from tbft.scenarios.sheets import png
 
     names = [samples.class_names[label] for label in samples.labels]
     pairs = zip(samples.inputs, names, strict=True)
-    return Strip(caption, [Shown(png(picture), name if labeled else "", name) for picture, name in pairs])
-
-
-def write_reproduction(report: Report, records: str, out: str) -> Path:
-    """Write the page of the reproduced paper beside its tables and claims."""
-    from tbft.report import write_page
-    from tbft.report.records import reproduction_of
-    from tbft.report.reproduction import reproduction_page
-    from tbft.reproduce import claims, tables
-    from tbft.reproduce.experiments import EXPERIMENTS
-    from tbft.reproduce.published import published
-    from tbft.reproduce.records import read_costs, read_records
-
-    given = reproduction_of(
-        tables.to_json(report.tables)["tables"],
-        claims.to_json(report.claims),
-        read_records(records),
-        [{"name": e.name, "title": e.title, "right": e.right} for e in EXPERIMENTS.values()],
-        published("noise-motivation"),
-        read_costs(records),
-        _drift_strips(),
-    )
-    path = Path(out) / "index.html"
-    write_page(reproduction_page(given), path)
-    return path
-
-
-def _drift_strips() -> list[Strip]:
-    """The paper's drifts on four photos that anyone may show; none without the extra that brings them."""
-    from tbft.errors import MissingExtraError
-    from tbft.reproduce.experiments import EXPERIMENTS
-    from tbft.scenarios import apply_drift
-    from tbft.scenarios.sheets import photos
-
-    try:
-        clean = photos(PHOTO_SIDE)
-        strips = [_strip("clean", clean)]
-        for name in ("cifar-flip", "cifar10-c"):
-            drifts = [drift for drift in EXPERIMENTS[name].drifts if drift is not None]
-            strips += [_strip(d, apply_drift(clean, d), labeled=name == "cifar-flip") for d in drifts]
-    except MissingExtraError:
-        return []
-    return strips
+    return Strip(caption, [Shown(png(picture), name) for picture, name in pairs])

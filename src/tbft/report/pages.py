@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def render(template: str, **shown: Any) -> str:
+def render(template: str, package: str = "tbft.report", **shown: Any) -> str:
     """Fill in a template of ``templates/``; whatever is filled in is escaped.
+
+    Args:
+        package: whose templates are looked at first.
 
     Raises:
         MissingExtraError: Jinja2 is not installed.
     """
-    return _environment().get_template(template).render(tbft_version=__version__, **shown)
+    return _environment(package).get_template(template).render(tbft_version=__version__, **shown)
 
 
 def check_extra() -> None:
@@ -44,13 +47,13 @@ def write_page(html: str, path: str | Path) -> None:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(package: str) -> Environment:
     try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
     except ImportError:
         raise MissingExtraError("Jinja2", "report") from None
     environment = Environment(
-        loader=PackageLoader("tbft.report"),
+        loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, "tbft.report"))]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -3,7 +3,6 @@
 from tbft.report.charts.bars import Bar, bars, before_after
 from tbft.report.charts.curves import learning
 from tbft.report.charts.evidence import interval, values
-from tbft.report.charts.heat import heat
 from tbft.report.charts.scatter import Point, costs
 
-__all__ = ["Bar", "Point", "bars", "before_after", "costs", "heat", "interval", "learning", "values"]
+__all__ = ["Bar", "Point", "bars", "before_after", "costs", "interval", "learning", "values"]

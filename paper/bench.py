@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from paper.experiments import BLOCK_METHODS, CORRUPTIONS, PROTOCOL, Experiment, find_experiment
+from paper.identity import hashed, recipe_identity
+from paper.noise import add_noise
+from paper.runs import Cell, Settings
 from tbft.blocks import Blocks
 from tbft.blocks.tensors import fingerprint
 from tbft.data import Parts, Samples, read, split_samples
@@ -22,11 +26,8 @@ from tbft.data.cifar10c import find_cifar10c
 from tbft.data.samples import digest
 from tbft.diagnosis.card import LEAST_SAMPLES, SourceCard
 from tbft.errors import TbftError
-from tbft.models import find_model
+from tbft.models import Preset, find_model
 from tbft.plan import Recipe, find_recipe
-from tbft.reproduce.experiments import BLOCK_METHODS, CORRUPTIONS, PROTOCOL, Experiment, find_experiment
-from tbft.reproduce.noise import add_noise
-from tbft.reproduce.runs import Cell, Settings, hashed
 from tbft.scenarios import apply_drift, find_class_map
 from tbft.verification.evaluation import Evaluation, evaluate
 
@@ -75,26 +76,14 @@ class Bench:
         self.blocks = self.preset.split(model)
         self._latest: CellBench | None = None
 
-    @cached_property
-    def recipe(self) -> Recipe:
-        """The recipe of the arms."""
-        return self.arms_recipe(self.settings.recipe)
-
-    def arms_recipe(self, name: str) -> Recipe:
-        """A recipe as arms follow it; channels together in memory change the time, not the arithmetic."""
-        recipe = find_recipe(name, self.preset.recipes)
-        if recipe.name.startswith("paper") and self.experiment.changes:
-            recipe = replace(recipe, **self.experiment.changes)  # type: ignore[arg-type]
-        return replace(self._fitted(recipe), channels_last=True)
+    def recipe(self, name: str | None = None) -> Recipe:
+        """The recipe of the arms; of this name rather than that of the settings, if one is given."""
+        return arms_recipe(self.experiment, self.preset, name or self.settings.recipe)
 
     @cached_property
     def fast(self) -> Recipe:
         """The recipe of ``ours``."""
-        return self._fitted(find_recipe("fast", self.preset.recipes))
-
-    def _fitted(self, recipe: Recipe) -> Recipe:
-        size = self.experiment.batch_size
-        return recipe if size is None or recipe.least_steps else replace(recipe, batch_size=size)
+        return with_batches_of(self.experiment, find_recipe("fast", self.preset.recipes))
 
     @cached_property
     def samples(self) -> Samples:
@@ -127,7 +116,7 @@ class Bench:
             "experiment": e.name,
             "protocol": PROTOCOL,
             "quick": e.quick,
-            "recipe": definition(self.arms_recipe(recipe or self.settings.recipe)),
+            "recipe": recipe_identity(self.recipe(recipe)),
             "model": self.preset.name,
             "base_fingerprint": self.fingerprint,
             "data": self.settings.data_name,
@@ -141,7 +130,7 @@ class Bench:
         """What methods do beyond the folder's recipe; of `ours`, with what card if not the preset's own."""
         given = self.settings.card if self.settings.card != str(self.preset.card) else None
         card = {} if given is None else {"card": hashlib.sha256(Path(given).read_bytes()).hexdigest()}
-        return {"ours": hashed({**definition(self.fast), **card}, 8)}
+        return {"ours": hashed({**recipe_identity(self.fast), **card}, 8)}
 
     def cell(self, cell: Cell) -> CellBench:
         """A cell, ready to run methods in; the latest one is kept."""
@@ -151,7 +140,7 @@ class Bench:
         return self._latest
 
     def _made(self, cell: Cell) -> CellBench:
-        parts, rest = self._parts(cell)
+        parts, rest = self.drawn(cell)
         blocks, std = self.blocks, None
         if cell.noised is not None:
             blocks, std = self._noised(cell, rest)
@@ -168,15 +157,15 @@ class Bench:
             blocks=blocks,
             parts=drifted,
             before=before,
-            recipe=self.recipe,
-            paper=self.arms_recipe("paper"),
+            recipe=self.recipe(),
+            paper=self.recipe("paper"),
             fast=self.fast,
             card=None if cell.noised is not None else self._card,
             card_samples=None if cell.noised is not None else self._card_samples(rest, cell.seed),
             noise_std=std,
         )
 
-    def _parts(self, cell: Cell) -> tuple[Parts, Samples]:
+    def drawn(self, cell: Cell) -> tuple[Parts, Samples]:
         """Train, val and test without drift, and the samples that are in none of them."""
         e = self.experiment
         parts = split_samples(self.samples, e.sizes[cell.size], e.val, e.spare or e.test, cell.seed)
@@ -237,13 +226,18 @@ class Bench:
         return blocks, std
 
 
-def definition(recipe: Recipe) -> dict[str, Any]:
-    """What a recipe does: the fields that are not at their defaults, so that a new field renames nothing."""
-    return {
-        field.name: getattr(recipe, field.name)
-        for field in fields(recipe)
-        if field.name not in ("name", "source") and getattr(recipe, field.name) != field.default
-    }
+def arms_recipe(experiment: Experiment, preset: Preset, name: str) -> Recipe:
+    """A recipe as the arms follow it; channels-last memory changes the time, not the arithmetic."""
+    recipe = find_recipe(name, preset.recipes)
+    if recipe.name.startswith("paper") and experiment.changes:
+        recipe = replace(recipe, **experiment.changes)  # type: ignore[arg-type]
+    return replace(with_batches_of(experiment, recipe), channels_last=True)
+
+
+def with_batches_of(experiment: Experiment, recipe: Recipe) -> Recipe:
+    """The recipe with the experiment's batch size, where it has one and the recipe does not adapt its own."""
+    size = experiment.batch_size
+    return recipe if size is None or recipe.least_steps else replace(recipe, batch_size=size)
 
 
 def joined(sets: list[Samples]) -> Samples:

@@ -12,10 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from paper.experiments import PROTOCOL
+from paper.identity import hashed
+from paper.provenance import commit, machine, now
 from tbft.files import atomic_path
-from tbft.reproduce.experiments import PROTOCOL
-from tbft.reproduce.provenance import commit, machine, now
-from tbft.reproduce.runs import hashed
 
 #: The paper's two, at 32 px and at 128 px.
 MODELS = ("resnet26-cifar10", "resnet26-living17")
@@ -56,9 +56,10 @@ def run_costs(
 def _measured(name: str, rounds: int, quick: bool) -> dict[str, Any]:
     import torch
 
+    from paper import system_cost as system
+    from tbft.data.placeholder import random_pictures
     from tbft.models import find_model
     from tbft.patches import versions
-    from tbft.reproduce import system_cost as system
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -66,7 +67,7 @@ def _measured(name: str, rounds: int, quick: bool) -> dict[str, Any]:
     side = preset.inputs.resolution
     assert side is not None
     blocks = preset.split(preset.build())  # what is computed does not depend on the weights
-    pictures = system.pictures(256, side, classes=len(preset.inputs.class_names or ()))
+    pictures = random_pictures(256, side, classes=len(preset.inputs.class_names or ()))
     tables = {"one sample, one epoch": system.one_sample(blocks, pictures, rounds)}
     if not quick:
         tables[f"whole job of {SAMPLES:,} samples"] = system.whole_job(blocks, pictures, SAMPLES)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from paper.baselines.outcome import Outcome, scored
 from tbft.blocks import Blocks
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
 from tbft.data.splitting import Parts
 from tbft.errors import PlanError
-from tbft.reproduce.baselines.outcome import Outcome, scored
 from tbft.verification.evaluation import check_fits
 
 

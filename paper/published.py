@@ -29,7 +29,7 @@ PUBLISHED_TABLES = {
 @cache
 def paper() -> dict[str, Any]:
     """The paper's tables as printed, in percent."""
-    text = resources.files("tbft.reproduce").joinpath("published.json").read_text()
+    text = resources.files("paper").joinpath("published.json").read_text()
     return dict(json.loads(text))
 
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from paper.identity import hashed
 from tbft.errors import TbftError
 from tbft.files import atomic_path
-from tbft.reproduce.runs import hashed
 
 Record = Mapping[str, Any]
 
@@ -159,7 +159,7 @@ def read_records(root: str | Path) -> list[dict[str, Any]]:
         for record in read_file(path):
             found[record["id"]] = record | places
     if not found:
-        raise TbftError(f"{root} holds no records ({RECORDS}): run `tbft reproduce run NAME --out {root}`")
+        raise TbftError(f"{root} holds no records ({RECORDS}): run `python -m paper run NAME --out {root}`")
     return list(found.values())
 
 
@@ -176,7 +176,7 @@ def read_costs(root: str | Path) -> list[dict[str, Any]]:
         except ValueError:
             content = None
         if not isinstance(content, dict) or not set(content) >= COSTS:
-            raise TbftError(f"{path} was not written by `tbft reproduce run system-cost`: move it elsewhere")
+            raise TbftError(f"{path} was not written by `python -m paper run system-cost`: move it elsewhere")
         found.append(content)
     return found
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from tbft.reproduce.experiments import (
+from paper.experiments import (
     BLOCK_METHODS,
     EXPERIMENTS,
     METHODS,
@@ -20,9 +20,9 @@ from tbft.reproduce.experiments import (
     RECIPES,
     find_experiment,
 )
-from tbft.reproduce.published import BLOCK_AVERAGE, paper, published
-from tbft.reproduce.records import Record
-from tbft.reproduce.statistics import interval
+from paper.published import BLOCK_AVERAGE, paper, published
+from paper.records import Record
+from paper.statistics import interval
 
 #: Rows of every table, in this order.
 ROWS = ("none", "adabn", *BLOCK_METHODS, BLOCK_AVERAGE, *METHODS[len(BLOCK_METHODS) + 2 :])

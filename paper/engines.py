@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
+from paper.runs import Run, Settings
 from tbft.errors import MissingExtraError, TbftError
-from tbft.reproduce.runs import Run, Settings
 
 if TYPE_CHECKING:
-    from tbft.reproduce.bench import Bench
+    from paper.bench import Bench
 
 ENGINES = ("serial", "pool", "ray")
 #: A run whose worker died is begun so many times in all.
@@ -53,14 +53,14 @@ class Worker:
     def __init__(self, work: Work, bench: Bench | None = None) -> None:
         import torch
 
-        from tbft.reproduce.bench import Bench
+        from paper.bench import Bench
 
         torch.set_num_threads(1)
         self.work = work
         self.bench = bench or Bench(work.settings)
 
     def do(self, run: Run) -> Outcome:
-        from tbft.reproduce.methods import record_of
+        from paper.methods import record_of
 
         try:
             return Outcome(run, record_of(self.bench, run, self.work.engine, self.work.origin))

@@ -10,17 +10,17 @@ import torch
 from conftest import striped
 from torch import nn
 
+from paper.baselines import BASELINES
+from paper.baselines.augmix import OPERATIONS, augmented
+from paper.baselines.auto_rgn import RECIPE, auto_rgn, scaled_tensors
+from paper.baselines.memo import memo, statistics_mixed
+from paper.baselines.tent import tent
 from tbft import split
 from tbft.blocks.state import evaluating
 from tbft.blocks.tensors import fingerprint
 from tbft.data import make_samples, read, split_samples
 from tbft.errors import DivergedError, PlanError
 from tbft.models import find_model, load_weights
-from tbft.reproduce.baselines import BASELINES
-from tbft.reproduce.baselines.augmix import OPERATIONS, augmented
-from tbft.reproduce.baselines.auto_rgn import RECIPE, auto_rgn, scaled_tensors
-from tbft.reproduce.baselines.memo import memo, statistics_mixed
-from tbft.reproduce.baselines.tent import tent
 from tbft.scenarios import apply_drift
 from tbft.verification.evaluation import evaluate
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tbft.reproduce.baselines.auto_rgn import auto_rgn
-from tbft.reproduce.baselines.memo import memo
-from tbft.reproduce.baselines.outcome import Outcome
-from tbft.reproduce.baselines.tent import tent
+from paper.baselines.auto_rgn import auto_rgn
+from paper.baselines.memo import memo
+from paper.baselines.outcome import Outcome
+from paper.baselines.tent import tent
 
 #: (blocks, parts, seed, and options of its own) -> outcome; raises PlanError where the method is not for
 #: such a model or samples.

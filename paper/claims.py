@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from tbft.reproduce.experiments import BLOCK_METHODS, EXPERIMENTS, RECIPES
-from tbft.reproduce.published import BLOCK_AVERAGE, paper, published
-from tbft.reproduce.statistics import interval
-from tbft.reproduce.tables import Figure, Table
+from paper.experiments import BLOCK_METHODS, EXPERIMENTS, RECIPES
+from paper.published import BLOCK_AVERAGE, paper, published
+from paper.statistics import interval
+from paper.tables import Figure, Table
 
 #: The experiment of each level, and what stands in for it where it has no records.
 LEVELS = {"input": ("cifar10-c",), "feature": ("living17", "tiny17"), "output": ("cifar-flip",)}

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from paper.baselines.outcome import Outcome, scored
 from tbft.blocks import Blocks
 from tbft.blocks.state import values_restored
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.errors import DivergedError, PlanError
 from tbft.plan import Recipe, find_recipe
-from tbft.reproduce.baselines.outcome import Outcome, scored
 from tbft.tuning.checkpointing import statistics_still
 from tbft.tuning.loop import FitState, check_training, explained_batch_norm, fit, loss_of, make_optimizer
 from tbft.verification.evaluation import check_fits, predict

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from paper.experiments import CORRUPTIONS, Experiment
+from paper.identity import hashed
 from tbft.errors import TbftError, unknown
-from tbft.reproduce.experiments import CORRUPTIONS, Experiment
 
 
 @dataclass(frozen=True)
@@ -64,16 +62,6 @@ class Run:
     def id(self) -> str:
         """Sixteen hexadecimal digits that no other run has."""
         return hashed(asdict(self))
-
-
-def hashed(value: Any, digits: int = 16) -> str:
-    """A hash of plain values; the order of keys is irrelevant.
-
-    >>> hashed({"a": 1, "b": [2]}) == hashed({"b": [2], "a": 1})
-    True
-    """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def cells(

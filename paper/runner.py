@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from paper.engines import ENGINES, Outcome, Work, outcomes
+from paper.experiments import METHODS, RECIPE_FREE, RECIPES, Experiment, find_experiment
+from paper.identity import hashed
+from paper.provenance import commit
+from paper.records import Store, done_in
+from paper.runs import Run, Settings, cells, runs_of
 from tbft.errors import TbftError, unknown
-from tbft.reproduce.engines import ENGINES, Outcome, Work, outcomes
-from tbft.reproduce.experiments import METHODS, RECIPE_FREE, RECIPES, Experiment, find_experiment
-from tbft.reproduce.provenance import commit
-from tbft.reproduce.records import Store, done_in
-from tbft.reproduce.runs import Run, Settings, cells, hashed, runs_of
 
 #: Said in every folder's ``arguments.json``.
 NOTES = (
@@ -140,7 +141,7 @@ def run(
     Raises:
         TbftError: settings that do not fit together.
     """
-    from tbft.reproduce.bench import Bench
+    from paper.bench import Bench
 
     experiment: Experiment = find_experiment(settings.experiment, settings.quick)
     if workers == 0 or seeds == 0:
@@ -186,7 +187,7 @@ def run(
 def describe(run: Run) -> str:
     """A run in a few words.
 
-    >>> from tbft.reproduce.runs import Cell
+    >>> from paper.runs import Cell
     >>> describe(Run("", Cell("fog:5", None, 10, 0), "front"))
     'fog:5, 10 %, seed 0: front'
     """

@@ -7,13 +7,11 @@ warms up. Of a whole job one epoch is measured, and taken as often as the recipe
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.resources import files
 from statistics import median
 from typing import Any
 
@@ -22,13 +20,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from paper.paper_way import SUBSTRINGS, by_substring, paper_way
+from paper.published import paper
 from tbft.blocks import Blocks, cut_before
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
-from tbft.data.samples import Samples, make_samples
+from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
-from tbft.metering.profile import Profile
 from tbft.plan import Plan, Recipe, find_recipe
-from tbft.reproduce.paper_way import SUBSTRINGS, by_substring, paper_way
 from tbft.tuning.execution import tune
 from tbft.tuning.loop import FitState, fit
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
@@ -57,7 +55,7 @@ class Row:
         spread: largest less smallest processor time, over the median; None of a single round.
         saving_percent: of processor time, against full fine-tuning in the same way; None for full itself.
         of_paper_percent: of processor time, over full fine-tuning by the paper's accuracy scripts.
-        energy_joules: estimated by a profile; None: unavailable.
+        energy_joules: None: nothing measured it.
     """
 
     way: str
@@ -66,13 +64,12 @@ class Row:
     spread: tuple[float, ...] | None
     saving_percent: tuple[float | None, ...]
     of_paper_percent: tuple[float, ...]
-    energy_joules: tuple[float, ...] | None
+    energy_joules: None = None
 
 
 def published(resolution: int) -> dict[str, list[float | None]] | None:
     """The paper's own row for pictures of this size: ``time_s``, ``energy_j``, ``saving_pct``."""
-    tables = json.loads(files("tbft.reproduce").joinpath("published.json").read_text())
-    found: dict[str, list[float | None]] | None = tables["system_cost"].get(PUBLISHED.get(resolution, ""))
+    found: dict[str, list[float | None]] | None = paper()["system_cost"].get(PUBLISHED.get(resolution, ""))
     return found
 
 
@@ -81,19 +78,17 @@ def arms_of(blocks: Blocks) -> dict[str, str]:
     return dict(zip(COLUMNS, (*blocks.names[:3], blocks.head, "full"), strict=True))
 
 
-def one_sample(blocks: Blocks, x: Samples, rounds: int = 7, profile: Profile | None = None) -> list[Row]:
+def one_sample(blocks: Blocks, x: Samples, rounds: int = 7) -> list[Row]:
     """One sample, one epoch: the forward pass, the backward pass, and the optimizer's step."""
     works = {
         (way, column): partial(_STEPS[way], blocks, column, arm, x.subset(slice(0, 1)))
         for way in WAYS
         for column, arm in arms_of(blocks).items()
     }
-    return _rows(_measured(works, rounds, warm=True), profile)
+    return _rows(_measured(works, rounds, warm=True))
 
 
-def whole_job(
-    blocks: Blocks, samples: Samples, count: int, rounds: int = 1, profile: Profile | None = None
-) -> list[Row]:
+def whole_job(blocks: Blocks, samples: Samples, count: int, rounds: int = 1) -> list[Row]:
     """All of an adaptation to `count` samples; in the paper's way with validation on 1.5 times as many."""
     works = {
         (way, column): partial(
@@ -102,7 +97,7 @@ def whole_job(
         for way in WAYS
         for column, arm in arms_of(blocks).items()
     }
-    return _rows(_measured(works, rounds, warm=False), profile)
+    return _rows(_measured(works, rounds, warm=False))
 
 
 def _measured(
@@ -253,7 +248,7 @@ def _drawn_out(
 # --- the table ------------------------------------------------------------------------------------
 
 
-def _rows(measured: Mapping[tuple[str, str], Sequence[Times]], profile: Profile | None) -> list[Row]:
+def _rows(measured: Mapping[tuple[str, str], Sequence[Times]]) -> list[Row]:
     walls, cpus = ({key: median(t[i] for t in times) for key, times in measured.items()} for i in (0, 1))
     spreads = {
         key: (max(t[1] for t in times) - min(t[1] for t in times)) / cpus[key]
@@ -263,7 +258,6 @@ def _rows(measured: Mapping[tuple[str, str], Sequence[Times]], profile: Profile 
     rows = []
     for way in WAYS:
         cpu, wall, spread = (_with_mean([found[way, c] for c in COLUMNS]) for found in (cpus, walls, spreads))
-        energy = [None if profile is None else profile.estimate(w, c) for w, c in zip(wall, cpu, strict=True)]
         rows.append(
             Row(
                 way=way,
@@ -272,7 +266,6 @@ def _rows(measured: Mapping[tuple[str, str], Sequence[Times]], profile: Profile 
                 spread=spread if len(next(iter(measured.values()))) > 1 else None,
                 saving_percent=(*(100 * (1 - s / cpu[-1]) for s in cpu[:-1]), None),
                 of_paper_percent=tuple(100 * s / paper_full for s in cpu),
-                energy_joules=None if profile is None else tuple(e for e in energy if e is not None),
             )
         )
     return rows
@@ -281,11 +274,3 @@ def _rows(measured: Mapping[tuple[str, str], Sequence[Times]], profile: Profile 
 def _with_mean(values: Sequence[float]) -> tuple[float, ...]:
     *blocks, full = values
     return (*blocks, sum(blocks) / len(blocks), full)
-
-
-def pictures(count: int, resolution: int, channels: int = 3, classes: int = 10) -> Samples:
-    """Random pictures: what is computed does not depend on what they show."""
-    inputs = np.random.default_rng(0).integers(
-        0, 256, (count, resolution, resolution, channels), dtype=np.uint8
-    )
-    return make_samples(inputs, np.arange(count) % classes, name="random pictures")

@@ -1,4 +1,4 @@
-"""`tbft reproduce`: expansion, records, engines, tables, claims."""
+"""`python -m paper`: expansion, records, engines, tables, claims."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from statistics import fmean
 import pytest
 from conftest import heed_interrupts
 
-from tbft.cli import main
+from paper.claims import claims_of
+from paper.cli import main
+from paper.engines import Outcome, scheduled
+from paper.experiments import BLOCK_METHODS, CORRUPTIONS, EXPERIMENTS, find_experiment
+from paper.published import BLOCK_AVERAGE, published
+from paper.records import Store, read_file, read_records
+from paper.reporting import text_of, write_report
+from paper.runs import Cell, Run, Settings, cells
+from paper.tables import tables_of
 from tbft.data.cifar10c import COMMON
 from tbft.errors import MissingExtraError, TbftError
-from tbft.reproduce.claims import claims_of
-from tbft.reproduce.engines import Outcome, scheduled
-from tbft.reproduce.experiments import BLOCK_METHODS, CORRUPTIONS, EXPERIMENTS, find_experiment
-from tbft.reproduce.published import BLOCK_AVERAGE, published
-from tbft.reproduce.records import Store, read_file, read_records
-from tbft.reproduce.reporting import text_of, write_report
-from tbft.reproduce.runs import Cell, Run, Settings, cells
-from tbft.reproduce.tables import tables_of
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 METHODS = ("none", "adabn", "front", "rear", "full")
 
 
@@ -36,12 +36,12 @@ METHODS = ("none", "adabn", "front", "rear", "full")
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make ``toys:net`` and so on importable here and in every process that is started from here."""
     monkeypatch.syspath_prepend(TESTS)
-    known = [str(TESTS), str(TESTS.parent / "src"), os.environ.get("PYTHONPATH", "")]
+    known = [str(TESTS), str(TESTS.parent / "src"), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, known)))
 
 
 def settings(model: str = "toys:net", recipe: str = "paper") -> Settings:
-    from tbft.reproduce.runner import make_settings
+    from paper.runner import make_settings
 
     return make_settings("cifar-flip", recipe, model=model, data="toys:pictures")
 
@@ -117,7 +117,7 @@ def test_a_damaged_line_is_told(tmp_path, line, why, capsys):
     (tmp_path / "records.jsonl").write_text(json.dumps(record("front", 0.5)) + f"\n{damaged}\n")
     with pytest.raises(TbftError, match=f"line 2 is no record .{why}"):
         read_records(tmp_path)
-    assert main(["reproduce", "report", "--records", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert main(["report", "--records", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "line 2" in capsys.readouterr().err
 
 
@@ -416,20 +416,20 @@ def test_a_stand_in_counts_where_the_papers_own_set_has_less():
     assert claim([*noisy, begun], "noise on one block").ours == 4
 
 
-def test_tables_and_claims_load_no_torch(tmp_path):
-    (tmp_path / "e").mkdir()
-    lines = [json.dumps(r) + "\n" for r in whole()]
-    (tmp_path / "e" / "records.jsonl").write_text("".join(lines))
+def test_tables_and_claims_load_no_torch(tmp_path, toys):
+    write(tmp_path, whole())
     code = (
-        "import sys; from tbft.reproduce.reporting import write_report; write_report(*sys.argv[1:]);"
-        "print('torch' in sys.modules, 'numpy' in sys.modules)"
+        "import sys; from paper.claims import claims_of; from paper.records import read_records;"
+        "from paper.tables import tables_of; assert claims_of(tables_of(read_records(sys.argv[1])));"
+        "print('torch' in sys.modules)"
     )
-    command = [sys.executable, "-c", code, str(tmp_path), str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
-    assert json.loads((tmp_path / "out" / "tables.json").read_text())["tables"]
-    assert all(set(c) >= {"claim", "published", "ours", "holds", "records"} for c in json.loads(
-        (tmp_path / "out" / "claims.json").read_text()))  # fmt: skip
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def write(folder: Path, records: list[dict]) -> None:
+    (folder / "e").mkdir()
+    (folder / "e" / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
 
 
 def test_the_page_beside_the_shipped_records_says_what_they_say():
@@ -441,7 +441,7 @@ def test_the_page_beside_the_shipped_records_says_what_they_say():
 
 
 def test_a_run_end_to_end_and_again(tmp_path, toys, capsys):
-    command = ["reproduce", "run", "cifar-flip", "--model", "toys:net", "--data", "toys:pictures",
+    command = ["run", "cifar-flip", "--model", "toys:net", "--data", "toys:pictures",
                "--sizes", "10", "--seeds", "1", "--out", str(tmp_path), "--json"]  # fmt: skip
     assert main(command) == 0
     counts = json.loads(capsys.readouterr().out)
@@ -470,7 +470,7 @@ def test_a_run_end_to_end_and_again(tmp_path, toys, capsys):
 
 
 def test_the_pool_gives_the_same_accuracies_also_where_a_worker_dies(tmp_path, toys, monkeypatch):
-    from tbft.reproduce.runner import run
+    from paper.runner import run
 
     options = {"sizes": [10], "seeds": 2, "methods": METHODS}
     run(settings(), tmp_path / "serial", **options)
@@ -488,7 +488,7 @@ def accuracies(folder: Path) -> dict:
 
 
 def test_a_run_whose_worker_always_dies_is_reported_and_the_rest_goes_on(tmp_path, toys, monkeypatch):
-    from tbft.reproduce.runner import run
+    from paper.runner import run
 
     monkeypatch.delenv("TOY_GRAVE", raising=False)
     summary = run(
@@ -506,7 +506,7 @@ def test_a_run_whose_worker_always_dies_is_reported_and_the_rest_goes_on(tmp_pat
 )
 def test_killed_and_resumed(tmp_path, toys, engine, how):
     """Whatever moment the process is killed at, whole lines are there, and nothing is done twice."""
-    command = [sys.executable, "-m", "tbft", "reproduce", "run", "cifar-flip", "--model", "toys:net",
+    command = [sys.executable, "-m", "paper", "run", "cifar-flip", "--model", "toys:net",
                "--data", "toys:pictures", "--out", str(tmp_path), "--sizes", "10", "--engine", engine,
                "--workers", "2", "--methods", *METHODS]  # fmt: skip
     process = subprocess.Popen(
@@ -580,7 +580,7 @@ def test_what_another_process_did_meanwhile_is_passed_over():
 
 
 def test_what_does_not_follow_the_recipe_is_done_once_for_all_recipes(tmp_path, toys):
-    from tbft.reproduce.runner import run
+    from paper.runner import run
 
     options = {"sizes": [10, 10], "seeds": 1, "methods": ["none", "none", "rear"]}
     first = run(settings(), tmp_path, **options)
@@ -590,7 +590,7 @@ def test_what_does_not_follow_the_recipe_is_done_once_for_all_recipes(tmp_path, 
 
 
 def test_another_card_is_another_run_of_ours(tmp_path, toys):
-    from tbft.reproduce.bench import Bench
+    from paper.bench import Bench
 
     paths = [tmp_path / name for name in ("a", "b")]
     for path in paths:
@@ -600,8 +600,8 @@ def test_another_card_is_another_run_of_ours(tmp_path, toys):
 
 
 def test_auto_rgn_is_as_long_as_the_arms_beside_it():
+    from paper.baselines.auto_rgn import RECIPE, as_long_as
     from tbft.plan import find_recipe
-    from tbft.reproduce.baselines.auto_rgn import RECIPE, as_long_as
 
     paper = replace(find_recipe("paper"), epochs=50, patience=20, batch_size=16)
     made = as_long_as(paper)
@@ -621,7 +621,7 @@ def wait_for_lines(folder: Path, count: int, seconds: float = 120) -> None:
 @pytest.mark.slow
 def test_ray_survives_a_killed_worker_and_has_the_same_records(tmp_path, toys, monkeypatch):
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    from tbft.reproduce.runner import run
+    from paper.runner import run
 
     monkeypatch.setenv("TOY_GRAVE", str(tmp_path / "grave"))
     options = {"sizes": [10], "seeds": 2, "methods": METHODS}
@@ -635,7 +635,7 @@ def test_ray_survives_a_killed_worker_and_has_the_same_records(tmp_path, toys, m
 
 
 def test_without_ray_its_extra_is_named(tmp_path, toys, monkeypatch):
-    from tbft.reproduce.runner import run
+    from paper.runner import run
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"tbft\[ray\]"):
@@ -643,14 +643,14 @@ def test_without_ray_its_extra_is_named(tmp_path, toys, monkeypatch):
 
 
 def test_bad_arguments_are_told(tmp_path, toys, monkeypatch, capsys):
-    start = ["reproduce", "run", "cifar-flip", "--out", str(tmp_path)]
+    start = ["run", "cifar-flip", "--out", str(tmp_path)]
     toy = ["--model", "toys:net", "--data", "toys:pictures"]
     assert main([*start, *toy, "--recipe", "best"]) == 2
     assert main([*start, *toy, "--engine", "fast"]) == 2
     assert main([*start, *toy, "--methods", "best"]) == 2
     assert main([*start, *toy, "--weights", "nowhere.pth"]) == 2
-    assert main(["reproduce", "run", "system-cost", "--engine", "pool", "--out", str(tmp_path)]) == 2
-    noisy = ["reproduce", "run", "noise-motivation", "--out", str(tmp_path), *toy]
+    assert main(["run", "system-cost", "--engine", "pool", "--out", str(tmp_path)]) == 2
+    noisy = ["run", "noise-motivation", "--out", str(tmp_path), *toy]
     assert main(noisy) == 2
     assert main([*start, *toy, "--test-data", str(tmp_path)]) == 2
     monkeypatch.delenv("TBFT_DATA", raising=False)
@@ -670,7 +670,7 @@ def test_bad_arguments_are_told(tmp_path, toys, monkeypatch, capsys):
 
 
 def test_a_part_of_a_sorted_set_has_all_classes(stripes):
-    from tbft.reproduce.methods import some
+    from paper.methods import some
 
     by_class = stripes.subset(sorted(range(len(stripes)), key=lambda i: stripes.labels[i]))
     assert some(by_class, 9, 0).class_counts() == {"row0": 3, "row1": 3, "row2": 3}
@@ -681,7 +681,7 @@ def test_a_published_set_is_used_with_the_drift_that_is_on_it(tmp_path, toys):
     import numpy as np
     from toys import pictures
 
-    from tbft.reproduce.runner import make_settings, run
+    from paper.runner import make_settings, run
 
     folder = tmp_path / "CIFAR-10-C"
     folder.mkdir()
@@ -700,10 +700,10 @@ def test_a_published_set_is_used_with_the_drift_that_is_on_it(tmp_path, toys):
 
 
 def test_noise_is_found_that_makes_the_model_as_bad_as_asked(digits_blocks, stripes):
+    from paper.noise import add_noise
     from tbft.data import split_samples
     from tbft.pipeline import personalize
     from tbft.plan import Plan, find_recipe
-    from tbft.reproduce.noise import add_noise
     from tbft.verification.evaluation import evaluate
 
     parts = split_samples(stripes, "rest", 0.2, 0.2)
@@ -720,7 +720,7 @@ def test_noise_is_found_that_makes_the_model_as_bad_as_asked(digits_blocks, stri
 
 @pytest.mark.data
 def test_a_quick_cell_of_the_real_thing(tmp_path, data_dir):
-    from tbft.reproduce.runner import make_settings, run
+    from paper.runner import make_settings, run
 
     run(make_settings("cifar-flip", "paper", quick=True), tmp_path, methods=["none", "adabn", "rear", "ours"])
     by_method = {r["method"]: r for r in read_records(tmp_path)}
@@ -730,8 +730,7 @@ def test_a_quick_cell_of_the_real_thing(tmp_path, data_dir):
 
 
 def test_a_file_that_only_looks_like_system_costs_is_refused(tmp_path, capsys):
-    (tmp_path / "e").mkdir()
-    (tmp_path / "e" / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in whole()))
+    write(tmp_path, whole())
     (tmp_path / "system-cost-own.json").write_text("{}")
-    assert main(["reproduce", "report", "--records", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert "was not written by `tbft reproduce run system-cost`" in capsys.readouterr().err
+    assert main(["report", "--records", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "was not written by `python -m paper run system-cost`" in capsys.readouterr().err

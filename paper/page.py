@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from paper.heat import heat
+from paper.inputs import Claim, CostTable, Experiment, Figure, Grid, Reproduction, Results
 from tbft.report import charts
 from tbft.report.drawing import Picture
-from tbft.report.inputs import Claim, CostTable, Experiment, Figure, Grid, Reproduction, Results
 from tbft.report.pages import render
 from tbft.report.theme import label, ordered
 from tbft.report.words import DASH, count, joules, listed, percent, seconds
@@ -36,6 +37,7 @@ def reproduction_page(given: Reproduction) -> str:
     papers = [one for one in given.claims if one.published is not None]
     return render(
         "reproduction.html",
+        package="paper",
         contents=_contents(given),
         headline=_headline(papers),
         unchecked=sum(one.holds is None for one in papers),
@@ -230,7 +232,7 @@ def _heat(
     shares = {(plain_drift(row), column): figure.share for (row, column), figure in grid.cells.items()}
     rows, columns = [plain_drift(row) for row in grid.rows], ordered(grid.columns)
     marked = {(plain_drift(row), column) for row, column in winners}
-    return charts.heat(title, rows, columns, shares, marked, row_name, column_name)
+    return heat(title, rows, columns, shares, marked, row_name, column_name)
 
 
 def _effort(one: Experiment) -> Picture:

@@ -1,4 +1,4 @@
-"""From a folder of records to ``tables.json``, ``claims.json`` and the page. No torch here."""
+"""From a folder of records to ``tables.json``, ``claims.json`` and the page."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paper import claims as claims_of_tables
+from paper import tables as tables_of_records
+from paper.claims import Claim, claims_of
+from paper.experiments import EXPERIMENTS
+from paper.page import reproduction_page
+from paper.published import published
+from paper.records import read_costs, read_records
+from paper.shown import reproduction_of
+from paper.strips import drift_strips
+from paper.tables import Table, tables_of
 from tbft.files import atomic_path
-from tbft.reproduce import claims as claims_of_tables
-from tbft.reproduce import tables as tables_of_records
-from tbft.reproduce.claims import Claim, claims_of
-from tbft.reproduce.records import read_costs, read_records
-from tbft.reproduce.tables import Table, tables_of
+from tbft.report import write_page
 
 
 @dataclass(frozen=True)
@@ -32,14 +38,26 @@ def write_report(records: str | Path, out: str | Path) -> Report:
         TbftError: there are no records.
     """
     found = read_records(records)
+    costs = read_costs(records)
     tables = tables_of(found)
-    claims = claims_of(tables, read_costs(records))
+    claims = claims_of(tables, costs)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = [
         _write(folder / "tables.json", tables_of_records.to_json(tables)),
         _write(folder / "claims.json", claims_of_tables.to_json(claims)),
     ]
+    files.append(folder / "index.html")
+    given = reproduction_of(
+        tables_of_records.to_json(tables)["tables"],
+        claims_of_tables.to_json(claims),
+        found,
+        [{"name": e.name, "title": e.title, "right": e.right} for e in EXPERIMENTS.values()],
+        published("noise-motivation"),
+        costs,
+        drift_strips(),
+    )
+    write_page(reproduction_page(given), files[-1])
     return Report(tuple(files), tuple(tables), tuple(claims))
 
 

@@ -8,6 +8,11 @@ from typing import Any
 
 import torch
 
+from paper.baselines import BASELINES
+from paper.baselines.auto_rgn import as_long_as
+from paper.bench import Bench, CellBench, split_digest
+from paper.provenance import machine, now
+from paper.runs import Run
 from tbft.blocks import Blocks
 from tbft.blocks.state import values_restored
 from tbft.data import Samples, split_samples
@@ -16,11 +21,6 @@ from tbft.metering import Measurement, Meter
 from tbft.patches import versions
 from tbft.pipeline import personalize
 from tbft.plan import Plan
-from tbft.reproduce.baselines import BASELINES
-from tbft.reproduce.baselines.auto_rgn import as_long_as
-from tbft.reproduce.bench import Bench, CellBench, split_digest
-from tbft.reproduce.provenance import machine, now
-from tbft.reproduce.runs import Run
 from tbft.tuning.execution import tune
 from tbft.verification.evaluation import evaluate
 

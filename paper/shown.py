@@ -1,4 +1,4 @@
-"""From the tables, claims and records of ``tbft reproduce`` to what its page shows.
+"""From the tables, claims and records of ``python -m paper`` to what its page shows.
 
 All three are plain values, as they stand in ``tables.json``, ``claims.json`` and ``records.jsonl``.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from tbft.report.inputs import (
+from paper.inputs import (
     Claim,
     CostTable,
     CostWay,
@@ -20,8 +20,8 @@ from tbft.report.inputs import (
     Noise,
     Reproduction,
     Results,
-    Strip,
 )
+from tbft.report.inputs import Strip
 from tbft.report.words import listed
 
 Plain = Mapping[str, Any]

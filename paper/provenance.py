@@ -9,21 +9,23 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
+#: What a result depends on, below the root.
+CODE = ("paper", "src")
 
 
 def commit() -> dict[str, Any]:
     """The commit that the package's code is of, and whether it differs; None where there is no git."""
-    # Installed into some other project's folder, the package is not of that project's commits.
+    # Copied into some other project's folder, the code is not part of that project's commits.
     ours = _git("ls-files", "--error-unmatch", __file__) is not None
     revision = _git("rev-parse", "HEAD") if ours else None
-    changes = _git("status", "--porcelain", "--", str(PACKAGE))
+    changes = _git("status", "--porcelain", "--", *CODE)
     return {"commit": revision, "dirty": None if revision is None or changes is None else bool(changes)}
 
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,82 @@
+"""What makes two runs the same run: hashes of plain values, with keys that never change.
+
+Folders of records are named by these hashes, and a run is found by them. So the keys here are those of the
+first records, whatever the code calls its fields today: ``optimiser``, for one, is spelled as it was then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tbft.plan import Recipe
+
+#: Keys that are left out where a recipe has this value, so that a new field renames no folder.
+DEFAULTS: dict[str, Any] = {
+    "schedule": "constant",
+    "nesterov": False,
+    "track": "all",
+    "head_alone": False,
+    "least_batch": 16,
+    "part_size": 0,
+    "augment": "none",
+    "refresh": False,
+    "cache": False,
+    "validate": True,
+    "channels_last": False,
+    "precision": "float32",
+    "least_steps": 0,
+    "middle_epochs": 0,
+    "rear_least_steps": 0,
+    "full_rate_from": 0,
+    "rate_power": 1 / 3,
+    "feature_keeps_below": 0,
+}
+
+
+def recipe_identity(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe does, under the keys of the first records; not its name, nor where it comes from.
+
+    A field that is added to :class:`tbft.Recipe` gets a line here, and a default above.
+    """
+    values = {
+        "optimiser": recipe.optimizer,
+        "learning_rate": recipe.learning_rate,
+        "rear_learning_rate": recipe.rear_learning_rate,
+        "momentum": recipe.momentum,
+        "weight_decay": recipe.weight_decay,
+        "batch_size": recipe.batch_size,
+        "epochs": recipe.epochs,
+        "patience": recipe.patience,
+        "schedule": recipe.schedule,
+        "nesterov": recipe.nesterov,
+        "track": recipe.track,
+        "head_alone": recipe.head_alone,
+        "least_batch": recipe.least_batch,
+        "part_size": recipe.part_size,
+        "augment": recipe.augment,
+        "refresh": recipe.refresh,
+        "cache": recipe.cache,
+        "validate": recipe.validate,
+        "channels_last": recipe.channels_last,
+        "precision": recipe.precision,
+        "least_steps": recipe.least_steps,
+        "middle_epochs": recipe.middle_epochs,
+        "rear_least_steps": recipe.rear_least_steps,
+        "full_rate_from": recipe.full_rate_from,
+        "rate_power": recipe.rate_power,
+        "feature_keeps_below": recipe.feature_keeps_below,
+    }
+    return {key: value for key, value in values.items() if key not in DEFAULTS or value != DEFAULTS[key]}
+
+
+def hashed(value: Any, digits: int = 16) -> str:
+    """A hash of plain values; the order of keys is irrelevant.
+
+    >>> hashed({"a": 1, "b": [2]}) == hashed({"b": [2], "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
