@@ -1,4 +1,4 @@
-"""Pages that show what was found: one for the reproduced paper, one for each adaptation.
+"""The page of one adaptation, and what other pages share with it: charts, templates, words.
 
 A page is one file: styles and pictures are inside it, it runs no script and requests nothing. It needs
 the extra `report` (Jinja2 and matplotlib), loaded when a page is made. Nothing here imports torch: pages
