@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,16 @@ from tbft.errors import DataError
 
 @dataclass(frozen=True)
 class Amount:
-    """How many samples a part gets: a fraction of all, a count, a count per class, or (all None) the rest."""
+    """How many samples a part gets: a fraction of all, a count, a count per class, or (all None) the rest.
+
+    Attributes:
+        first: the first ones in the order of time.
+    """
 
     fraction: float | None = None
     count: int | None = None
     per_class: int | None = None
+    first: bool = False
 
     @property
     def is_rest(self) -> bool:
@@ -27,25 +32,39 @@ class Amount:
     def is_nothing(self) -> bool:
         return 0 in (self.fraction, self.count, self.per_class)
 
+    def of(self, total: int, class_count: int = 1) -> int:
+        """Samples asked for in all; of `total`, in so many classes."""
+        if self.per_class is not None:
+            return self.per_class * class_count
+        return (
+            self.count
+            if self.count is not None
+            else total
+            if self.is_rest
+            else round((self.fraction or 0.0) * total)
+        )
+
     def __str__(self) -> str:
         if self.is_rest:
             return "rest"
-        if self.fraction is not None:
-            return f"{self.fraction:g}"
-        return f"{self.count}" if self.count is not None else f"{self.per_class}/class"
+        size = self.fraction if self.fraction is not None else self.count
+        shown = f"{self.per_class}/class" if size is None else f"{size:g}"
+        return f"first:{shown}" if self.first else shown
 
 
 def parse_amount(text: str | float | Amount) -> Amount:
-    """Read ``0.1`` or ``10%`` (a tenth), ``500`` (samples), ``10/class``, or ``rest``.
+    """Read ``0.1`` or ``10%`` (a tenth), ``500`` (samples), ``10/class``, ``first:10%`` or ``rest``.
 
-    >>> parse_amount("0.1"), parse_amount(500)
-    (Amount(fraction=0.1, count=None, per_class=None), Amount(fraction=None, count=500, per_class=None))
+    >>> parse_amount("0.1").fraction, parse_amount(500).count, parse_amount("first:10/class")
+    (0.1, 500, Amount(fraction=None, count=None, per_class=10, first=True))
     """
     if isinstance(text, Amount):
         return text
     written = str(text).strip()
     if written == "rest":
         return Amount()
+    if written.startswith("first:") and not (amount := parse_amount(written[6:])).is_rest:
+        return replace(amount, first=True)
     if match := re.fullmatch(r"(\d+)/class", written):
         return Amount(per_class=int(match[1]))
     if re.fullmatch(r"\d+", written):
@@ -56,7 +75,8 @@ def parse_amount(text: str | float | Amount) -> Amount:
         fraction = -1.0
     if not 0 <= fraction <= 1:
         raise DataError(
-            f"{written!r} is not a valid amount: write 0.1 or 10% (a tenth), 500 (samples), 10/class or rest"
+            f"{written!r} is not a valid amount: write 0.1 or 10% (a tenth), 500 (samples), 10/class, "
+            "first:10% (in order of time) or rest"
         )
     return Amount(fraction=fraction)
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tbft.data.amounts import Amount, is_amount, parse_amount
+from tbft.data.copies import count_shared
+from tbft.data.manner import SplitBy
 from tbft.data.samples import Samples, match_classes
-from tbft.data.splitting import Parts, held_out, split_samples
+from tbft.data.split_notes import missing_line
+from tbft.data.splitting import Amounts, Parts, split_by
 from tbft.errors import DataError, unknown
-
-#: Samples that are held out at most to decide acceptance where nobody says how many.
-MAX_VAL = 500
-#: Their share of the training samples.
-VAL_SHARE = 0.2
 
 
 def as_parts(
@@ -48,24 +46,26 @@ def as_parts(
         for name, part in (("val", val), ("test", test))
         if part is not None and not is_amount(part)
     }
-    test_amount = Amount(count=0) if test is None or "test" in own else parse_amount(test)
-    if test_amount.is_rest:
-        raise DataError('test="rest" needs an amount for train: split the samples with tbft.split_samples')
-    val_amount = Amount(count=0) if "val" in own else None if val is None else parse_amount(val)
-    parts = _cut(train, val_amount, test_amount, seed, group_by)
-    parts = replace(parts, val=own.get("val", parts.val), test=own.get("test", parts.test))
-    return replace(parts, notes=_notes(parts, len(train), own))
+    nothing = Amount(count=0)
+    amounts = Amounts(
+        val=nothing if "val" in own else None if val is None else parse_amount(val),
+        test=nothing if test is None or "test" in own else parse_amount(test),
+    )
+    if amounts.test.is_rest:
+        raise DataError("test='rest' needs an amount for train: split the samples with tbft.split_samples")
+    return with_own(split_by(train, amounts, SplitBy(seed, group_by)), own)
 
 
-def _cut(samples: Samples, val: Amount | None, test: Amount, seed: int, group_by: str | None) -> Parts:
-    """All of `samples` in parts; None: the default amount of val."""
-    if val is not None:
-        return split_samples(samples, Amount(), val, test, seed, group_by)
-    parts = split_samples(samples, Amount(), 0, test, seed, group_by)
-    count = min(MAX_VAL, round(VAL_SHARE * len(parts.train)))
-    at = held_out(parts.train, count, seed, parts.group_by)
-    rest = np.setdiff1d(np.arange(len(parts.train)), at)
-    return replace(parts, train=parts.train.subset(rest), val=parts.train.subset(at))
+def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:
+    """The parts with samples of their own for ``val`` or ``test``, and notes on that and what is missing."""
+    made = replace(parts, val=own.get("val", parts.val), test=own.get("test", parts.test))
+    notes = [f"{name}: {len(samples):,} samples of {samples.name}" for name, samples in own.items()]
+    for name, samples in own.items():
+        if shared := count_shared(samples, parts.train):
+            notes.append(
+                f"{shared:,} of {len(samples):,} samples in {name} are exact copies of training samples"
+            )
+    return replace(made, notes=(*parts.notes, *notes, *missing_line(made.val, made.test)))
 
 
 def _own(train: Samples, given: Any, name: str, as_samples: Callable[[Any], Samples] | None) -> Samples:
@@ -97,20 +97,3 @@ def _same_classes(samples: Samples, class_names: tuple[str, ...], name: str) -> 
         labels = np.array([position.get(samples.class_names[y], 0) for y in samples.labels], dtype=np.int64)
         samples = replace(samples, labels=labels, class_names=tuple(present))
     return match_classes(samples, class_names)
-
-
-def _notes(parts: Parts, count: int, own: dict[str, Samples]) -> tuple[str, ...]:
-    """What was held out and how, in one line."""
-    how = "at random, stratified by class" if parts.group_by is None else f"by {parts.group_by}"
-    said = []
-    for name, part, use in (("val", parts.val, "to decide acceptance"), ("test", parts.test, "for testing")):
-        if name in own:
-            said.append(f"{len(part):,} of {part.name} {use}")
-        elif len(part):
-            said.append(f"{len(part):,} of {count:,} {use} ({how})")
-    if not len(parts.val):
-        said.append("nothing to decide acceptance")
-    if not len(parts.test):
-        where = "on the samples that decide acceptance" if len(parts.val) else "nowhere"
-        said.append(f"no test part, so accuracy is measured {where}")
-    return (f"held out: {'; '.join(said)}",)

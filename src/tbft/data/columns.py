@@ -1,0 +1,209 @@
+"""Attributes that are groups, or tell time, found by their names in any spelling; group ids as numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tbft.data.samples import Samples
+from tbft.errors import DataError, unknown
+
+Array = npt.NDArray[Any]
+
+#: Words for what a sample belongs to, the widest first: samples of one of them resemble each other too much.
+GROUP_WORDS = (
+    "group", "subject", "subj", "sub", "person", "people", "user", "uid", "pid", "sid", "patient",
+    "participant", "wearer", "volunteer", "proband", "individual", "speaker", "singer", "writer", "author",
+    "signer", "owner", "client", "customer", "member", "donor", "worker", "driver", "rider", "athlete",
+    "player", "animal", "child", "household", "home", "house", "hospital", "clinic", "farm", "plot",
+    "site", "place", "location", "camera", "cam", "station", "visit", "trip", "flight",
+    "session", "sess", "recording", "record", "rec", "video", "clip", "series", "sequence", "seq", "track",
+    "run", "trial", "episode", "execution", "burst", "scene", "slide", "scan", "specimen", "picture",
+    "photo", "image", "img",
+)  # fmt: skip
+#: Words for when a sample was taken.
+TIME_WORDS = (
+    "time", "timestamp", "datetime", "date", "start", "begin", "onset", "tick", "ts", "taken",
+)  # fmt: skip
+#: Further words for the order of samples, used only where somebody asks for an order.
+ORDER_WORDS = (*TIME_WORDS, "execution", "order", "index", "idx", "step", "frame", "number", "nr")
+#: Words that may stand beside them.
+_FILLERS = {
+    "id", "ids", "no", "nr", "num", "number", "name", "key", "code", "index", "idx", "label", "the", "of",
+    "uuid", "identifier", "ident", "original", "ms", "s", "sec", "seconds", "utc", "unix", "at", "stamp",
+    "created", "recorded", "captured", "window", "sample", "recording",
+}  # fmt: skip
+#: Texts that stand for an id that is not known.
+_UNKNOWN = {"", "nan", "none", "null", "na", "n/a", "nat", "<na>", "?", "unknown", "-"}
+#: Attributes with few values that are no groups.
+_NO_GROUPS = {
+    "part", "split", "domain", "leaf", "severity", "corruption", "sex", "gender", "age", "side", "fold",
+    "orientation", "label", "class", "file",
+}  # fmt: skip
+
+
+def _words(key: str) -> list[str]:
+    """The words of a name, lower case: ``patientId``, ``Patient ID`` and ``patient_id`` have the same."""
+    key = re.sub(r"(?<![A-Z])I[Dd]s?(?![a-z])", " id ", key)
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", key)
+    return [w for w in re.split(r"[^a-z]+", parted.casefold()) if w]
+
+
+def _singular(word: str, known: Iterable[str]) -> str:
+    """The known word that this is, its plural or joined with ``id``; itself if it is none of them."""
+    for form in (word, word.removesuffix("s"), word.removesuffix("es"), *_joined(word)):
+        if form in known:
+            return form
+    return word
+
+
+def _joined(word: str) -> list[str]:
+    return [
+        word.removesuffix(end)
+        for end in ("ids", "id", "nr", "no", "num", "number", "name")
+        if word.endswith(end)
+    ]
+
+
+def rank(key: str, known: tuple[str, ...]) -> int | None:
+    """Position of the word that a name consists of; None if it says something else.
+
+    >>> [rank(key, GROUP_WORDS) for key in ("group", "Subject_IDs", "subject_age")]
+    [0, 1, None]
+    """
+    words = [_singular(w, known) for w in _words(key)]
+    hits = [known.index(w) for w in words if w in known]
+    if not hits or any(w not in known and w not in _FILLERS for w in words):
+        return None
+    return min(hits)
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Which group each sample belongs to.
+
+    Attributes:
+        codes: ``int64`` (n,), the position of its group in `names`; of an unknown one ``len(names)``.
+        names: the known groups, sorted.
+    """
+
+    codes: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+
+    @property
+    def unknown_count(self) -> int:
+        """Samples whose group is not known; they count as one group, with the code ``len(names)``."""
+        return int((self.codes == len(self.names)).sum())
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> Groups:
+        """The groups of some of the samples; names that none of them has go."""
+        codes = self.codes[indices]
+        present = np.unique(codes[codes < len(self.names)])
+        position = np.full(len(self.names) + 1, len(present), dtype=np.int64)
+        position[present] = np.arange(len(present))
+        return Groups(position[codes], tuple(self.names[i] for i in present))
+
+
+def groups_of(values: Array) -> Groups:
+    """Groups by an attribute; NaN, None, empty text and the like stand for one group that is not known.
+
+    >>> groups_of(np.array([2.0, np.nan, 1.0, 2.0])).codes
+    array([1, 2, 0, 1])
+    """
+    flat = np.asarray(values).reshape(len(values), -1)[:, 0] if len(values) else np.zeros(0)
+    if flat.dtype.kind in "iub":
+        missing = np.zeros(len(flat), dtype=bool)
+    elif flat.dtype.kind == "f":
+        missing = np.isnan(flat)
+    else:
+        texts = [_text(v) for v in flat.tolist()]
+        flat = np.array(texts)
+        missing = np.array([text.strip().casefold() in _UNKNOWN for text in texts], dtype=bool)
+    names, codes = np.unique(flat[~missing], return_inverse=True)
+    full = np.full(len(flat), len(names), dtype=np.int64)
+    full[~missing] = codes
+    return Groups(full, tuple(str(n) for n in names))
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def group_keys(samples: Samples) -> list[str]:
+    """Attributes that are groups by their names, the widest first; not one group alone, or one a sample."""
+    found = []
+    for position, (key, values) in enumerate(samples.attributes.items()):
+        place = rank(key, GROUP_WORDS)
+        if place is not None and 1 < len(groups_of(values).names) < len(samples):
+            found.append((place, position, key))
+    return [key for _, _, key in sorted(found)]
+
+
+def group_lookalikes(samples: Samples) -> dict[str, int]:
+    """Other attributes with few distinct values, as groups have them: name -> how many."""
+    found = {}
+    for key, values in samples.attributes.items():
+        named = rank(key, GROUP_WORDS) is not None or rank(key, ORDER_WORDS) is not None
+        if named or set(_words(key)) & _NO_GROUPS:
+            continue
+        groups = groups_of(values)
+        if 1 < len(groups.names) <= len(samples) // 2 and not _is_class(groups, samples):
+            found[key] = len(groups.names)
+    return found
+
+
+def _is_class(groups: Groups, samples: Samples) -> bool:
+    """Does each class have one value of its own? Then it is another name of the class."""
+    pairs = {(g, y) for g, y in zip(groups.codes.tolist(), samples.labels.tolist(), strict=True)}
+    return len(pairs) == len(set(samples.labels.tolist()))
+
+
+def order_keys(samples: Samples, asked: bool) -> list[str]:
+    """The attribute that tells when a sample was taken, by its name, most significant first; or nothing.
+
+    A numbered execution counts together with the time in it. Where somebody `asked` for an order,
+    other names that may tell it count too.
+    """
+    found = sorted(
+        (place, key)
+        for key, values in samples.attributes.items()
+        if (place := rank(key, ORDER_WORDS if asked else TIME_WORDS)) is not None
+        and len(groups_of(values).names) > 1
+    )
+    first = [key for _, key in found[:1]]
+    executions = [key for key in samples.attributes if rank(key, ("execution",)) is not None]
+    return executions[:1] + [key for key in first if key not in executions] if first else []
+
+
+def positions_in_time(samples: Samples, keys: list[str]) -> npt.NDArray[np.int64]:
+    """The rank of each sample in the order of these attributes; without any, in the order of the file.
+
+    Samples without a value come last; among equals the order of the file holds.
+
+    Raises:
+        DataError: no such attribute.
+    """
+    for key in keys:
+        if key not in samples.attributes:
+            raise DataError(f"{samples.name}: --order: {unknown('attribute', key, samples.attributes)}")
+    columns = [_sortable(samples.attributes[key]) for key in reversed(keys)]
+    order = np.lexsort((samples.ids, *columns))
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks
+
+
+def _sortable(values: Array) -> Array:
+    flat = np.asarray(values).reshape(len(values), -1)[:, 0]
+    if flat.dtype.kind in "iufMm":
+        return flat
+    texts = np.array([_text(v) for v in flat.tolist()])
+    try:
+        return texts.astype(np.float64)
+    except ValueError:
+        return texts  # such as ISO dates, whose order is that of the alphabet

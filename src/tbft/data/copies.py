@@ -1,0 +1,57 @@
+"""Exact copies among samples: found by a hash of the inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from tbft.data.samples import Samples
+
+Indices = npt.NDArray[np.int64]
+
+#: Samples that are decoded at a time.
+_BATCH = 256
+
+
+def digests(samples: Samples) -> Iterator[bytes]:
+    """A hash of each sample's input; of one without content, all values equal, nothing."""
+    for start in range(0, len(samples), _BATCH):
+        for x in np.asarray(samples.inputs[start : start + _BATCH]):
+            flat = np.ascontiguousarray(x).reshape(-1)
+            blank = flat.size == 0 or bool((flat == flat[0]).all())
+            yield b"" if blank else hashlib.blake2b(flat.data, digest_size=16).digest()
+
+
+def first_copies(samples: Samples) -> Indices:
+    """For each sample the position of the first one with the same input; its own where there is none before.
+
+    Blank inputs, such as a black picture or a sensor that was off, say nothing and are no copies.
+
+    >>> from tbft.data.samples import make_samples
+    >>> first_copies(make_samples(np.array([[1.0, 2], [3, 4], [1, 2], [0, 0], [0, 0]]), [0] * 5))
+    array([0, 1, 0, 3, 4])
+    """
+    seen: dict[bytes, int] = {}
+    first = [seen.setdefault(d, i) if d else i for i, d in enumerate(digests(samples))]
+    return np.array(first, dtype=np.int64)
+
+
+def clusters(copies: Indices) -> list[Indices]:
+    """Positions of the samples of each input that is there more than once.
+
+    >>> clusters(np.array([0, 1, 0, 3, 3]))
+    [array([0, 2]), array([3, 4])]
+    """
+    order = np.argsort(copies, kind="stable")
+    _, starts, counts = np.unique(copies[order], return_index=True, return_counts=True)
+    repeated = counts > 1
+    return [order[s : s + c] for s, c in zip(starts[repeated], counts[repeated], strict=True)]
+
+
+def count_shared(samples: Samples, others: Samples) -> int:
+    """How many of `samples` have an exact copy among `others`."""
+    known = set(digests(others)) - {b""}
+    return sum(d in known for d in digests(samples)) if known else 0

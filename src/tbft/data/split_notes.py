@@ -1,0 +1,87 @@
+"""What is said of a split: what was held out and how, and what may surprise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tbft.data.copies import clusters
+from tbft.data.drawing import Drawn
+from tbft.data.manner import Manner
+from tbft.data.samples import Samples
+from tbft.errors import DataError
+
+_USES = {"val": "to decide acceptance", "test": "to test"}
+
+
+def held_out_line(drawn: Drawn, total: int, manners: Mapping[str, str]) -> str:
+    """One line on val and test.
+
+    Args:
+        total: samples that were split.
+        manners: part -> how it was drawn, in words.
+    """
+    said = []
+    for part, use in _USES.items():
+        if len(drawn[part]):
+            said.append(f"{len(drawn[part]):,} of {total:,} {use} ({manners[part]})")
+    return f"held out: {'; '.join(said) or 'nothing'}"
+
+
+def missing_line(val: Samples, test: Samples) -> list[str]:
+    """What it means that there is no val or test part."""
+    said = [] if len(val) else ["no val part, so nothing decides whether the tuned model is kept"]
+    if not len(test):
+        where = "on the val part, which also decides" if len(val) else "on nothing that was held out"
+        said.append(f"no test part, so accuracy is measured {where}")
+    return ["; ".join(said)] if said else []
+
+
+def check_train(samples: Samples, drawn: Drawn, manner: Manner) -> None:
+    """Raise DataError if groups leave train without a class that another part has."""
+    if manner.group_by is None or not len(drawn["train"]):
+        return
+    used = np.concatenate(list(drawn.values()))
+    lacking = np.setdiff1d(samples.labels[used], samples.labels[drawn["train"]])
+    if len(lacking):
+        raise DataError(
+            f"{samples.name}: the train part would have no sample of {_names(samples, lacking)}, because no "
+            f"group of {manner.group_by!r} may lie in two parts; ask for less in the other parts, or give "
+            "--group-by none or another attribute"
+        )
+
+
+def split_notes(samples: Samples, drawn: Drawn, manner: Manner) -> list[str]:
+    """Classes that parts lack, copies, and samples that are in no part."""
+    present = np.unique(samples.labels)
+    because = f", grouped by {manner.group_by} (--group-by none changes that)" if manner.group_by else ""
+    notes = [
+        f"{part} has no sample of {_names(samples, lacking)}{because}"
+        for part, indices in drawn.items()
+        if len(indices) and len(lacking := np.setdiff1d(present, samples.labels[indices]))
+    ]
+    unused = len(samples) - sum(map(len, drawn.values()))
+    if unused:
+        notes.append(f"{unused:,} of {len(samples):,} samples are in no part")
+    return [*notes, *_copies(drawn, manner)]
+
+
+def _copies(drawn: Drawn, manner: Manner) -> list[str]:
+    if manner.copies is None:
+        return []
+    found = clusters(manner.copies)
+    part_of = np.full(len(manner.copies), -1)
+    for number, indices in enumerate(drawn.values()):
+        part_of[indices] = number
+    across = [c for c in found if len(set(part_of[c].tolist()) - {-1}) > 1]
+    count = sum(len(c) - 1 for c in found)
+    kept = "copies of one input are in one part"
+    if across:
+        kept = f"{sum(map(len, across)):,} samples have a copy in another part"
+    return [f"{count:,} of {len(manner.copies):,} samples are exact copies of others: {kept}"]
+
+
+def _names(samples: Samples, labels: np.ndarray[tuple[int], np.dtype[np.int64]]) -> str:
+    names = [samples.class_names[c] for c in labels[:5].tolist()]
+    return ", ".join(names) + (f" and {len(labels) - 5} more classes" if len(labels) > 5 else "")
