@@ -16,17 +16,19 @@ SOURCE = ROOT / "src" / "tbft"
 
 #: Package or module -> what it may import from; what these may import from, it may as well.
 ARROWS = {
+    "text": [],
     "errors": [],
+    "schema": ["errors", "text"],
     "files": ["errors"],
-    "data": ["files"],
+    "data": ["files", "schema"],
     "blocks": ["errors"],
     "metering": ["files"],
-    "container": ["files", "blocks"],
+    "container": ["files", "blocks", "schema"],
     "scenarios": ["data"],
     "models": ["data", "blocks"],
     "plan": ["blocks", "data"],
     "verification": ["blocks", "data"],
-    "patches": ["container"],
+    "patches": ["container", "models"],
     "diagnosis": ["container", "plan", "verification"],
     "tuning": ["plan", "verification", "metering"],
     "choosing": ["diagnosis", "tuning"],

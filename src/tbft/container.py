@@ -4,28 +4,65 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tbft.blocks.tensors import State, fingerprint
+from tbft.blocks.tensors import State, fingerprint, unshared
 from tbft.errors import TbftError
 from tbft.files import atomic_path
+from tbft.schema import decode
 
 
-def to_bytes(kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What such a file holds.
+
+    Attributes:
+        header: decoded JSON.
+        tensors: by name.
+        seal: the checksum over header and tensors, SHA-256 in hex.
+        notes: further texts that the checksum does not cover, such as a signature of it.
+    """
+
+    header: dict[str, Any]
+    tensors: State
+    seal: str
+    notes: Mapping[str, str]
+
+
+def to_bytes(
+    kind: str,
+    header: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    notes: Mapping[str, str] | None = None,
+) -> bytes:
     """The content of such a file.
 
     Args:
         kind: ``patch`` or ``card``.
     """
-    text = json.dumps(header, sort_keys=True)
-    contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    return bytes(save(contiguous, {f"tbft_{kind}": text, "sha256": _seal(text, contiguous)}))
+    text = header_text(header)
+    own = {key: tensor.cpu() for key, tensor in unshared(tensors).items()}
+    return bytes(save(own, {**(notes or {}), f"tbft_{kind}": text, "sha256": seal(text, own)}))
+
+
+def header_text(header: Mapping[str, Any]) -> str:
+    """A header as JSON; a number that nobody knows (NaN) is null."""
+    return json.dumps(_plain(dict(header)), sort_keys=True, allow_nan=False)
+
+
+def seal(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """The checksum of such a file, SHA-256 in hex."""
+    digest = hashlib.sha256(header.encode())
+    digest.update(fingerprint(tensors).encode())
+    return digest.hexdigest()
 
 
 def write(path: str | Path, blob: bytes) -> None:
@@ -34,7 +71,7 @@ def write(path: str | Path, blob: bytes) -> None:
         temporary.write_bytes(blob)
 
 
-def read(path: str | Path, kind: str, version: int, error: type[TbftError]) -> tuple[dict[str, Any], State]:
+def read(path: str | Path, kind: str, version: int, error: type[TbftError]) -> Content:
     """Header and tensors, checked.
 
     Raises:
@@ -46,23 +83,30 @@ def read(path: str | Path, kind: str, version: int, error: type[TbftError]) -> t
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as cause:
-        raise error(f"{path} is damaged, cut off, or no {kind}: {cause}") from cause
+    except Exception as cause:  # a damaged file can raise almost anything
+        raise error(f"{path} is damaged, cut off, or not a {kind}: {cause}; get a fresh copy") from cause
     if f"tbft_{kind}" not in metadata:
-        raise error(f"{path} is a safetensors file, but no {kind}")
-    text = metadata[f"tbft_{kind}"]
-    if metadata.get("sha256") != _seal(text, tensors):
+        raise error(f"{path} is a safetensors file, but not a {kind}")
+    text = metadata.pop(f"tbft_{kind}")
+    found = seal(text, tensors)
+    if metadata.pop("sha256", "") != found:
         raise error(f"{path} is damaged: its checksum does not match; get a fresh copy")
-    header: dict[str, Any] = json.loads(text)
+    header = decode(text, f"the header of {path}", error)
+    if not isinstance(header, dict):
+        raise error(f"the header of {path} is not usable: it has to be an object")
     if header.get("format_version") != version:
-        found = header.get("format_version")
-        older = isinstance(found, int) and found < version
+        own = header.get("format_version")
+        older = type(own) is int and own < version
         remedy = f"make the {kind} again" if older else "update tbft"
-        raise error(f"{path} has format version {found}, this tbft reads {version}; {remedy}")
-    return header, tensors
+        raise error(f"{path} has format version {own}, this tbft reads {version}; {remedy}")
+    return Content(header, tensors, found, metadata)
 
 
-def _seal(header: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(header.encode())
-    digest.update(fingerprint(tensors).encode())
-    return digest.hexdigest()
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

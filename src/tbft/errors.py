@@ -10,6 +10,18 @@ class TbftError(ValueError):
     """Base of tbft's errors; the command line turns it into exit status 2."""
 
 
+class WriteError(TbftError, OSError):
+    """A file cannot be written: no space, no permission, another process at it."""
+
+
+class SchemaError(TbftError):
+    """What a file holds is not what such a file holds."""
+
+
+class TbftWarning(UserWarning):
+    """Something optional failed, and the work went on; the command line prints it as one line."""
+
+
 class SplitError(TbftError):
     """A model cannot be cut into blocks as asked."""
 

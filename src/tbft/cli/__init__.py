@@ -23,6 +23,8 @@ from tbft.cli import (
     training,
 )
 from tbft.errors import TbftError
+from tbft.files import release_claims
+from tbft.text import visible
 
 EPILOG = """\
 examples:
@@ -65,10 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except TbftError as error:
-        print(f"tbft: {error}", file=sys.stderr)
+        print(f"tbft: {visible(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        print(f"tbft: cannot use{where}: {error.strerror or error}", file=sys.stderr)
+        print(f"tbft: cannot use{visible(where)}: {error.strerror or error}", file=sys.stderr)
         return 2
+    finally:
+        release_claims()
     return status or 0

@@ -1,4 +1,4 @@
-"""``tbft patch show | verify | apply | revert``."""
+"""``tbft patch show | verify | apply | revert | log``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from tbft.cli.common import Subparsers, add_json, command, print_json, table
 from tbft.errors import PatchError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tbft.patches import Patch
 
 EXAMPLES = """
 tbft patch show user.safetensors
 tbft patch verify user.safetensors --weights base.pth
 tbft patch apply user.safetensors --weights base.pth --out tuned.safetensors
-tbft patch revert user.safetensors --weights tuned.safetensors --out base-again.safetensors
+tbft patch log tuned.safetensors
+tbft patch revert --weights tuned.safetensors --out base-again.safetensors
 """
 
 
@@ -44,7 +43,7 @@ def add(commands: Subparsers) -> None:
     apply = command(
         actions,
         "apply",
-        "write base + patch, and beside it the patch that undoes it (OUT.undo)",
+        "write base + patch, and beside it what undoes it (OUT.*.undo); again to put another patch on top",
         "tbft patch apply user.safetensors --weights base.pth --out tuned.safetensors",
     )
     apply.add_argument("patch", metavar="PATCH")
@@ -55,14 +54,25 @@ def add(commands: Subparsers) -> None:
     revert = command(
         actions,
         "revert",
-        "write tuned - patch, the base again, with the undo patch that apply left",
+        "write the checkpoint without the patch that was put on last; again for the one before",
+        "tbft patch revert --weights tuned.safetensors\n"
         "tbft patch revert user.safetensors --weights tuned.safetensors --out base-again.safetensors",
     )
-    revert.add_argument("patch", metavar="PATCH", help="the patch to take off, or its undo patch")
+    revert.add_argument("patch", metavar="PATCH", nargs="?", help="the patch to take off, or what undoes it")
     revert.add_argument("--weights", metavar="FILE", required=True, help="the tuned checkpoint")
-    revert.add_argument("--undo", metavar="FILE", help="the undo patch (default: WEIGHTS.undo)")
-    revert.add_argument("--out", metavar="FILE", required=True, help="the base checkpoint to write")
+    revert.add_argument("--undo", metavar="FILE", help="what undoes it (default: found beside WEIGHTS)")
+    revert.add_argument("--out", metavar="FILE", help="the checkpoint to write (default: WEIGHTS itself)")
     revert.set_defaults(run=run_revert)
+
+    log = command(
+        actions,
+        "log",
+        "list the patches on a checkpoint, the last one first",
+        "tbft patch log tuned.safetensors",
+    )
+    log.add_argument("weights", metavar="FILE", help="a checkpoint that `tbft patch apply` wrote")
+    add_json(log)
+    log.set_defaults(run=run_log)
 
 
 def run_show(arguments: argparse.Namespace) -> None:
@@ -103,72 +113,92 @@ def run_show(arguments: argparse.Namespace) -> None:
 
 def run_verify(arguments: argparse.Namespace) -> None:
     from tbft.patches import Patch
+    from tbft.patches.installed import named_as, read_installed
 
     patch = Patch.load(arguments.patch)
     if arguments.weights is None:
         print(f"{arguments.patch} is whole; give --weights BASE to check that it fits a base")
         return
-    patch.verify(_state_for(patch, arguments.weights))
+    patch.verify(named_as(patch, read_installed(arguments.weights).state))
     leads_to = patch.header.tuned_fingerprint[:12]
     print(f"{arguments.patch} is whole, fits {arguments.weights}, and leads to {leads_to}...")
 
 
 def run_apply(arguments: argparse.Namespace) -> None:
-    from tbft.files import check_writable
-    from tbft.models import save_weights
+    from tbft.files import claim
     from tbft.patches import Patch
+    from tbft.patches.installed import put_on
 
-    out = check_writable(arguments.out, ".safetensors")
-    patch = Patch.load(arguments.patch)
-    state = _state_for(patch, arguments.weights)
-    tuned, undo = patch.applied_to(state), patch.undo(state)
-    undo.save(_undo_path(out))
-    save_weights(tuned, out)
-    print(f"{out} is {arguments.weights} + {arguments.patch}; {_undo_path(out)} undoes it")
+    out = claim(arguments.out, ".safetensors", inputs=[arguments.patch])
+    made, undo = put_on(Patch.load(arguments.patch), arguments.weights, out)
+    count = len(made.log.entries)
+    print(f"{out} is {arguments.weights} + {arguments.patch}; {undo} undoes it ({_patches(count)} on it now)")
 
 
 def run_revert(arguments: argparse.Namespace) -> None:
-    from tbft.files import check_writable
-    from tbft.models import save_weights
-
-    out = check_writable(arguments.out, ".safetensors")
-    undo = _find_undo(arguments)
-    base = undo.applied_to(_state_for(undo, arguments.weights))
-    save_weights(base, out)
-    print(f"{out} is the base again ({undo.header.tuned_fingerprint[:12]}...)")
-
-
-def _find_undo(arguments: argparse.Namespace) -> Patch:
+    from tbft.files import claim
     from tbft.patches import Patch
+    from tbft.patches.installed import take_off
 
-    patch = Patch.load(arguments.patch)
-    if patch.header.undoes:
-        return patch
-    path = Path(arguments.undo) if arguments.undo else _undo_path(Path(arguments.weights))
-    if not path.exists():
+    out = claim(arguments.out or arguments.weights, ".safetensors", [arguments.patch, arguments.undo])
+    undo = Patch.load(arguments.undo) if arguments.undo else None
+    if arguments.patch:
+        patch = Patch.load(arguments.patch)
+        if patch.header.undoes:
+            undo = patch
+        else:
+            _check_last(patch, arguments)
+    made = take_off(arguments.weights, out, undo)
+    left = len(made.log.entries)
+    what = f"is as before the last patch ({_patches(left)} left)" if left else "is the base again"
+    print(f"{out} {what}: {made.fingerprint[:12]}...")
+
+
+def run_log(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from tbft.patches.installed import read_installed
+
+    found = read_installed(arguments.weights)
+    entries = [{**asdict(e), "undo": _name(found.undo_file(e))} for e in reversed(found.log.entries)]
+    if arguments.json:
+        print_json({"file": str(found.path), "fingerprint": found.fingerprint, "patches": entries})
+        return
+    print(f"{found.path}: {_patches(len(entries))}, {found.fingerprint[:12]}...")
+    if entries:
+        columns = ("arm", "made", "put on", "leads to", "signed by", "undone by")
+        rows = [
+            (
+                e["arm"],
+                e["created"],
+                e["applied"],
+                e["tuned"][:12],
+                e["signer"] or "-",
+                e["undo"] or "missing",
+            )
+            for e in entries
+        ]
+        print(table([columns, *rows]))
+
+
+def _check_last(patch: Patch, arguments: argparse.Namespace) -> None:
+    """Raise PatchError unless a patch is the last one on the checkpoint."""
+    from tbft.patches.installed import read_installed
+
+    entries = read_installed(arguments.weights).log.entries
+    if entries and entries[-1].tuned != patch.header.tuned_fingerprint:
         raise PatchError(
-            f"{path}: no such undo patch; give the one that `tbft patch apply` left with --undo FILE"
+            f"{arguments.patch} is not the last patch on {arguments.weights}: take off the others first "
+            f"(see `tbft patch log {arguments.weights}`)"
         )
-    undo = Patch.load(path)
-    if undo.header.tuned_fingerprint != patch.header.base_fingerprint:
-        raise PatchError(
-            f"{path} undoes another patch than {arguments.patch}; give the right one with --undo FILE"
-        )
-    return undo
 
 
-def _state_for(patch: Patch, weights: str) -> dict[str, Tensor]:
-    """A checkpoint's state; with the BatchNorm counters that old ones lack, if the patch's base has them."""
-    from tbft.blocks.tensors import fingerprint
-    from tbft.models import read_state, with_counters
-
-    state = read_state(weights)
-    complete = with_counters(state)
-    return complete if fingerprint(complete) == patch.header.base_fingerprint else state
+def _patches(count: int) -> str:
+    return "1 patch" if count == 1 else f"{count} patches"
 
 
-def _undo_path(weights: Path) -> Path:
-    return weights.with_name(weights.name + ".undo")
+def _name(path: Path | None) -> str | None:
+    return None if path is None else path.name
 
 
 def _shown(value: object) -> str:

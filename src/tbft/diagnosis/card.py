@@ -113,7 +113,8 @@ class SourceCard:
         Raises:
             CardError: missing, damaged, cut off, no card, or of an unknown version.
         """
-        header, tensors = container.read(path, "card", FORMAT_VERSION, CardError)
+        content = container.read(path, "card", FORMAT_VERSION, CardError)
+        header, tensors = content.header, content.tensors
         del header["format_version"]
         header["strays"] = {place: Strays(**stray) for place, stray in header["strays"]}
         return cls(**header, tensors=tensors)

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tbft.blocks.tensors import State
+from tbft.blocks.tensors import State, fingerprint, unshared
 from tbft.errors import CheckpointError
 from tbft.files import atomic_path
 
 #: Keys under which training scripts usually wrap the state dict.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+
+#: Key of a ``.safetensors`` file's metadata under which tbft writes the fingerprint of the state.
+FINGERPRINT = "tbft_fingerprint"
 
 
 def read_state(path: str | Path) -> State:
@@ -85,16 +88,22 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], name: str = "the s
 def save_weights(
     state: Mapping[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a state dict as ``.safetensors``, atomically."""
+    """Write a state dict as ``.safetensors``, atomically, with its fingerprint, which reading it checks."""
+    metadata = {**(metadata or {}), FINGERPRINT: fingerprint(state)}
     with atomic_path(path) as temporary:
-        save_file({k: v.detach().contiguous() for k, v in state.items()}, temporary, metadata)
+        save_file(unshared(state), temporary, metadata)
 
 
 def _read_safetensors(path: Path) -> State:
     try:
-        return load_file(path)
+        state: State = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            expected = (file.metadata() or {}).get(FINGERPRINT)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
+    if expected is not None and fingerprint(state) != expected:
+        raise CheckpointError(f"{path} is damaged: its checksum does not match; get a fresh copy")
+    return state
 
 
 def _read_torch(path: Path) -> Any:

@@ -1,0 +1,100 @@
+"""Where a patch meets a state: whatever applies one comes through here, before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from tbft.blocks.tensors import State, fingerprint, not_finite, tensor_bytes
+from tbft.errors import PatchError
+from tbft.patches.header import Header
+
+
+def patched_state(header: Header, tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> State:
+    """`state` with the patch on top, as a new dict, once everything is known to be right.
+
+    That is: the state is the base that the patch was made for; each tensor of the patch has a name that the
+    base has, its shape and its type, and is finite, as what it replaces is; and the outcome is the state
+    that the patch names.
+
+    Raises:
+        PatchError: one of these does not hold. Nothing was changed.
+    """
+    check_base(header, state)
+    check_tensors(tensors, state)
+    patched = {
+        key: tensors[key].to(value.device) if key in tensors else value for key, value in state.items()
+    }
+    if fingerprint(patched) != header.tuned_fingerprint:
+        raise PatchError("the patch fits its base, but does not lead to the state it names; do not use it")
+    return patched
+
+
+def check_base(header: Header, state: Mapping[str, Tensor]) -> None:
+    """Raise PatchError unless `state` is the very base that this patch was made for."""
+    if lazy := [key for key, value in state.items() if value.is_meta or is_lazy(value)]:
+        raise PatchError(f"{lazy[0]} has no values yet: run the model once, or load its weights, first")
+    found = fingerprint(state)
+    if found == header.base_fingerprint:
+        return
+    if found == header.tuned_fingerprint:
+        what = "undone" if header.undoes else "applied"
+        raise PatchError(f"the patch is {what} already: the model has its tensors")
+    raise PatchError(
+        f"the patch is for another base: it was made for {header.base_fingerprint[:12]}..., "
+        f"this is {found[:12]}...; nothing was changed"
+    )
+
+
+def check_tensors(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Raise PatchError unless each tensor could take the place of that of its name in a state."""
+    if foreign := [key for key in tensors if key not in state]:
+        raise PatchError(f"the patch holds {foreign[0]!r}, which the model does not have")
+    for key, value in tensors.items():
+        own = state[key]
+        if value.shape != own.shape or value.dtype != own.dtype:
+            raise PatchError(
+                f"the patch holds {key} as {value.dtype} {tuple(value.shape)}, the model as {own.dtype} "
+                f"{tuple(own.shape)}"
+            )
+    if bad := not_finite(tensors):
+        raise PatchError(f"the patch holds NaN or infinity in {bad[0]}")
+    if bad := not_finite({key: state[key] for key in tensors}):
+        raise PatchError(f"the model holds NaN or infinity in {bad[0]}: load its weights again")
+
+
+def write_in_place(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a live state: all of them, or none.
+
+    Args:
+        wanted: state-dict key -> new value.
+        state: the model's, sharing its memory.
+
+    Raises:
+        PatchError: a tensor cannot be written, or another changed with it; the model is as it was.
+    """
+    saved = {key: tensor.detach().clone() for key, tensor in state.items()}
+    expected = {**saved, **wanted}
+    touched: list[str] = []
+    try:
+        with torch.no_grad():
+            for key, value in wanted.items():
+                touched.append(key)
+                state[key].copy_(value)
+        if differ := [key for key in state if tensor_bytes(state[key]) != tensor_bytes(expected[key])]:
+            raise PatchError(
+                f"the model shares memory between its tensors in another way than the base did: {differ[0]} "
+                "changed with another; nothing was changed"
+            )
+    except BaseException as error:
+        with torch.no_grad():
+            for key in touched if isinstance(error, RuntimeError) else state:
+                if tensor_bytes(state[key]) != tensor_bytes(saved[key]):
+                    state[key].copy_(saved[key])
+        if isinstance(error, RuntimeError):
+            reason = str(error).partition("\n")[0]
+            raise PatchError(f"{touched[-1]} cannot be written: {reason}; nothing was changed") from error
+        raise

@@ -1,0 +1,86 @@
+"""What a patch says of itself, and how far that can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Annotated, Any
+
+import torch
+
+from tbft.errors import PatchError
+from tbft.schema import Digest, Form, Name, build
+from tbft.text import visible
+
+FORMAT_VERSION = 1
+
+Moment = Annotated[
+    str, Form(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d|Z)?)?", "a time (ISO 8601)")
+]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a patch says of itself.
+
+    Attributes:
+        base_fingerprint: of the state it applies to, see :func:`tbft.fingerprint`.
+        tuned_fingerprint: of the state it leads to.
+        block: the block that the arm lies in; None for ``adabn`` and ``full``.
+        model: preset or factory.
+        created: UTC, ISO 8601.
+        undoes: leads back to a base rather than away from one.
+    """
+
+    base_fingerprint: Digest
+    tuned_fingerprint: Digest
+    arm: Name
+    block: str | None = None
+    level: str | None = None
+    model: str | None = None
+    cuts: tuple[str, ...] = ()
+    recipe: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    created: Moment = ""
+    undoes: bool = False
+    format_version: int = FORMAT_VERSION
+
+
+def parse_header(content: Mapping[str, Any], where: str) -> Header:
+    """The header that a file holds.
+
+    Raises:
+        PatchError: fields that are missing or unknown, of another type, or figures that cannot be.
+    """
+    header = build(Header, dict(content), f"the header of {where}", PatchError)
+    for key, value in header.measured.items():
+        if not _possible(key, value):
+            shown = visible(f"{key} {value!r}"[:80], lines=False)
+            raise PatchError(f"the header of {where} is not usable: no measurement gives {shown}")
+    return header
+
+
+def versions() -> dict[str, str]:
+    """Versions of what makes results."""
+    import platform
+
+    from tbft import __version__
+
+    return {"tbft": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def now() -> str:
+    """The time as headers have it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _possible(key: str, value: Any) -> bool:
+    """Could a figure of this name have been measured? What is not a number is not judged."""
+    if type(value) not in (int, float):
+        return True
+    if key.endswith("accuracy"):
+        return bool(0 <= value <= 1)
+    amounts = ("_seconds", "_bytes", "_joules", "_samples", "_watts", "_error")
+    return value >= 0 or not key.endswith(amounts) or key == "energy_net_joules"

@@ -1,0 +1,223 @@
+"""Checkpoint files that patches are put on and taken off, in order.
+
+Such a file carries a log of its patches in its metadata, so that state and log are replaced in one step.
+What undoes a patch lies beside it, in a file named by the states that it leads from and to. That is written
+first, and never takes the place of another: wherever the work is cut off, what is there can be undone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tbft.blocks.tensors import State, fingerprint
+from tbft.errors import PatchError
+from tbft.models import read_state, save_weights, with_counters
+from tbft.patches.header import Moment, now
+from tbft.patches.patch import Patch
+from tbft.schema import Count, Digest, Name, build, decode
+
+KEY = "tbft_log"
+SUFFIX = ".undo"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A patch that was put on.
+
+    Attributes:
+        base, tuned: fingerprints of the states before and after.
+        created, applied: when it was made, and when put on; UTC, ISO 8601.
+        signer, serial: who signed it, by the name of the key, and under which number; empty and 0 if nobody.
+    """
+
+    base: Digest
+    tuned: Digest
+    arm: Name
+    created: Moment = ""
+    applied: Moment = ""
+    signer: str = ""
+    serial: Count = 0
+
+
+@dataclass(frozen=True)
+class Log:
+    """The patches on a file, the last one on top.
+
+    Attributes:
+        newest: key -> the highest serial that it ever signed here, taken off or not.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    newest: dict[str, Count] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Installed:
+    """A checkpoint file: its state, and the log of what was put on."""
+
+    path: Path
+    state: State
+    log: Log
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the state."""
+        return fingerprint(self.state)
+
+    def save(self, path: Path) -> None:
+        """Write state and log in one step."""
+        metadata = {KEY: json.dumps(asdict(self.log)), "format": "pt"}
+        save_weights(self.state, path, metadata)
+
+    def undo_file(self, entry: Entry) -> Path | None:
+        """The file beside that takes a patch off again; None if it is not there."""
+        for path in sorted(self.path.parent.glob(f"*.{_link(entry)}{SUFFIX}")):
+            header = Patch.load(path).header
+            if (header.base_fingerprint, header.tuned_fingerprint) == (entry.tuned, entry.base):
+                return path
+        return None
+
+
+def read_installed(path: str | Path) -> Installed:
+    """A checkpoint and its log, which is empty for any that no patch was put on.
+
+    Raises:
+        CheckpointError: as :func:`read_state`.
+        PatchError: the log is damaged, or of another state.
+    """
+    path = Path(path)
+    text = _metadata(path).get(KEY)
+    if text is None:
+        return Installed(path, read_state(path), Log())
+    state = load_file(path)  # as it was written, with the model's own names
+    log = build(Log, decode(text, f"the log of {path}", PatchError), f"the log of {path}", PatchError)
+    states = [entry.base for entry in log.entries[1:]] + [fingerprint(state)]
+    if log.entries and [entry.tuned for entry in log.entries] != states:
+        raise PatchError(
+            f"{path} is not the state that its log ends in: it is damaged, or was changed by something else; "
+            "get a fresh copy of it, or start from the base"
+        )
+    return Installed(path, state, log)
+
+
+def put_on(patch: Patch, weights: str | Path, out: str | Path) -> tuple[Installed, Path]:
+    """Write base + patch, and beside it the file that undoes it; returns both, or leaves neither.
+
+    Raises:
+        CheckpointError, PatchError, WriteError: nothing was changed.
+    """
+    out, base = Path(out), read_installed(weights)
+    state = named_as(patch, base.state)
+    tuned, undo = patch.applied_to(state), patch.undo(state)
+    entry = Entry(
+        patch.header.base_fingerprint,
+        patch.header.tuned_fingerprint,
+        patch.header.arm,
+        patch.header.created,
+        now(),
+    )
+    log = replace(base.log, entries=(*base.log.entries, entry))
+    made = Installed(out, tuned, log)
+    path = out.with_name(f"{out.name}.{_link(entry)}{SUFFIX}")
+    there = path.exists()
+    undo.save(path)
+    try:
+        _carry(base, out)
+        made.save(out)
+    except BaseException:
+        if not there:
+            path.unlink(missing_ok=True)
+        raise
+    return made, path
+
+
+def take_off(weights: str | Path, out: str | Path, undo: Patch | None = None) -> Installed:
+    """Write the state without the patch that was put on last.
+
+    Args:
+        undo: what undoes it; by default the file that lies beside is looked for.
+
+    Raises:
+        CheckpointError, PatchError, WriteError: nothing to undo, or not with this; nothing was changed.
+    """
+    tuned = read_installed(weights)
+    last = tuned.log.entries[-1] if tuned.log.entries else None
+    if undo is None:
+        undo = _found(tuned, last)
+    if last is not None and undo.header.tuned_fingerprint != last.base:
+        raise PatchError(f"this does not undo the patch that was put on {weights} last, of {last.applied}")
+    base = undo.applied_to(named_as(undo, tuned.state))
+    made = Installed(Path(out), base, replace(tuned.log, entries=tuned.log.entries[:-1]))
+    _carry(tuned, made.path)
+    made.save(made.path)
+    return made
+
+
+def named_as(patch: Patch, state: Mapping[str, Tensor]) -> State:
+    """The state under the names that the patch's base has, where it is that base.
+
+    Wrappers put prefixes before names and take them off, and old checkpoints lack BatchNorm's counters.
+    """
+    forms: list[State] = [dict(state)]
+    for own in patch.tensors:
+        for key in state:
+            if key != own and key.endswith(f".{own}"):
+                prefix = key.removesuffix(own)
+                forms.append({k.removeprefix(prefix): v for k, v in state.items()})
+            elif key != own and own.endswith(f".{key}"):
+                prefix = own.removesuffix(key)
+                forms.append({prefix + k: v for k, v in state.items()})
+        if len(forms) > 1:
+            break
+    for form in forms:
+        for complete in (form, with_counters(form)):
+            if fingerprint(complete) == patch.header.base_fingerprint:
+                return complete
+    return dict(state)
+
+
+def _found(tuned: Installed, last: Entry | None) -> Patch:
+    """What undoes the last patch, by the log, or by the fingerprint of the state where there is none."""
+    if last is not None:
+        if path := tuned.undo_file(last):
+            return Patch.load(path)
+        raise PatchError(
+            f"beside {tuned.path} lies no file *.{_link(last)}{SUFFIX}, which `tbft patch apply` left: "
+            "give it with --undo FILE"
+        )
+    name = fingerprint(tuned.state)[:12]
+    undos = [Patch.load(path) for path in sorted(tuned.path.parent.glob(f"*.{name}-to-*{SUFFIX}"))]
+    if len({undo.header.tuned_fingerprint for undo in undos}) != 1:
+        what = "no patch on it that could be taken off" if not undos else "several patches that it may have"
+        raise PatchError(f"{tuned.path} has {what}: give what undoes it with --undo FILE")
+    return undos[0]
+
+
+def _link(entry: Entry) -> str:
+    return f"{entry.tuned[:12]}-to-{entry.base[:12]}"
+
+
+def _carry(source: Installed, out: Path) -> None:
+    """What undoes the patches below goes along where a file is written to another folder."""
+    if source.path.parent.resolve() == out.parent.resolve():
+        return
+    for entry in source.log.entries:
+        if path := source.undo_file(entry):
+            Patch.load(path).save(out.with_name(f"{out.name}.{_link(entry)}{SUFFIX}"))
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}  # read_state tells what is wrong
