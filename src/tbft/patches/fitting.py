@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from tbft.blocks.state import clone_state, uninterrupted, write_state
 from tbft.blocks.tensors import State, fingerprint, not_finite, tensor_bytes
 from tbft.errors import PatchError
 from tbft.patches.header import Header
@@ -66,35 +66,31 @@ def check_tensors(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
         raise PatchError(f"the model holds NaN or infinity in {bad[0]}: load its weights again")
 
 
-def write_in_place(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Copy tensors into a live state: all of them, or none.
+def write_in_place(wanted: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Copy tensors into a model: all of them, or none.
 
     Args:
         wanted: state-dict key -> new value.
-        state: the model's, sharing its memory.
 
     Raises:
         PatchError: a tensor cannot be written, or another changed with it; the model is as it was.
     """
-    saved = {key: tensor.detach().clone() for key, tensor in state.items()}
-    expected = {**saved, **wanted}
-    touched: list[str] = []
+    saved = clone_state(model)
     try:
-        with torch.no_grad():
-            for key, value in wanted.items():
-                touched.append(key)
-                state[key].copy_(value)
-        if differ := [key for key in state if tensor_bytes(state[key]) != tensor_bytes(expected[key])]:
+        write_state(model, wanted)
+        if differ := _differing(model.state_dict(), {**saved, **wanted}):
             raise PatchError(
                 f"the model shares memory between its tensors in another way than the base did: {differ[0]} "
                 "changed with another; nothing was changed"
             )
     except BaseException as error:
-        with torch.no_grad():
-            for key in touched if isinstance(error, RuntimeError) else state:
-                if tensor_bytes(state[key]) != tensor_bytes(saved[key]):
-                    state[key].copy_(saved[key])
+        with uninterrupted():
+            write_state(model, {key: saved[key] for key in _differing(model.state_dict(), saved)})
         if isinstance(error, RuntimeError):
             reason = str(error).partition("\n")[0]
-            raise PatchError(f"{touched[-1]} cannot be written: {reason}; nothing was changed") from error
+            raise PatchError(f"the patch cannot be written: {reason}; nothing was changed") from error
         raise
+
+
+def _differing(state: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    return [key for key in state if tensor_bytes(state[key]) != tensor_bytes(other[key])]

@@ -65,10 +65,11 @@ class Patch:
             PatchError: the model is not the base this patch was made for, or the patch is not what it says;
                 the model stays untouched.
         """
-        state = plain(model).state_dict()  # shares memory with the model
+        own = plain(model)
+        state = own.state_dict()
         patched = self._patched(state)
         undo = self._undo(state)
-        write_in_place({key: patched[key] for key in self.tensors}, state)
+        write_in_place({key: patched[key] for key in self.tensors}, own)
         return undo
 
     @contextmanager
