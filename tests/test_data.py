@@ -173,7 +173,7 @@ def test_a_malicious_batch_is_not_run(tmp_path, capsys):
     with pytest.raises(DataError, match=r"wants __builtin__\.print"):
         read(tmp_path / "data_batch_1")
     (tmp_path / "x.npz").write_bytes(_npz_of_objects())
-    with pytest.raises(DataError, match="holds Python objects"):
+    with pytest.raises(DataError, match="are Python objects"):
         read(tmp_path / "x.npz")
     assert "owned" not in capsys.readouterr().out
 
@@ -202,7 +202,7 @@ def test_odd_array_files_are_refused(tmp_path):
         ("scalar", "no samples"),
         ("none", "no samples"),
         ("ids", "cannot be a class number"),
-        ("renamed", "is no .npz"),
+        ("renamed", "or no .npz"),
     ):
         with pytest.raises(DataError, match=message):
             read(tmp_path / f"{name}.npz", InputSpec(resolution=32, channels=3))

@@ -1,15 +1,17 @@
-"""Arrays from ``.npz`` and ``.npy`` files, checked and fitted to what the model takes."""
+"""Samples from arrays by name: which are inputs, labels and attributes, and of which part."""
 
 from __future__ import annotations
 
-import zipfile
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from tbft.data.keys import CLASS_NAMES, find_keys
+from tbft.data.keys import CLASS_NAMES, LABEL_NAMES, Keys, find_parts
+from tbft.data.labels import numpy_of
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError
@@ -17,44 +19,115 @@ from tbft.errors import DataError
 Array = npt.NDArray[Any]
 
 
-def read_npz(path: Path, spec: InputSpec) -> Samples:
-    """Samples from an ``.npz``: inputs, labels, and any further arrays (n,) as attributes.
+class Objects:
+    """Stands for an array of Python objects, which is never unpickled."""
 
-    The keys are those that `spec` names, or the usual ones; see :func:`tbft.data.keys.find_keys`.
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+
+def samples_of_arrays(arrays: Mapping[str, Any], spec: InputSpec, name: str) -> Samples:
+    """Samples from arrays or tensors by name.
+
+    Inputs and labels lie under the keys that `spec` names or under usual ones; where the keys name parts
+    (``x_train``, ``test_labels``), all parts are read and told apart by the attribute ``part``. Other arrays
+    with one entry a sample become attributes; what is left out is noted.
+
+    Raises:
+        DataError: no inputs or no labels, or several that may be meant; or what is wrong in them.
     """
-    arrays = load_npz(path)
-    inputs_key, labels_key = find_keys(list(arrays), spec, str(path))
-    inputs, labels = arrays.pop(inputs_key), arrays.pop(labels_key)
-    own = next((arrays.pop(k) for k in CLASS_NAMES if k in arrays), None)
-    names = None if own is None else own.astype(str).reshape(-1).tolist()
-    attributes = {k: a for k, a in arrays.items() if a.shape == (len(inputs),)}
-    return make_samples(inputs, labels, names, attributes, str(path), spec)
+    arrays = dict(arrays)
+    own = _class_names(arrays, name)
+    parts = find_parts(list(arrays), spec, name)
+    for part in parts:
+        for what, key in (("inputs", part.inputs), ("labels", part.labels)):
+            refuse_objects(arrays[key], what, key, name)
+            if not _shape(arrays[key]):
+                raise DataError(f"{name}: there are no samples in it: {what} {key!r} hold a single value")
+    attributes, used = _attributes(arrays, parts)
+    inputs = _joined([arrays[p.inputs] for p in parts], "inputs", name)
+    labels = _joined([_column(arrays[p.labels]) for p in parts], "labels", name)
+    samples = make_samples(inputs, labels, own, attributes, name, spec)
+    return samples.noted(*_left_out({key: a for key, a in arrays.items() if key not in used}))
 
 
-def load_npz(path: Path) -> dict[str, Array]:
-    """The arrays of an ``.npz``, none of them Python objects."""
-    try:
-        # The archive is opened first because np.load would take an .npy under this name too.
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except Exception as error:  # a damaged archive can raise almost anything
-        raise DataError(f"{path} is damaged, holds Python objects, or is no .npz: {error}") from error
-
-
-def memory_map(path: Path) -> Array:
-    """The array of an ``.npy``, left on disk."""
-    try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} is missing, damaged or no .npy: {error}") from error
-    return array
-
-
-def check_shapes(inputs: Array, labels: Array, name: str) -> None:
-    """Raise DataError unless there are samples, and a label for each."""
-    if inputs.ndim == 0 or len(inputs) == 0:
-        raise DataError(f"{name}: there are no samples in it")
-    if labels.shape != (len(inputs),):
+def refuse_objects(value: Any, what: str, key: str, name: str) -> None:
+    """Raise DataError for an array of Python objects, with the remedy."""
+    if _of_objects(value):
+        kind = "str" if what == "labels" else "'float32'"
         raise DataError(
-            f"{name}: {len(inputs)} inputs but labels of shape {labels.shape}; one label a sample"
+            f"{name}: the {what} {key!r} are Python objects, which are not read, because reading them "
+            f"could run code; save them as numbers or text: {key}.astype({kind})"
         )
+
+
+def _class_names(arrays: dict[str, Any], name: str) -> list[str] | None:
+    """Take the class names out of the arrays, if there are any."""
+    labeled = any(key.lower() in LABEL_NAMES for key in arrays)
+    for key in CLASS_NAMES:
+        if key not in arrays or (key == "classes" and not labeled):
+            continue
+        refuse_objects(arrays[key], "class names", key, name)
+        own = arrays.pop(key)
+        listed = np.asarray(own).reshape(-1).tolist()
+        return [c.decode("utf-8", "replace") if isinstance(c, bytes) else str(c) for c in listed]
+    return None
+
+
+def _attributes(arrays: Mapping[str, Any], parts: Sequence[Keys]) -> tuple[dict[str, Array], set[str]]:
+    """What has one entry a sample in every part, and the keys of all that is used."""
+    found: dict[str, Array] = {}
+    used = {key for p in parts for key in (p.inputs, p.labels)}
+    counts = [len(arrays[p.inputs]) for p in parts]
+    for attribute in dict.fromkeys(a for p in parts for a in p.more):
+        own = [arrays[p.more[attribute]] for p in parts if attribute in p.more]
+        if len(own) == len(parts) and all(_is_column(a, n) for a, n in zip(own, counts, strict=True)):
+            found[attribute] = np.concatenate([_column(a) for a in own])
+            used |= {p.more[attribute] for p in parts}
+    if parts[0].part:
+        found["part"] = np.repeat([p.part for p in parts], counts)
+    return found, used
+
+
+def _is_column(value: Any, count: int) -> bool:
+    return not _of_objects(value) and _shape(value) in ((count,), (count, 1))
+
+
+def _of_objects(value: Any) -> bool:
+    return isinstance(value, Objects) or (isinstance(value, np.ndarray) and value.dtype.kind == "O")
+
+
+def _column(value: Any) -> Any:
+    """(n, 1) as (n,)."""
+    array = numpy_of(value) if isinstance(value, Tensor) else np.asarray(value)
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(value.shape) if hasattr(value, "shape") else np.shape(value)
+
+
+def _joined(values: Sequence[Any], what: str, name: str) -> Any:
+    """One after the other; a single one is left where it is, on disk or in memory."""
+    if len(values) == 1:
+        return values[0]
+    shapes = {_shape(v)[1:] for v in values}
+    if len(shapes) > 1:
+        shown = ", ".join(str(s) for s in sorted(shapes, key=str))
+        raise DataError(f"{name}: the parts have {what} of different shapes: {shown}; make them one size")
+    if all(isinstance(v, Tensor) for v in values):
+        return torch.cat(list(values))
+    return np.concatenate([np.asarray(v) for v in values])
+
+
+def _left_out(arrays: Mapping[str, Any]) -> list[str]:
+    """What to say of arrays that are not used."""
+    objects = sorted(key for key, a in arrays.items() if _of_objects(a))
+    others = sorted(set(arrays) - set(objects))
+    notes = []
+    if objects:
+        remedy = f"to use them save them as numbers or text: {objects[0]}.astype(str)"
+        notes.append(f"left out, as they hold Python objects: {', '.join(objects)}; {remedy}")
+    if others:
+        notes.append(f"left out, as they have not one entry a sample: {', '.join(others)}")
+    return notes

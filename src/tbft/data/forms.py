@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from tbft.data.arrays import samples_of_arrays
 from tbft.data.datasets import collect, is_dataset
 from tbft.data.reading import read
 from tbft.data.samples import Samples, fit_samples, make_samples
@@ -16,9 +17,9 @@ from tbft.data.spec import InputSpec
 from tbft.errors import FormError
 
 TAKEN = (
-    "tbft.Samples; a pair (inputs, labels) of NumPy arrays, torch tensors or lists; a torch Dataset, or "
-    "anything with len() and items (input, label); a DataLoader; a path that tbft.read takes; or "
-    "package.module:factory"
+    "tbft.Samples; a pair (inputs, labels) of NumPy arrays, torch tensors or lists; a mapping of arrays by "
+    "name; a torch Dataset, or anything with len() and items (input, label); a DataLoader; a path that "
+    "tbft.read takes; or package.module:factory"
 )
 
 
@@ -27,8 +28,8 @@ def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") 
 
     Args:
         data: :class:`Samples`; a pair ``(inputs, labels)`` of arrays, tensors on any device, or lists; a
-            map-style or iterable ``Dataset``; a ``DataLoader``; or a path or ``package.module:factory``,
-            as for :func:`tbft.read`.
+            mapping of arrays by name, as in an ``.npz``; a map-style or iterable ``Dataset``; a
+            ``DataLoader``; or a path or ``package.module:factory``, as for :func:`tbft.read`.
         spec: what the model takes; inputs are fitted and labels matched to it.
         name: what to call the samples in messages, where the data have no name of their own.
 
@@ -41,6 +42,8 @@ def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") 
         return fit_samples(data, spec)
     if isinstance(data, (str, Path)):
         return read(data, spec)
+    if isinstance(data, Mapping) and all(isinstance(key, str) for key in data) and data:
+        return samples_of_arrays(data, spec, name)
     if _is_pair(data):
         return make_samples(data[0], data[1], name=name, spec=spec)
     if is_dataset(data):

@@ -38,6 +38,8 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Ranged:
     Raises:
         DataError: no samples, values that are not finite, or inputs that do not fit the model.
     """
+    if not isinstance(inputs, (np.ndarray, Tensor)) and getattr(inputs, "dtype", None) == np.uint8:
+        return Ranged(inputs)  # pictures that are decoded when they are indexed, and fitted then
     array = _array(inputs, name)
     if array.ndim == 0 or len(array) == 0:
         raise DataError(f"{name}: there are no samples in it")

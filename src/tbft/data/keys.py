@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError, unknown
@@ -16,6 +18,29 @@ LABEL_NAMES = (
     "labels", "label", "y", "targets", "target", "class", "class_id", "category", "class_label", "arr_1",
 )  # fmt: skip
 CLASS_NAMES = ("class_names", "classes", "superclasses", "label_names", "categories")
+#: What people call parts -> the name of the part.
+PARTS = {
+    "train": "train", "training": "train", "tr": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "test": "test", "testing": "test", "te": "test",
+}  # fmt: skip
+
+_MAX_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where one part of a set lies.
+
+    Attributes:
+        inputs, labels: keys of its arrays.
+        more: attribute -> key of the array with one entry a sample.
+        part: ``train``, ``val`` or ``test``; empty where the set has no parts.
+    """
+
+    inputs: str
+    labels: str
+    more: Mapping[str, str]
+    part: str = ""
 
 
 def find_keys(known: Sequence[str], spec: InputSpec, where: str) -> tuple[str, str]:
@@ -36,11 +61,57 @@ def find_keys(known: Sequence[str], spec: InputSpec, where: str) -> tuple[str, s
     return found[0], found[1]
 
 
+def find_parts(known: Sequence[str], spec: InputSpec, where: str) -> list[Keys]:
+    """The same for arrays that may be given in parts: ``x_train``, ``train_labels``, ``X_test``, ...
+
+    Returns:
+        one entry a part, in the order train, val, test; a single one where the keys name no part.
+
+    Raises:
+        DataError: as :func:`find_keys`, or a part that lacks its inputs or labels.
+    """
+    by_part: dict[str, dict[str, str]] = {}
+    for key in known:
+        part, base = split_part(key)
+        if part:
+            by_part.setdefault(part, {})[base] = key
+    parted = {p: keys for p, keys in by_part.items() if {*keys} & {*INPUT_NAMES, *LABEL_NAMES}}
+    if spec.keys or not parted:
+        inputs, labels = find_keys(known, spec, where)
+        return [Keys(inputs, labels, {key: key for key in known if key not in (inputs, labels)})]
+    found = []
+    for part in dict.fromkeys(PARTS.values()):
+        if part not in parted:
+            continue
+        own = parted[part]
+        inputs, labels = find_keys(list(own), spec, f"{where}, part {part}")
+        more = {base: key for base, key in own.items() if base not in (inputs, labels)}
+        found.append(Keys(own[inputs], own[labels], more, part))
+    return found
+
+
+def split_part(key: str) -> tuple[str, str]:
+    """The part that a key names and the rest of it: ``x_train`` is ``("train", "x")``; no part is empty.
+
+    >>> split_part("x_train"), split_part("Test-Images"), split_part("yval"), split_part("contrast")
+    (('train', 'x'), ('test', 'images'), ('val', 'y'), ('', 'contrast'))
+    """
+    words = [w for w in re.split(r"[_\-. ]+", key.lower()) if w]
+    joined = re.fullmatch(r"([xy])(\w+)|(\w+)([xy])", words[0]) if len(words) == 1 else None
+    if joined:  # xtrain, trainx
+        words = [w for w in joined.groups() if w]
+    named = [w for w in words if w in PARTS]
+    if len(named) != 1 or len(words) < 2:
+        return "", key
+    return PARTS[named[0]], "_".join(w for w in words if w not in PARTS)
+
+
 def _usual(known: Sequence[str], names: Sequence[str], what: str, where: str) -> str:
     hits = [key for name in names for key in known if key.lower() == name]
     if len(hits) == 1:
         return hits[0]
-    remedy = f"say which: --keys inputs=NAME,labels=NAME (found {', '.join(known) or 'nothing'})"
+    found = ", ".join(known[:_MAX_SHOWN]) + (", ..." if len(known) > _MAX_SHOWN else "")
+    remedy = f"say which: --keys inputs=NAME,labels=NAME (found {found or 'nothing'})"
     if not hits:
         raise DataError(f"{where}: no {what} under a usual name ({', '.join(names[:6])}, ...); {remedy}")
     raise DataError(f"{where}: the {what} may be {' or '.join(hits)}; {remedy}")

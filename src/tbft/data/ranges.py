@@ -179,7 +179,7 @@ def _of_floats(inputs: Array, spec: InputSpec, lowest_highest: tuple[float, floa
     if 16 < high <= 255 and bool((np.abs(inputs - np.rint(inputs)) < _TOLERANCE).all()):
         note = f"float pictures of whole numbers from {low:.0f} to {high:.0f} are read as pixels, 0 to 255"
         return Ranged(np.rint(inputs).astype(np.uint8), notes=(note,))
-    as_pixels = next((n for n in (255, 65535) if high <= n), None)
+    as_pixels = next((n for n in (255, 65535) if high <= 1.01 * n), None)
     if high <= 16:
         remedy = f"give --range 0-N with the highest value that a pixel can have (0-{int(np.ceil(high))}?)"
     elif as_pixels is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tbft.data.arrays import read_npz
+from tbft.data.array_files import find_array_folder, read_array_folder, read_npz, read_tensors
 from tbft.data.cifar import find_cifar10, read_cifar10
 from tbft.data.cifar10c import find_cifar10c, read_cifar10c
 from tbft.data.class_map import ClassMap, apply_class_map
@@ -77,6 +77,8 @@ def _read_as_it_is(source: str | Path, spec: InputSpec, where: Mapping[str, str]
 def _read_path(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samples:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected {FORMS}")
+    if arrays := find_array_folder(path):
+        return read_array_folder(arrays, path, spec)
     if find_cifar10c(path):
         return read_cifar10c(path, spec, where)
     if find_cifar10(path):
@@ -87,6 +89,8 @@ def _read_path(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samples
         return read_tar(path, spec)
     if path.suffix == ".npz":
         return read_npz(path, spec)
+    if path.suffix in (".pt", ".pth", ".safetensors"):
+        return read_tensors(path, spec)
     raise DataError(f"{path}: unknown kind of data; expected {FORMS}")
 
 

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from tbft.blocks.precision import autocast, laid_out
 from tbft.blocks.state import evaluating
 from tbft.blocks.tensors import fingerprint
-from tbft.data.arrays import Array, memory_map
+from tbft.data.array_files import memory_map
+from tbft.data.arrays import Array
 from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError
 from tbft.files import atomic_path

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tbft.blocks.state import evaluating
+from tbft.data.labels import numbered_from_one
 from tbft.data.samples import Samples
 from tbft.errors import DataError
 
@@ -80,6 +81,8 @@ def check_fits(model: nn.Module, samples: Samples) -> None:
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise DataError("the model has to return logits of shape (n, classes)")
     highest = int(samples.labels.max())
+    if highest == logits.shape[1] and samples.labels.min() > 0:
+        raise DataError(f"{samples.name}: {numbered_from_one(highest)}")
     if highest >= logits.shape[1]:
         raise DataError(
             f"{samples.name}: label {highest} is out of range: the model has {logits.shape[1]} outputs "

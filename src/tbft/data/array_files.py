@@ -1,0 +1,138 @@
+"""Files of arrays: ``.npz``, ``.npy``, ``.pt`` and ``.safetensors``, read without running what is in them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tbft.data.arrays import Array, Objects, refuse_objects, samples_of_arrays
+from tbft.data.keys import INPUT_NAMES, LABEL_NAMES, split_part
+from tbft.data.samples import Samples
+from tbft.data.spec import InputSpec
+from tbft.errors import DataError
+
+#: Kinds of file that hold one array each.
+_SINGLE = (".npy", ".pt", ".pth")
+
+
+def read_npz(path: Path, spec: InputSpec) -> Samples:
+    """Samples from an ``.npz``: inputs, labels, and any further arrays (n,) as attributes.
+
+    The keys are those that `spec` names, or the usual ones; see :func:`tbft.data.keys.find_parts`.
+    """
+    return samples_of_arrays(_npz_entries(path), spec, str(path))
+
+
+def read_tensors(path: Path, spec: InputSpec) -> Samples:
+    """The same from a ``.pt``, ``.pth`` or ``.safetensors`` of tensors: a dictionary, or (inputs, labels)."""
+    return samples_of_arrays(_tensors(path), spec, str(path))
+
+
+def find_array_folder(path: Path) -> dict[str, Path]:
+    """Name -> file, where `path` is a folder with inputs and labels as ``.npy`` or ``.pt``, or a file in one.
+
+    Of a file, those are it and the labels beside it. Empty if there are none of the usual names.
+    """
+    folder = path if path.is_dir() else path.parent
+    if path.is_file() and path.suffix not in _SINGLE:
+        return {}
+    files = {p.stem: p for p in sorted(folder.glob("*")) if p.suffix in _SINGLE and p.is_file()}
+    if path.is_file():
+        part = split_part(path.stem)[0]
+        files = {stem: file for stem, file in files.items() if file == path or _is(stem, LABEL_NAMES, part)}
+    has_inputs = any(_is(stem, INPUT_NAMES) for stem in files)
+    return files if has_inputs and any(_is(stem, LABEL_NAMES) for stem in files) else {}
+
+
+def read_array_folder(files: Mapping[str, Path], path: Path, spec: InputSpec) -> Samples:
+    """Samples from the files that :func:`find_array_folder` found; arrays stay on disk where they can."""
+    arrays = {
+        stem: memory_map(file) if file.suffix == ".npy" else _one_tensor(file) for stem, file in files.items()
+    }
+    return samples_of_arrays(arrays, spec, str(path))
+
+
+def load_npz(path: Path) -> dict[str, Array]:
+    """The arrays of an ``.npz``, none of them Python objects."""
+    entries = _npz_entries(path)
+    for key, value in entries.items():
+        refuse_objects(value, "array", key, str(path))
+    return entries
+
+
+def memory_map(path: Path) -> Array:
+    """The array of an ``.npy``, left on disk."""
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            refuse_objects(Objects(()), "array", path.stem, str(path))
+        raise DataError(f"{path} is missing, damaged or no .npy: {error}") from error
+    return array
+
+
+def _npz_entries(path: Path) -> dict[str, Any]:
+    """Every entry of an ``.npz``: an array, or what stands for one of Python objects."""
+    try:
+        # The archive is opened first because np.load would take an .npy under this name too.
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+            return {key: _entry(file, key) for key in file.files}
+    except Exception as error:  # a damaged archive can raise almost anything
+        raise DataError(f"{path} is damaged or no .npz: {error}") from error
+
+
+def _entry(file: Any, key: str) -> Any:
+    try:
+        return file[key]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        return Objects(())
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path} is damaged or no .safetensors: {error}") from error
+    held = _load_torch(path)
+    if isinstance(held, (tuple, list)) and len(held) == 2:
+        return dict(zip(("inputs", "labels"), held, strict=True))
+    if isinstance(held, Mapping):
+        return {str(key): value for key, value in held.items()}
+    raise DataError(
+        f"{path} holds a {type(held).__name__}; save a dictionary: "
+        "torch.save({'inputs': x, 'labels': y}, path)"
+    )
+
+
+def _one_tensor(path: Path) -> Any:
+    held = _load_torch(path)
+    if isinstance(held, (Tensor, list)):
+        return held
+    raise DataError(f"{path} holds a {type(held).__name__}, not a tensor; save one tensor a file")
+
+
+def _load_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise anything
+        raise DataError(
+            f"{path} is damaged, or holds more than tensors and plain values, which are all that is "
+            "read from a file of torch; save it again: torch.save({'inputs': x, 'labels': y}, path)"
+        ) from error
+
+
+def _is(stem: str, names: tuple[str, ...], part: str | None = None) -> bool:
+    """Is this one of the names, of any part or of this one?"""
+    own, base = split_part(stem)
+    return base.lower() in names and (part is None or own == part)
