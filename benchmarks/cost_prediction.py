@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import time
-from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,15 +26,15 @@ from tqdm import tqdm
 
 from tbft.blocks import Blocks
 from tbft.blocks.precision import gains_from_bfloat16
-from tbft.choosing.cost import plans_of, predict_costs
+from tbft.choosing.cost import Prediction, plans_of, predict_costs
 from tbft.data import Samples
 from tbft.data.placeholder import random_pictures
 from tbft.files import atomic_path
+from tbft.front_door import tune
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models import find_model
 from tbft.patches import make_patch, versions
-from tbft.plan import Plan, Recipe, find_recipe
-from tbft.tuning.execution import tune
+from tbft.plan import Plan, Recipe, find_recipe, replace_plan
 from tbft.tuning.prefix_cache import CachePolicy
 
 #: Model, samples, recipe, rounds.
@@ -117,14 +116,18 @@ def prepared(
     torch.manual_seed(0)
     preset = find_model(model)
     blocks, inputs = preset.split(preset.build()), preset.inputs
-    recipe = replace(find_recipe(recipe_name, preset.recipes), patience=None)
+    recipe = find_recipe(recipe_name, preset.recipes).replace(patience=None)
     assert inputs.resolution
     assert inputs.channels
     train = random_pictures(count, inputs.resolution, inputs.channels)
-    val = random_pictures(count * 3 // 2, inputs.resolution, inputs.channels) if recipe.validate else None
+    val = (
+        random_pictures(count * 3 // 2, inputs.resolution, inputs.channels)
+        if recipe.duration.validate
+        else None
+    )
     plans = plans_of(blocks, recipe)
-    if not recipe.validate:
-        plans["head, statistics kept"] = Plan(blocks.head, recipe, source_share=1.0)
+    if not recipe.duration.validate:
+        plans["head, statistics kept"] = Plan(blocks.head, recipe, statistics=1.0)
     return blocks, recipe, plans, train, val
 
 
@@ -147,10 +150,13 @@ def counts(
     blocks: Blocks, recipe: Recipe, plans: dict[str, Plan], train: Samples, val: Samples | None
 ) -> dict[str, dict[str, Any]]:
     """Operations and bytes of runs of two epochs, predicted and counted in the run."""
-    short = replace(recipe, epochs=2, middle_epochs=min(2, recipe.middle_epochs), rear_least_steps=0,
-                    least_steps=min(1, recipe.least_steps))  # fmt: skip
-    brief = {name: replace(plan, recipe=short) for name, plan in plans.items()}
-    costs = predict_costs(blocks, brief, train, 0 if val is None else len(val), counted=True)
+    scaling = recipe.scaling
+    short = recipe.replace(epochs=2, middle_epochs=min(2, scaling.middle_epochs), rear_min_steps=0,
+                           min_steps=min(1, scaling.min_steps))  # fmt: skip
+    brief = {name: replace_plan(plan, recipe=short) for name, plan in plans.items()}
+    costs = predict_costs(
+        blocks, brief, train, Prediction(val_count=0 if val is None else len(val), counted=True)
+    )
     base = {k: v.clone() for k, v in blocks.model.state_dict().items()}
     found = {}
     for name, plan in brief.items():
@@ -158,11 +164,11 @@ def counts(
             tune(blocks, plan, train, val)
         with TensorBytes() as held:
             tuned = tune(blocks, plan, train, val)
-        recipe_used = {**asdict(plan.recipe), "source_share": plan.source_share}
-        patch = make_patch(base, tuned.changed, arm=plan.arm, cuts=blocks.cuts, recipe=recipe_used)
+        recipe_used = {**plan.recipe.to_json(), "source_share": plan.statistics.to_json()}
+        patch = make_patch(base, tuned.changed, arm=plan.arm.name, cuts=blocks.cuts, recipe=recipe_used)
         cost = costs[name]
         # The counter knows no elementwise work; the cache is no tensor.
-        steps = 2 * short.for_samples(len(train)).steps_per_epoch(len(train))
+        steps = 2 * short.training(len(train)).steps_per_epoch(len(train))
         optimizer = steps * cost.step.optimizer_flops if cost.step else 0.0
         found[name] = {
             "flops": {"predicted": (cost.flops or 0.0) - optimizer, "measured": flops.get_total_flops()},

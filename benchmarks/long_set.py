@@ -31,7 +31,7 @@ from tbft.models import find_model, load_weights
 from tbft.patches import versions
 from tbft.plan import Plan, find_recipe
 from tbft.scenarios import apply_drift
-from tbft.tuning.execution import tune
+from tbft.tuning.execution import Tuning, tune_samples
 from tbft.tuning.loop import FitState
 from tbft.tuning.prefix_cache import CachePolicy
 
@@ -72,7 +72,7 @@ def one_run(folder: Path, kill: bool) -> dict[str, Any]:
     model = preset.build()
     load_weights(model, data / "checkpoints" / "resnet26_cifar10_released.pth")
     samples = apply_drift(read(data / "cifar10" / "train.tar", preset.inputs), "gaussian_noise:5")
-    plan = Plan("layer2", find_recipe("fast"), source_share=None)
+    plan = Plan("layer2", find_recipe("fast"), statistics=None)
     epochs_done: list[int] = []
 
     def after_epoch(state: FitState) -> None:
@@ -83,14 +83,9 @@ def one_run(folder: Path, kill: bool) -> dict[str, Any]:
     before = resident()
     with Meter() as meter:
         start = time.process_time()
-        tuned = tune(
-            preset.split(model),
-            plan,
-            samples,
-            cache=CachePolicy(memory_bytes=256 << 20, folder=folder),
-            resume_path=folder / "run.pt",
-            on_epoch=after_epoch,
-        )
+        cache = CachePolicy(memory_bytes=256 << 20, folder=folder)
+        how = Tuning(cache, resume_path=folder / "run.pt", on_epoch=after_epoch)
+        tuned = tune_samples(preset.split(model), plan, samples, None, how)
     peak = meter.measurement.peak_rss_bytes
     return {
         "samples": len(samples),

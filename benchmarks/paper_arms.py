@@ -24,7 +24,7 @@ from tbft.files import atomic_path
 from tbft.models import find_model, load_weights
 from tbft.patches import versions
 from tbft.pipeline import personalize
-from tbft.plan import Plan, find_recipe
+from tbft.plan import Plan
 from tbft.scenarios import apply_drift
 
 sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
@@ -65,8 +65,8 @@ def main() -> None:
     samples = read(data / "cifar10" / "test.tar", preset.inputs)
     for seed, drift, arm, share in tqdm([c for c in cells if c not in done], disable=None):
         parts = split_samples(apply_drift(samples, drift, seed), seed=seed)
-        plan = Plan(arm, find_recipe("paper"), source_share=share, seed=seed)
-        result = personalize(blocks, parts, plan, preset.name).to_json()
+        plan = Plan(arm, "paper", statistics=share, seed=seed)
+        result = personalize(blocks, parts, plan=plan).to_json()
         kept = ("accuracy_before", "accuracy_after", "wall_seconds", "cpu_seconds", "patch_bytes",
                 "peak_rss_bytes", "energy_joules", "energy_kind", "energy_source", "energy_scope",
                 "best_epoch", "train_samples", "val_samples", "test_samples")  # fmt: skip

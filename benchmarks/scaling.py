@@ -16,7 +16,6 @@ import os
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,11 @@ from tbft.blocks import split
 from tbft.blocks.precision import gains_from_bfloat16
 from tbft.data import Parts, Samples, make_samples
 from tbft.files import atomic_path
+from tbft.front_door import tune
 from tbft.metering import Measurement, Meter
 from tbft.models.resnet26 import ResNet26
 from tbft.patches import versions
-from tbft.plan import Plan, find_recipe
-from tbft.tuning.execution import tune
+from tbft.plan import Plan, find_recipe, replace_plan
 from tbft.tuning.prefix_cache import CachePolicy
 
 sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
@@ -87,14 +86,14 @@ def one_run(depth: int, resolution: int, count: int) -> dict[str, Any]:
         "samples": count,
     }
     for arm, share in ARMS.items():
-        plan = Plan(arm, fast, source_share=share)
-        tune(blocks, replace(plan, recipe=replace(fast, epochs=1, least_steps=1, rear_least_steps=1)), few)
+        plan = Plan(arm, fast, statistics=share)
+        tune(blocks, replace_plan(plan, recipe=fast.replace(epochs=1, min_steps=1, rear_min_steps=1)), few)
         cost = measured(partial(tune, blocks, plan, train, cache=CachePolicy(1 << 33)))
         run |= {f"{arm}_cpu_seconds": cost.cpu_seconds, f"{arm}_energy_joules": cost.energy_joules}
         run |= {"energy_kind": cost.energy_kind, "energy_scope": cost.energy_scope}
     if count <= PAPER_AT_MOST:
         val = pictures(min(3_000, count * 3 // 2), resolution, 2)
-        once = replace(find_recipe("paper"), epochs=1)
+        once = find_recipe("paper").replace(epochs=1)
         parts = Parts(train, val, val, 0, None)
         cost = measured(lambda: paper_way(blocks, "full", once, parts, 0))
         run["paper_full_cpu_seconds"] = 10 * cost.cpu_seconds

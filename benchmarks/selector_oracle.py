@@ -25,9 +25,9 @@ from tbft.blocks import Blocks
 from tbft.blocks.precision import autocast, laid_out
 from tbft.blocks.state import evaluating, values_restored
 from tbft.data import Samples
+from tbft.front_door import tune
 from tbft.patches import versions
 from tbft.plan import Plan, find_recipe
-from tbft.tuning.execution import tune
 from tbft.verification.evaluation import batches
 
 
@@ -93,7 +93,7 @@ def one_cell(shift: Shift, labeled: int, seed: int) -> dict[str, Any] | None:
     blocks = model_blocks(shift.model)
     accuracies, seconds = {}, {}
     for name, (arm, share) in options(blocks).items():
-        plan = Plan(arm, find_recipe("fast"), source_share=share, seed=seed)
+        plan = Plan(arm, find_recipe("fast"), statistics=share, seed=seed)
         start = time.process_time()
         tuned = tune(blocks, plan, train)
         seconds[name] = round(time.process_time() - start, 3)

@@ -24,7 +24,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import combinations
@@ -35,23 +35,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from gradients import relative_gradients
 from selector_oracle import key, options, read_records, wanted
+from selector_records import cost_of, evidence_of, has_card
 from shifts import LABELLED, MODELS, Shift, model_blocks, source_parts, suite, train_of
 from torch import nn
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
-from tbft.choosing.choice import choose, expectation_row, features, options_of
+from tbft.choosing.choice import choose, expectation_row, features
 from tbft.choosing.cost import Cost, predict_costs
 from tbft.choosing.counting import stage_flops
+from tbft.choosing.options import options_of
 from tbft.data import Parts, Samples, split_samples
-from tbft.diagnosis.card import SourceCard, build_card
-from tbft.diagnosis.evidence import Evidence, gather
+from tbft.diagnosis.card import SourceCard, card_of_samples
+from tbft.diagnosis.evidence import gather
 from tbft.diagnosis.levels import Diagnosis, diagnose_evidence
 from tbft.files import atomic_path
+from tbft.front_door import tune
 from tbft.plan import Budget, Plan, find_recipe
-from tbft.tuning.execution import tune
 
 sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
 from paper.paper_way import paper_way
@@ -138,14 +141,16 @@ def seen(shift: Shift, labeled: int, seed: int) -> Record | None:
     train, blocks, card = train_of(shift, labeled, seed), model_blocks(shift.model), card_of(shift.model)
     if train is None:
         return None
-    found: Record = {"evidence": asdict(gather(blocks, train, card))}
+    found: Record = {"evidence": gather(blocks, train, card).to_json()}
     if seed < 2:
         at = shift.model, labeled
         if at not in COSTS:
             COSTS[at] = {name: asdict(cost) for name, cost in costs_of(blocks, train).items()}
         found["costs"] = COSTS[at]
         found["block_flops"] = stage_flops(blocks, train.batch(slice(0, 1))[0])
-        found["gradients"] = gradient_scores(blocks, train.subset(slice(0, 128)), card)
+        found["gradients"] = gradient_scores(
+            blocks, train.subset(slice(0, 128)), clean_gradients(shift.model)
+        )
     return found
 
 
@@ -153,16 +158,27 @@ def card_of(model: str) -> SourceCard | None:
     """None for Living-17, whose photos are too few for one."""
     if model not in CARDS:
         few = model == "resnet26-living17"
-        CARDS[model] = None if few else build_card(model_blocks(model), source_parts(model)[0])
+        CARDS[model] = None if few else card_of_samples(model_blocks(model), source_parts(model)[0])
     return CARDS[model]
+
+
+def clean_gradients(model: str) -> dict[str, float]:
+    """Relative gradient norms of each block on clean source samples."""
+    if card_of(model) is None:
+        return {}
+    samples = source_parts(model)[0]
+    at = np.random.default_rng(0).permutation(len(samples))[:128]
+    return relative_gradients(model_blocks(model), samples.subset(at))
 
 
 def costs_of(blocks: Blocks, samples: Samples) -> dict[str, Cost]:
     recipe, options = find_recipe("fast"), options_of(blocks.names, blocks.head, batch_norm=True)
-    return predict_costs(blocks, {o.name: o.plan(recipe, None, 0, Budget()) for o in options}, samples)
+    return predict_costs(blocks, {o.name: o.plan(recipe, 0, Budget()) for o in options}, samples)
 
 
-def gradient_scores(blocks: Blocks, samples: Samples, card: SourceCard | None) -> dict[str, dict[str, float]]:
+def gradient_scores(
+    blocks: Blocks, samples: Samples, clean: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
     """Auto-RGN and Auto-SNR of Lee et al. (2023), section 5, for each block, and RGN over its clean value.
 
     RGN: norm of the gradient over that of the weights. SNR: squared mean over the variance of the gradient
@@ -190,7 +206,7 @@ def gradient_scores(blocks: Blocks, samples: Samples, card: SourceCard | None) -
         rgn = float(average.norm()) / norm
         scores["auto_rgn"][block.name] = rgn
         scores["auto_snr"][block.name] = float((average**2 / (variance + 1e-12)).mean())
-        scores["clean_rgn"][block.name] = rgn / (card.gradients[block.name] if card else 1.0)
+        scores["clean_rgn"][block.name] = rgn / clean.get(block.name, 1.0)
         scores["importance"][block.name] = float(average.square().sum())
     return scores
 
@@ -199,7 +215,7 @@ def paper_cost(shift: Shift, labeled: int, seed: int) -> Record | None:
     train, blocks = train_of(shift, labeled, seed), model_blocks(shift.model)
     if train is None:
         return None
-    once, few = replace(find_recipe("paper"), epochs=1), train.subset(slice(0, 2))
+    once, few = find_recipe("paper").replace(epochs=1), train.subset(slice(0, 2))
     data = Parts(train, few, few, 0, None)
     paper_way(blocks, "full", once, replace(data, train=train.subset(slice(0, 16))), 0)  # warms up
     card = card_of(shift.model)
@@ -207,7 +223,7 @@ def paper_cost(shift: Shift, labeled: int, seed: int) -> Record | None:
     for _ in range(3 if len(train) <= 200 else 1):  # interleaved, so that both sides meet the same machine
         sides: dict[str, Callable[[], object]] = {
             "gather": partial(gather, blocks, train, card),
-            "gradients": partial(gradient_scores, blocks, train.subset(slice(0, 128)), card),
+            "gradients": partial(gradient_scores, blocks, train.subset(slice(0, 128)), {}),
             "paper": partial(paper_way, blocks, "full", once, data, 0),
         }
         for name, work in sides.items():
@@ -259,7 +275,7 @@ def fold_accuracy(
 
     arm, share = options(blocks)[name]
     recipe = find_recipe("fast").given(epochs=epochs)
-    tuned = tune(blocks, Plan(arm, recipe, source_share=share, seed=seed), train)
+    tuned = tune(blocks, Plan(arm, recipe, statistics=share, seed=seed), train)
     with values_restored(blocks.model):
         blocks.model.load_state_dict({**blocks.model.state_dict(), **tuned.changed})
         return accuracy(blocks, held_out)
@@ -269,10 +285,12 @@ def fold_accuracy(
 
 
 def ours(seen: Record) -> tuple[str, Diagnosis]:
-    diagnosis = diagnose_evidence(Evidence(**seen["evidence"]))
+    diagnosis = diagnose_evidence(evidence_of(seen["evidence"]))
     names = model_blocks_names(seen["model"])
-    costs = {name: Cost(**cost) for name, cost in seen["costs"].items()}
-    choice = choose(diagnosis, options_of(*names, batch_norm=True), costs, find_recipe("fast"))
+    costs = {name: cost_of(cost) for name, cost in seen["costs"].items()}
+    options = options_of(*names, batch_norm=True)
+    plans = {o.name: o.plan(find_recipe("fast"), 0, Budget()) for o in options}
+    choice = choose(diagnosis, options, plans, costs)
     return choice.option, diagnosis
 
 
@@ -483,7 +501,7 @@ def calibrate(folder: Path, path: Path) -> None:
     accuracy at rest for ``head`` and the output level, else from accuracy after AdaBN. Where there are
     cells enough, a ridge regression on :func:`tbft.choosing.choice.features` corrects it.
     """
-    known = [cell for cell in cells_of(folder, "development") if not cell["evidence"]["evidence"]["weaker"]]
+    known = [cell for cell in cells_of(folder, "development") if has_card(cell["evidence"]["evidence"])]
     cells = [calibration_cell(cell) for cell in known]
     rows: dict[str, dict[str, dict[str, list[float]]]] = {}
     counts: dict[str, int] = {}
@@ -506,7 +524,7 @@ def calibrate(folder: Path, path: Path) -> None:
 
 def calibration_cell(cell: Record) -> Record:
     """Row, features, and accuracy of each role over the source's."""
-    evidence = Evidence(**cell["evidence"]["evidence"])
+    evidence = evidence_of(cell["evidence"]["evidence"])
     diagnosis = diagnose_evidence(evidence)
     roles = {o.name: o.role for o in options_of(*model_blocks_names(cell["model"]), batch_norm=True)}
     accuracy = {roles[name]: value / evidence.source_accuracy for name, value in cell["accuracy"].items()}

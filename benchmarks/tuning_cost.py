@@ -43,16 +43,15 @@ from tbft.blocks.state import values_restored
 from tbft.data import Parts, read, split_samples
 from tbft.data.cifar10c import COMMON
 from tbft.files import atomic_path
+from tbft.front_door import tune
 from tbft.metering import NO_SENSOR, Meter
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models import find_model
 from tbft.patches import versions
-from tbft.pipeline import plan_level
-from tbft.plan import arm_for_level, find_recipe
+from tbft.plan import arm_for_level, find_recipe, plan_level, replace_plan
 from tbft.scenarios import apply_drift, find_class_map
-from tbft.tuning.execution import tune
 from tbft.tuning.prefix_cache import CachePolicy
-from tbft.verification.evaluation import evaluate
+from tbft.verification.evaluation import evaluate_samples
 
 sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
 from paper.paper_way import paper_way
@@ -131,25 +130,21 @@ def one_run(cell: dict[str, Any], alone: bool) -> dict[str, Any]:
     level = CASES.get(cell["case"], "input")
     recipe = find_recipe("fast")
     if cell["side"] == "ours in float32":
-        recipe = replace(recipe, precision="float32")
+        recipe = recipe.replace(precision="float32")
     if cell["side"].startswith("ours"):
-        plan = plan_level(blocks, level, recipe, cell["seed"])
-        arm = plan.arm
+        plan = replace_plan(plan_level(level, blocks.names, blocks.head, recipe), seed=cell["seed"])
+        arm = plan.arm.name
 
         def work(epochs: int | None) -> dict[str, torch.Tensor]:
-            short = (
-                recipe
-                if epochs is None
-                else replace(recipe, epochs=epochs, least_steps=1, rear_least_steps=1)
-            )
-            tuned = tune(blocks, replace(plan, recipe=short), parts.train, cache=CachePolicy())
+            short = recipe if epochs is None else recipe.replace(epochs=epochs, min_steps=1, rear_min_steps=1)
+            tuned = tune(blocks, replace_plan(plan, recipe=short), parts.train, cache=CachePolicy())
             return dict(tuned.changed)
     else:
         arm = "full" if cell["side"] == "paper full" else arm_for_level(level, blocks.names, blocks.head)
 
         def work(epochs: int | None) -> dict[str, torch.Tensor]:
             paper = find_recipe("paper")
-            short = paper if epochs is None else replace(paper, epochs=epochs)
+            short = paper if epochs is None else paper.replace(epochs=epochs)
             return paper_way(blocks, arm, short, parts, cell["seed"])
 
     with TensorBytes() as counted:  # also warms up: torch builds kernels and imports on first use
@@ -158,7 +153,7 @@ def one_run(cell: dict[str, Any], alone: bool) -> dict[str, Any]:
         state = work(None)
     with values_restored(blocks.model):
         blocks.model.load_state_dict({**blocks.model.state_dict(), **state})
-        accuracy = evaluate(blocks.model, parts.test).accuracy
+        accuracy = evaluate_samples(blocks.model, parts.test).accuracy
     return {
         "level": level,
         "arm": arm,

@@ -24,12 +24,12 @@ from tbft.blocks.tensors import fingerprint
 from tbft.data import Parts, Samples, read, split_samples
 from tbft.data.cifar10c import find_cifar10c
 from tbft.data.samples import digest
-from tbft.diagnosis.card import LEAST_SAMPLES, SourceCard
+from tbft.diagnosis.card import MIN_SAMPLES, SourceCard
 from tbft.errors import TbftError
 from tbft.models import Preset, find_model
 from tbft.plan import Recipe, find_recipe
 from tbft.scenarios import apply_drift, find_class_map
-from tbft.verification.evaluation import Evaluation, evaluate
+from tbft.verification.evaluation import Evaluation, evaluate_samples
 
 #: A card is made of at most so many samples.
 CARD_SAMPLES = 500
@@ -150,7 +150,7 @@ class Bench:
             val=self._drifted(parts.val, cell.drift),
             test=self._drifted(parts.test, cell.drift),
         )
-        before = evaluate(blocks.model, drifted.test)
+        before = evaluate_samples(blocks.model, drifted.test)
         return CellBench(
             cell=cell,
             level=self.experiment.level,
@@ -211,7 +211,7 @@ class Bench:
         if self.settings.card is not None:
             return None
         drift_is_ours = self.experiment.drifts[0] is not None and not self.is_corrupted
-        if not drift_is_ours or len(rest) < LEAST_SAMPLES:
+        if not drift_is_ours or len(rest) < MIN_SAMPLES:
             return None
         return split_samples(rest, min(CARD_SAMPLES, len(rest)), 0, 0, seed, "none").train
 
@@ -230,14 +230,14 @@ def arms_recipe(experiment: Experiment, preset: Preset, name: str) -> Recipe:
     """A recipe as the arms follow it; channels-last memory changes the time, not the arithmetic."""
     recipe = find_recipe(name, preset.recipes)
     if recipe.name.startswith("paper") and experiment.changes:
-        recipe = replace(recipe, **experiment.changes)  # type: ignore[arg-type]
-    return replace(with_batches_of(experiment, recipe), channels_last=True)
+        recipe = recipe.replace(**experiment.changes)
+    return with_batches_of(experiment, recipe).replace(channels_last=True)
 
 
 def with_batches_of(experiment: Experiment, recipe: Recipe) -> Recipe:
     """The recipe with the experiment's batch size, where it has one and the recipe does not adapt its own."""
     size = experiment.batch_size
-    return recipe if size is None or recipe.least_steps else replace(recipe, batch_size=size)
+    return recipe if size is None or recipe.scaling.min_steps else recipe.replace(batch_size=size)
 
 
 def joined(sets: list[Samples]) -> Samples:

@@ -20,7 +20,6 @@ DEFAULTS: dict[str, Any] = {
     "track": "all",
     "head_alone": False,
     "least_batch": 16,
-    "part_size": 0,
     "augment": "none",
     "refresh": False,
     "cache": False,
@@ -36,39 +35,22 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+#: Fields of a recipe that the first records have under another key.
+RENAMED = {
+    "optimizer": "optimiser",
+    "min_steps": "least_steps",
+    "min_batch": "least_batch",
+    "rear_min_steps": "rear_least_steps",
+}
+
+
 def recipe_identity(recipe: Recipe) -> dict[str, Any]:
     """What a recipe does, under the keys of the first records; not its name, nor where it comes from.
 
-    A field that is added to :class:`tbft.Recipe` gets a line here, and a default above.
+    A field that is added to :class:`tbft.Recipe` gets a default above; one that is renamed, a line there.
     """
-    values = {
-        "optimiser": recipe.optimizer,
-        "learning_rate": recipe.learning_rate,
-        "rear_learning_rate": recipe.rear_learning_rate,
-        "momentum": recipe.momentum,
-        "weight_decay": recipe.weight_decay,
-        "batch_size": recipe.batch_size,
-        "epochs": recipe.epochs,
-        "patience": recipe.patience,
-        "schedule": recipe.schedule,
-        "nesterov": recipe.nesterov,
-        "track": recipe.track,
-        "head_alone": recipe.head_alone,
-        "least_batch": recipe.least_batch,
-        "part_size": recipe.part_size,
-        "augment": recipe.augment,
-        "refresh": recipe.refresh,
-        "cache": recipe.cache,
-        "validate": recipe.validate,
-        "channels_last": recipe.channels_last,
-        "precision": recipe.precision,
-        "least_steps": recipe.least_steps,
-        "middle_epochs": recipe.middle_epochs,
-        "rear_least_steps": recipe.rear_least_steps,
-        "full_rate_from": recipe.full_rate_from,
-        "rate_power": recipe.rate_power,
-        "feature_keeps_below": recipe.feature_keeps_below,
-    }
+    written = recipe.to_json()
+    values = {RENAMED.get(key, key): value for key, value in written.items() if key not in ("name", "source")}
     return {key: value for key, value in values.items() if key not in DEFAULTS or value != DEFAULTS[key]}
 
 

@@ -13,16 +13,15 @@ from paper.baselines.auto_rgn import as_long_as
 from paper.bench import Bench, CellBench, split_digest
 from paper.provenance import machine, now
 from paper.runs import Run
-from tbft.blocks import Blocks
 from tbft.blocks.state import values_restored
 from tbft.data import Samples, split_samples
-from tbft.diagnosis.card import build_card
+from tbft.diagnosis.card import card_of_samples
 from tbft.metering import Measurement, Meter
 from tbft.patches import versions
 from tbft.pipeline import personalize
 from tbft.plan import Plan
-from tbft.tuning.execution import tune
-from tbft.verification.evaluation import evaluate
+from tbft.tuning.execution import tune_samples
+from tbft.verification.evaluation import evaluate_samples
 
 #: Of the validation part, `ours` is judged on so many, as by default of ``tbft personalize``: 5 % of 10,000.
 ACCEPTANCE_SAMPLES = 500
@@ -93,24 +92,25 @@ def _arm(cell: CellBench, method: str) -> Done:
     """One arm with the folder's recipe, from first step to last; not the evaluation on the test part."""
     recipe = cell.recipe
     # An AdaBN that left the source's statistics alone would be none.
-    share = recipe.default_share(None if method == "adabn" else cell.level)
-    plan = Plan(cell.arm(method), recipe, cell.level, share, seed=cell.cell.seed)
+    statistics = recipe.default_statistics(None if method == "adabn" else cell.level)
+    plan = Plan(cell.arm(method), recipe, cell.level, statistics, seed=cell.cell.seed)
+    val = cell.parts.val if recipe.duration.validate else None
     with Meter() as meter:
-        tuned = tune(cell.blocks, plan, cell.parts.train, cell.parts.val if cell.recipe.validate else None)
-    if tuned.interrupted:
+        tuned = tune_samples(cell.blocks, plan, cell.parts.train, val)
+    if tuned.stopped == "interrupt":
         raise KeyboardInterrupt
     accuracy = cell.before.accuracy
     if tuned.changed:
         with values_restored(cell.blocks.model):
             cell.blocks.model.load_state_dict({**cell.blocks.model.state_dict(), **tuned.changed})
-            accuracy = evaluate(cell.blocks.model, cell.parts.test).accuracy
+            accuracy = evaluate_samples(cell.blocks.model, cell.parts.test).accuracy
     return Done(
-        arm=plan.arm,
+        arm=plan.arm.name,
         accuracy=accuracy,
         measurement=meter.measurement,
         history=tuple(asdict(epoch) for epoch in tuned.history),
         best_epoch=tuned.best_epoch,
-        tuned_parameters=tuned_parameters(cell.blocks, plan.arm),
+        tuned_parameters=tuned.parameter_count,
     )
 
 
@@ -119,20 +119,21 @@ def _ours(cell: CellBench) -> Done:
     card, seed, card_seconds = cell.card, cell.cell.seed, 0.0
     if card is None and cell.card_samples is not None:
         with Meter() as meter:
-            card = build_card(cell.blocks, cell.card_samples, seed)
+            card = card_of_samples(cell.blocks, cell.card_samples, seed)
         card_seconds = meter.measurement.cpu_seconds
     parts = replace(cell.parts, val=some(cell.parts.val, ACCEPTANCE_SAMPLES, seed))
-    result = personalize(cell.blocks, parts, cell.fast, card=card, seed=seed)
-    if result.interrupted:
+    result = personalize(cell.blocks, parts, recipe=cell.fast, card=card, seed=seed)
+    if result.stopped == "interrupt":
         raise KeyboardInterrupt
     assert result.choice is not None
+    assert result.after is not None
     return Done(
-        arm=result.plan.arm,
+        arm=result.plan.arm.name,
         accuracy=result.after.accuracy,
         measurement=result.measurement,
-        history=tuple(asdict(epoch) for epoch in result.history),
-        best_epoch=result.best_epoch,
-        tuned_parameters=result.tuned_parameters,
+        history=tuple(asdict(epoch) for epoch in result.tuned.history),
+        best_epoch=result.tuned.best_epoch,
+        tuned_parameters=result.tuned.parameter_count,
         choosing_cpu_seconds=result.choosing_cpu_seconds,
         details={
             "option": result.choice.option,
@@ -166,11 +167,6 @@ def some(samples: Samples, count: int, seed: int) -> Samples:
     if len(samples) <= count:
         return samples
     return split_samples(samples, count, 0, 0, seed, "none").train
-
-
-def tuned_parameters(blocks: Blocks, arm: str) -> int:
-    """Trainable scalars in an arm."""
-    return sum(p.numel() for module in blocks.tuned_modules(arm) for p in module.parameters())
 
 
 def without_energy(measurement: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tbft.blocks import Blocks
 from tbft.data import Samples
 from tbft.errors import TbftError
-from tbft.verification.evaluation import evaluate
+from tbft.verification.evaluation import evaluate_samples
 
 #: Of the search for the strength; each halves the interval of its logarithm.
 STEPS = 14
@@ -40,13 +40,13 @@ def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed:
     for _ in range(STEPS):
         middle = (low + high) / 2
         _set(parameters, clean, noise, math.exp(middle))
-        if evaluate(blocks.model, samples).accuracy > accuracy:
+        if evaluate_samples(blocks.model, samples).accuracy > accuracy:
             low = middle
         else:
             high = middle
     std = math.exp((low + high) / 2)
     _set(parameters, clean, noise, std)
-    found = evaluate(blocks.model, samples).accuracy
+    found = evaluate_samples(blocks.model, samples).accuracy
     if abs(found - accuracy) > TOLERANCE:
         raise TbftError(
             f"no noise on {arm} makes the model right on {accuracy:.0%}: the nearest is {found:.0%}. "

@@ -56,18 +56,19 @@ def paper_way(
     tuned = [p for module in blocks.tuned_modules(arm) for p in module.parameters()]
     tuned = tuned if gradients is None else list(gradients)
     block = blocks.block_of(arm)
-    rate = recipe.rate(rear=block is not None and block.index == len(blocks) - 1)
-    batch_size = min(recipe.batch_size, len(parts.train))
+    rate = recipe.optimization.rate(rear=block is not None and block.index == len(blocks) - 1)
+    batch_size = min(recipe.duration.batch_size, len(parts.train))
     torch.manual_seed(seed)
     train, val = _loader(parts.train, batch_size, True), _loader(parts.val, batch_size, False)
-    optimizer = torch.optim.SGD(tuned, rate, recipe.momentum, weight_decay=recipe.weight_decay)
+    momentum, decay = recipe.optimization.momentum, recipe.optimization.weight_decay
+    optimizer = torch.optim.SGD(tuned, rate, momentum, weight_decay=decay)
     best_loss, best, waited = float("inf"), dict[str, Tensor](), 0
     with values_restored(model), modes_restored(model), flags_restored(model):
         if gradients is not None:
             model.requires_grad_(False)
             for p in gradients:
                 p.requires_grad_(True)
-        for _ in range(recipe.epochs):
+        for _ in range(recipe.duration.epochs):
             model.train()
             for x, y in train:
                 loss = nn.functional.cross_entropy(model(x), y)
@@ -80,7 +81,7 @@ def paper_way(
             waited += 1
             if total < best_loss:
                 best_loss, best, waited = total, clone_state(model), 0
-            if recipe.patience is not None and waited >= recipe.patience:
+            if recipe.duration.patience is not None and waited >= recipe.duration.patience:
                 break
         return best
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +25,9 @@ from tbft.blocks import Blocks, cut_before
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
-from tbft.plan import Plan, Recipe, find_recipe
-from tbft.tuning.execution import tune
-from tbft.tuning.loop import FitState, fit
+from tbft.plan import FOLLOW, KEEP, Plan, find_recipe, resolve
+from tbft.tuning.execution import Tuning, tune_samples
+from tbft.tuning.loop import FitState, Run, fit, make_optimizer
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
 
 COLUMNS = ("block1", "block2", "block3", "fc", "full")
@@ -154,13 +153,15 @@ def _step(
 
 def _our_step(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
     """The prefix once, then one step; one sample has no statistics to adapt to."""
-    recipe = replace(find_recipe("fast"), epochs=1, batch_size=1, least_steps=0)
+    recipe = find_recipe("fast").replace(epochs=1, batch_size=1, min_steps=0, learning_rate=1e-3)
     finer, at = cut_before(blocks, arm)
-    with values_restored(blocks.model), blocks.only(arm, recipe.track) as parameters:
+    training, precision = recipe.training(1), recipe.computation.precision
+    with values_restored(blocks.model), blocks.only(arm, recipe.tracking.track) as parameters:
 
         def work() -> None:
-            cached = cache_prefix(finer.prefix(at), x, None, recipe.precision) if at else x
-            fit(finer.onward(at), parameters, recipe, 1e-3, cached, None, 0)
+            cached = cache_prefix(finer.prefix(at), x, None, precision) if at else x
+            optimizer = make_optimizer(training.optimization, parameters)
+            fit(finer.onward(at), optimizer, training, cached, None, Run())
 
         return _timed(work)
 
@@ -178,10 +179,7 @@ def _parameters(blocks: Blocks, arm: str) -> list[nn.Parameter]:
 
 
 def _sgd(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    recipe = find_recipe("paper")
-    return torch.optim.SGD(
-        parameters, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay
-    )
+    return make_optimizer(find_recipe("paper").optimization, parameters)
 
 
 # --- a whole job ----------------------------------------------------------------------------------
@@ -198,15 +196,14 @@ def _paper_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples
         "optimizer only": None,
         "frozen": _parameters(blocks, arm),
     }[way]
-    once = replace(recipe, epochs=1)
+    once = recipe.replace(epochs=1)
     wall, cpu = _timed(lambda: paper_way(blocks, arm, once, parts, 0, gradients))
-    factor = recipe.epochs * count / some
+    factor = recipe.duration.epochs * count / some
     return wall * factor, cpu * factor
 
 
 def _our_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples, count: int) -> Times:
     """All that :func:`tbft.tune` does, its first epoch counted as often as there are epochs."""
-    recipe = find_recipe("fast")
     marks: list[Times] = []
 
     def mark(*_: object) -> None:
@@ -223,22 +220,17 @@ def _our_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples, 
 
     steps: list[int] = []
     train = samples.subset(np.arange(count) % len(samples))
-    plan = Plan(arm, recipe, source_share=1.0 if column == "fc" else None)
+    plan = Plan(arm, "fast", statistics=KEEP if column == "fc" else FOLLOW)
+    how = Tuning(CachePolicy(1 << 33), on_step=first_step, on_epoch=first_epoch)
     with suppress(KeyboardInterrupt):
-        whole = _timed(
-            lambda: tune(
-                blocks, plan, train, cache=CachePolicy(1 << 33), on_step=first_step, on_epoch=first_epoch
-            )
-        )
-    return _drawn_out(whole, marks, steps[0], recipe, count, len(blocks), blocks.block_of(arm))
+        whole = _timed(lambda: tune_samples(blocks, plan, train, None, how))
+    training = resolve(plan, blocks, count).training
+    assert training is not None
+    return _drawn_out(whole, marks, steps[0], training.steps_per_epoch(count))
 
 
-def _drawn_out(
-    whole: Times, marks: list[Times], steps: int, recipe: Recipe, count: int, blocks: int, block: Any
-) -> Times:
-    rear = block is not None and block.index == blocks - 1
-    own = recipe.for_samples(count, block is not None and block.index > 0 and not rear, rear)
-    once = own.steps_per_epoch(count)
+def _drawn_out(whole: Times, marks: list[Times], steps: int, once: int) -> Times:
+    """A run of one epoch of `once` steps as it would be with all steps."""
     # From the first step's end to the epoch's end there are all steps but one.
     step = [(b - a) / max(1, once - 1) for a, b in zip(*marks, strict=True)]
     wall, cpu = (w + (steps - once) * s for w, s in zip(whole, step, strict=True))

@@ -17,19 +17,19 @@ from tbft.blocks import split
 from tbft.blocks.state import batch_norms, evaluating, values_restored
 from tbft.blocks.tensors import fingerprint
 from tbft.errors import PlanError
+from tbft.front_door import tune
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models.digits import DigitsNet
 from tbft.models.layers import Normalize
 from tbft.models.resnet26 import ResNet26
-from tbft.plan import Budget, Plan, find_recipe
+from tbft.plan import Budget, Plan, find_recipe, replace_plan
 from tbft.tuning.batchnorm import SHARES, choose_source_share
 from tbft.tuning.checkpointing import recomputed
-from tbft.tuning.execution import tune
-from tbft.tuning.loop import fit
+from tbft.tuning.loop import Run, fit, make_optimizer
 from tbft.tuning.prefix_cache import CachePolicy, RowFile, cache_prefix
-from tbft.verification.evaluation import evaluate
+from tbft.verification.evaluation import evaluate_samples
 
-FAST = replace(find_recipe("fast"), batch_size=16, epochs=2, least_steps=0, precision="float32")
+FAST = find_recipe("fast").replace(batch_size=16, epochs=2, min_steps=0, precision="float32")
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_refused_with_the_remedy(blocks, stripes, tmp_path)
     with pytest.raises(PlanError, match="does not exist; make it first"):
         cache_prefix(blocks.prefix("late"), stripes, CachePolicy(0, tmp_path / "nowhere"))
     with pytest.raises(PlanError, match="take a recipe without"):
-        tune(blocks, Plan("late", replace(FAST, augment="crop-flip")), stripes)
+        tune(blocks, Plan("late", FAST.replace(augment="crop-flip")), stripes)
 
 
 def test_values_that_float16_cannot_hold_are_refused(stripes, tmp_path):
@@ -130,7 +130,7 @@ def test_cached_and_uncached_gradients_are_equal(arm, blocks, stripes):
             optimizer.step = first_step
             return optimizer
 
-        tune(blocks, Plan(arm, replace(FAST, cache=cache)), stripes, optimizer=remember)
+        tune(blocks, Plan(arm, FAST.replace(cache=cache)), stripes, optimizer=remember)
         gradients.append(found["gradients"])
     for uncached, cached in zip(*gradients, strict=True):
         torch.testing.assert_close(cached, uncached, atol=1e-6, rtol=1e-5)
@@ -140,7 +140,7 @@ def test_cached_and_uncached_gradients_are_equal(arm, blocks, stripes):
 @pytest.mark.parametrize("share", [None, 0.3, 1.0])
 def test_fast_tuning_changes_its_block_and_the_statistics_that_the_plan_names(arm, share, blocks, stripes):
     before = fingerprint(blocks.model.state_dict())
-    plan = Plan(arm, FAST, source_share=share, seed=2)
+    plan = Plan(arm, FAST, statistics=share, seed=2)
     tuned = tune(blocks, plan, stripes)
     assert fingerprint(tune(blocks, plan, stripes).changed) == fingerprint(tuned.changed)
     assert fingerprint(blocks.model.state_dict()) == before
@@ -165,27 +165,27 @@ def test_models_without_batchnorm_are_tuned_too(stripes):
     model = [("a", stage(1, 4)), ("b", stage(4, 8)), ("c", nn.Sequential(nn.Flatten(), nn.Linear(512, 3)))]
     grouped = split(model)
     for arm in ("a", "b", "c", "full"):
-        tuned = tune(grouped, Plan(arm, replace(FAST, epochs=4), source_share=None), stripes)
+        tuned = tune(grouped, Plan(arm, FAST.replace(epochs=4), statistics=None), stripes)
         assert tuned.history[-1].train_loss < tuned.history[0].train_loss
 
 
 @pytest.mark.parametrize("count", [2, 3, 17, 60])
 def test_fast_takes_any_number_of_samples(count, blocks, stripes):
-    recipe = replace(find_recipe("fast"), precision="float32")
+    recipe = find_recipe("fast").replace(precision="float32")
     seen = []
     some = stripes.subset(range(count))
-    tune(blocks, Plan("front", recipe, source_share=None), some, on_step=lambda *at: seen.append(at))
+    tune(blocks, Plan("front", recipe, statistics=None), some, progress=lambda *at: seen.append(at))
     assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
     assert {total for _, total in seen} == {len(seen)}
-    assert recipe.least_steps <= len(seen) < recipe.least_steps + 4
-    few, many = recipe.for_samples(count), recipe.for_samples(100_000)
-    assert few.learning_rate < many.learning_rate == recipe.learning_rate
-    assert few.rear_learning_rate == recipe.rear_learning_rate
+    assert recipe.scaling.min_steps <= len(seen) < recipe.scaling.min_steps + 4
+    few, many = recipe.training(count), recipe.training(100_000)
+    assert few.optimization.learning_rate < many.optimization.learning_rate == 3e-3
+    assert recipe.training(count, rear=True).optimization.learning_rate == 3e-2
     assert (many.batch_size, many.epochs) == (48, 4)
 
 
 def test_a_stopped_run_goes_on_from_its_cache_to_the_same_bits(blocks, stripes, tmp_path):
-    recipe = replace(FAST, epochs=4)
+    recipe = FAST.replace(epochs=4)
     plan, policy, resume = Plan("late", recipe), CachePolicy(0, tmp_path), tmp_path / "run.pt"
     straight = tune(blocks, plan, stripes, cache=policy)
 
@@ -197,15 +197,15 @@ def test_a_stopped_run_goes_on_from_its_cache_to_the_same_bits(blocks, stripes, 
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        tune(blocks, plan, stripes, cache=policy, resume_path=resume, on_step=stop)
+        tune(blocks, plan, stripes, cache=policy, resume=resume, progress=stop)
     seen = []
     again = tune(
-        blocks, plan, stripes, cache=policy, resume_path=resume, on_step=lambda done, total: seen.append(done)
+        blocks, plan, stripes, cache=policy, resume=resume, progress=lambda done, total: seen.append(done)
     )
     assert seen[0] == 9
     assert fingerprint(again.changed) == fingerprint(straight.changed)
     with pytest.raises(ValueError, match=r"belongs to another run \(plan differ"):
-        tune(blocks, replace(plan, seed=1), stripes, cache=policy, resume_path=resume)
+        tune(blocks, replace_plan(plan, seed=1), stripes, cache=policy, resume=resume)
 
 
 def test_reading_rows_does_not_keep_the_file_in_memory(tmp_path):
@@ -229,8 +229,8 @@ def test_cached_rows_are_never_read_beyond_a_batch(blocks, tmp_path, monkeypatch
         return rows
 
     monkeypatch.setattr(RowFile, "__getitem__", spy)
-    tune(blocks, Plan("late", replace(FAST, epochs=1)), striped(200), cache=CachePolicy(0, tmp_path))
-    assert 0 < max(read) <= FAST.batch_size
+    tune(blocks, Plan("late", FAST.replace(epochs=1)), striped(200), cache=CachePolicy(0, tmp_path))
+    assert 0 < max(read) <= FAST.duration.batch_size
 
 
 def _resident() -> int | None:
@@ -247,10 +247,10 @@ def _resident() -> int | None:
 @pytest.mark.parametrize("arm", ["front", "middle", "late", "rear", "full"])
 def test_the_measured_peak_stays_within_the_budget_or_it_is_refused(arm, blocks):
     many = striped(200)
-    recipe = replace(find_recipe("fast"), precision="float32", epochs=1, least_steps=1, rear_least_steps=1)
+    recipe = find_recipe("fast").replace(precision="float32", epochs=1, min_steps=1, rear_min_steps=1)
 
     def peak(budget):
-        plan = Plan(arm, recipe, source_share=None, budget=Budget(budget))
+        plan = Plan(arm, recipe, statistics=None, budget=Budget(budget))
         with TensorBytes() as counted:
             tune(blocks, plan, many)
         return counted.peak
@@ -319,21 +319,23 @@ def test_recomputing_takes_less_memory():
 
 def test_gradients_of_parts_add_up_to_those_of_the_batch(blocks, stripes):
     """In evaluation mode BatchNorm does not see which samples come together."""
-    still = replace(FAST, track="none", refresh=False, epochs=1, schedule="constant", optimizer="sgd")
-    parts = replace(still, part_size=5)
+    still = FAST.replace(
+        track="none", refresh=False, epochs=1, schedule="constant", optimizer="sgd", learning_rate=1e-2
+    ).training(len(stripes))
+    found = []
     with blocks.only("front", "none") as parameters:
         blocks.model.eval()
-        found = []
-        for recipe in (still, parts):
+        for training in (still, replace(still, part_size=5)):
             with values_restored(blocks.model):
-                fit(blocks.model, parameters, recipe, 1e-2, stripes, None, 0)
+                optimizer = make_optimizer(training.optimization, parameters)
+                fit(blocks.model, optimizer, training, stripes, None, Run())
                 found.append(torch.cat([p.detach().flatten().clone() for p in parameters]))
     torch.testing.assert_close(*found, atol=1e-6, rtol=1e-5)
 
 
 def test_a_budget_wants_a_recipe_that_can_keep_it(blocks, stripes):
-    with pytest.raises(PlanError, match="recipes without validation"):
-        plan = Plan("front", replace(find_recipe("paper"), batch_size=16), budget=Budget(1 << 30))
+    with pytest.raises(PlanError, match="a recipe without validation"):
+        plan = Plan("front", find_recipe("paper").replace(batch_size=16), budget=Budget(1 << 30))
         tune(blocks, plan, stripes, striped(30, seed=1))
     with pytest.raises(PlanError, match="leaves nothing"):
         Budget(0)
@@ -346,26 +348,26 @@ def test_the_source_share_is_chosen_by_forward_passes(blocks, stripes):
     assert fingerprint(blocks.model.state_dict()) == before
     losses = {}
     for candidate in SHARES:
-        plan = Plan("adabn", replace(FAST, batch_size=20), source_share=candidate)
+        plan = Plan("adabn", FAST.replace(batch_size=20), statistics=candidate)
         with values_restored(blocks.model):
             changed = tune(blocks, plan, stripes).changed
             blocks.model.load_state_dict({**blocks.model.state_dict(), **changed})
-            losses[candidate] = evaluate(blocks.model, stripes).loss
+            losses[candidate] = evaluate_samples(blocks.model, stripes).loss
     assert losses[share] == pytest.approx(min(losses.values()), rel=1e-3)
-    auto = tune(blocks, Plan("adabn", FAST, source_share="auto"), stripes)
-    assert auto.plan.source_share in SHARES
+    auto = tune(blocks, Plan("adabn", FAST, statistics="auto"), stripes)
+    assert auto.plan.statistics.source_share in SHARES
     with pytest.raises(PlanError, match="a fraction from 0 to 1, or auto, not often"):
-        Plan("adabn", FAST, source_share="often")
+        Plan("adabn", FAST, statistics="often")
 
 
 @pytest.mark.parametrize("arm", ["late", "adabn"])
 def test_a_budget_of_time_ends_the_prefix_too(arm, blocks):
     calls = []
     handle = blocks.model.conv1.register_forward_hook(lambda *_: calls.append(1))
-    plan = Plan(arm, FAST, source_share=None, budget=Budget(cpu_seconds=1e-6))
+    plan = Plan(arm, FAST, statistics=None, budget=Budget(cpu_seconds=1e-6))
     before = fingerprint(blocks.model.state_dict())
     tuned = tune(blocks, plan, striped(600))
     handle.remove()
-    assert tuned.interrupted and not tuned.changed
+    assert tuned.stopped == "budget" and not tuned.changed
     assert len(calls) <= 1  # the sample that tells whether the model fits
     assert fingerprint(blocks.model.state_dict()) == before

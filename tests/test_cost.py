@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -16,20 +15,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from tbft.blocks import split, stages_for
 from tbft.blocks.tensors import tensor_bytes
 from tbft.choosing.choice import beyond
-from tbft.choosing.cost import Cost, plans_of, predict_costs
+from tbft.choosing.cost import Cost, Prediction, plans_of, predict_costs
 from tbft.choosing.counting import count_blocks, count_step
-from tbft.choosing.timing import Piece, calibrate
-from tbft.choosing.workload import job_of
+from tbft.choosing.planning import Setting, choose_plan
+from tbft.choosing.timing import Operation, calibrate
+from tbft.choosing.workload import workload_of
 from tbft.cli import main
 from tbft.data.splitting import Parts
 from tbft.errors import PlanError
+from tbft.front_door import tune
 from tbft.metering import Meter, Profile
 from tbft.models.digits import DigitsNet
 from tbft.models.resnet26 import ResNet26
 from tbft.patches import make_patch
-from tbft.pipeline import choose_plan, personalize
-from tbft.plan import Budget, Plan, find_recipe
-from tbft.tuning.execution import tune
+from tbft.pipeline import personalize
+from tbft.plan import Allowance, Budget, Plan, find_recipe, resolve
+from tbft.tuning.execution import tune_samples
 
 FAST = find_recipe("fast")
 SHORT = FAST.given(epochs=2)
@@ -38,21 +39,21 @@ BOARD = Profile("bench", "none", "2026", "made up", 2.0, 3.0, None, 0.1, "board"
 
 
 def plans(recipe=FAST, arms=ARMS, **more):
-    return {arm: Plan(arm, recipe, source_share=None, **more) for arm in arms}
+    return {arm: Plan(arm, recipe, statistics=None, **more) for arm in arms}
 
 
 @pytest.mark.parametrize(
-    "recipe", [SHORT, replace(find_recipe("paper"), epochs=2, batch_size=20, patience=None)]
+    "recipe", [SHORT, find_recipe("paper").replace(epochs=2, batch_size=20, patience=None)]
 )
 @pytest.mark.parametrize("arm", ARMS)
 def test_operations_are_those_of_the_run(digits_blocks, recipe, arm):
     train, val = striped(60), striped(30, seed=1)
-    plan = Plan(arm, recipe, source_share=0.0)
-    held_out = len(val) if recipe.validate else 0
-    cost = predict_costs(digits_blocks, {arm: plan}, train, held_out, counted=True)[arm]
+    plan = Plan(arm, recipe, statistics=0.0)
+    held_out = len(val) if recipe.duration.validate else 0
+    cost = predict_costs(digits_blocks, {arm: plan}, train, Prediction(val_count=held_out, counted=True))[arm]
     with FlopCounterMode(display=False) as counter:
         tune(digits_blocks, plan, train, val)
-    steps = 2 * recipe.for_samples(60).steps_per_epoch(60)
+    steps = 2 * recipe.training(60).steps_per_epoch(60)
     optimizer = cost.step.optimizer_flops * steps if cost.step else 0
     assert cost.flops - optimizer == pytest.approx(counter.get_total_flops(), rel=0.02)
 
@@ -62,8 +63,8 @@ def test_patch_and_cache_are_as_large_as_predicted(digits_blocks, arm):
     train = striped(60)
     cost = predict_costs(digits_blocks, plans(SHORT), train)[arm]
     base = {k: v.clone() for k, v in digits_blocks.model.state_dict().items()}
-    tuned = tune(digits_blocks, Plan(arm, SHORT, source_share=None), train)
-    size = len(make_patch(base, tuned.changed, arm=arm, recipe=asdict(SHORT)).to_bytes())
+    tuned = tune(digits_blocks, Plan(arm, SHORT, statistics=None), train)
+    size = len(make_patch(base, tuned.changed, arm=arm, recipe=SHORT.to_json()).to_bytes())
     assert cost.patch_bytes == pytest.approx(size, rel=0.15, abs=1000)
     crossing = {"middle": 32 * 8 * 8, "late": 64 * 4 * 4, "rear": 64 * 2 * 2}
     assert cost.cache_bytes == 4 * 60 * crossing.get(arm, 0)
@@ -83,8 +84,8 @@ def test_calibrating_changes_nothing(digits_blocks):
 
 
 def test_costs_grow_with_samples_and_fall_with_depth(digits_blocks):
-    cost = predict_costs(digits_blocks, plans(), striped(60), count=2000, counted=True)
-    few = predict_costs(digits_blocks, plans(), striped(60), counted=True)
+    cost = predict_costs(digits_blocks, plans(), striped(60), Prediction(count=2000, counted=True))
+    few = predict_costs(digits_blocks, plans(), striped(60), Prediction(counted=True))
     assert few["front"].flops < cost["front"].flops / 4
     assert cost["adabn"].flops < cost["front"].flops < cost["full"].flops
     assert cost["rear"].flops <= cost["late"].flops <= cost["middle"].flops
@@ -103,52 +104,57 @@ def test_costs_grow_with_samples_and_fall_with_depth(digits_blocks):
 )
 def test_a_job_trains_every_sample_in_every_epoch(count, arm, recipe):
     blocks = split(DigitsNet(3))
-    plan = Plan(arm, find_recipe(recipe), source_share=None if recipe == "fast" else 0.0)
-    job = job_of(blocks, stages_for(blocks, [arm]), plan, count, 30)
-    kinds = Counter(piece.kind for piece in job.training)
+    plan = Plan(arm, find_recipe(recipe), statistics=None if recipe == "fast" else 0.0)
+    job = workload_of(resolve(plan, blocks, count, 30), stages_for(blocks, [arm]))
+    kinds = Counter(operation.kind for operation in job.training)
     assert kinds["forward"] == len(blocks) - job.start
     assert kinds["inputs"] + kinds["weights"] + kinds["both"] == kinds["forward"]
-    assert {job.training[p] for p in job.training if p.kind in ("forward", "deal")} == {job.samples}
+    assert {job.training[p] for p in job.training if p.kind in ("forward", "load")} == {job.samples}
     assert job.samples % count == 0
-    assert job.training[Piece("loop")] == job.steps
+    assert job.training[Operation("loop")] == job.steps
 
 
 def test_an_arm_inside_a_block_starts_its_own_stage():
     blocks = split(ResNet26(3, 32, depth=1))
     stages = stages_for(blocks, ["fc", "front", "full"])
     assert stages.cuts == (*blocks.cuts, "fc")
-    job = job_of(blocks, stages, Plan("fc", FAST, source_share=1.0), 50)
+    job = workload_of(resolve(Plan("fc", FAST, statistics=1.0), blocks, 50), stages)
     assert job.start == len(stages) - 1
-    assert not [piece for piece in job.passes if piece.kind == "adapt"]
+    assert not [operation for operation in job.passes if operation.kind == "adapt"]
 
 
-def test_pieces_without_anything_to_compute_take_no_time():
+def test_operations_without_anything_to_compute_take_no_time():
     blocks = split(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)))
-    pieces = {Piece("weights", 0), Piece("forward", 0), Piece("weights", 1), Piece("forward", 1)}
-    pace = calibrate(blocks, pieces, striped(20), FAST, 10)
-    assert pace.seconds[Piece("weights", 0)] == 0.0
-    assert pace.seconds[Piece("weights", 1)] > 0.0
-    assert pace.of({Piece("weights", 1): 2}) == 2 * pace.seconds[Piece("weights", 1)]
+    operations = {
+        Operation("weights", 0),
+        Operation("forward", 0),
+        Operation("weights", 1),
+        Operation("forward", 1),
+    }
+    pace = calibrate(blocks, operations, striped(20), FAST, 10)
+    assert pace.seconds[Operation("weights", 0)] == 0.0
+    assert pace.seconds[Operation("weights", 1)] > 0.0
+    assert pace.of({Operation("weights", 1): 2}) == 2 * pace.seconds[Operation("weights", 1)]
     assert pace.scalars == (64, 64)
 
 
 def test_blocks_add_up_to_the_real_step(digits_blocks):
     samples = striped(20)
     blocks = count_blocks(digits_blocks, samples)
-    step = count_step(digits_blocks, Plan("full", FAST, source_share=None), samples, 8)
+    step = count_step(resolve(Plan("full", FAST), digits_blocks, 20), samples, 8)
     assert sum(b.forward_flops for b in blocks) == step.forward_flops
     assert sum(b.input_flops + b.weight_flops for b in blocks) == pytest.approx(step.backward_flops)
-    front = count_step(digits_blocks, Plan("front", FAST, source_share=None), samples, 8)
+    front = count_step(resolve(Plan("front", FAST), digits_blocks, 20), samples, 8)
     frozen = sum(b.input_flops for b in blocks[1:])
     assert front.backward_flops == pytest.approx(frozen + blocks[0].weight_flops)
-    double = count_step(digits_blocks, Plan("full", FAST, source_share=None), samples, 16)
+    double = count_step(resolve(Plan("full", FAST), digits_blocks, 20), samples, 16)
     assert 1.5 < double.saved_bytes / step.saved_bytes <= 2
 
 
 def test_energy_is_estimated_by_a_profile_or_not_at_all(digits_blocks):
     samples = striped(60)
     unknown = predict_costs(digits_blocks, plans(), samples)["front"]
-    known = predict_costs(digits_blocks, plans(), samples, profile=BOARD)["front"]
+    known = predict_costs(digits_blocks, plans(), samples, Prediction(profile=BOARD))["front"]
     assert unknown.energy_joules is None
     assert known.energy_joules == pytest.approx(2 * known.wall_seconds + 3 * known.cpu_seconds)
 
@@ -158,27 +164,28 @@ def test_energy_is_estimated_by_a_profile_or_not_at_all(digits_blocks):
 
 def test_a_budget_of_joules_leaves_out_what_exceeds_it_and_stops_what_would():
     blocks, many = split(DigitsNet(3)), striped(3000)
-    plan = Plan("front", FAST, source_share=None, budget=Budget(joules=0.2))
+    plan = Plan("front", FAST, statistics=None, budget=Budget(joules=0.2))
     parts = Parts(many, striped(30, seed=2), striped(30, seed=3), 0, None)
     with pytest.raises(PlanError, match="needs an energy figure"):
-        personalize(blocks, parts, plan)
+        personalize(blocks, parts, plan=plan)
     with pytest.raises(PlanError, match=r"is predicted to take .* J, more than 0\.2 J"):
-        personalize(blocks, parts, plan, meter=Meter(profile=BOARD))
-    stopped = tune(blocks, plan, many, profile=BOARD)  # asked for all the same, it stops
-    assert stopped.interrupted
+        personalize(blocks, parts, plan=plan, meter=Meter(profile=BOARD))
+    # Asked for all the same, it stops.
+    stopped = tune_samples(blocks, plan, many, allowance=Allowance(plan.budget, BOARD))
+    assert stopped.stopped == "budget"
 
 
 def test_a_choice_within_joules_is_kept_to():
     torch.manual_seed(0)
     blocks, samples = split(DigitsNet(3)), striped(300)
     budget = Budget(joules=40.0)
-    choice = choose_plan(blocks, samples, FAST, budget=budget, profile=BOARD)
+    choice = choose_plan(blocks, samples, Setting(FAST), Allowance(budget, BOARD))
     assert beyond(choice.costs[choice.option], budget) is None
     assert choice.plan.budget == budget
     parts = Parts(samples, striped(30, seed=2), striped(30, seed=3), 0, None)
-    result = personalize(blocks, parts, FAST, budget=budget, meter=Meter(profile=BOARD))
+    result = personalize(blocks, parts, recipe=FAST, budget=budget, meter=Meter(profile=BOARD))
     spent = BOARD.joules(result.measurement.wall_seconds, result.measurement.cpu_seconds)
-    assert spent <= 40.0 or result.interrupted
+    assert spent <= 40.0 or result.stopped
 
 
 def test_the_command_prints_costs_and_needs_no_data(capsys):

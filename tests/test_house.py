@@ -26,16 +26,19 @@ ARROWS = {
     "container": ["files", "blocks", "schema"],
     "scenarios": ["data"],
     "models": ["data", "blocks"],
-    "plan": ["blocks", "data"],
+    "plan": ["blocks", "data", "metering"],
     "verification": ["blocks", "data"],
     "patches": ["container", "models"],
     "diagnosis": ["container", "plan", "verification"],
     "tuning": ["plan", "verification", "metering"],
     "choosing": ["diagnosis", "tuning"],
-    "pipeline": ["choosing", "models", "patches"],
+    "report": ["data", "files"],  # pages are made from plain values, so that a result can write its own
+    "base": ["choosing", "models"],
+    "personalization": ["base", "patches", "report"],
+    "pipeline": ["personalization"],
+    "front_door": ["base"],
     "demo": ["pipeline", "scenarios"],
-    "report": ["pipeline", "scenarios"],
-    "cli": ["demo", "report"],
+    "cli": ["demo", "front_door"],
 }
 
 
@@ -127,7 +130,7 @@ def test_importing_tbft_is_cheap_and_help_needs_no_torch():
     assert loaded == "False"
     # What torch has left for the collector of garbage is not tbft's.
     code = "import gc, time, torch; gc.freeze(); t = time.process_time(); import tbft; "
-    code += "tbft.plan_level, tbft.read; "
+    code += "tbft.personalize, tbft.read; "
     seconds = min(float(_run(code + "print(time.process_time() - t)")) for _ in range(3))
     assert seconds < 0.3, f"importing tbft costs {seconds:.2f} s beyond torch"
 

@@ -11,14 +11,16 @@ import pytest
 from tbft.blocks.tensors import fingerprint
 from tbft.cli import main
 from tbft.data import make_samples, read, split_samples
-from tbft.diagnosis.card import build_card
-from tbft.diagnosis.levels import diagnose
+from tbft.front_door import build_card, diagnose
 from tbft.models import find_model, load_weights, read_state
 from tbft.patches import Patch
 from tbft.scenarios import apply_drift, find_class_map
-from tbft.verification.evaluation import evaluate, predict
+from tbft.verification.evaluation import evaluate_samples, predict
 
 pytestmark = pytest.mark.data
+
+#: The paper's: a tenth to train on.
+PARTS = ("--train", "0.1", "--val", "0.05", "--test", "0.15")
 
 
 def load(data_dir, preset_name, checkpoint):
@@ -31,20 +33,20 @@ def load(data_dir, preset_name, checkpoint):
 def test_the_released_resnet26_on_the_jpeg_copy_of_cifar10(data_dir):
     preset, model = load(data_dir, "resnet26-cifar10", "resnet26_cifar10_released.pth")
     samples = read(data_dir / "cifar10" / "test.tar", preset.inputs)
-    assert evaluate(model, samples).accuracy == pytest.approx(0.7903, abs=2e-4)
+    assert evaluate_samples(model, samples).accuracy == pytest.approx(0.7903, abs=2e-4)
 
 
 def test_a_third_partys_resnet20(data_dir):
     preset, model = load(data_dir, "resnet20-cifar10", "resnet20_cifar10_akamaster.th")
     samples = read(data_dir / "cifar10" / "test.tar", preset.inputs)
-    assert evaluate(model, samples).accuracy > 0.8  # 91.7 % on lossless pictures, trained on those
+    assert evaluate_samples(model, samples).accuracy > 0.8  # 91.7 % on lossless pictures, trained on those
 
 
 @pytest.mark.parametrize(("domain", "right", "count"), [("source", 50, 54), ("target", 18, 48)])
 def test_the_released_living17_model_on_real_photos(data_dir, domain, right, count):
     preset, model = load(data_dir, "resnet26-living17", "resnet26_living17_released.pth")
     samples = read(data_dir / "living17" / "ilsvrc_val_acuity.npz", preset.inputs, {"domain": domain})
-    result = evaluate(model, samples)
+    result = evaluate_samples(model, samples)
     assert (round(result.accuracy * count), result.sample_count) == (right, count)
 
 
@@ -56,7 +58,9 @@ def test_the_main_job(data_dir, tmp_path, capsys, drift, level, arm, before, aft
     weights = data_dir / "checkpoints" / "resnet26_cifar10_released.pth"
     out = tmp_path / "user.safetensors"
     command = f"personalize resnet26-cifar10 --weights {weights} --data {data_dir}/cifar10/test.tar"
-    assert main([*command.split(), "--drift", drift, "--level", level, "--out", str(out), "--json"]) == 0
+    assert (
+        main([*command.split(), "--drift", drift, "--level", level, "--out", str(out), "--json", *PARTS]) == 0
+    )
     result = json.loads(capsys.readouterr().out)
     assert (result["arm"], result["train_samples"]) == (arm, 1000)
     assert result["accuracy_before"] == pytest.approx(before, abs=0.01)
@@ -94,7 +98,7 @@ def test_the_level_is_told_from_ten_labels_a_class(data_dir, drift, levels):
     parts = split_samples(read(data_dir / "cifar10" / "test.tar", preset.inputs), "10/class", 500, 0, 0)
     blocks = preset.split(model)
     card = build_card(blocks, parts.val)
-    assert diagnose(blocks, apply_drift(parts.train, drift), card).levels == levels
+    assert diagnose(blocks, apply_drift(parts.train, drift), card=card).levels == levels
 
 
 def test_other_subpopulations_are_told_from_other_inputs(data_dir):
@@ -110,4 +114,4 @@ def test_other_subpopulations_are_told_from_other_inputs(data_dir):
     card = build_card(blocks, held_out.subset(range(0, len(held_out), 3)))
     assert card.accuracy == pytest.approx(0.7275, abs=0.04)
     parts = split_samples(target, "10/class", 0, 10, 0)
-    assert diagnose(blocks, parts.train, card).levels == ("feature",)
+    assert diagnose(blocks, parts.train, card=card).levels == ("feature",)

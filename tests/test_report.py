@@ -12,13 +12,14 @@ from conftest import striped
 from pages_read import checked
 from test_cli import ADAPT, place  # noqa: F401
 
-from tbft.choosing.choice import choose, options_of
+from tbft.choosing.choice import choose
 from tbft.choosing.cost import Cost
+from tbft.choosing.options import options_of
 from tbft.cli import main
-from tbft.diagnosis.evidence import example_evidence
-from tbft.diagnosis.levels import INPUT_DISTANCE, STRAYS, diagnose_evidence
+from tbft.diagnosis.evidence import Agreement, Shift, example_evidence
+from tbft.diagnosis.levels import INPUT_DISTANCE, Z_SCORE, diagnose_evidence
 from tbft.errors import MissingExtraError
-from tbft.plan import find_recipe
+from tbft.plan import Budget, find_recipe
 from tbft.report import Adaptation, Shown, Strip, adaptation_page, pages
 from tbft.report.drawing import draw_svg
 from tbft.report.theme import DARK, LIGHT
@@ -40,12 +41,14 @@ HOSTILE = [
 def result(**changed):
     """What ``Personalization.to_json()`` gives, made by hand around a real choice."""
     evidence = example_evidence(
-        distance=0.37, strays=211.0, accuracy=0.21, accuracy_p=1e-30, mapped_accuracy=0.23,
-        block_distances={"front": 0.37, "rear": 0.9}, pixels={"brightness": -0.1, "high frequencies": 2.1},
+        shift=Shift(0.37, "bn", 211.0, {"front": 0.37, "rear": 0.9},
+                    {"brightness": -0.1, "high frequencies": 2.1}),
+        labels=Agreement(0.21, 1e-30, 0.23, 0.78),
     )  # fmt: skip
     options = options_of(["front", "layer2", "layer3", "rear"], "fc", batch_norm=True)
     costs = {o.name: Cost(1e9 * i, 1.5 * i, 1000 * i) for i, o in enumerate(options)}
-    choice = choose(diagnose_evidence(evidence), options, costs, find_recipe("fast")).to_json()
+    plans = {o.name: o.plan(find_recipe("fast"), 0, Budget()) for o in options}
+    choice = choose(diagnose_evidence(evidence), options, plans, costs).to_json()
     labels = striped().labels
     made = {
         "model": "digits", "data": "samples/set.npz + gaussian_noise:5", "level": "input", "arm": "front",
@@ -56,7 +59,8 @@ def result(**changed):
         "wall_seconds": 18.1, "cpu_seconds": 9.04, "peak_rss_bytes": 616 * 2**20, "peak_rss_scope": "window",
         "energy_joules": None, "energy_kind": "unavailable", "patch_bytes": 93896, "tensors_changed": 40,
         "tuned_parameters": 19120, "train_samples": 1000, "val_samples": 60, "test_samples": 1500,
-        "group_by": None, "best_epoch": 2, "interrupted": False, "choice": choice,
+        "group_by": None, "best_epoch": 2, "epochs": 2, "stopped": None, "status": "patched",
+        "measured_on": "test", "notes": [], "choice": choice,
         "acceptance": asdict(compare(labels, (labels + 1) % 3, labels)),
         "history": [
             {"epoch": i, "train_loss": 1 / i, "val_loss": None, "val_accuracy": None} for i in (1, 2)
@@ -75,7 +79,7 @@ def adaptation(**changed) -> Adaptation:
         )
         for caption, shown in scenario_rows("contrast:5", striped(), across=3)
     ]
-    limits = {"distance": INPUT_DISTANCE, "strays": STRAYS}
+    limits = {"distance": INPUT_DISTANCE, "z_score": Z_SCORE}
     return Adaptation(result(**changed), "base.pth", "user.safetensors", 1_467_752, strips, limits)
 
 
@@ -114,12 +118,16 @@ UNTRAINED = {"block": None, "history": [], "best_epoch": None}
         ({"choice": None, "level": None, "arm": "layer2+fc", "block": None}, "The arm was given by hand"),
         ({"choice": None, "acceptance": None, "val_samples": 0}, "--val holds some out"),
         ({"choice": None, "acceptance": None}, "chose the epoch"),
-        ({**UNTRAINED, "arm": "none", "acceptance": None}, "Nothing was changed"),
+        ({**UNTRAINED, "arm": "none", "acceptance": None, "status": "unchanged"}, "Nothing was changed"),
         ({**UNTRAINED, "arm": "adabn"}, "adapting BatchNorm statistics alone"),
         ({"arm": "full", "block": None}, "all of the network"),
         ({"arm": "fc", "block": "rear"}, "tuning one layer: fc"),
-        ({"interrupted": True}, "stopped by Ctrl-C"),
-        ({f"class_accuracies_{when}": {"a": None} for when in ("before", "after")}, "No class has test"),
+        ({"stopped": "interrupt"}, "stopped by Ctrl-C"),
+        ({"stopped": "budget"}, "The budget was spent before training ended"),
+        ({"measured_on": None, "accuracy_before": None, "accuracy_after": None, "loss_before": None,
+          "loss_after": None, "class_accuracies_before": {}, "class_accuracies_after": {}},
+         "nothing was held out to measure"),
+        ({f"class_accuracies_{when}": {"a": None} for when in ("before", "after")}, "No class has samples"),
         ({"energy_joules": 12.34, "energy_kind": "measured", "energy_source": "rapl package-0",
           "energy_scope": "package", "energy_net_joules": 8.0}, "12.3\u00a0J, measured, by rapl package-0"),
         ({"energy_joules": 5.0, "energy_kind": "estimated", "energy_source": "profile pi-5",
@@ -133,7 +141,9 @@ def test_pages_of_other_outcomes(changed, words, undrawn):
 def test_an_undone_plan_is_told_as_such(undrawn):
     labels = striped().labels
     judged = asdict(compare(labels, labels, (labels + 1) % 3))
-    page = checked(adaptation_page(replace(adaptation(acceptance=judged), patch_path=None)))
+    page = checked(
+        adaptation_page(replace(adaptation(acceptance=judged, status="rejected"), patch_path=None))
+    )
     assert "Tried and undone" in page.text and "broke 60" in page.text
     assert "nothing to undo" in page.text and "tbft patch apply" not in page.text
 
@@ -216,4 +226,4 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(place, capsys)
     assert main([*ADAPT, "--report", "user.pdf"]) == 2
     assert "written as .html" in capsys.readouterr().err
     assert main([*ADAPT, "--report", "nowhere/user.html"]) == 2
-    assert "the folder nowhere does not exist" in capsys.readouterr().err
+    assert "nowhere does not exist" in capsys.readouterr().err

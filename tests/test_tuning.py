@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,27 +14,41 @@ from tbft.blocks import split
 from tbft.blocks.state import batch_norms, clone_state
 from tbft.blocks.tensors import fingerprint
 from tbft.errors import CheckpointError, DataError, PlanError, SplitError
+from tbft.front_door import tune
 from tbft.models.digits import DigitsNet
-from tbft.plan import LEVELS, RECIPES, Plan, Recipe, arm_for_level, find_recipe
+from tbft.plan import (
+    FOLLOW,
+    KEEP,
+    LEVELS,
+    RECIPES,
+    Plan,
+    Recipe,
+    arm_for_level,
+    find_recipe,
+    replace_plan,
+    resolve,
+)
 from tbft.tuning.augment import crop_flip
 from tbft.tuning.base_training import train_base
 from tbft.tuning.batchnorm import adapt_statistics
-from tbft.tuning.execution import tune
-from tbft.tuning.loop import rate_factor, set_rate
+from tbft.tuning.execution import Tuning, tune_samples
+from tbft.tuning.loop import Run, rate_factor, set_rate
 from tbft.tuning.prefix_cache import CachePolicy
 
-SMALL = replace(find_recipe("paper"), batch_size=16, epochs=3)
+SMALL = find_recipe("paper").replace(batch_size=16, epochs=3)
 
 
 def paper_way(model: nn.Module, parameters, recipe: Recipe, rate: float, train, val, seed: int):
     """As the paper's scripts do it: every gradient computed, only the optimizer chosen."""
     model.train().requires_grad_(True)
-    optimizer = torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.SGD(
+        parameters, rate, recipe.optimization.momentum, weight_decay=recipe.optimization.weight_decay
+    )
     generator = torch.Generator().manual_seed(seed)
     best_loss, best = float("inf"), {}
-    for _ in range(recipe.epochs):
+    for _ in range(recipe.duration.epochs):
         model.train()
-        for at in torch.randperm(len(train), generator=generator).split(recipe.batch_size):
+        for at in torch.randperm(len(train), generator=generator).split(recipe.duration.batch_size):
             x, y = train.batch(at.numpy())
             model.zero_grad()
             nn.functional.cross_entropy(model(x), y).backward()
@@ -65,7 +78,7 @@ def test_true_freezing_equals_the_papers_way_bit_for_bit(arm, stripes):
 
 def test_tuning_changes_only_the_arm_and_the_statistics_that_track(digits_blocks, stripes):
     val = striped(30, seed=1)
-    tuned = tune(digits_blocks, Plan("middle", replace(SMALL, track="tuned")), stripes, val)
+    tuned = tune(digits_blocks, Plan("middle", SMALL.replace(track="tuned")), stripes, val)
     assert tuned.changed
     assert all(key.startswith("conv2.") for key in tuned.changed)
     tuned = tune(digits_blocks, Plan("middle", SMALL), stripes, val)
@@ -75,19 +88,19 @@ def test_tuning_changes_only_the_arm_and_the_statistics_that_track(digits_blocks
 
 
 def test_joined_arms_are_tuned_together_the_rear_at_its_own_rate(digits_blocks, stripes):
-    fast = replace(find_recipe("fast"), precision="float32", epochs=1, least_steps=1, rear_least_steps=1)
+    fast = find_recipe("fast").replace(precision="float32", epochs=1, min_steps=1, rear_min_steps=1)
     made = []
 
     def spy(parameters, rate):
         return made.append((len(parameters), rate)) or torch.optim.SGD(parameters, rate)
 
-    frozen = replace(fast, track="none", refresh=False)
-    tuned = tune(digits_blocks, Plan("front+rear", frozen, source_share=1.0), stripes)
+    frozen = fast.replace(track="none", refresh=False)
+    tuned = tune(digits_blocks, Plan("front+rear", frozen, statistics=1.0), stripes)
     assert {key.split(".")[0] for key in tuned.changed} == {"conv1", "fc"}
-    tuned = tune(digits_blocks, Plan("late+rear", frozen, source_share=1.0), stripes)
+    tuned = tune(digits_blocks, Plan("late+rear", frozen, statistics=1.0), stripes)
     assert not any(key.startswith(("conv1", "conv2")) for key in tuned.changed)
     tune(digits_blocks, Plan("late+rear", fast), stripes, optimizer=spy)
-    assert made == [(5, fast.for_samples(len(stripes)).learning_rate)]
+    assert made == [(5, fast.training(len(stripes)).optimization.learning_rate)]
     with pytest.raises(SplitError, match="joins an arm that tunes no block"):
         tune(digits_blocks, Plan("front+full", fast), stripes)
 
@@ -123,12 +136,12 @@ def test_the_model_comes_back_after_an_interrupt(digits_blocks, stripes):
     before = fingerprint(digits_blocks.model.state_dict())
     val = striped(30, seed=1)
     with pytest.raises(KeyboardInterrupt):  # nothing learned yet
-        tune(digits_blocks, Plan("front", SMALL), stripes, val, on_step=stop_at(2))
-    first = tune(digits_blocks, Plan("front", SMALL), stripes, val, on_step=stop_at(5))
-    assert first.interrupted
+        tune(digits_blocks, Plan("front", SMALL), stripes, val, progress=stop_at(2))
+    first = tune(digits_blocks, Plan("front", SMALL), stripes, val, progress=stop_at(5))
+    assert first.stopped == "interrupt"
     assert len(first.history) == 1
-    once = tune(digits_blocks, Plan("front", replace(SMALL, epochs=1)), stripes, val)
-    assert not once.interrupted
+    once = tune(digits_blocks, Plan("front", SMALL.replace(epochs=1)), stripes, val)
+    assert once.stopped is None
     assert fingerprint(first.changed) == fingerprint(once.changed)
     assert fingerprint(digits_blocks.model.state_dict()) == before
     assert all(p.requires_grad and p.grad is None for p in digits_blocks.model.parameters())
@@ -143,7 +156,7 @@ def test_same_seed_same_bits_and_another_seed_others(digits_blocks, stripes):
 
 
 def test_the_epoch_with_the_lowest_validation_loss_is_kept_and_patience_stops(digits_blocks, stripes):
-    wild = replace(SMALL, epochs=12, patience=2, learning_rate=0.5)
+    wild = SMALL.replace(epochs=12, patience=2, learning_rate=0.5)
     tuned = tune(digits_blocks, Plan("late", wild), stripes, striped(30, seed=1))
     losses = [r.val_loss for r in tuned.history]
     assert tuned.best_epoch == losses.index(min(losses)) + 1
@@ -186,7 +199,7 @@ def test_samples_that_cannot_be_trained_on_are_refused(digits_blocks, stripes):
 
 
 def test_diverging_training_is_told(digits_blocks, stripes):
-    plan = Plan("full", replace(SMALL, learning_rate=1e30))
+    plan = Plan("full", SMALL.replace(learning_rate=1e30))
     with pytest.raises(PlanError, match="diverged"):
         tune(digits_blocks, plan, stripes, striped(30, seed=1))
 
@@ -201,17 +214,27 @@ def test_levels_name_the_blocks_of_the_paper():
 
 def test_the_paper_recipe_is_the_papers():
     paper = find_recipe("paper")
-    assert (paper.optimizer, paper.rate(rear=False), paper.rate(rear=True)) == ("sgd", 1e-3, 1e-2)
-    assert (paper.momentum, paper.weight_decay, paper.batch_size) == (0.9, 5e-4, 128)
-    assert (paper.epochs, paper.patience, paper.track) == (10, 5, "all")
+    steps, length = paper.optimization, paper.duration
+    assert (steps.optimizer, steps.rate(rear=False), steps.rate(rear=True)) == ("sgd", 1e-3, 1e-2)
+    assert (steps.momentum, steps.weight_decay, length.batch_size) == (0.9, 5e-4, 128)
+    assert (length.epochs, length.patience, paper.tracking.track) == (10, 5, "all")
     living = find_recipe("paper", {"paper": "paper-living17"})
-    assert (living.optimizer, living.epochs, living.batch_size) == ("adam", 10, 128)
+    length = living.duration
+    assert (living.optimization.optimizer, length.epochs, length.batch_size) == ("adam", 10, 128)
+
+
+def test_a_recipes_numbers_are_replaced_by_name_wherever_they_lie():
+    fast = find_recipe("fast").replace(epochs=2, precision="float32", name="mine")
+    assert (fast.name, fast.duration.epochs, fast.computation.precision) == ("mine", 2, "float32")
+    assert fast.to_json()["epochs"] == 2
+    with pytest.raises(PlanError, match="did you mean 'epochs'"):
+        fast.replace(epoch=3)
 
 
 def test_schedules():
-    step = RECIPES["base-paper"]
+    step = RECIPES["base-paper"].training(1000)
     assert [rate_factor(step, s, 10) for s in (0, 499, 500, 1000)] == [1, 1, 0.5, 0.25]
-    cycle = RECIPES["base-short"]
+    cycle = RECIPES["base-short"].training(1000)
     factors = [rate_factor(cycle, s, 10) for s in range(cycle.epochs * 10)]
     assert max(factors) == 1
     assert factors[0] < 0.1
@@ -223,7 +246,7 @@ class StoppedError(Exception):
 
 
 def test_training_resumes_to_the_same_bits(tmp_path, stripes):
-    recipe = replace(find_recipe("base-short"), epochs=4, batch_size=16)
+    recipe = find_recipe("base-short").replace(epochs=4, batch_size=16)
     val, resume = striped(30, seed=1), tmp_path / "run.pt"
 
     def fresh() -> DigitsNet:
@@ -238,17 +261,16 @@ def test_training_resumes_to_the_same_bits(tmp_path, stripes):
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        train_base(fresh(), recipe, stripes, val, resume_path=resume, on_step=stop)
+        train_base(fresh(), recipe, stripes, val, Run(on_step=stop), resume)
     seen: list[int] = []
     resumed = fresh()
-    again = train_base(
-        resumed, recipe, stripes, val, resume_path=resume, on_step=lambda done, total: seen.append(done)
-    )
+    watching = Run(on_step=lambda done, total: seen.append(done))
+    again = train_base(resumed, recipe, stripes, val, watching, resume)
     assert seen[0] == 9
     assert again.history == state.history
     assert fingerprint(resumed.state_dict()) == fingerprint(straight.state_dict())
     with pytest.raises(ValueError, match=r"belongs to another run \(seed differ"):
-        train_base(fresh(), recipe, stripes, val, seed=1, resume_path=resume)
+        train_base(fresh(), recipe, stripes, val, Run(seed=1), resume)
 
 
 def test_crop_flip_moves_pictures_and_repeats_by_seed():
@@ -273,12 +295,28 @@ def test_a_last_batch_of_one_is_told(digits_blocks):
 
 
 def test_few_samples_of_other_kinds_keep_the_sources_statistics():
-    plan = Plan("layer3", find_recipe("fast"), level="feature", source_share=None)
-    few, many = plan.for_samples(170), plan.for_samples(850)
-    assert (few.source_share, many) == (1.0, plan)
-    assert few.recipe.for_samples(170, middle=True).learning_rate == pytest.approx(3e-3 * 0.17)
-    assert replace(plan, source_share=0.5).for_samples(170).source_share == 0.5
-    assert replace(plan, level="input").for_samples(170).source_share is None
+    blocks, plan = split(DigitsNet(3)), Plan("late", "fast", level="feature")
+    few, many = resolve(plan, blocks, 170), resolve(plan, blocks, 850)
+    assert (few.statistics, many.statistics) == (KEEP, FOLLOW)
+    assert few.training.optimization.learning_rate == pytest.approx(3e-3 * 0.17)
+    assert resolve(replace_plan(plan, statistics=0.5), blocks, 170).statistics.source_share == 0.5
+    assert resolve(replace_plan(plan, level="input"), blocks, 170).statistics == FOLLOW
+
+
+@pytest.mark.parametrize("count", [7, 60, 1000])
+@pytest.mark.parametrize("arm", ["adabn", "front", "late", "fc", "front+rear", "full"])
+def test_a_resolved_plan_lists_the_passes_that_are_run(arm, count):
+    blocks = split(DigitsNet(3))
+    resolved = resolve(Plan(arm, "fast", statistics="auto"), blocks, count)
+    kinds = [type(one).__name__ for one in resolved.passes]
+    trains = ["Train", "AdaptStatistics"]
+    prefix = ["AdaptStatistics", "CachePrefix"] if resolved.start else []
+    # The head has no BatchNorm of its own to refresh.
+    end = trains if arm != "fc" and arm != "rear" else trains[:1]
+    expected = ["AdaptStatistics"] if arm == "adabn" else [*prefix, *end]
+    assert kinds == ["ChooseShare", *expected]
+    training = resolved.training
+    assert resolved.steps == (0 if arm == "adabn" else training.epochs * -(-count // training.batch_size))
 
 
 @pytest.mark.parametrize("arm", ["first+last", "last+first"])
@@ -315,9 +353,7 @@ def test_a_factorys_own_rates_stay_in_proportion(digits_blocks, stripes):
 
 
 @pytest.mark.parametrize("differ", ["optimizer", "cache", "cuts"])
-def test_a_run_with_another_optimizer_cache_or_split_is_not_gone_on_with(
-    differ, digits_blocks, stripes, tmp_path
-):
+def test_a_run_with_another_optimizer_cache_or_split_is_not_resumed(differ, digits_blocks, stripes, tmp_path):
     class StoppedError(Exception):
         pass
 
@@ -326,7 +362,7 @@ def test_a_run_with_another_optimizer_cache_or_split_is_not_gone_on_with(
 
     plan, resume = Plan("late", find_recipe("fast")), tmp_path / "run.pt"
     with pytest.raises(StoppedError):
-        tune(digits_blocks, plan, stripes, resume_path=resume, on_epoch=stop)
+        tune_samples(digits_blocks, plan, stripes, None, Tuning(resume_path=resume, on_epoch=stop))
     other = {
         "optimizer": {"optimizer": lambda parameters, rate: torch.optim.SGD(parameters, rate)},
         "cache": {"cache": CachePolicy(memory_bytes=200_000)},  # enough for float16 only
@@ -336,4 +372,4 @@ def test_a_run_with_another_optimizer_cache_or_split_is_not_gone_on_with(
     if differ == "cuts":
         blocks = split(blocks.model, cuts=["conv3", "fc"], names=["front", "late", "rear"])
     with pytest.raises(CheckpointError, match=rf"belongs to another run \({differ} differ"):
-        tune(blocks, plan, stripes, resume_path=resume, **other[differ])
+        tune(blocks, plan, stripes, resume=resume, **other[differ])

@@ -7,7 +7,6 @@ optimizer, batch, grid of rates and what is left out are those of its authors' c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,8 @@ from tbft.data.splitting import Parts
 from tbft.errors import DivergedError, PlanError
 from tbft.plan import Recipe, find_recipe
 from tbft.tuning.checkpointing import statistics_still
-from tbft.tuning.loop import FitState, check_training, explained_batch_norm, fit, loss_of, make_optimizer
+from tbft.tuning.checks import check_training, explained_batch_norm
+from tbft.tuning.loop import FitState, Run, fit, loss_of, make_optimizer
 from tbft.verification.evaluation import check_fits, predict
 
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
@@ -29,8 +29,7 @@ RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 LOOKED_AT = 5
 
 #: Length, early stop and tracking of BatchNorm statistics as the paper's arms have them.
-RECIPE = replace(
-    find_recipe("paper"),
+RECIPE = find_recipe("paper").replace(
     name="auto-rgn",
     optimizer="adam",
     momentum=0.0,
@@ -42,11 +41,11 @@ RECIPE = replace(
 
 def as_long_as(paper: Recipe) -> Recipe:
     """For an experiment whose arms follow another length, or have fewer samples in a batch."""
-    return replace(
-        RECIPE,
-        epochs=paper.epochs,
-        patience=paper.patience,
-        batch_size=min(RECIPE.batch_size, paper.batch_size),
+    duration = paper.duration
+    return RECIPE.replace(
+        epochs=duration.epochs,
+        patience=duration.patience,
+        batch_size=min(RECIPE.duration.batch_size, duration.batch_size),
     )
 
 
@@ -70,8 +69,8 @@ def auto_rgn(
     model, test = blocks.model, parts.test
     check_fits(model, parts.train)
     check_fits(model, test)
-    recipe = replace(recipe, batch_size=min(recipe.batch_size, len(parts.train)))
-    check_training(parts.train, parts.val, recipe)
+    recipe = recipe.replace(batch_size=min(recipe.duration.batch_size, len(parts.train)))
+    check_training(parts.train, parts.val, recipe, recipe.training(len(parts.train)))
     tensors = scaled_tensors(model)
     searched: dict[str, float | None] = {}
     best: tuple[float, float, FitState] | None = None
@@ -89,9 +88,9 @@ def auto_rgn(
         predicted = predict(model, test).argmax(1).numpy()
     details = {
         "source": recipe.source,
-        "optimizer": recipe.optimizer,
-        "weight_decay": recipe.weight_decay,
-        "batch_size": recipe.batch_size,
+        "optimizer": recipe.optimization.optimizer,
+        "weight_decay": recipe.optimization.weight_decay,
+        "batch_size": recipe.duration.batch_size,
         "learning_rate": rate,
         "searched": searched,  # rate -> validation accuracy, None where training diverged
         "best_epoch": state.best_epoch,
@@ -135,17 +134,18 @@ def _fitted(
     with (
         values_restored(model),
         torch.random.fork_rng(devices=[]),
-        blocks.only("full", recipe.track),
+        blocks.only("full", recipe.tracking.track),
         explained_batch_norm(len(train)),
     ):
         torch.manual_seed(seed)  # for dropout and the like
         model.requires_grad_(False)
         for p in tensors:
             p.requires_grad_(True)
-        optimizer = make_optimizer(recipe, [{"params": [p]} for p in tensors], rate)
+        training = recipe.replace(learning_rate=rate).training(len(train))
+        optimizer = make_optimizer(training.optimization, [{"params": [p]} for p in tensors])
 
         def rescale(state: FitState) -> None:
-            if len(state.history) == recipe.epochs:
+            if len(state.history) == training.epochs:
                 return
             optimizer.state.clear()
             factors = rate_factors(_gradient_norms(model, tensors, recipe, train, order), _norms(tensors))
@@ -154,9 +154,7 @@ def _fitted(
 
         rescale(FitState())
         try:
-            return fit(
-                model, tensors, recipe, rate, train, parts.val, seed, on_epoch=rescale, optimizer=optimizer
-            )
+            return fit(model, optimizer, training, train, parts.val, Run(seed, on_epoch=rescale))
         except DivergedError:
             return None
 
@@ -165,12 +163,12 @@ def _gradient_norms(
     model: nn.Module, tensors: list[nn.Parameter], recipe: Recipe, train: Samples, order: torch.Generator
 ) -> list[float]:
     """Norm of each tensor's gradient, averaged over some batches; looking moves no statistics."""
-    batches = torch.randperm(len(train), generator=order).split(recipe.batch_size)
-    few = [at for at in batches if len(at) == recipe.batch_size][:LOOKED_AT]
+    batches = torch.randperm(len(train), generator=order).split(recipe.duration.batch_size)
+    few = [at for at in batches if len(at) == recipe.duration.batch_size][:LOOKED_AT]
     totals = torch.zeros(len(tensors))
     with statistics_still(model):
         for at in few:
-            loss = loss_of(model, recipe, *train.batch(at.numpy()))
+            loss = loss_of(model, recipe.computation, *train.batch(at.numpy()))
             gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
             totals += torch.tensor([0.0 if g is None else float(g.norm()) for g in gradients])
     return (totals / len(few)).tolist()

@@ -1,10 +1,12 @@
 """tbft: adapt a deployed network to one user, device or place by tuning one block of it.
 
-    scenario -> split -> diagnose -> choose -> tune (under a meter) -> verify -> patch
+    scenario -> split -> diagnose -> choose -> tune (metered) -> verify -> patch -> report
 
-Names are imported on first use, so that ``import tbft`` costs next to nothing. Two functions carry the
-name of their module and are imported from there: ``tbft.pipeline.personalize`` and
-``tbft.verification.evaluation.evaluate``.
+    result = tbft.personalize(model, train, card="base.card.safetensors")
+    print(result)
+    result.patch.save("user.safetensors")
+
+Names are imported on first use, so that ``import tbft`` costs next to nothing.
 """
 
 from __future__ import annotations
@@ -12,87 +14,121 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
+    "Acceptance",
+    "Allowance",
+    "Arm",
+    "Base",
     "Blocks",
+    "Budget",
+    "CachePolicy",
+    "Choice",
     "Diagnosis",
+    "DriftStream",
     "Evaluation",
     "InputSpec",
+    "Meter",
+    "Parts",
     "Patch",
     "Personalization",
     "Plan",
+    "Profile",
     "Recipe",
     "Samples",
     "SourceCard",
+    "Statistics",
     "TbftError",
     "Tuned",
     "__version__",
     "apply_drift",
     "build_card",
-    "choose_plan",
     "diagnose",
     "evaluate",
     "find_model",
     "find_recipe",
     "fingerprint",
+    "load_base",
     "load_weights",
     "make_patch",
     "make_samples",
     "personalize",
     "plan_level",
     "read",
+    "resolve",
     "split",
     "split_samples",
     "tune",
 ]
 
+#: Where each name lives.
 _HOME = {
-    "diagnose": "diagnosis.levels",
-    "choose_plan": "pipeline",
-    "build_card": "diagnosis.card",
-    "SourceCard": "diagnosis.card",
-    "Diagnosis": "diagnosis.levels",
+    "Acceptance": "verification.acceptance",
+    "Allowance": "plan",
+    "Arm": "blocks",
+    "Base": "base",
     "Blocks": "blocks",
-    "split": "blocks",
-    "InputSpec": "data",
-    "Samples": "data",
-    "apply_drift": "scenarios",
-    "make_samples": "data",
-    "read": "data",
-    "split_samples": "data",
-    "TbftError": "errors",
+    "Budget": "plan",
+    "CachePolicy": "tuning.prefix_cache",
+    "Choice": "choosing.choice",
+    "Diagnosis": "diagnosis.levels",
+    "DriftStream": "scenarios",
     "Evaluation": "verification.evaluation",
-    "evaluate": "verification.evaluation",
-    "find_model": "models",
-    "fingerprint": "blocks.tensors",
-    "load_weights": "models",
+    "InputSpec": "data",
+    "Meter": "metering",
+    "Parts": "data",
     "Patch": "patches",
-    "make_patch": "patches",
-    "Personalization": "pipeline",
-    "personalize": "pipeline",
-    "plan_level": "pipeline",
+    "Personalization": "personalization",
     "Plan": "plan",
+    "Profile": "metering",
     "Recipe": "plan",
-    "find_recipe": "plan",
+    "Samples": "data",
+    "SourceCard": "diagnosis.card",
+    "Statistics": "plan",
+    "TbftError": "errors",
     "Tuned": "tuning.execution",
-    "tune": "tuning.execution",
+    "apply_drift": "scenarios",
+    "build_card": "front_door",
+    "diagnose": "front_door",
+    "evaluate": "front_door",
+    "find_model": "models",
+    "find_recipe": "plan",
+    "fingerprint": "blocks.tensors",
+    "load_base": "base",
+    "load_weights": "models",
+    "make_patch": "patches",
+    "make_samples": "data",
+    "personalize": "pipeline",
+    "plan_level": "plan",
+    "read": "data",
+    "resolve": "plan",
+    "split": "front_door",
+    "split_samples": "data",
+    "tune": "front_door",
 }
 
 if TYPE_CHECKING:
-    from tbft.blocks import Blocks, split
+    from tbft.base import Base, load_base
+    from tbft.blocks import Arm, Blocks
     from tbft.blocks.tensors import fingerprint
-    from tbft.data import InputSpec, Samples, make_samples, read, split_samples
-    from tbft.diagnosis.card import SourceCard, build_card
-    from tbft.diagnosis.levels import Diagnosis, diagnose
+    from tbft.choosing.choice import Choice
+    from tbft.data import InputSpec, Parts, Samples, make_samples, read, split_samples
+    from tbft.diagnosis.card import SourceCard
+    from tbft.diagnosis.levels import Diagnosis
     from tbft.errors import TbftError
+    from tbft.front_door import build_card, diagnose, evaluate, split, tune
+    from tbft.metering import Meter, Profile
     from tbft.models import find_model, load_weights
     from tbft.patches import Patch, make_patch
-    from tbft.pipeline import Personalization, choose_plan, personalize, plan_level
-    from tbft.plan import Plan, Recipe, find_recipe
-    from tbft.scenarios import apply_drift
-    from tbft.tuning.execution import Tuned, tune
-    from tbft.verification.evaluation import Evaluation, evaluate
+    from tbft.personalization import Personalization
+    from tbft.pipeline import personalize
+    from tbft.plan import Allowance, Budget, Plan, Recipe, Statistics, find_recipe, plan_level, resolve
+    from tbft.scenarios import DriftStream, apply_drift
+    from tbft.tuning.execution import Tuned
+    from tbft.tuning.prefix_cache import CachePolicy
+    from tbft.verification.acceptance import Acceptance
+    from tbft.verification.evaluation import Evaluation
 
 
 def __getattr__(name: str) -> Any:

@@ -71,8 +71,14 @@ def write(path: str | Path, blob: bytes) -> None:
         temporary.write_bytes(blob)
 
 
-def read(path: str | Path, kind: str, version: int, error: type[TbftError]) -> Content:
+def read(
+    path: str | Path, kind: str, version: int, error: type[TbftError], oldest: int | None = None
+) -> Content:
     """Header and tensors, checked.
+
+    Args:
+        version: the newest that is understood.
+        oldest: the oldest; None: only the newest.
 
     Raises:
         error: missing, damaged, cut off, no such file, or of an unknown version.
@@ -94,8 +100,8 @@ def read(path: str | Path, kind: str, version: int, error: type[TbftError]) -> C
     header = decode(text, f"the header of {path}", error)
     if not isinstance(header, dict):
         raise error(f"the header of {path} is not usable: it has to be an object")
-    if header.get("format_version") != version:
-        own = header.get("format_version")
+    own = header.get("format_version")
+    if type(own) is not int or not (oldest or version) <= own <= version:
         older = type(own) is int and own < version
         remedy = f"make the {kind} again" if older else "update tbft"
         raise error(f"{path} has format version {own}, this tbft reads {version}; {remedy}")

@@ -17,17 +17,18 @@ from tbft.blocks import Blocks, split
 from tbft.data import Samples, make_samples, split_samples
 from tbft.errors import MissingExtraError
 from tbft.models.digits import DigitsNet
-from tbft.pipeline import personalize, plan_level
-from tbft.plan import Plan, find_recipe
+from tbft.pipeline import personalize
+from tbft.plan import Plan, find_recipe, plan_level
 from tbft.scenarios import apply_drift
 from tbft.tuning.base_training import train_base
+from tbft.tuning.loop import Run
 
 #: The base networks' recipe, and the paper's with the batch and the rate that a hundred samples want.
-BASE = replace(
-    find_recipe("base-short"), name="demo-base", batch_size=64, epochs=12, learning_rate=0.05, augment="none"
+BASE = find_recipe("base-short").replace(
+    name="demo-base", batch_size=64, epochs=12, learning_rate=0.05, augment="none"
 )
-TUNE = replace(
-    find_recipe("paper"), name="demo", batch_size=16, epochs=30, learning_rate=1e-2, rear_learning_rate=None
+TUNE = find_recipe("paper").replace(
+    name="demo", batch_size=16, epochs=30, learning_rate=1e-2, rear_learning_rate=None
 )
 
 #: Digits that share a superclass: the base knows the first of each pair, the user writes the second.
@@ -156,7 +157,7 @@ def _trained(samples: Samples, seed: int) -> Blocks:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = DigitsNet(len(samples.class_names))
-    train_base(model, BASE, parts.train, parts.val, seed)
+    train_base(model, BASE, parts.train, parts.val, Run(seed))
     return split(model)
 
 
@@ -182,16 +183,17 @@ def _outcome(
         for i, parts in enumerate(splits):
             if on_arm is not None:
                 on_arm(scenario.level, arm)
-            results.append(personalize(blocks, parts, Plan(arm, TUNE, seed=seed + i)))
+            plan = Plan(arm, TUNE, seed=seed + i)
+            results.append(personalize(blocks, parts, plan=plan))
         rows.append(
             Row(
                 arm,
-                fmean(r.after.accuracy for r in results),
+                fmean(r.after.accuracy for r in results if r.after is not None),
                 median(r.measurement.cpu_seconds for r in results),
                 len(results[0].patch.to_bytes()),
             )
         )
-    matching = plan_level(blocks, scenario.level, replace(TUNE, head_alone=False)).arm
+    matching = plan_level(scenario.level, blocks.names, blocks.head, TUNE.replace(head_alone=False)).arm.name
     sizes = len(splits[0].train), len(splits[0].test)
     return Outcome(scenario.level, scenario.story, matching, *sizes, tuple(rows))
 

@@ -49,10 +49,6 @@ class DivergedError(PlanError):
 class BudgetError(PlanError):
     """A plan needs more memory than its budget allows."""
 
-    def __init__(self, message: str, needed_bytes: int) -> None:
-        super().__init__(message)
-        self.needed_bytes = needed_bytes
-
 
 class PatchError(TbftError):
     """A patch is damaged, of an unknown version, or made for another base."""
@@ -75,6 +71,17 @@ class MissingExtraError(TbftError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs {package}: pip install 'tbft[{extra}]'")
+
+
+def wrong_form(what: str, value: object, taken: Iterable[str]) -> FormError:
+    """The error for an argument of a kind that is not taken.
+
+    >>> print(wrong_form("card", 3, ["a SourceCard", "a path"]))
+    card: expected a SourceCard or a path, not int
+    """
+    forms = list(taken)
+    listed = ", ".join(forms[:-1]) + (" or " if len(forms) > 1 else "") + forms[-1]
+    return FormError(f"{what}: expected {listed}, not {type(value).__name__}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -1,262 +1,117 @@
-"""The steps in a row: diagnose, choose, tune under a meter, accept or undo, make a patch, evaluate."""
+"""The flow in a row: split, diagnose, choose, tune under a meter, verify, make a patch."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from tbft.blocks import Blocks
-from tbft.blocks.state import batch_norms, values_restored
-from tbft.choosing.choice import Choice, beyond, check_energy_known, choose, expected_accuracies, options_of
-from tbft.choosing.cost import least_bytes, predict_costs
-from tbft.data.samples import Samples
-from tbft.data.splitting import Parts
+from tbft.base import as_base
+from tbft.choosing.planning import Setting, batch_size, check_affordable, choose_plan
 from tbft.diagnosis.card import SourceCard
-from tbft.diagnosis.levels import diagnose
-from tbft.diagnosis.observation import BATCH_SIZE
-from tbft.errors import PlanError
-from tbft.metering import Measurement, Meter, Profile
-from tbft.patches import Patch, make_patch, versions
-from tbft.plan import Budget, Plan, Recipe, arm_for_level
-from tbft.tuning.execution import Tuned, tune
-from tbft.tuning.loop import EpochRecord, OnStep
-from tbft.tuning.memory_limit import LEAST_BATCH
-from tbft.tuning.prefix_cache import CachePolicy
-from tbft.verification.acceptance import Acceptance, compare
-from tbft.verification.evaluation import Evaluation, evaluate, predict
-
-
-@dataclass(frozen=True, eq=False)
-class Personalization:
-    """What an adaptation gained and what it cost; all figures come from the same run."""
-
-    plan: Plan
-    before: Evaluation  # of the base model on the test part
-    after: Evaluation  # of the tuned model on the same samples
-    measurement: Measurement  # of tuning, validation included; not of evaluating on the test part
-    patch: Patch
-    history: tuple[EpochRecord, ...]
-    best_epoch: int | None
-    interrupted: bool  # Ctrl-C came; what had been learned by then was kept
-    tuned_parameters: int  # trainable scalars in the arm
-    parts: Parts
-    choice: Choice | None = None  # why this plan; None if it was given
-    acceptance: Acceptance | None = None  # on the held-out val part; None without one
-    choosing_cpu_seconds: float = 0.0  # of the measurement, before tuning began
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; the keys are documented in ``docs/personalize-json.md``."""
-        header = self.patch.header
-        return {
-            "model": header.model,
-            "data": self.parts.test.name,
-            "level": self.plan.level,
-            "arm": self.plan.arm,
-            "block": header.block,
-            "recipe": self.plan.recipe.name,
-            "source_share": self.plan.source_share,
-            "seed": self.plan.seed,
-            "accuracy_before": self.before.accuracy,
-            "accuracy_after": self.after.accuracy,
-            "loss_before": self.before.loss,
-            "loss_after": self.after.loss,
-            "class_accuracies_before": self.before.class_accuracies,
-            "class_accuracies_after": self.after.class_accuracies,
-            **asdict(self.measurement),
-            "patch_bytes": len(self.patch.to_bytes()),
-            "tensors_changed": len(self.patch.tensors),
-            "tuned_parameters": self.tuned_parameters,
-            "train_samples": len(self.parts.train),
-            "val_samples": len(self.parts.val),
-            "test_samples": len(self.parts.test),
-            "group_by": self.parts.group_by,
-            "best_epoch": self.best_epoch,
-            "interrupted": self.interrupted,
-            "choice": None if self.choice is None else self.choice.to_json(),
-            "acceptance": None if self.acceptance is None else asdict(self.acceptance),
-            "history": [asdict(record) for record in self.history],
-            "base_fingerprint": header.base_fingerprint,
-            "tuned_fingerprint": header.tuned_fingerprint,
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-        }
-
-
-def plan_level(blocks: Blocks, level: str, recipe: Recipe, seed: int = 0) -> Plan:
-    """The plan for a level of drift that somebody named."""
-    arm = arm_for_level(level, blocks.names, blocks.head if recipe.head_alone else None)
-    return Plan(arm=arm, recipe=recipe, level=level, source_share=recipe.default_share(level), seed=seed)
-
-
-def choose_plan(
-    blocks: Blocks,
-    samples: Samples,
-    recipe: Recipe,
-    card: SourceCard | None = None,
-    budget: Budget | None = None,
-    seed: int = 0,
-    labeled: bool = True,
-    val_count: int = 0,
-    profile: Profile | None = None,
-) -> Choice:
-    """Diagnose samples, predict what each option that may help costs on them, and choose.
-
-    What diagnosing and predicting took is taken off the budget that options have to keep to.
-
-    Args:
-        samples: of the target; with `labeled`, those that would be tuned on.
-        card: source card of the base model; without one the diagnosis is weaker.
-        val_count: held-out samples that the tuned model will be judged on.
-        profile: of this board, for energy figures.
-
-    Raises:
-        CardError, DataError, PlanError: as :func:`diagnose` and :func:`choose`.
-    """
-    budget, start = budget or Budget(), _clocks()
-    diagnosis = diagnose(blocks, samples, card, labeled, _batch(budget))
-    options = options_of(blocks.names, blocks.head, bool(batch_norms(blocks.model)))
-    hopeful = expected_accuracies(diagnosis, options)
-    plans = {o.name: o.plan(recipe, None, seed, budget) for o in options if o.name in hopeful}
-    costs = predict_costs(blocks, plans, samples, val_count, profile=profile)
-    if budget.peak_bytes is not None:
-        for name, plan in plans.items():
-            if plan.arm != "none":
-                costs[name] = replace(costs[name], least_bytes=least_bytes(blocks, plan, samples))
-    left = _rest_of_budget(budget, profile, start)
-    choice = choose(diagnosis, options, costs, recipe, left, seed, after_choosing=True)
-    return replace(choice, plan=replace(choice.plan, budget=budget))
+from tbft.metering import Meter, Profile, find_profile
+from tbft.personalization import Personalization, Wish, parts_of, patch_of, refuse_other_tasks
+from tbft.plan import Allowance, Budget, Plan, Recipe, Statistics
+from tbft.tuning.execution import Tuning, tune_samples
+from tbft.tuning.loop import OnStep
+from tbft.tuning.prefix_cache import CachePolicy, as_cache
+from tbft.verification.comparison import compare_models, evaluate_both
 
 
 def personalize(
-    blocks: Blocks,
-    parts: Parts,
-    plan: Plan | Recipe,
-    model_name: str | None = None,
-    on_step: OnStep | None = None,
-    cache: CachePolicy | None = None,
-    resume_path: Path | None = None,
-    card: SourceCard | None = None,
+    model: Any,
+    train: Any,
+    *,
+    val: Any = None,
+    test: Any = None,
+    card: SourceCard | str | Path | None = None,
+    cuts: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    plan: Plan | None = None,
+    level: str = "auto",
+    arm: str | None = None,
+    recipe: Recipe | str = "fast",
+    statistics: Statistics | float | str | None = None,
     budget: Budget | None = None,
-    seed: int = 0,
+    loss: Any = None,
+    score: Any = None,
+    profile: Profile | str | Path | None = None,
     meter: Meter | None = None,
+    cache: CachePolicy | str | Path | None = None,
+    resume: str | Path | None = None,
+    group_by: str | None = None,
+    seed: int = 0,
+    progress: OnStep | None = None,
 ) -> Personalization:
-    """Carry out a plan, or choose one, and tell what it gained and cost.
+    """Adapt a model to a few labeled samples, prove what it gained and what it cost, and make a patch.
 
-    The model comes back as it was; ``result.patch.apply(model)`` makes it the tuned one. The test
-    part is only evaluated on, before and after. The val part, if there is one and the recipe does not
-    choose epochs by it, decides whether the tuned model is kept; undone, the patch is empty.
+    The model comes back as it was. ``with result.patch.applied(model):`` makes it the tuned one.
 
     Args:
-        plan: or only a recipe: then the training part is diagnosed and the plan chosen, at the meter.
-        cache, resume_path: see :func:`tune`.
-        card, budget, seed: for choosing; see :func:`choose_plan`.
-        meter: measures the work from choosing to accepting; by default with the best sensor there is. A
-            budget in joules needs one with a profile of this board.
+        model: a ``torch.nn.Module``, ``Blocks``, a ``Base``, a preset's name, or
+            ``"package.module:factory"``.
+        train: labeled samples of the target: :class:`tbft.Samples`, ``(inputs, labels)`` of arrays or
+            tensors, a ``Dataset`` or ``DataLoader`` of torch, or a path that :func:`tbft.read` takes. What is
+            not held out for `val` and `test` is tuned on. Or parts of :func:`tbft.split_samples`.
+        val: held out to decide whether the tuned model is kept: samples in the same forms, a share, or a
+            count; default a fifth of `train`, at most 500. Recipes that validate choose the epoch by it.
+        test: only evaluated on, in the same forms; default none.
+        card: source card of the base model, or its file; without one the diagnosis is weaker.
+        cuts, names: where to cut a module into blocks, and what to call them, see :func:`tbft.split`.
+        plan: what to do, in place of level, arm, recipe, statistics, seed and budget.
+        level: of the drift: ``auto`` (diagnosed, and the plan chosen), ``none``, ``input``, ``feature`` or
+            ``output``.
+        arm: what to tune, in place of a level: ``none``, ``adabn``, a block, a submodule, two joined by
+            ``+``, or ``full``.
+        recipe: how to train, or its name: ``fast`` or ``paper``.
+        statistics: with a level or an arm: the share of the source in BatchNorm's statistics, 0 to 1, or
+            ``auto``.
+        budget: never exceeded, neither in what is predicted nor in what is then measured.
+        loss, score: of other tasks than classification; not supported yet.
+        profile: of this board, to estimate energy where nothing measures it; or its name or file.
+        meter: measures all of it, in place of one with the best sensor there is.
+        cache: where outputs of the frozen prefix are kept if memory does not hold them; or a folder.
+        resume: file that an unfinished run is kept in, and resumed from.
+        group_by: attribute whose values are not split between parts; ``"none"`` for none.
+        seed: random seed of splitting and tuning.
+        progress: called with (step done, steps in all) while training.
+
+    Raises:
+        TbftError: something given is wrong, or does not go together; the message says what to do.
     """
-    model, choice = blocks.model, None
-    before = evaluate(model, parts.test)
-    start = _clocks()
-    with meter or Meter() as meter:
-        profile = meter.profile
-        if isinstance(plan, Recipe):
-            choice = choose_plan(
-                blocks, parts.train, plan, card, budget, seed, val_count=len(parts.val), profile=profile
-            )
+    base = as_base(model, card, cuts, names)
+    refuse_other_tasks(loss, score)
+    wish = Wish(base, level, arm, recipe, statistics, seed, budget, plan)
+    parts = parts_of(base, train, val, test, seed, group_by)
+    with meter or Meter(profile=find_profile(profile)) as meter:
+        allowance = Allowance(wish.settled_budget, meter.profile)
+        choice = None
+        if wish.named is None:
+            setting = Setting(wish.recipe, base.card, judged=len(parts.val), seed=seed)
+            choice = choose_plan(base.blocks, parts.train, setting, allowance)
             plan = choice.plan
-        elif plan.budget.cpu_seconds is not None or plan.budget.joules is not None:
-            _check_affordable(blocks, plan, parts, profile)
-        choosing_cpu_seconds = time.process_time() - start[1]
-        plan = replace(plan, budget=_rest_of_budget(plan.budget, profile, start))
-        val = parts.val if plan.recipe.validate else None
-        tuned = tune(
-            blocks,
-            plan,
-            parts.train,
-            val,
-            cache=cache,
-            resume_path=resume_path,
-            on_step=on_step,
-            profile=profile,
+        else:
+            plan = wish.named
+            check_affordable(base.blocks, plan, parts.train, len(parts.val), allowance)
+        choosing_cpu_seconds = allowance.cpu_seconds
+        how = Tuning(as_cache(cache), resume_path=None if resume is None else Path(resume), on_step=progress)
+        chooses_epoch = plan.recipe.duration.validate
+        tuned = tune_samples(
+            base.blocks, plan, parts.train, parts.val if chooses_epoch else None, how, allowance
         )
-        acceptance = None
-        if val is None and len(parts.val) and plan.arm != "none":
-            acceptance = _accept(blocks, tuned, parts.val, _batch(plan.budget))
+        held_out = parts.val.subset(slice(0, 0)) if chooses_epoch else parts.val
+        acceptance = compare_models(base.model, tuned.changed, held_out, batch_size(allowance))
     if acceptance is not None and not acceptance.accepted:
         tuned = replace(tuned, changed={})
-    block = blocks.block_of(plan.arm)
-    patch = make_patch(
-        model.state_dict(),
-        tuned.changed,
-        arm=plan.arm,
-        block=None if block is None else block.name,
-        level=plan.level,
-        model=model_name,
-        cuts=blocks.cuts,
-        recipe={**asdict(plan.recipe), "source_share": tuned.plan.source_share},
-        measured={
-            **asdict(meter.measurement),
-            "val_accuracy": tuned.history[tuned.best_epoch - 1].val_accuracy if tuned.best_epoch else None,
-            "train_samples": len(parts.train),
-        },
-    )
-    with values_restored(model):
-        patch.apply(model)
-        after = evaluate(model, parts.test)
     return Personalization(
-        plan=tuned.plan,
-        before=before,
-        after=after,
-        measurement=meter.measurement,
-        patch=patch,
-        history=tuned.history,
-        best_epoch=tuned.best_epoch,
-        interrupted=tuned.interrupted,
-        tuned_parameters=sum(p.numel() for m in blocks.tuned_modules(plan.arm) for p in m.parameters()),
+        base=base,
         parts=parts,
+        tuned=tuned,
+        patch=patch_of(base, tuned, meter.measurement, len(parts.train)),
+        measurement=meter.measurement,
+        choosing_cpu_seconds=choosing_cpu_seconds,
         choice=choice,
         acceptance=acceptance,
-        choosing_cpu_seconds=choosing_cpu_seconds,
+        comparison=evaluate_both(base.model, tuned.changed, parts),
     )
-
-
-def _check_affordable(blocks: Blocks, plan: Plan, parts: Parts, profile: Profile | None) -> None:
-    """Refuse a plan that somebody named if it is predicted to exceed its budget."""
-    cost = predict_costs(blocks, {"": plan}, parts.train, len(parts.val), profile=profile)[""]
-    check_energy_known([cost], plan.budget)
-    if reason := beyond(cost, plan.budget):
-        raise PlanError(f"{plan.arm!r} is predicted to take {reason}: allow more, or name a later block")
-
-
-def _clocks() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
-
-
-def _rest_of_budget(budget: Budget, profile: Profile | None, start: tuple[float, float]) -> Budget:
-    """What is left of a budget after the work since `start`."""
-    wall, cpu = (now - then for now, then in zip(_clocks(), start, strict=True))
-    spent = None if profile is None else profile.estimate(wall, cpu)
-    return replace(
-        budget,
-        cpu_seconds=None if budget.cpu_seconds is None else max(budget.cpu_seconds - cpu, 1e-3),
-        joules=None if budget.joules is None else max(budget.joules - (spent or 0.0), 1e-3),
-    )
-
-
-def _batch(budget: Budget) -> int:
-    """Of forward passes besides tuning; where memory is short, as few as training goes down to."""
-    return BATCH_SIZE if budget.peak_bytes is None else LEAST_BATCH
-
-
-def _accept(blocks: Blocks, tuned: Tuned, held_out: Samples, batch_size: int) -> Acceptance:
-    """Base and tuned model on samples that neither choosing nor tuning has seen."""
-    before = predict(blocks.model, held_out, batch_size).argmax(1).numpy()
-    with values_restored(blocks.model), torch.no_grad():
-        state = blocks.model.state_dict()
-        for key, value in tuned.changed.items():
-            state[key].copy_(value)
-        after = predict(blocks.model, held_out, batch_size).argmax(1).numpy()
-    return compare(held_out.labels, before, after)

@@ -22,7 +22,7 @@ from tbft.data import make_samples, read, split_samples
 from tbft.errors import DivergedError, PlanError
 from tbft.models import find_model, load_weights
 from tbft.scenarios import apply_drift
-from tbft.verification.evaluation import evaluate
+from tbft.verification.evaluation import evaluate_samples
 
 EVERY = pytest.mark.parametrize("name", BASELINES)
 CLOCKS = {"cpu_seconds_a_sample"}
@@ -200,10 +200,10 @@ def test_tent_and_auto_rgn_mend_noise_on_the_released_model(released):
     blocks, samples = released
     samples = apply_drift(samples.subset(slice(0, None, 10)), "gaussian_noise:5", 0)
     parts = split_samples(samples, train=300, val=100, test=400)
-    before = evaluate(blocks.model, parts.test).accuracy
+    before = evaluate_samples(blocks.model, parts.test).accuracy
     assert before < 0.26
     assert tent(blocks, parts, 0).accuracy > before + 0.2
-    assert auto_rgn(blocks, parts, 0, rates=[1e-3], recipe=replace(RECIPE, epochs=2)).accuracy > before + 0.2
+    assert auto_rgn(blocks, parts, 0, rates=[1e-3], recipe=RECIPE.replace(epochs=2)).accuracy > before + 0.2
 
 
 @pytest.mark.data

@@ -603,10 +603,12 @@ def test_auto_rgn_is_as_long_as_the_arms_beside_it():
     from paper.baselines.auto_rgn import RECIPE, as_long_as
     from tbft.plan import find_recipe
 
-    paper = replace(find_recipe("paper"), epochs=50, patience=20, batch_size=16)
+    paper = find_recipe("paper").replace(epochs=50, patience=20, batch_size=16)
     made = as_long_as(paper)
-    assert (made.epochs, made.patience, made.batch_size, made.optimizer) == (50, 20, 16, "adam")
-    assert as_long_as(find_recipe("paper")).batch_size == RECIPE.batch_size
+    length = made.duration
+    assert (length.epochs, length.patience, length.batch_size) == (50, 20, 16)
+    assert made.optimization.optimizer == "adam"
+    assert as_long_as(find_recipe("paper")).duration.batch_size == RECIPE.duration.batch_size
 
 
 def wait_for_lines(folder: Path, count: int, seconds: float = 120) -> None:
@@ -704,15 +706,15 @@ def test_noise_is_found_that_makes_the_model_as_bad_as_asked(digits_blocks, stri
     from tbft.data import split_samples
     from tbft.pipeline import personalize
     from tbft.plan import Plan, find_recipe
-    from tbft.verification.evaluation import evaluate
+    from tbft.verification.evaluation import evaluate_samples
 
     parts = split_samples(stripes, "rest", 0.2, 0.2)
-    recipe = replace(find_recipe("paper"), batch_size=8, epochs=8, learning_rate=0.05)
-    personalize(digits_blocks, parts, Plan("full", recipe)).patch.apply(digits_blocks.model)
-    assert evaluate(digits_blocks.model, stripes).accuracy > 0.9
+    recipe = find_recipe("paper").replace(batch_size=8, epochs=8, learning_rate=0.05)
+    personalize(digits_blocks, parts, plan=Plan("full", recipe)).patch.apply(digits_blocks.model)
+    assert evaluate_samples(digits_blocks.model, stripes).accuracy > 0.9
     rear = {k: v.clone() for k, v in digits_blocks.model.state_dict().items()}
     std = add_noise(digits_blocks, "late", 0.6, stripes, seed=0)
-    assert evaluate(digits_blocks.model, stripes).accuracy == pytest.approx(0.6, abs=0.1)
+    assert evaluate_samples(digits_blocks.model, stripes).accuracy == pytest.approx(0.6, abs=0.1)
     assert 1e-3 < std < 10
     changed = {k for k, v in digits_blocks.model.state_dict().items() if not v.equal(rear[k])}
     assert changed == {k for k in digits_blocks.infos[2].keys if "running" not in k and "num" not in k}

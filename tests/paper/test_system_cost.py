@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -26,7 +24,7 @@ def test_the_papers_substrings_match_more_than_its_front():
 
 def test_the_papers_way_can_be_told_which_gradients_to_compute(digits_blocks):
     parts = Parts(striped(30), striped(15, seed=1), striped(15, seed=2), 0, None)
-    once = replace(find_recipe("paper"), epochs=1, batch_size=10)
+    once = find_recipe("paper").replace(epochs=1, batch_size=10)
     fc = list(digits_blocks.block("rear").parameters())
     every = paper_way(digits_blocks, "rear", once, parts, 0)
     few = paper_way(digits_blocks, "rear", once, parts, 0, fc)

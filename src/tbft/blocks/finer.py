@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
+from tbft.blocks.arm import Arm
 from tbft.blocks.blocks import Blocks, split
 from tbft.errors import SplitError
 
 
-def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
+def cut_before(blocks: Blocks, arm: Arm | str) -> tuple[Blocks, int]:
     """Blocks of which one starts with the arm, and its position: an arm may lie deep inside a block.
 
     Where no single tensor crosses there, the blocks stay as they are and the position is that of the
@@ -18,12 +19,13 @@ def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
     Raises:
         SplitError: an unknown arm.
     """
+    arm = Arm.of(arm)
     owners = blocks.owners(arm)
-    if not owners or arm == "full":
+    if not owners or arm.is_full:
         return blocks, 0
     at = min(block.index for block in owners)
     tuned = {id(p) for module in blocks.tuned_modules(arm) for p in module.parameters()}
-    for block, first in zip(owners, arm.split("+"), strict=True):
+    for block, first in zip(owners, arm.parts, strict=True):
         if block.index != at or block.name == first:
             continue
         with suppress(SplitError):  # no single tensor crosses there
@@ -34,8 +36,8 @@ def cut_before(blocks: Blocks, arm: str) -> tuple[Blocks, int]:
     return blocks, at
 
 
-def stages_for(blocks: Blocks, arms: Iterable[str]) -> Blocks:
+def stages_for(blocks: Blocks, arms: Iterable[Arm | str]) -> Blocks:
     """The blocks, cut further wherever one of the arms starts inside one."""
-    for part in {part for arm in arms for part in arm.split("+")} - {*blocks.names, "none", "adabn", "full"}:
+    for part in {part for arm in arms for part in Arm.of(arm).parts} - set(blocks.names):
         blocks, _ = cut_before(blocks, part)
     return blocks

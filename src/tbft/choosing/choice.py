@@ -17,17 +17,18 @@ from math import log10
 from typing import Any
 
 from tbft.choosing.cost import Cost
+from tbft.choosing.options import Option
 from tbft.diagnosis.evidence import Evidence
-from tbft.diagnosis.levels import STRAYS, Diagnosis, remapped
+from tbft.diagnosis.levels import Z_SCORE, Diagnosis, remapped
 from tbft.errors import PlanError
-from tbft.plan import Budget, Plan, Recipe
+from tbft.plan import Budget, Plan, replace_plan
 
 #: Options whose expected accuracies differ by less are as good as each other: the cheaper is taken.
 TOLERANCE = 0.005
 #: Distances below are those of clean samples, and no expectation is to follow them.
-LEAST_DISTANCE = 0.01
-#: Costs up to so many times the least count as equal: of those the better is taken.
-ALIKE = 1.1
+MIN_DISTANCE = 0.01
+#: Costs up to this many times the lowest count as equal: of those the better is taken.
+EQUAL_COST = 1.1
 
 #: What is worth considering where drift is of one level alone; Huang et al. (2024), section 3. A new head
 #: for an old input level looked good on some development shifts and lost 8 points on others.
@@ -36,45 +37,6 @@ SUITED: Mapping[str, tuple[str, ...]] = {
     "output": ("none", "late", "head", "full"),
     "moved": ("none", "adabn", "head"),
 }
-
-
-@dataclass(frozen=True)
-class Option:
-    """Something one can do: what is tuned, and what becomes of the statistics."""
-
-    name: str  # none, adabn, the name of a block, head, adabn+head, front+head, full
-    arm: str
-    source_share: float | None  # of AdaBN; 1 keeps the source's, None goes by the number of samples
-    role: str  # as the name, but front, middle and late for blocks, whatever a model calls them
-
-    def plan(self, recipe: Recipe, level: str | None, seed: int, budget: Budget) -> Plan:
-        """The plan that does it."""
-        return Plan(self.arm, recipe, level, self.source_share, seed, budget)
-
-
-def options_of(block_names: Sequence[str], head: str, batch_norm: bool) -> tuple[Option, ...]:
-    """What can be done with a model.
-
-    Args:
-        head: the last layer's name, or the rear block's.
-        batch_norm: whether it has statistics that AdaBN could adapt.
-
-    >>> [option.name for option in options_of(["front", "layer2", "rear"], "fc", True)]
-    ['none', 'adabn', 'front', 'layer2', 'head', 'adabn+head', 'front+head', 'full']
-    """
-    share = None if batch_norm else 1.0
-    found = [Option("none", "none", 1.0, "none")]
-    if batch_norm:
-        found.append(Option("adabn", "adabn", None, "adabn"))
-    for k, name in enumerate(block_names[:-1]):
-        role = "front" if k == 0 else "late" if k == len(block_names) - 2 else "middle"
-        found.append(Option(name, name, share, role))
-    found.append(Option("head", head, 1.0, "head"))
-    if batch_norm:
-        found.append(Option("adabn+head", head, None, "adabn+head"))
-    if len(block_names) > 1:
-        found.append(Option("front+head", f"{block_names[0]}+{head}", share, "front+head"))
-    return (*found, Option("full", "full", share, "full"))
 
 
 @dataclass(frozen=True)
@@ -104,7 +66,7 @@ class Choice:
         """Plain values."""
         return {
             "option": self.option,
-            "arm": self.plan.arm,
+            "arm": self.plan.arm.name,
             "diagnosis": self.diagnosis.to_json(),
             "expected_accuracies": dict(self.expected_accuracies),
             "costs": {name: asdict(cost) for name, cost in self.costs.items()},
@@ -125,43 +87,39 @@ def expectations() -> dict[str, dict[str, dict[str, list[float]]]]:
 def choose(
     diagnosis: Diagnosis,
     options: Sequence[Option],
+    plans: Mapping[str, Plan],
     costs: Mapping[str, Cost],
-    recipe: Recipe,
     budget: Budget | None = None,
-    seed: int = 0,
-    after_choosing: bool = False,
+    left: str = "",
 ) -> Choice:
     """The cheapest option that promises the best accuracy, within the budget.
 
     Args:
-        costs: option -> predicted cost; options without one are left out.
-        after_choosing: the budget is what choosing has left, and reasons say so.
+        plans, costs: option -> plan and its predicted cost; options without one are left out.
+        left: said after a budget that an option exceeds, for example that choosing has spent some of it.
 
     Raises:
         PlanError: a budget of energy, but costs without an energy figure.
     """
     budget = budget or Budget()
     check_energy_known(costs.values(), budget)
-    left = " left after choosing" if after_choosing else ""
     excluded = {name: reason for name, cost in costs.items() if (reason := beyond(cost, budget, left))}
     expected = expected_accuracies(diagnosis, [option for option in options if option.name in costs])
     open_to = {name: value for name, value in expected.items() if name not in excluded}
     best = max(open_to.values())
     contenders = [name for name, value in open_to.items() if value >= best - TOLERANCE]
-    least = min(costs[name].cpu_seconds for name in contenders)
-    alike = [name for name in contenders if costs[name].cpu_seconds <= ALIKE * least]
-    taken = max(alike, key=lambda name: expected[name])
-    option = next(option for option in options if option.name == taken)
-    level = diagnosis.name if diagnosis.levels else "none"
+    cheapest = min(costs[name].cpu_seconds for name in contenders)
+    as_cheap = [name for name in contenders if costs[name].cpu_seconds <= EQUAL_COST * cheapest]
+    chosen = max(as_cheap, key=lambda name: expected[name])
     return Choice(
-        plan=option.plan(recipe, level, seed, budget),
-        option=taken,
+        plan=replace_plan(plans[chosen], level=diagnosis.name if diagnosis.levels else "none"),
+        option=chosen,
         diagnosis=diagnosis,
         expected_accuracies=expected,
         costs=dict(costs),
         excluded=excluded,
         contenders=tuple(contenders),
-        explanation=_explanation(diagnosis, taken, expected, costs, excluded),
+        explanation=_explanation(diagnosis, chosen, expected, costs, excluded),
     )
 
 
@@ -184,9 +142,9 @@ def beyond(cost: Cost, budget: Budget, left: str = "") -> str | None:
         return f"{cost.cpu_seconds:.1f} s of processor time, more than {budget.cpu_seconds:.1f} s{left}"
     if budget.joules is not None and cost.energy_joules is not None and cost.energy_joules > budget.joules:
         return f"{cost.energy_joules:.1f} J, more than {budget.joules:.1f} J{left}"
-    least = cost.least_bytes or 0
-    if budget.peak_bytes is not None and least > budget.peak_bytes:
-        return f"at least {least / 2**20:.1f} MiB, more than {budget.peak_bytes / 2**20:.1f} MiB"
+    needed = cost.min_bytes or 0
+    if budget.peak_bytes is not None and needed > budget.peak_bytes:
+        return f"at least {needed / 2**20:.1f} MiB, more than {budget.peak_bytes / 2**20:.1f} MiB"
     return None
 
 
@@ -200,14 +158,17 @@ def expected_accuracies(diagnosis: Diagnosis, options: Sequence[Option]) -> dict
     """
     e = diagnosis.evidence
     row_name = expectation_row(diagnosis)
-    if row_name is None or e.accuracy is None or e.labeled_a_class is None:
-        found = {"none": e.source_accuracy if e.accuracy is None else e.accuracy}
+    if row_name is None or e.labels is None or e.labels_per_class is None:
+        known_accuracies = {"none": e.source_accuracy if e.labels is None else e.labels.accuracy}
         if "input" in diagnosis.levels:
             # By a rule of thumb AdaBN gives back 14 points for ten times the distance, and never more than
             # what the source had.
-            gain = 0.14 * log10(max(e.distance, 0.03) / 0.1)
-            found = {"none": e.source_accuracy - max(gain, 0.0), "adabn": e.source_accuracy + min(gain, 0.0)}
-        return {option.name: found[option.name] for option in options if option.name in found}
+            gain = 0.14 * log10(max(e.shift.distance, 0.03) / 0.1)
+            known_accuracies = {
+                "none": e.source_accuracy - max(gain, 0.0),
+                "adabn": e.source_accuracy + min(gain, 0.0),
+            }
+        return {o.name: known_accuracies[o.name] for o in options if o.name in known_accuracies}
     rows = expectations()
     known = [row_name, *reversed(diagnosis.levels)]  # a mixture not met yet: its deepest
     row = next((rows[name] for name in known if name in rows), {"none": {"1": [0.0, 1.0, 0.0, 0.0]}})
@@ -220,17 +181,17 @@ def expected_accuracies(diagnosis: Diagnosis, options: Sequence[Option]) -> dict
                 int(labels): sum(c * sign for c, sign in zip(coefficients, signs, strict=True))
                 for labels, coefficients in row[option.role].items()
             }
-            share = interpolated(values, e.labeled_a_class)
+            share = interpolated(values, e.labels_per_class)
             expected[option.name] = min(max(share * e.source_accuracy, 0.0), 1.0)
     return expected
 
 
 def features(e: Evidence) -> tuple[float, float, float, float]:
     """What expectations are linear in: one, accuracy at rest and after AdaBN over the source's, distance."""
-    rest = e.accuracy or 0.0
-    adapted = rest if e.adabn_accuracy is None else e.adabn_accuracy
+    accuracy = 0.0 if e.labels is None else e.labels.accuracy
+    adapted = accuracy if e.adabn is None or e.adabn.accuracy is None else e.adabn.accuracy
     source = max(e.source_accuracy, 1e-3)
-    return 1.0, rest / source, adapted / source, log10(max(e.distance, LEAST_DISTANCE))
+    return 1.0, accuracy / source, adapted / source, log10(max(e.shift.distance, MIN_DISTANCE))
 
 
 def interpolated(values: Mapping[int, float], labels_a_class: float) -> float:
@@ -254,7 +215,9 @@ def expectation_row(diagnosis: Diagnosis) -> str | None:
     Labels that are wrong at random leave nothing to learn, and are a row of their own.
     """
     if not diagnosis.levels:
-        return "moved" if diagnosis.verdict == "none" and diagnosis.evidence.strays >= STRAYS else None
+        return (
+            "moved" if diagnosis.verdict == "none" and diagnosis.evidence.shift.z_score >= Z_SCORE else None
+        )
     if diagnosis.levels == ("output",) and not remapped(diagnosis.evidence):
         return "random labels"
     return diagnosis.name

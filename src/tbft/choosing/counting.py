@@ -8,19 +8,19 @@ formula, :data:`OPTIMIZER_FLOPS` for each number trained.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tbft.blocks import Blocks, cut_before
+from tbft.blocks import Blocks
 from tbft.blocks.precision import autocast, laid_out
 from tbft.blocks.state import batch_norms, evaluating, modes_restored, values_restored
 from tbft.data.samples import Samples
 from tbft.metering.tensor_bytes import TensorBytes
-from tbft.plan import Plan, Recipe
+from tbft.plan import Recipe, ResolvedPlan
 from tbft.tuning.loop import loss_of, make_optimizer
 
 #: Additions, multiplications, divisions and roots for each trained number and step, weight decay and momentum
@@ -49,16 +49,16 @@ class StepCount:
     peak_bytes: int
 
 
-def count_step(blocks: Blocks, plan: Plan, samples: Samples, batch_size: int) -> StepCount:
+def count_step(resolved: ResolvedPlan, samples: Samples, batch_size: int) -> StepCount:
     """Count a step of an arm on two small batches; bytes grow linearly with the batch from there."""
-    recipe = plan.recipe
-    finer, at = cut_before(blocks, plan.arm)
-    prefix, part = (finer.prefix(at), finer.onward(at)) if recipe.cache else (nn.Identity(), blocks.model)
+    recipe, stages, start = resolved.plan.recipe, resolved.stages, resolved.start
+    cached = bool(recipe.computation.cache)
+    prefix, part = (stages.prefix(start), stages.onward(start)) if cached else (nn.Identity(), stages.model)
     saved, peaks, flops = [], [], (0.0, 0.0)
     with (
-        values_restored(blocks.model),
+        values_restored(stages.model),
         torch.random.fork_rng(devices=[]),
-        blocks.only(plan.arm, recipe.track if plan.adapts else "none") as parameters,
+        resolved.blocks.only(resolved.plan.arm, resolved.track) as parameters,
     ):
         for size in SIZES:
             x, y = samples.batch(np.arange(size) % len(samples))
@@ -71,7 +71,7 @@ def count_step(blocks: Blocks, plan: Plan, samples: Samples, batch_size: int) ->
     return StepCount(
         forward_flops=flops[0] / SIZES[-1],
         backward_flops=flops[1] / SIZES[-1],
-        optimizer_flops=float(OPTIMIZER_FLOPS.get(recipe.optimizer, 0) * trained),
+        optimizer_flops=float(OPTIMIZER_FLOPS.get(recipe.optimization.optimizer, 0) * trained),
         saved_bytes=_at(saved, batch_size),
         peak_bytes=_at(peaks, batch_size),
     )
@@ -99,7 +99,7 @@ def count_forward(
 
 def _flops(part: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> tuple[float, float]:
     with FlopCounterMode(display=False) as forward:
-        loss = loss_of(part, recipe, x, y)
+        loss = loss_of(part, recipe.computation, x, y)
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     return float(forward.get_total_flops()), float(backward.get_total_flops())
@@ -116,7 +116,7 @@ def _saved_bytes(part: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss_of(part, recipe, x, y)
+        loss_of(part, recipe.computation, x, y)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
@@ -124,11 +124,11 @@ def _peak_bytes(
     part: nn.Module, recipe: Recipe, parameters: Sequence[nn.Parameter], x: Tensor, y: Tensor
 ) -> int:
     """As a training loop has it: the optimizer's state is there, and the step before left no gradients."""
-    optimizer = make_optimizer(recipe, parameters, 0.0)
+    optimizer = make_optimizer(replace(recipe.optimization, learning_rate=0.0), parameters)
     with TensorBytes() as counted:
         for _ in range(2):
             optimizer.zero_grad(set_to_none=True)
-            loss_of(part, recipe, x, y).backward()
+            loss_of(part, recipe.computation, x, y).backward()
             optimizer.step()
     for p in parameters:
         p.grad = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from tbft.cli.common import (
     Subparsers,
@@ -13,25 +13,22 @@ from tbft.cli.common import (
     add_model,
     add_recipe,
     command,
+    load_base,
+    load_clean,
     load_meter,
     load_recipe,
     load_samples,
-    load_trained,
     print_json,
     progress_bar,
-    table,
 )
-from tbft.cli.diagnosing import add_card, choice_text, diagnosis_text, load_card
-from tbft.cli.reporting import write_adaptation
+from tbft.cli.diagnosing import add_card
 from tbft.errors import PlanError
+from tbft.report.terminal import table
 
 if TYPE_CHECKING:
-    from tbft.blocks import Blocks
     from tbft.data import Parts, Samples
-    from tbft.pipeline import Personalization
-    from tbft.plan import Budget, Plan, Recipe
+    from tbft.plan import Budget, Recipe
     from tbft.tuning.prefix_cache import CachePolicy
-    from tbft.verification.acceptance import Acceptance
 
 PERSONALIZE_EXAMPLES = """
 tbft personalize resnet26-cifar10 --weights base.pth --data samples.tar --level input --out user.safetensors
@@ -77,14 +74,16 @@ def add(commands: Subparsers) -> None:
     parts = parser.add_argument_group(
         "parts", "each a fraction (0.1), a count (500) or a count a class (10/class)"
     )
-    parts.add_argument("--train", metavar="N", default="0.1", help="tuned on (default 0.1)")
+    parts.add_argument(
+        "--train", metavar="N", default="rest", help="tuned on (default: all that is not held out)"
+    )
     parts.add_argument(
         "--val",
         metavar="N",
-        help="held out: decides whether the tuned model is kept (default 0.05); with recipes that choose an "
-        "epoch by it, it does that instead (default 0.15)",
+        help="held out: decides whether the tuned model is kept (default a fifth, at most 500); with recipes "
+        "that choose an epoch by it, it does that instead (default 0.15)",
     )
-    parts.add_argument("--test", metavar="N", default="0.15", help="only evaluated on (default 0.15)")
+    parts.add_argument("--test", metavar="N", help="only evaluated on (default none)")
     parts.add_argument(
         "--group-by", metavar="KEY", help="attribute no value of which may lie in two parts; or none"
     )
@@ -121,11 +120,13 @@ def add(commands: Subparsers) -> None:
 
 def run_personalize(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
+    from tbft.personalization import Wish
     from tbft.pipeline import personalize
+    from tbft.report.terminal import choice_text, diagnosis_text, summary
 
     unfinished = None
     if arguments.out:
-        out = check_writable(arguments.out)
+        out = check_writable(arguments.out, ".safetensors")
         unfinished = out.with_name(out.name + ".resume.pt")
         if arguments.restart:
             unfinished.unlink(missing_ok=True)
@@ -134,50 +135,56 @@ def run_personalize(arguments: argparse.Namespace) -> None:
 
         check_writable(arguments.report, ".html")
         check_extra()
-    cache, meter = _cache_policy(arguments), load_meter(arguments)
-    preset, model = load_trained(arguments)
-    blocks = preset.split(model)
-    budget, card = _budget(arguments), load_card(arguments, preset)
-    recipe = load_recipe(arguments, preset)
-    plan = _plan(arguments, blocks, recipe, budget)
-    samples = load_samples(arguments, preset)
+    cache, meter, base = _cache_policy(arguments), load_meter(arguments), load_base(arguments)
+    recipe = load_recipe(arguments, base.recipe)
+    wish = Wish(base, arguments.level, arguments.arm, recipe, arguments.source_share, arguments.seed)
+    samples = load_samples(arguments, base.inputs)
     parts = _parts(arguments, samples, recipe)
     with progress_bar("tuning", meter) as on_step:
         result = personalize(
-            blocks, parts, plan, preset.name, on_step, cache, unfinished, card, budget, arguments.seed, meter
+            base,
+            parts,
+            level=wish.level,
+            arm=wish.arm,
+            recipe=recipe,
+            statistics=wish.statistics,
+            budget=_budget(arguments),
+            meter=meter,
+            cache=cache,
+            resume=unfinished,
+            seed=arguments.seed,
+            progress=on_step,
         )
-    undone = result.acceptance is not None and not result.acceptance.accepted
-    out_path = None if undone or result.plan.arm == "none" else arguments.out
+    out_path = arguments.out if result.status == "patched" else None
     if out_path:
         result.patch.save(out_path)
-    if unfinished is not None and not result.interrupted:
+    if unfinished is not None and result.stopped != "interrupt":
         unfinished.unlink(missing_ok=True)
     if arguments.report:
-        write_adaptation(arguments, result, blocks, preset, samples, out_path)
+        clean = load_clean(arguments, base.inputs) if arguments.drift else None
+        result.save_report(arguments.report, out_path, clean)
+    values = result.to_json()
     if arguments.json:
-        print_json({**result.to_json(), "patch_path": out_path})
+        print_json({**values, "patch_path": out_path})
         return
     if arguments.explain and result.choice is not None:
-        print(diagnosis_text(result.choice.diagnosis) + "\n\n" + choice_text(result.choice) + "\n")
-    print(_summary(result, blocks, out_path, arguments.report))
+        choice = values["choice"]
+        print(diagnosis_text(choice["diagnosis"]) + "\n\n" + choice_text(choice) + "\n")
+    print(summary(values, out_path, arguments.report))
 
 
 def _parts(arguments: argparse.Namespace, samples: Samples, recipe: Recipe) -> Parts:
-    """The parts asked for; by default some are held out to judge the tuned model, where there are enough."""
     from tbft.data import split_samples
-    from tbft.errors import DataError
+    from tbft.data.parts import as_parts
 
-    def cut(val: str) -> Parts:
-        return split_samples(
-            samples, arguments.train, val, arguments.test, arguments.seed, arguments.group_by
-        )
-
-    if arguments.val is not None or recipe.validate:
-        return cut(arguments.val or "0.15")
-    try:
-        return cut("0.05")
-    except DataError:
-        return cut("0")
+    val = arguments.val
+    if val is None and recipe.duration.validate:
+        val = "0.15"
+    if arguments.train == "rest":
+        return as_parts(samples, val, arguments.test, seed=arguments.seed, group_by=arguments.group_by)
+    return split_samples(
+        samples, arguments.train, val or "0", arguments.test or "0", arguments.seed, arguments.group_by
+    )
 
 
 def _budget(arguments: argparse.Namespace) -> Budget:
@@ -191,39 +198,8 @@ def _budget(arguments: argparse.Namespace) -> Budget:
     )
 
 
-def _plan(arguments: argparse.Namespace, blocks: Blocks, recipe: Recipe, budget: Budget) -> Plan | Recipe:
-    """The plan that the options name, or the recipe alone where it is to be chosen."""
-    from dataclasses import replace
-
-    from tbft.pipeline import plan_level
-    from tbft.plan import Plan
-
-    if arguments.arm is None and arguments.level == "auto":
-        if arguments.source_share is not None:
-            raise PlanError("--source-share goes with --level or --arm; auto chooses its own")
-        if recipe.validate:
-            raise PlanError(
-                f"--level auto is for recipes without validation, not for {recipe.name!r}: give --level"
-            )
-        return recipe
-    if arguments.arm is not None:
-        share = 0.0 if arguments.arm == "adabn" else recipe.default_share()
-        plan = Plan(arguments.arm, recipe, source_share=share, seed=arguments.seed)
-    else:
-        plan = plan_level(blocks, arguments.level, recipe, arguments.seed)
-    plan = replace(plan, budget=budget)
-    blocks.block_of(plan.arm)  # a misspelt arm is told before the data are read
-    if arguments.source_share is None:
-        return plan
-    if plan.arm != "adabn" and not recipe.refresh:
-        raise PlanError(
-            f"--source-share is for --arm adabn and recipes that refresh, not for {recipe.name!r}"
-        )
-    return replace(plan, source_share=arguments.source_share)
-
-
-def _share(text: str) -> float | Literal["auto"]:
-    return "auto" if text == "auto" else float(text)
+def _share(text: str) -> float | str:
+    return text if text in ("auto", "keep") else float(text)
 
 
 def _cache_policy(arguments: argparse.Namespace) -> CachePolicy:
@@ -238,60 +214,19 @@ def _cache_policy(arguments: argparse.Namespace) -> CachePolicy:
     return CachePolicy(int(mebibytes * 2**20), folder)
 
 
-def _summary(result: Personalization, blocks: Blocks, out: str | None, page: str | None) -> str:
-    parts, plan, cost = result.parts, result.plan, result.measurement
-    gain = 100 * (result.after.accuracy - result.before.accuracy)
-    model_bytes = sum(block.size_bytes for block in blocks)
-    patch_bytes = len(result.patch.to_bytes())
-    peak = "unknown" if cost.peak_rss_bytes is None else f"{cost.peak_rss_bytes / 2**20:,.0f} MiB"
-    level = "chosen directly" if plan.level is None else f"for the {plan.level} level"
-    if result.choice is not None:
-        level = f"chosen for: {result.choice.diagnosis.name}"
-    epoch = f", epoch {result.best_epoch} of {len(result.history)} kept" if result.best_epoch else ""
-    if result.interrupted:
-        epoch += ", stopped by Ctrl-C: run it again to go on"
-    rows = [
-        ("data", parts.test.name),
-        ("samples", f"{len(parts.train):,} train, {len(parts.val):,} val, {len(parts.test):,} test"),
-        ("arm", f"{plan.arm}, {level}: {result.tuned_parameters:,} parameters tuned"),
-        ("recipe", f"{plan.recipe.name}, seed {plan.seed}{epoch}"),
-        (
-            "accuracy",
-            f"{100 * result.before.accuracy:.1f} % -> {100 * result.after.accuracy:.1f} % "
-            f"({gain:+.1f} points) on the {result.after.sample_count:,} held-out test samples",
-        ),
-        *([("held out", _verdict(result.acceptance))] if result.acceptance is not None else []),
-        ("time", f"{cost.wall_seconds:.1f} s, processor time {cost.cpu_seconds:.1f} s"),
-        ("memory", f"{peak} at the peak"),
-        ("energy", cost.energy_in_words()),
-        ("patch", f"{patch_bytes:,} bytes ({100 * patch_bytes / model_bytes:.1f} % of the model)"),
-    ]
-    if plan.arm == "none":
-        rows[-1] = ("patch", "none needed")
-    if out:
-        rows[-1] = ("patch", f"{rows[-1][1]} -> {out}")
-    if page:
-        rows.append(("page", page))
-    return table(rows)
-
-
-def _verdict(acceptance: Acceptance) -> str:
-    return str(acceptance) if acceptance.accepted else f"{acceptance}; undone, there is no patch"
-
-
 def run_evaluate(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from tbft.patches import Patch
-    from tbft.verification.evaluation import evaluate
+    from tbft.verification.evaluation import evaluate_samples
 
-    preset, model = load_trained(arguments)
+    base = load_base(arguments)
     if arguments.patch:
-        Patch.load(arguments.patch).apply(model)
-    samples = load_samples(arguments, preset)
-    result = evaluate(model, samples)
+        Patch.load(arguments.patch).apply(base.model)
+    samples = load_samples(arguments, base.inputs)
+    result = evaluate_samples(base.model, samples)
     if arguments.json:
-        print_json({"model": preset.name, "data": samples.name, "patch": arguments.patch, **asdict(result)})
+        print_json({"model": base.name, "data": samples.name, "patch": arguments.patch, **asdict(result)})
         return
     share = f"{100 * result.accuracy:.2f} % of {result.sample_count:,} samples"
     print(f"{samples.name}: {share}, loss {result.loss:.4f}")

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tbft.cli.common import Subparsers, command, table
+from tbft.cli.common import Subparsers, command
 from tbft.errors import SensorError
+from tbft.report.terminal import table
 
 if TYPE_CHECKING:
     from tbft.metering.calibrate import Fit, State, WattsOf

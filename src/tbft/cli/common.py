@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ from tbft.files import atomic_path
 if TYPE_CHECKING:
     from torch import nn
 
-    from tbft.data import Samples
+    from tbft.base import Base
+    from tbft.data import InputSpec, Samples
     from tbft.metering import Meter, Profile
     from tbft.models import Preset
     from tbft.plan import Recipe
@@ -78,7 +79,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         metavar="DRIFT",
         help="put this on top, e.g. gaussian_noise:5 or fog:3+labels:reverse (see `tbft data list`)",
     )
-    parser.add_argument("--seed", type=whole_number, default=0, help="of everything random (default 0)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="random seed (default 0)")
 
 
 def add_recipe(parser: argparse._ActionsContainer, default: str, summary: str) -> None:
@@ -145,47 +146,51 @@ def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
     return preset, model
 
 
-def load_trained(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
-    """The same with the weights that ship; a preset without any is an error: its model is untrained."""
-    from tbft.models import load_weights
+def load_base(arguments: argparse.Namespace) -> Base:
+    """The base model that the options name, with its weights, or those that ship, and its card."""
+    from tbft import base
 
-    preset, model = load_model(arguments)
-    if not arguments.weights and ":" not in arguments.model:
-        if preset.weights is None:
-            raise TbftError(
-                f"{arguments.model} is untrained as it is built: give its checkpoint with --weights FILE"
-            )
-        load_weights(model, preset.weights)
-    return preset, model
+    card = getattr(arguments, "card", None)
+    cuts, names = _listed(arguments.cuts), _listed(arguments.names)
+    return base.load_base(arguments.model, arguments.weights, card, cuts, names)
 
 
-def load_recipe(arguments: argparse.Namespace, preset: Preset) -> Recipe:
-    """The recipe that the options name, with their numbers in place of its own."""
-    from tbft.plan import find_recipe
+def load_recipe(arguments: argparse.Namespace, find: Callable[[str], Recipe]) -> Recipe:
+    """The recipe that the options name, with their numbers in place of its own.
 
+    Args:
+        find: name -> recipe, in the model's own variant.
+    """
     options = ("epochs", "batch_size", "learning_rate")
     numbers = {option: getattr(arguments, option) for option in options}
     for option, value in numbers.items():
         if value is not None and not 0 < value < float("inf"):
             raise TbftError(f"--{option.replace('_', '-')} has to be a positive number, not {value}")
-    return find_recipe(arguments.recipe, preset.recipes).given(**numbers)
+    return find(arguments.recipe).given(**numbers)
 
 
-def load_samples(arguments: argparse.Namespace, preset: Preset | None = None) -> Samples:
-    """The samples that the options name, fitted to the model, with the drift on top."""
+def load_samples(arguments: argparse.Namespace, inputs: InputSpec | None = None) -> Samples:
+    """The samples that the options name, fitted to what the model takes, with the drift on top."""
+    from tbft.scenarios import apply_drift, find_drifts
+
+    if not arguments.drift:
+        return load_clean(arguments, inputs)
+    find_drifts(arguments.drift)  # a misspelled name is reported before a large set is read
+    return apply_drift(load_clean(arguments, inputs), arguments.drift, arguments.seed)
+
+
+def load_clean(arguments: argparse.Namespace, inputs: InputSpec | None = None) -> Samples:
+    """The same without the drift."""
     from dataclasses import replace
 
     from tbft.data import InputSpec, read
-    from tbft.scenarios import apply_drift, find_class_map, find_drifts
+    from tbft.scenarios import find_class_map
 
-    spec = InputSpec() if preset is None else preset.inputs
+    spec = inputs or InputSpec()
     if arguments.mixed:
         spec = replace(spec, mixed=True)
-    if arguments.drift:
-        find_drifts(arguments.drift)  # a misspelt name is told before a large set is read
     class_map = find_class_map(arguments.classes) if arguments.classes else None
-    samples = read(arguments.data, spec, _conditions(arguments.where), class_map)
-    return apply_drift(samples, arguments.drift, arguments.seed) if arguments.drift else samples
+    return read(arguments.data, spec, _conditions(arguments.where), class_map)
 
 
 def _conditions(pairs: list[str]) -> dict[str, str]:
@@ -221,24 +226,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def table(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
-    """Rows in columns; `right` names by digits the columns to align on the right.
-
-    >>> print(table([("name", "n"), ("front", "7")], right="1"))
-    name   n
-    front  7
-    """
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = (
-        "  ".join(
-            cell.rjust(w) if str(i) in right else cell.ljust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-    return "\n".join(lines)
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from tbft.cli.common import (
     load_profile,
     load_recipe,
     print_json,
-    table,
     whole_number,
 )
 from tbft.errors import TbftError
+from tbft.report.terminal import table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ tbft cost resnet26-cifar10 --samples 500
 tbft cost resnet26-cifar10 --resolution 64 --recipe paper
 tbft cost my.models:net --resolution 64 --samples 200 --profile board.json --json
 """
-#: Seconds of processor time for the pieces of each kind: more than choosing takes, for steadier figures.
+#: Seconds of processor time for the operations of each kind: more than choosing takes, for steadier figures.
 STEADY_SECONDS = 0.3
 
 
@@ -55,25 +55,28 @@ def add(commands: Subparsers) -> None:
 
 
 def run_cost(arguments: argparse.Namespace) -> None:
-    from tbft.choosing.cost import plans_of, predict_costs
+    from tbft.choosing.cost import Prediction, plans_of, predict_costs
     from tbft.choosing.counting import count_blocks
+    from tbft.plan import find_recipe
     from tbft.verification.evaluation import check_fits
 
     preset, model = load_model(arguments)
-    blocks, profile, recipe = preset.split(model), load_profile(arguments), load_recipe(arguments, preset)
+    blocks, profile, recipe = (
+        preset.split(model),
+        load_profile(arguments),
+        load_recipe(arguments, lambda name: find_recipe(name, preset.recipes)),
+    )
     samples = _pictures(arguments, preset)
     check_fits(model, samples)
     count = arguments.samples
-    costs = predict_costs(
-        blocks,
-        plans_of(blocks, recipe),
-        samples,
-        val_count=count * 3 // 2 if recipe.validate else 0,
+    how = Prediction(
+        val_count=count * 3 // 2 if recipe.duration.validate else 0,
         count=count,
         profile=profile,
-        least_seconds=STEADY_SECONDS,
+        min_seconds=STEADY_SECONDS,
         counted=True,
     )
+    costs = predict_costs(blocks, plans_of(blocks, recipe), samples, how)
     counts = count_blocks(blocks, samples)
     if arguments.json:
         print_json(_json(arguments, preset, recipe.name, costs, counts, profile))

@@ -14,9 +14,9 @@ from tbft.cli.common import (
     command,
     load_samples,
     print_json,
-    table,
 )
 from tbft.errors import DataError, unknown
+from tbft.report.terminal import table
 
 if TYPE_CHECKING:
     from PIL.Image import Image

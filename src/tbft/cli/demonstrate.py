@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from tbft.cli.common import Subparsers, add_json, command, print_json, table, whole_number
+from tbft.cli.common import Subparsers, add_json, command, print_json, whole_number
+from tbft.report.terminal import table
 
 
 def add(commands: Subparsers) -> None:

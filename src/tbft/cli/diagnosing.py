@@ -12,19 +12,15 @@ from tbft.cli.common import (
     add_model,
     add_profile,
     command,
+    load_base,
     load_profile,
-    load_recipe,
     load_samples,
-    load_trained,
     print_json,
-    table,
 )
+from tbft.report.terminal import table
 
 if TYPE_CHECKING:
-    from tbft.choosing.choice import Choice
     from tbft.diagnosis.card import SourceCard
-    from tbft.diagnosis.levels import Diagnosis
-    from tbft.models import Preset
 
 BUILD_EXAMPLES = """
 tbft card build resnet26-cifar10 --weights base.pth --data held_out.tar --out base.card.safetensors
@@ -52,7 +48,7 @@ def add(commands: Subparsers) -> None:
     add_json(show)
     show.set_defaults(run=run_show)
 
-    parser = command(commands, "diagnose", "tell the level of drift that samples show", DIAGNOSE_EXAMPLES)
+    parser = command(commands, "diagnose", "diagnose the level of drift that samples show", DIAGNOSE_EXAMPLES)
     add_model(parser)
     add_data(parser)
     add_card(parser)
@@ -61,10 +57,9 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument("--unlabeled", action="store_true", help="do not look at the labels")
     parser.add_argument(
-        "--explain", action="store_true", help="also tell what would be done, and at what cost"
+        "--explain", action="store_true", help="also say what would be done, and at what cost"
     )
     add_profile(parser)
-    parser.set_defaults(recipe="fast", epochs=None, batch_size=None, learning_rate=None)
     add_json(parser)
     parser.set_defaults(run=run_diagnose)
 
@@ -77,21 +72,13 @@ def add_card(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def load_card(arguments: argparse.Namespace, preset: Preset) -> SourceCard | None:
-    """The card that the options name, or the one that ships with the weights used."""
-    from tbft.diagnosis.card import SourceCard
-
-    path = arguments.card or (None if arguments.weights else preset.card)
-    return SourceCard.load(path) if path else None
-
-
 def run_build(arguments: argparse.Namespace) -> None:
-    from tbft.diagnosis.card import build_card
+    from tbft.diagnosis.card import card_of_samples
     from tbft.files import check_writable
 
     out = check_writable(arguments.out, ".safetensors")
-    preset, model = load_trained(arguments)
-    card = build_card(preset.split(model), load_samples(arguments, preset), arguments.seed)
+    base = load_base(arguments)
+    card = card_of_samples(base.blocks, load_samples(arguments, base.inputs), arguments.seed)
     card.save(out)
     _print_card(card, str(out), arguments.json)
 
@@ -107,70 +94,41 @@ def _print_card(card: SourceCard, path: str, as_json: bool) -> None:
     if as_json:
         names = ("base_fingerprint", "sample_count", "accuracy", "confidence")
         fields = {name: getattr(card, name) for name in names}
-        print_json(
-            {"path": path, "bytes": size, **fields, "places": card.places, "gradients": card.gradients}
-        )
+        print_json({"path": path, "bytes": size, **fields, "layers": card.layers})
         return
-    gradients = ", ".join(f"{block} {norm:.2f}" for block, norm in card.gradients.items())
     rows = [
         ("card", f"{path}: {size:,} bytes"),
         ("base", card.base_fingerprint[:16]),
         ("made from", f"{card.sample_count:,} source samples"),
         ("accuracy", f"{100 * card.accuracy:.1f} %, mean confidence {100 * card.confidence:.1f} %"),
-        ("places", f"{len(card.places)}, from {card.places[0]} to {card.places[-1]}"),
-        ("gradients", f"{gradients} (norm over that of the weights)"),
+        ("layers", f"{len(card.layers)}, from {card.layers[0]} to {card.layers[-1]}"),
     ]
     print(table(rows))
 
 
 def run_diagnose(arguments: argparse.Namespace) -> None:
+    from tbft.choosing.planning import Setting, choose_plan
     from tbft.data import split_samples
-    from tbft.diagnosis.levels import diagnose
-    from tbft.pipeline import choose_plan
+    from tbft.diagnosis.levels import diagnose_samples
+    from tbft.plan import Allowance
+    from tbft.report.terminal import choice_text, diagnosis_text
 
-    preset, model = load_trained(arguments)
-    card = load_card(arguments, preset)
-    blocks = preset.split(model)
-    samples = load_samples(arguments, preset)
+    base = load_base(arguments)
+    samples = load_samples(arguments, base.inputs)
     if arguments.samples:
         samples = split_samples(samples, arguments.samples, 0, 0, arguments.seed, "none").train
-    labeled = not arguments.unlabeled
-    choice = None
+    labeled, choice = not arguments.unlabeled, None
     if arguments.explain:
-        recipe = load_recipe(arguments, preset)
-        choice = choose_plan(
-            blocks, samples, recipe, card, None, arguments.seed, labeled, profile=load_profile(arguments)
-        )
+        setting = Setting(base.recipe("fast"), base.card, labeled, seed=arguments.seed)
+        allowance = Allowance(profile=load_profile(arguments))
+        choice = choose_plan(base.blocks, samples, setting, allowance)
         diagnosis = choice.diagnosis
     else:
-        diagnosis = diagnose(blocks, samples, card, labeled)
+        diagnosis = diagnose_samples(base.blocks, samples, base.card, labeled)
+    plain = None if choice is None else choice.to_json()
     if arguments.json:
-        print_json({**diagnosis.to_json(), "choice": None if choice is None else choice.to_json()})
+        print_json({**diagnosis.to_json(), "choice": plain})
         return
-    print(diagnosis_text(diagnosis))
-    if choice is not None:
-        print("\n" + choice_text(choice))
-
-
-def diagnosis_text(diagnosis: Diagnosis) -> str:
-    """Levels and reasons, one a line."""
-    name = f"drift at the level: {' and '.join(diagnosis.levels)}" if diagnosis.levels else {
-        "none": "no drift, or none that matters", "cannot tell": "cannot tell"
-    }[diagnosis.verdict]  # fmt: skip
-    lines = [f"{name} (confidence {100 * diagnosis.confidence:.0f} %)"]
-    lines += [f"  - {reason}" for reason in diagnosis.reasons]
-    if diagnosis.advice:
-        lines.append(f"to be surer: {diagnosis.advice}")
-    return "\n".join(lines)
-
-
-def choice_text(choice: Choice) -> str:
-    """What every option promises and costs, and which was taken."""
-    rows = [("option", "expected %", "seconds", "joules", "patch bytes", "")]
-    for name, cost in choice.costs.items():
-        value = choice.expected_accuracies.get(name)
-        shown = "-" if value is None else f"{100 * value:.0f}"
-        energy = "unavailable" if cost.energy_joules is None else f"{cost.energy_joules:.1f}"
-        note = "<- taken" if name == choice.option else choice.excluded.get(name, "")
-        rows.append((name, shown, f"{cost.cpu_seconds:.1f}", energy, f"{cost.patch_bytes:,}", note))
-    return f"{table(rows, right='1234')}\n{choice.explanation}"
+    print(diagnosis_text(diagnosis.to_json()))
+    if plain is not None:
+        print("\n" + choice_text(plain))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tbft.cli import calibrating
-from tbft.cli.common import Subparsers, add_json, add_meter, command, load_meter, print_json, table
+from tbft.cli.common import Subparsers, add_json, add_meter, command, load_meter, print_json
 from tbft.errors import TbftError
+from tbft.report.terminal import table
 
 if TYPE_CHECKING:
     from tbft.metering import Measurement, Profile, Sensor

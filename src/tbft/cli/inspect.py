@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from tbft.cli.common import Subparsers, add_json, add_model, command, load_model, print_json, table
+from tbft.cli.common import Subparsers, add_json, add_model, command, load_model, print_json
+from tbft.report.terminal import table
 
 
 def add(commands: Subparsers) -> None:

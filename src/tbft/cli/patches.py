@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tbft.cli.common import Subparsers, add_json, command, print_json, table
+from tbft.cli.common import Subparsers, add_json, command, print_json
 from tbft.errors import PatchError
+from tbft.report.terminal import table
 
 if TYPE_CHECKING:
     from tbft.patches import Patch

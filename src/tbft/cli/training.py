@@ -63,20 +63,24 @@ def run_train(arguments: argparse.Namespace) -> None:
     from tbft.files import check_writable
     from tbft.models import save_weights
     from tbft.patches import versions
+    from tbft.plan import find_recipe
     from tbft.tuning.base_training import train_base
+    from tbft.tuning.loop import Run
 
     out = check_writable(arguments.out, ".safetensors")
     unfinished = out.with_name(out.name + ".resume.pt")
     torch.manual_seed(arguments.seed)
     preset, model = load_model(arguments)
-    recipe = load_recipe(arguments, preset)
-    samples = load_samples(arguments, preset)
+    recipe = load_recipe(arguments, lambda name: find_recipe(name, preset.recipes))
+    samples = load_samples(arguments, preset.inputs)
     parts = split_samples(samples, "rest", arguments.val, 0, arguments.seed)
     if arguments.restart:
         unfinished.unlink(missing_ok=True)
     meter = load_meter(arguments)
     with meter, progress_bar(f"training {preset.name}", meter) as on_step:
-        state = train_base(model, recipe, parts.train, parts.val, arguments.seed, unfinished, on_step)
+        state = train_base(
+            model, recipe, parts.train, parts.val, Run(arguments.seed, on_step=on_step), unfinished
+        )
     save_weights(state.best, out)
     best = state.history[state.best_epoch - 1]
     record = {
@@ -86,11 +90,11 @@ def run_train(arguments: argparse.Namespace) -> None:
         "data": samples.name,
         "train_samples": len(parts.train),
         "val_samples": len(parts.val),
-        "recipe": asdict(recipe),
+        "recipe": recipe.to_json(),
         "seed": arguments.seed,
         "best_epoch": state.best_epoch,
         "val_accuracy": best.val_accuracy,
-        **asdict(meter.measurement),  # of this sitting, where the run was stopped and gone on with
+        **asdict(meter.measurement),  # of this sitting, where the run was stopped and resumed
         "history": [asdict(r) for r in state.history],
         "threads": torch.get_num_threads(),
         "versions": versions(),
@@ -107,10 +111,10 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 def _write_card(blocks: Blocks, held_out: Samples, out: Path) -> str | None:
     """The source card beside the checkpoint; None where the samples are too few for one."""
-    from tbft.diagnosis.card import LEAST_SAMPLES, build_card
+    from tbft.diagnosis.card import MIN_SAMPLES, card_of_samples
 
-    if len(held_out) < LEAST_SAMPLES:
+    if len(held_out) < MIN_SAMPLES:
         return None
     path = out.with_suffix(".card.safetensors")
-    build_card(blocks, held_out).save(path)
+    card_of_samples(blocks, held_out).save(path)
     return str(path)

@@ -1,15 +1,12 @@
 """The named numbers that a diagnosis rests on, each from one small pure function.
 
-    evidence = gather(blocks, samples, card)      # labels are used if they are there
-
-Numbers with `accuracy` in the name need labels and are None without.
+evidence = gather(blocks, samples, card)      # labels are used if they are there
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from math import comb
 from typing import Any
 
 import numpy as np
@@ -20,56 +17,109 @@ from tbft.blocks import Blocks
 from tbft.blocks.state import batch_norms
 from tbft.blocks.tensors import fingerprint
 from tbft.data.samples import Samples
-from tbft.diagnosis.card import SourceCard, Strays, mapped_accuracy, relative_gradients, softmax, strays_of
+from tbft.diagnosis.card import SourceCard
+from tbft.diagnosis.divergence import CleanDistance, clean_distance, mapped_accuracy, softmax
 from tbft.diagnosis.observation import BATCH_SIZE, PIXELS, Floats, Observation, observe
 from tbft.errors import DataError
 from tbft.plan import PSEUDO_SAMPLES
+from tbft.verification.binomial import binomial_cdf
 from tbft.verification.evaluation import check_fits
 
 Labels = npt.NDArray[np.int64]
 
-#: More samples than this tell little more, and would cost more.
-MOST_SAMPLES = 256
-LEAST_SAMPLES = 8
-#: Share of few samples that are looked at, and on which AdaBN is tried, but so many if there are: all of
-#: them were not seen to choose better, and would cost more than 3 % of the paper's full fine-tuning.
-LOOKED_AT, ADABN_TRIED = (0.7, 64), (0.5, 48)
+#: More samples than this say little more, and would cost more.
+MAX_SAMPLES = 256
+MIN_SAMPLES = 8
+#: (share, minimum) of samples to observe, and to try AdaBN on: all of them were not seen to choose better,
+#: and would cost more than 3 % of the paper's full fine-tuning.
+OBSERVED, ADABN_TRIED = (0.7, 64), (0.5, 48)
 _RIDGE = 30.0
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far the statistics of the inputs moved from the source's.
+
+    Distances are symmetric Kullback-Leibler divergences per channel, see
+    :func:`tbft.diagnosis.divergence.symmetric_kl`, less what clean samples of this number would show.
+
+    Attributes:
+        distance: at the layer where it is largest.
+        z_score: the same in standard deviations of clean samples, largest over layers.
+        blocks: largest distance within each block.
+        pixels: change of the mean, in source standard deviations of a sample; empty without a card.
+    """
+
+    distance: float
+    layer: str
+    z_score: float
+    blocks: Mapping[str, float]
+    pixels: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """The mean of the largest softmax output.
+
+    Attributes:
+        lost: how far `mean` lies below the source's, in standard errors.
+    """
+
+    mean: float
+    source: float
+    lost: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well predictions agree with labels.
+
+    Attributes:
+        accuracy: as predictions stand.
+        p_value: chance of so few right at the source's accuracy.
+        mapped_accuracy: if each predicted class meant the label it goes with most often.
+        probe_accuracy: leave-one-out, of a linear probe on what enters the head.
+    """
+
+    accuracy: float
+    p_value: float
+    mapped_accuracy: float
+    probe_accuracy: float
+
+
+@dataclass(frozen=True)
+class AdaBN:
+    """The same samples, or some of them, after AdaBN; accuracies are None without labels."""
+
+    samples: int
+    confidence: float
+    accuracy: float | None = None
+    mapped_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What samples of unknown drift look like to a model, against its source card.
 
-    Distances are symmetric Kullback-Leibler divergences a channel, see ``card.distance``, less
-    what clean samples of this number would show; strays count the same in their standard deviations.
+    Attributes:
+        samples: that were observed.
+        labels_per_class: labels for each class, on average; None: no labels.
+        has_card: otherwise the model's own BatchNorm statistics stand in, which is weaker.
+        source_accuracy, source_mapped_accuracy: on the source, as the card has them.
+        labels: None without labels.
+        adabn: None where the model has no BatchNorm.
     """
 
     samples: int
     classes: int
-    labeled_a_class: float | None  # labels for each class, on average; None: no labels
-    weaker: bool  # there was no card; only the model's own BatchNorm statistics
-    distance: float  # at the place where it is largest
-    place: str
-    strays: float  # largest over places
-    block_distances: Mapping[str, float]  # largest within each block
-    pixels: Mapping[str, float]  # change of the mean, in source standard deviations a sample
-    confidence: float  # mean largest softmax output
-    source_confidence: float
-    confidence_lost: float  # below the source's, in standard errors
-    adabn_confidence: float | None  # the same after AdaBN; None: the model has no BatchNorm
-    adabn_agreement: float | None  # share of predictions that AdaBN leaves as they are
+    labels_per_class: float | None
+    has_card: bool
     source_accuracy: float
-    accuracy: float | None = None  # at rest
-    adabn_accuracy: float | None = None
-    adabn_samples: int = 0  # that AdaBN was tried on
-    accuracy_p: float | None = None  # chance of so few right at the source's accuracy
-    mapped_accuracy: float | None = None  # if each predicted class meant its most frequent label
-    adabn_mapped_accuracy: float | None = None  # the same after AdaBN
-    source_mapped_accuracy: float | None = None
-    probe_accuracy: float | None = None  # of a linear probe on what enters the head
-    confident_accuracy: float | None = None  # of the more confident half
-    gradients: Mapping[str, float] | None = None  # block -> relative gradient norm over its clean value
+    source_mapped_accuracy: float
+    shift: Shift
+    confidence: Confidence
+    labels: Agreement | None = None
+    adabn: AdaBN | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -81,7 +131,6 @@ def gather(
     samples: Samples,
     card: SourceCard | None = None,
     labeled: bool = True,
-    gradients: bool = False,
     batch_size: int = BATCH_SIZE,
 ) -> Evidence:
     """Look at samples: two forward passes over some of them, at most 256; the model stays as it is.
@@ -89,7 +138,6 @@ def gather(
     Args:
         card: of this base model; without one, its BatchNorm statistics stand in, which is weaker.
         labeled: use the samples' labels.
-        gradients: relative gradient norms as well, for a backward pass more.
         batch_size: of the forward passes; smaller ones take less memory.
 
     Raises:
@@ -97,65 +145,68 @@ def gather(
         DataError: too few samples, or neither a card nor BatchNorm statistics.
     """
     check_fits(blocks.model, samples)
-    if len(samples) < LEAST_SAMPLES:
+    if len(samples) < MIN_SAMPLES:
         raise DataError(
-            f"{len(samples)} samples are too few to diagnose a drift from; give {LEAST_SAMPLES} or more"
+            f"{len(samples)} samples are too few to diagnose a drift from; give {MIN_SAMPLES} or more"
         )
     if card is not None:
         card.check(blocks.model)
     count = len(samples)
-    few = samples.subset(some_of(count, *LOOKED_AT))
+    few = samples.subset(some_of(count, *OBSERVED))
     seen = observe(blocks, few, "auto", batch_size)
-    weaker = card is None
-    card = card or card_of_model(blocks, seen)
-    distances = card.distances(seen)
-    excess, strays = statistics_shift(distances, card.strays, len(few))
-    place = max(excess, key=lambda name: excess[name])
-    probabilities = softmax(seen.logits)
-    found = Evidence(
+    source = card or card_of_model(blocks, seen)
+    probabilities, predicted = softmax(seen.logits), seen.logits.argmax(1)
+    confidence = Confidence(
+        float(probabilities.max(1).mean()),
+        source.confidence,
+        confidence_lost(probabilities, source.confidence, source.confidence_spread),
+    )
+    evidence = Evidence(
         samples=len(few),
         classes=seen.logits.shape[1],
-        labeled_a_class=count / seen.logits.shape[1] if labeled else None,
-        weaker=weaker,
-        distance=excess[place],
-        place=place,
-        strays=max(strays.values()),
-        block_distances=_by_block(blocks, excess),
-        pixels={}
-        if weaker
-        else pixel_shift(seen.pixels, card.array("pixels/mean"), card.array("pixels/spread")),
-        confidence=float(probabilities.max(1).mean()),
-        source_confidence=card.confidence,
-        confidence_lost=confidence_lost(probabilities, card.confidence, card.confidence_spread),
-        adabn_confidence=None,
-        adabn_agreement=None,
-        source_accuracy=card.accuracy,
-        source_mapped_accuracy=card.mapped_accuracy,
+        labels_per_class=count / seen.logits.shape[1] if labeled else None,
+        has_card=card is not None,
+        source_accuracy=source.accuracy,
+        source_mapped_accuracy=source.mapped_accuracy,
+        shift=_shift(blocks, seen, source, card is not None),
+        confidence=confidence,
+        labels=_agreement(few.labels, predicted, seen, source.accuracy) if labeled else None,
     )
-    called = seen.logits.argmax(1)
-    if labeled:
-        found = replace(
-            found, **_with_labels(few.labels, called, probabilities, seen.features, card.accuracy)
-        )
-    if batch_norms(blocks.model):
-        part = some_of(count, *ADABN_TRIED, of=len(few))
-        adapted = observe(blocks, few.subset(part), "auto", batch_size, PSEUDO_SAMPLES)
-        after, labels = adapted.logits.argmax(1), few.labels[part]
-        found = replace(
-            found,
-            adabn_confidence=float(softmax(adapted.logits).max(1).mean()),
-            adabn_agreement=float((after == called[part]).mean()),
-            adabn_accuracy=float((after == labels).mean()) if labeled else None,
-            adabn_samples=len(part),
-            adabn_mapped_accuracy=mapped_accuracy(labels, after, found.classes) if labeled else None,
-        )
-    if gradients and labeled and card.gradients:
-        norms = relative_gradients(blocks, few.subset(slice(0, 128)))
-        found = replace(found, gradients={name: norms[name] / card.gradients[name] for name in norms})
-    return found
+    if not batch_norms(blocks.model):
+        return evidence
+    part = few.subset(some_of(count, *ADABN_TRIED, of=len(few)))
+    adapted = observe(blocks, part, "auto", batch_size, PSEUDO_SAMPLES)
+    return replace(evidence, adabn=_adabn(adapted, part.labels if labeled else None))
 
 
-def some_of(count: int, share: float, least: int, of: int | None = None) -> Labels:
+def _shift(blocks: Blocks, seen: Observation, source: SourceCard, has_card: bool) -> Shift:
+    excess, z_scores = statistics_shift(source.distances(seen), source.clean, len(seen))
+    layer = max(excess, key=lambda name: excess[name])
+    pixels = {}
+    if has_card:
+        pixels = pixel_shift(seen.pixels, source.array("pixels/mean"), source.array("pixels/spread"))
+    return Shift(excess[layer], layer, max(z_scores.values()), _by_block(blocks, excess), pixels)
+
+
+def _agreement(labels: Labels, predicted: Labels, seen: Observation, source_accuracy: float) -> Agreement:
+    classes, right = seen.logits.shape[1], int((predicted == labels).sum())
+    return Agreement(
+        accuracy=right / len(labels),
+        p_value=binomial_cdf(right, len(labels), source_accuracy),
+        mapped_accuracy=mapped_accuracy(labels, predicted, classes),
+        probe_accuracy=probe_accuracy(seen.features, labels, classes),
+    )
+
+
+def _adabn(adapted: Observation, labels: Labels | None) -> AdaBN:
+    after, confidence = adapted.logits.argmax(1), float(softmax(adapted.logits).max(1).mean())
+    if labels is None:
+        return AdaBN(len(adapted), confidence)
+    mapped = mapped_accuracy(labels, after, adapted.logits.shape[1])
+    return AdaBN(len(adapted), confidence, float((after == labels).mean()), mapped)
+
+
+def some_of(count: int, share: float, minimum: int, of: int | None = None) -> Labels:
     """Which samples to look at, in an order drawn by a fixed seed: a share of `count`, within bounds.
 
     Args:
@@ -164,22 +215,22 @@ def some_of(count: int, share: float, least: int, of: int | None = None) -> Labe
     >>> len(some_of(20, 0.7, 64)), len(some_of(100, 0.7, 64)), len(some_of(1000, 0.7, 64))
     (20, 70, 256)
     """
-    most = min(max(least, round(share * count)), MOST_SAMPLES)
+    most = min(max(minimum, round(share * count)), MAX_SAMPLES)
     return np.random.default_rng(0).permutation(of or count)[:most]
 
 
 def statistics_shift(
-    distances: Mapping[str, float], strays: Mapping[str, Strays], count: int
+    distances: Mapping[str, float], clean: Mapping[str, CleanDistance], count: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Distance beyond what clean samples show, and the same in standard deviations, for each place.
+    """Distance beyond what clean samples show, and the same in standard deviations, for each layer.
 
     A clean sample's distance falls with the number of samples, as sampling error does.
 
-    >>> statistics_shift({"bn1": 0.75}, {"bn1": Strays(mean=1.0, spread=0.5)}, count=4)
+    >>> statistics_shift({"bn1": 0.75}, {"bn1": CleanDistance(mean=1.0, spread=0.5)}, count=4)
     ({'bn1': 0.5}, {'bn1': 4.0})
     """
-    excess = {place: d - strays[place].mean / count for place, d in distances.items()}
-    return excess, {place: e * count / max(strays[place].spread, 1e-9) for place, e in excess.items()}
+    excess = {layer: d - clean[layer].mean / count for layer, d in distances.items()}
+    return excess, {layer: e * count / max(clean[layer].spread, 1e-9) for layer, e in excess.items()}
 
 
 def pixel_shift(pixels: Floats, mean: Floats, spread: Floats) -> dict[str, float]:
@@ -226,19 +277,10 @@ def probe_accuracy(features: Floats, labels: Labels, classes: int) -> float:
     return float((without.argmax(1) == labels).mean())
 
 
-def chance_of_so_few(right: int, count: int, expected: float) -> float:
-    """Probability of at most `right` of `count` successes at the rate `expected` (exact binomial).
-
-    >>> round(chance_of_so_few(2, 10, 0.5), 4)
-    0.0547
-    """
-    return float(sum(comb(count, k) * expected**k * (1 - expected) ** (count - k) for k in range(right + 1)))
-
-
 def card_of_model(blocks: Blocks, seen: Observation) -> SourceCard:
     """What the model itself remembers of its source, where no card was made: BatchNorm statistics.
 
-    How far clean samples stray is taken from the samples at hand; accuracy from their confidence.
+    How far clean samples lie is taken from the samples at hand; accuracy from their confidence.
 
     Raises:
         DataError: the model has no BatchNorm with running statistics.
@@ -263,61 +305,40 @@ def card_of_model(blocks: Blocks, seen: Observation) -> SourceCard:
         mapped_accuracy=confidence,
         confidence=confidence,
         confidence_spread=float(softmax(seen.logits).max(1).std()),
-        strays={name: strays_of(seen, name, rng) for name in norms},
-        gradients={},
+        clean={name: clean_distance(seen, name, rng) for name in norms},
         tensors={key: tensor.detach().to(torch.float32).clone() for key, tensor in tensors.items()},
     )
 
 
-def _with_labels(
-    labels: Labels, called: Labels, probabilities: Floats, features: Floats, source_accuracy: float
-) -> dict[str, Any]:
-    classes = probabilities.shape[1]
-    right = called == labels
-    sure = probabilities.max(1) >= np.median(probabilities.max(1))
-    return {
-        "accuracy": float(right.mean()),
-        "accuracy_p": chance_of_so_few(int(right.sum()), len(right), source_accuracy),
-        "mapped_accuracy": mapped_accuracy(labels, called, classes),
-        "probe_accuracy": probe_accuracy(features, labels, classes),
-        "confident_accuracy": float(right[sure].mean()),
-    }
-
-
 def _by_block(blocks: Blocks, excess: Mapping[str, float]) -> dict[str, float]:
-    """Largest within each block; a place is a BatchNorm inside a block, or the block whose input it is."""
-    found: dict[str, float] = {}
-    for place, value in excess.items():
-        owner = next((b.name for b in blocks if any(k.startswith(f"{place}.") for k in b.keys)), place)
-        found[owner] = max(value, found.get(owner, value))
-    return found
+    """Largest within each block; a layer is a BatchNorm inside a block, or the block whose input it is."""
+    largest: dict[str, float] = {}
+    for layer, value in excess.items():
+        owner = next((b.name for b in blocks if any(k.startswith(f"{layer}.") for k in b.keys)), layer)
+        largest[owner] = max(value, largest.get(owner, value))
+    return largest
 
 
 def example_evidence(**numbers: Any) -> Evidence:
-    """Evidence of clean samples, with some numbers in place of others; for examples and tests."""
+    """Evidence of clean samples, with some numbers in place of others; for examples and tests.
+
+    Args:
+        numbers: fields of the evidence, or of one of its parts as ``part__field``.
+    """
     clean = Evidence(
         samples=100,
         classes=10,
-        labeled_a_class=10.0,
-        weaker=False,
-        distance=0.001,
-        place="bn",
-        strays=0.5,
-        block_distances={},
-        pixels={},
-        confidence=0.88,
-        source_confidence=0.88,
-        confidence_lost=0.0,
-        adabn_confidence=0.87,
-        adabn_agreement=0.9,
+        labels_per_class=10.0,
+        has_card=True,
         source_accuracy=0.8,
-        accuracy=0.8,
-        adabn_accuracy=0.79,
-        adabn_samples=100,
-        accuracy_p=0.5,
-        mapped_accuracy=0.8,
-        adabn_mapped_accuracy=0.79,
-        probe_accuracy=0.78,
-        confident_accuracy=0.95,
+        source_mapped_accuracy=0.8,
+        shift=Shift(0.001, "bn", 0.5, {}, {}),
+        confidence=Confidence(0.88, 0.88, 0.0),
+        labels=Agreement(0.8, 0.5, 0.8, 0.78),
+        adabn=AdaBN(100, 0.87, 0.79, 0.79),
     )
-    return replace(clean, **numbers)
+    for name, value in numbers.items():
+        part, _, field = name.partition("__")
+        changed = replace(getattr(clean, part), **{field: value}) if field else value
+        clean = replace(clean, **{part: changed})
+    return clean

@@ -19,25 +19,27 @@ from typing import Any
 from tbft.blocks import Blocks
 from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
-from tbft.diagnosis.evidence import Evidence, chance_of_so_few, gather
+from tbft.diagnosis.evidence import Evidence, gather
 from tbft.diagnosis.observation import BATCH_SIZE
+from tbft.verification.binomial import binomial_cdf
 
 #: Distance beyond which statistics moved by more than other pictures of the same kind would: between
 #: the 0.012 of unseen subclasses and the 0.023 of the weakest corruption of severity 3.
 INPUT_DISTANCE = 0.017
-#: Standard deviations beyond which statistics moved at all; 25 places move together, so more than 3.
-STRAYS = 4.5
-#: Chance below which accuracy is called lower than on the source.
+#: Standard deviations beyond which statistics moved at all; 25 layers move together, so more than 3.
+Z_SCORE = 4.5
+#: Chance below which accuracy counts as lower than on the source.
 ACCURACY_P = 0.001
-#: Standard errors by which the model is less sure than on the source, where labels disagree as well: two in a
-#: hundred draws of clean samples exceed it, the card being a sample too. Unseen subclasses show 3.2 and more.
+#: Standard errors by which the model is less confident than on the source, where labels disagree as well: two
+#: in a hundred draws of clean samples exceed it, the card being a sample too. Unseen subclasses show 3.2 and
+#: more.
 CONFIDENCE_LOST = 2.5
 #: Least gain in accuracy from reading predictions by their labels, in standard errors.
 MAPPED_ERRORS = 3.0
 #: Share of the source's accuracy that AdaBN leaves at least under drift of the inputs alone, and the
 #: chance of so few right below which it is not that alone.
-LEAST_AFTER_ADABN, CONTRADICTED_P = 0.45, 0.002
-#: With fewer labels than would show a loss of so many points, no drift is not yet no loss.
+MIN_AFTER_ADABN, CONTRADICTED_P = 0.45, 0.002
+#: With too few labels to detect a loss this large, "no drift" does not prove "no loss".
 LOSS_THAT_MATTERS = 0.15
 
 
@@ -71,14 +73,14 @@ class Diagnosis:
         return {**asdict(self), "name": self.name}
 
 
-def diagnose(
+def diagnose_samples(
     blocks: Blocks,
     samples: Samples,
     card: SourceCard | None = None,
     labeled: bool = True,
     batch_size: int = BATCH_SIZE,
 ) -> Diagnosis:
-    """Tell the level of drift that samples show; the model stays as it is.
+    """Diagnose the level of drift that samples show; the model stays as it is.
 
     Args:
         samples: of the target; up to 256 of them are looked at.
@@ -95,25 +97,22 @@ def diagnose(
 def diagnose_evidence(e: Evidence) -> Diagnosis:
     """The levels that the evidence speaks for.
 
-    >>> from tbft.diagnosis.evidence import example_evidence
-    >>> diagnose_evidence(example_evidence(distance=0.4, strays=200.0)).levels
+    >>> from tbft.diagnosis.evidence import Agreement, example_evidence
+    >>> diagnose_evidence(example_evidence(shift__distance=0.4, shift__z_score=200.0)).levels
     ('input',)
-    >>> diagnose_evidence(example_evidence(accuracy=0.02, mapped_accuracy=0.78, accuracy_p=0.0)).levels
+    >>> diagnose_evidence(example_evidence(labels=Agreement(0.02, 0.0, 0.78, 0.78))).levels
     ('output',)
     """
-    moved, far = e.strays >= STRAYS, e.distance >= INPUT_DISTANCE
-    input_level = moved and far
-    lower = e.accuracy_p is not None and e.accuracy_p < ACCURACY_P
+    moved = e.shift.z_score >= Z_SCORE
+    input_level = moved and e.shift.distance >= INPUT_DISTANCE
+    lower = e.labels is not None and e.labels.p_value < ACCURACY_P
     other_labels = remapped(e)
-    unsure = e.confidence_lost >= CONFIDENCE_LOST
+    unsure = e.confidence.lost >= CONFIDENCE_LOST
     feature_level = lower and not other_labels and not input_level and (moved or unsure)
     # With statistics and confidence as they were, labels that are wrong at random are all that is left.
     output_level = other_labels or (lower and not moved and not unsure)
-    levels = [
-        level
-        for level, found in (("input", input_level), ("feature", feature_level), ("output", output_level))
-        if found
-    ]
+    present = (("input", input_level), ("feature", feature_level), ("output", output_level))
+    levels = [level for level, is_present in present if is_present]
     verdict = "drift" if levels else "cannot tell" if _too_few(e) else "none"
     return Diagnosis(
         levels=tuple(levels),
@@ -131,17 +130,19 @@ def remapped(e: Evidence) -> bool:
 
 
 def mapped_gain(e: Evidence) -> float:
-    """What reading predictions by their labels gains, at rest or after AdaBN, in standard errors; or 0.
+    """What reading predictions by their labels gains, as they are or after AdaBN, in standard errors; or 0.
 
     Less what it gains on the source, where a model has not learned to tell its classes.
     """
-    usual = max(0.0, (e.source_mapped_accuracy or 0.0) - e.source_accuracy)
-    pairs = [(e.accuracy, e.mapped_accuracy, e.samples)]
-    if e.strays >= STRAYS:
-        pairs.append((e.adabn_accuracy, e.adabn_mapped_accuracy, e.adabn_samples))
+    usual = max(0.0, e.source_mapped_accuracy - e.source_accuracy)
+    readings: list[tuple[float | None, float | None, int]] = []
+    if e.labels is not None:
+        readings.append((e.labels.accuracy, e.labels.mapped_accuracy, e.samples))
+    if e.adabn is not None and e.shift.z_score >= Z_SCORE:
+        readings.append((e.adabn.accuracy, e.adabn.mapped_accuracy, e.adabn.samples))
     gains = [
         (mapped - plain - usual) / sqrt(max(mapped * (1 - mapped), 0.05) / count)
-        for plain, mapped, count in pairs
+        for plain, mapped, count in readings
         if plain is not None and mapped is not None
     ]
     return max([0.0, *gains])
@@ -149,75 +150,77 @@ def mapped_gain(e: Evidence) -> float:
 
 def contradicted(e: Evidence) -> bool:
     """Whether fewer labels agree after AdaBN than any drift of the inputs alone was seen to leave."""
-    if e.adabn_accuracy is None or e.strays < STRAYS:
+    if e.adabn is None or e.adabn.accuracy is None or e.shift.z_score < Z_SCORE:
         return False
-    right = round(e.adabn_accuracy * e.adabn_samples)
-    return chance_of_so_few(right, e.adabn_samples, LEAST_AFTER_ADABN * e.source_accuracy) < CONTRADICTED_P
+    right = round(e.adabn.accuracy * e.adabn.samples)
+    return binomial_cdf(right, e.adabn.samples, MIN_AFTER_ADABN * e.source_accuracy) < CONTRADICTED_P
 
 
 def _too_few(e: Evidence) -> bool:
     """Whether a loss that matters could hide behind so few labels."""
-    if e.accuracy is None:
+    if e.labels is None:
         return True
     error = sqrt(e.source_accuracy * (1 - e.source_accuracy) / e.samples)
-    return e.source_accuracy - e.accuracy + 1.64 * error > LOSS_THAT_MATTERS
+    return e.source_accuracy - e.labels.accuracy + 1.64 * error > LOSS_THAT_MATTERS
 
 
 def _confidence(e: Evidence, verdict: str) -> float:
     """How far the deciding numbers are from their thresholds, as a logistic of the nearest."""
-    margins = [abs(log(max(e.strays, 0.1) / STRAYS))]
-    if e.strays >= STRAYS:
-        margins.append(abs(log(max(e.distance, 1e-4) / INPUT_DISTANCE)))
-    if e.accuracy_p is not None and e.distance < INPUT_DISTANCE:
-        margins.append(abs(log(max(e.accuracy_p, 1e-9) / ACCURACY_P)) / 3)
-    if e.accuracy is not None:
+    margins = [abs(log(max(e.shift.z_score, 0.1) / Z_SCORE))]
+    if e.shift.z_score >= Z_SCORE:
+        margins.append(abs(log(max(e.shift.distance, 1e-4) / INPUT_DISTANCE)))
+    if e.labels is not None and e.shift.distance < INPUT_DISTANCE:
+        margins.append(abs(log(max(e.labels.p_value, 1e-9) / ACCURACY_P)) / 3)
+    if e.labels is not None:
         margins.append(abs(mapped_gain(e) - MAPPED_ERRORS) / 2)
     confidence = 1 / (1 + exp(-4 * min(margins)))
-    return confidence * (0.8 if e.weaker else 1.0) if verdict != "cannot tell" else 0.5
+    return confidence * (1.0 if e.has_card else 0.8) if verdict != "cannot tell" else 0.5
 
 
 def _decisive_first(reasons: list[str], levels: list[str]) -> tuple[str, ...]:
-    """Statistics speak for the input level, labels for the others; what decided is said first."""
+    """Statistics speak for the input level, labels for the others; what decided comes first."""
     return tuple(reasons if not levels or levels == ["input"] else reasons[::-1])
 
 
 def _reasons(e: Evidence) -> Iterator[str]:
-    if e.strays < STRAYS:
-        yield "statistics are at rest: they stray no further than those of clean samples"
+    if e.shift.z_score < Z_SCORE:
+        yield "statistics did not move: they lie no further from the source's than those of clean samples"
     else:
         yield (
-            f"statistics moved: {e.strays:.0f} standard deviations of clean samples, by {e.distance:.3f} a "
-            f"channel at the input of {e.place}"
+            f"statistics moved: {e.shift.z_score:.0f} standard deviations of clean samples, by "
+            f"{e.shift.distance:.3f} per channel at the input of {e.shift.layer}"
         )
-    if e.pixels:
-        name = max(e.pixels, key=lambda key: abs(e.pixels[key]))
-        yield f"inputs: {name} changed most, by {e.pixels[name]:+.2f} standard deviations"
-    if e.adabn_confidence is not None:
+    if e.shift.pixels:
+        name = max(e.shift.pixels, key=lambda key: abs(e.shift.pixels[key]))
+        yield f"inputs: {name} changed most, by {e.shift.pixels[name]:+.2f} standard deviations"
+    if e.adabn is not None:
         yield (
-            f"confidence {100 * e.confidence:.0f} % (source {100 * e.source_confidence:.0f} %), "
-            f"after AdaBN {100 * e.adabn_confidence:.0f} %"
+            f"confidence {100 * e.confidence.mean:.0f} % (source {100 * e.confidence.source:.0f} %), "
+            f"after AdaBN {100 * e.adabn.confidence:.0f} %"
         )
-    if e.accuracy is None:
+    if e.labels is None:
         yield "no labels: drift at the output level cannot be seen"
         return
-    adapted = "" if e.adabn_accuracy is None else f", after AdaBN {100 * e.adabn_accuracy:.0f} %"
+    adapted = "" if e.adabn is None else f", after AdaBN {100 * (e.adabn.accuracy or 0):.0f} %"
     yield (
-        f"accuracy {100 * e.accuracy:.0f} % on {e.samples} labeled samples{adapted}; on the source it was "
-        f"{100 * e.source_accuracy:.0f} % (chance of so few right: {e.accuracy_p:.2g})"
+        f"accuracy {100 * e.labels.accuracy:.0f} % on {e.samples} labeled samples{adapted}; on the source it "
+        f"was {100 * e.source_accuracy:.0f} % (chance of so few right: {e.labels.p_value:.2g})"
     )
     yield (
-        f"{100 * (e.mapped_accuracy or 0):.0f} % if predicted classes meant the labels they mostly go with; "
-        f"{100 * (e.probe_accuracy or 0):.0f} % for a linear probe before the head"
+        f"{100 * e.labels.mapped_accuracy:.0f} % if each predicted class meant the label it goes with most "
+        f"often; {100 * e.labels.probe_accuracy:.0f} % for a linear probe before the head"
     )
 
 
 def _advice(e: Evidence, verdict: str) -> str | None:
-    if e.weaker:
+    if not e.has_card:
         return (
-            "build a source card (tbft card build) where the source data is: the diagnosis is weaker without"
+            "build a source card (tbft card build) where the source data is; the diagnosis is weaker without"
         )
-    if e.accuracy is None:
-        return "label some samples: without, drift at the output level and loss of accuracy cannot be seen"
+    if e.labels is None:
+        return (
+            "label some samples: without labels, drift at the output level and lost accuracy cannot be seen"
+        )
     if verdict == "cannot tell":
         more = 1.64**2 * e.source_accuracy * (1 - e.source_accuracy) / LOSS_THAT_MATTERS**2
         return f"label more samples, {max(int(4 * more), 2 * e.samples)} or so"

@@ -35,14 +35,14 @@ class Observation:
     """A model's view of n samples.
 
     Attributes:
-        sites: place in the model -> mean and mean square of each channel, two arrays (n, channels).
-            Places are the inputs of BatchNorms; where there are none, the outputs of blocks.
+        layers: layer -> mean and mean square of each channel, two arrays (n, channels). Layers are
+            those of BatchNorm, at their inputs; where there are none, blocks, at their inputs.
         pixels: (n, 4), see :data:`PIXELS`.
         features: (n, d), what enters the head.
         logits: (n, classes).
     """
 
-    sites: Mapping[str, tuple[Floats, Floats]]
+    layers: Mapping[str, tuple[Floats, Floats]]
     pixels: Floats
     features: Floats
     logits: Floats
@@ -66,7 +66,7 @@ def observe(
     """
     found = set(batch_norms(blocks.model))
     norms = {name: m for name, m in blocks.model.named_modules() if m in found}
-    sites: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    layers: dict[str, list[tuple[Tensor, Tensor]]] = {}
     features: list[Tensor] = []
     logits: list[Tensor] = []
     pixels: list[Floats] = []
@@ -76,7 +76,7 @@ def observe(
 
     def note(name: str, x: Tensor) -> None:
         seen = moments(x)
-        sites.setdefault(name, []).append(seen)
+        layers.setdefault(name, []).append(seen)
         if name in following:
             following[name].see(*seen)
 
@@ -102,7 +102,7 @@ def observe(
     return Observation(
         {
             name: (_joined([m for m, _ in rows]), _joined([s for _, s in rows]))
-            for name, rows in sites.items()
+            for name, rows in layers.items()
         },
         np.concatenate(pixels),
         _joined([x.flatten(1) for x in features]),

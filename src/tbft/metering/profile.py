@@ -120,8 +120,8 @@ def shipped_profiles() -> dict[str, Profile]:
     return {profile.name: profile for profile in found}
 
 
-def find_profile(name_or_path: str | None = None) -> Profile | None:
-    """A shipped profile by its name, or one from a ``.json`` file.
+def find_profile(name_or_path: Profile | str | Path | None = None) -> Profile | None:
+    """A shipped profile by its name, or one from a ``.json`` file; a profile is returned as it is.
 
     Args:
         name_or_path: None: what the environment variable ``TBFT_PROFILE`` says; None again if unset.
@@ -129,7 +129,9 @@ def find_profile(name_or_path: str | None = None) -> Profile | None:
     Raises:
         ProfileError: unknown name, or a file that is no profile.
     """
-    wanted = name_or_path if name_or_path is not None else os.environ.get(VARIABLE)
+    if isinstance(name_or_path, Profile):
+        return name_or_path
+    wanted = str(name_or_path) if name_or_path is not None else os.environ.get(VARIABLE)
     if not wanted:
         return None
     if wanted.endswith(".json") or os.sep in wanted:

@@ -114,11 +114,15 @@ def _preset_of(name: str, made: object) -> Preset:
         made = sequential(made)
     if not isinstance(made, nn.Module):
         raise TbftError(f"{name} returned a {type(made).__name__}, not a module, a list or a Preset")
-    classes = getattr(made, "class_names", None)
-    inputs = InputSpec(
-        class_names=None if classes is None else tuple(str(c) for c in classes),
-        resolution=getattr(made, "resolution", None),
-        channels=getattr(made, "channels", None),
-    )
     model = made
-    return Preset(name=name, build=lambda: model, inputs=inputs, summary=type(model).__name__)
+    return Preset(name=name, build=lambda: model, inputs=inputs_of(model), summary=type(model).__name__)
+
+
+def inputs_of(model: nn.Module) -> InputSpec:
+    """What a model takes, as far as it says: its attributes `class_names`, `resolution` and `channels`."""
+    classes = getattr(model, "class_names", None)
+    return InputSpec(
+        class_names=None if classes is None else tuple(str(c) for c in classes),
+        resolution=getattr(model, "resolution", None),
+        channels=getattr(model, "channels", None),
+    )

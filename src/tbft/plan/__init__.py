@@ -1,23 +1,29 @@
-"""What is decided before a step is taken: arms, recipes, plans and budgets."""
+"""What is decided before a step is taken: arms, recipes, plans and budgets, and the numbers they come to."""
 
-from tbft.plan.plan import (
-    LEVELS,
-    PSEUDO_SAMPLES,
-    RECIPES,
-    Budget,
-    Plan,
-    Recipe,
-    arm_for_level,
-    find_recipe,
-)
+from tbft.plan.budget import Allowance, Budget, SpentError
+from tbft.plan.plan import LEVELS, Plan, arm_for_level, plan_level, replace_plan
+from tbft.plan.recipe import RECIPES, Recipe, Training, find_recipe
+from tbft.plan.resolution import ResolvedPlan, resolve
+from tbft.plan.statistics import AUTO, FOLLOW, KEEP, PSEUDO_SAMPLES, Statistics
 
 __all__ = [
+    "AUTO",
+    "FOLLOW",
+    "KEEP",
     "LEVELS",
     "PSEUDO_SAMPLES",
     "RECIPES",
+    "Allowance",
     "Budget",
     "Plan",
     "Recipe",
+    "ResolvedPlan",
+    "SpentError",
+    "Statistics",
+    "Training",
     "arm_for_level",
     "find_recipe",
+    "plan_level",
+    "replace_plan",
+    "resolve",
 ]

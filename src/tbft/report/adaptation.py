@@ -86,10 +86,13 @@ def _arm(r: Values) -> str:
 
 
 def _headline(r: Values) -> str:
-    if r["arm"] == "none":
-        return f"Nothing was changed: accuracy stays at {percent(r['accuracy_before'])}"
-    if undone(r):
+    if r["status"] == "rejected":
         return f"Tried and undone: tuning {r['arm']} did not help"
+    if r["status"] != "patched":
+        stays = f": accuracy stays at {percent(r['accuracy_before'])}" if r["measured_on"] else ""
+        return f"Nothing was changed{stays}"
+    if r["measured_on"] is None:
+        return f"Adapted by {_arm(r)}; nothing was held out to measure what it gained"
     return f"From {percent(r['accuracy_before'])} to {percent(r['accuracy_after'])} by {_arm(r)}"
 
 
@@ -98,7 +101,7 @@ def _lead(r: Values) -> str:
         why = f"{found(r['choice']['diagnosis'])}."
     else:
         why = "The plan was given by hand" + (f", for the {r['level']} level." if r["level"] else ".")
-    if r["arm"] == "none":
+    if r["status"] == "unchanged":
         return f"{why} No patch is needed."
     done = f"Adapted with {count(r['train_samples'], 'labeled sample')}"
     judged = r["acceptance"]
@@ -115,23 +118,21 @@ def _notice(r: Values) -> str | None:
     if undone(r):
         judged = r["acceptance"]
         return (
-            f"On {judged['count']:,} held-out labels tuning mended {judged['mended']:,} and broke "
-            f"{judged['broken']:,}, so the model was left as it was. There is no patch."
+            f"On {judged['count']:,} held-out labels tuning fixed {judged['fixed']:,} and broke "
+            f"{judged['regressed']:,}, so the model was left as it was. There is no patch."
         )
-    if r["interrupted"]:
+    if r["stopped"] == "interrupt":
         return (
             "Training was stopped by Ctrl-C; what had been learned by then was kept. Run it again to go on."
         )
+    if r["stopped"] == "budget":
+        return "The budget was spent before training ended; what had been learned by then was kept."
     return None
 
 
 def _tiles(given: Adaptation) -> Iterator[dict[str, str]]:
     r = given.result
-    gain = r["accuracy_after"] - r["accuracy_before"]
-    kind = "wide" + (" good" if gain > 0 else " bad" if gain < 0 else "")
-    tested = f"{points(gain)} points, {count(r['test_samples'], 'test sample')}"
-    way = f"{percent(r['accuracy_before'])} → {percent(r['accuracy_after'])}"
-    yield {"name": "accuracy, before and after", "value": way, "note": tested, "kind": kind}
+    yield _accuracy_tile(r)
     tuned = count(r["tuned_parameters"], "parameter")
     yield {"name": "tuned", "value": r["arm"], "note": f"{tuned}, recipe {r['recipe']}"}
     yield {
@@ -149,13 +150,26 @@ def _tiles(given: Adaptation) -> Iterator[dict[str, str]]:
     yield {"name": "patch", "value": patch[0], "note": patch[1]}
 
 
+def _accuracy_tile(r: Values) -> dict[str, str]:
+    name = "accuracy, before and after"
+    if r["measured_on"] is None:
+        return {"name": name, "value": "not measured", "note": "nothing was held out", "kind": "wide"}
+    gain = r["accuracy_after"] - r["accuracy_before"]
+    kind = "wide" + (" good" if gain > 0 else " bad" if gain < 0 else "")
+    samples = count(
+        r[f"{r['measured_on']}_samples"], f"{'test' if r['measured_on'] == 'test' else 'held-out'} sample"
+    )
+    change = f"{percent(r['accuracy_before'])} → {percent(r['accuracy_after'])}"
+    return {"name": name, "value": change, "note": f"{points(gain)} points, {samples}", "kind": kind}
+
+
 def _acceptance(judged: Values | None) -> dict[str, Any] | None:
     if judged is None:
         return None
-    said = {"helps": "It helps.", "harms": "It harms.", "cannot tell": "These are too few labels to tell."}
+    said = {"helps": "It helps.", "harms": "It harms.", "cannot tell": "Too few labels to tell."}
     words = (
         f"Judged on {count(judged['count'], 'label')} that neither choosing nor tuning saw: "
-        f"{judged['mended']:,} mended, {judged['broken']:,} broken. {said[judged['verdict']]} "
+        f"{judged['fixed']:,} fixed, {judged['regressed']:,} regressed. {said[judged['verdict']]} "
         "The bar is the exact 95 % interval."
     )
     chart = charts.interval("Gain on held-out labels", judged["gain"], judged["low"], judged["high"])

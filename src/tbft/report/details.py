@@ -24,20 +24,20 @@ def undone(r: Values) -> bool:
 
 def changed(r: Values) -> bool:
     """Whether there is a patch that changes anything."""
-    return r["arm"] != "none" and not undone(r)
+    return bool(r["status"] == "patched")
 
 
 def options(r: Values, choice: Values) -> dict[str, Any]:
     """The table and the chart of what could have been done."""
     costs, expected = choice["costs"], choice["expected_accuracies"]
     optional = [
-        ("memory, at least", "least_bytes", size),
+        ("memory, at least", "min_bytes", size),
         ("energy, estimated", "energy_joules", joules),
     ]
     shown = [one for one in optional if any(cost.get(one[1]) is not None for cost in costs.values())]
     rows = []
     for name, cost in costs.items():
-        taken = name == choice["option"]
+        chosen = name == choice["option"]
         more = (write(cost.get(key)) for _, key, write in shown)
         cells = (
             name,
@@ -47,26 +47,30 @@ def options(r: Values, choice: Values) -> dict[str, Any]:
             size(cost["patch_bytes"]),
             _why(name, choice),
         )
-        rows.append(Line(cells, "taken" if taken else "out" if name in choice["excluded"] else ""))
+        rows.append(Line(cells, "chosen" if chosen else "out" if name in choice["excluded"] else ""))
     columns = ("option", "expected accuracy", "processor time", *(one[0] for one in shown), "patch", "")
-    outcome = charts.Point("outcome", r["cpu_seconds"], r["accuracy_after"])
+    outcomes = (
+        []
+        if r["accuracy_after"] is None
+        else [charts.Point("outcome", r["cpu_seconds"], r["accuracy_after"])]
+    )
     known = [charts.Point(n, costs[n]["cpu_seconds"], value, filled=False) for n, value in expected.items()]
-    title = "Expected accuracy of the options, and the outcome on the test samples"
+    title = "Expected accuracy of the options, and the outcome"
     return {
         "columns": columns,
         "rows": rows,
-        "chart": charts.costs(title, [*known, outcome], choice["option"], plain=True),
+        "chart": charts.costs(title, [*known, *outcomes], choice["option"], plain=True),
     }
 
 
 def _why(name: str, choice: Values) -> str:
     if name == choice["option"]:
-        return "taken"
+        return "chosen"
     if name in choice["excluded"]:
         return f"beyond the budget: {choice['excluded'][name]}"
     if name not in choice["expected_accuracies"]:
         return "not for this drift"
-    return "as good, but dearer" if name in choice["contenders"] else ""
+    return "as good, but more expensive" if name in choice["contenders"] else ""
 
 
 def learning(r: Values) -> list[Picture]:
@@ -105,7 +109,7 @@ def classes(r: Values) -> dict[str, Any]:
         for name in before
     ]
     if not pairs:
-        return {"words": "No class has test samples.", "chart": None, "rows": rows}
+        return {"words": "No class has samples to measure on.", "chart": None, "rows": rows}
     by_change = sorted(pairs, key=lambda n: pairs[n][0] - pairs[n][1])
     better = sum(b < a for b, a in pairs.values())
     worse = sum(b > a for b, a in pairs.values())
@@ -139,9 +143,7 @@ def cost(given: Adaptation) -> dict[str, Any]:
         (f"highest resident memory, {scope}", size(r["peak_rss_bytes"]), DASH),
     ]
     if r.get("peak_tensor_bytes") is not None:
-        rows.append(
-            ("most bytes in tensors", size(r["peak_tensor_bytes"]), size(predicted.get("least_bytes")))
-        )
+        rows.append(("most bytes in tensors", size(r["peak_tensor_bytes"]), size(predicted.get("min_bytes"))))
     figure = joules(known_joules(r))
     rows.append((f"energy ({r['energy_kind']})", figure, joules(predicted.get("energy_joules"))))
     patch = size(r["patch_bytes"]) if changed(r) else "none"
@@ -217,10 +219,17 @@ def record(r: Values) -> list[tuple[str, str]]:
         ),
         ("split", f"by {r['group_by']}" if r["group_by"] else "at random, stratified"),
         ("seed", str(r["seed"])),
-        ("loss on test", f"{r['loss_before']:.3f} → {r['loss_after']:.3f} nats"),
+        ("loss", _loss(r)),
         ("tensors changed", count(r["tensors_changed"])),
         ("made with", _versions(r)),
     ]
+
+
+def _loss(r: Values) -> str:
+    if r["measured_on"] is None:
+        return "not measured"
+    part = {"test": "test", "val": "held-out"}[r["measured_on"]]
+    return f"{r['loss_before']:.3f} → {r['loss_after']:.3f} nats on the {part} samples"
 
 
 def _versions(r: Values) -> str:

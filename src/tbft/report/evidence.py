@@ -10,22 +10,13 @@ from tbft.report.drawing import Picture
 from tbft.report.inputs import Line
 from tbft.report.words import DASH, listed, percent, unbroken
 
-#: Accuracy under several readings of the same predictions: key of the evidence, and what it is.
-READINGS = (
-    ("accuracy", "as it is"),
-    ("adabn_accuracy", "after AdaBN"),
-    ("mapped_accuracy", "if classes meant\nother labels"),
-    ("adabn_mapped_accuracy", "the same,\nafter AdaBN"),
-    ("probe_accuracy", "linear probe\nbefore the head"),
-)
-
 
 def diagnosis_shown(diagnosis: Mapping[str, Any], thresholds: Mapping[str, float]) -> dict[str, Any]:
     """What the page shows of a diagnosis.
 
     Args:
         diagnosis: as ``Diagnosis.to_json()`` gives it.
-        thresholds: of ``distance`` and ``strays``, beyond which they speak for drift.
+        thresholds: of ``distance`` and ``z_score``, beyond which they speak for drift.
     """
     return {
         "found": f"{found(diagnosis)} (confidence {percent(diagnosis['confidence'], 0)}).",
@@ -55,19 +46,32 @@ def _sentence(text: str) -> str:
     return unbroken(f"{text[0].upper()}{text[1:]}.")
 
 
+def _readings(e: Mapping[str, Any]) -> dict[str, float | None]:
+    """Accuracy under several readings of the same predictions."""
+    labels, adabn = e["labels"] or {}, e["adabn"] or {}
+    return {
+        "as it is": labels.get("accuracy"),
+        "after AdaBN": adabn.get("accuracy"),
+        "if classes meant\nother labels": labels.get("mapped_accuracy"),
+        "the same,\nafter AdaBN": adabn.get("mapped_accuracy"),
+        "linear probe\nbefore the head": labels.get("probe_accuracy"),
+    }
+
+
 def _charts(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Picture]:
     made = []
-    readings = {name: 100 * e[key] for key, name in READINGS if e[key] is not None}
+    readings = {name: 100 * value for name, value in _readings(e).items() if value is not None}
     if readings:
         title = f"Accuracy on {e['samples']} labeled samples, %"
         source = 100 * e["source_accuracy"]
         made.append(charts.values(title, readings, source, "on the source", alarm=False))
-    if e["block_distances"]:
+    shift = e["shift"]
+    if shift["blocks"]:
         limit = thresholds.get("distance")
         title = "How far statistics moved, by block"
-        made.append(charts.values(title, e["block_distances"], limit, "drift of the inputs beyond", log=True))
-    if e["pixels"]:
-        made.append(charts.values("Pixels: change in standard deviations", e["pixels"]))
+        made.append(charts.values(title, shift["blocks"], limit, "drift of the inputs beyond", log=True))
+    if shift["pixels"]:
+        made.append(charts.values("Inputs: change in standard deviations", shift["pixels"]))
     return made
 
 
@@ -78,26 +82,25 @@ def _table(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Line]:
     def beyond(name: str) -> str:
         return f"{thresholds[name]:g}" if name in thresholds else DASH
 
+    labels, adabn, confidence, shift = e["labels"] or {}, e["adabn"] or {}, e["confidence"], e["shift"]
     shares = (
-        ("accuracy", "accuracy", "source_accuracy", "adabn_accuracy"),
+        ("accuracy", labels.get("accuracy"), e["source_accuracy"], adabn.get("accuracy")),
         (
             "if each predicted class meant its most frequent label",
-            "mapped_accuracy",
-            "source_mapped_accuracy",
-            "adabn_mapped_accuracy",
+            labels.get("mapped_accuracy"),
+            e["source_mapped_accuracy"],
+            adabn.get("mapped_accuracy"),
         ),
-        ("of the surer half", "confident_accuracy", None, None),
-        ("of a linear probe before the head", "probe_accuracy", None, None),
-        ("mean confidence", "confidence", "source_confidence", "adabn_confidence"),
-        ("predictions that AdaBN leaves as they are", None, None, "adabn_agreement"),
+        ("of a linear probe before the head", labels.get("probe_accuracy"), None, None),
+        ("mean confidence", confidence["mean"], confidence["source"], adabn.get("confidence")),
     )
-    rows = [row(name, *(percent(e[key]) if key else DASH for key in keys)) for name, *keys in shares]
-    place = f"distance of statistics a channel, at {e['place']}"
-    rows.append(row(place, f"{e['distance']:.3f}", limit=beyond("distance")))
-    strays = "the same, in standard deviations of clean samples"
-    rows.append(row(strays, f"{e['strays']:,.1f}", limit=beyond("strays")))
-    if e["accuracy_p"] is not None:
-        rows.append(row("chance of so few right at the source's accuracy", chance(e["accuracy_p"])))
+    rows = [row(name, *(percent(value) for value in values)) for name, *values in shares]
+    distance = f"distance of statistics per channel, at {shift['layer']}"
+    rows.append(row(distance, f"{shift['distance']:.3f}", limit=beyond("distance")))
+    scores = "the same, in standard deviations of clean samples"
+    rows.append(row(scores, f"{shift['z_score']:,.1f}", limit=beyond("z_score")))
+    if labels:
+        rows.append(row("chance of so few right at the source's accuracy", chance(labels["p_value"])))
     return [one for one in rows if any(cell != DASH for cell in one.cells[1:])]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table: its name, then its cells, and what it is marked as (``taken``, ``out``)."""
+    """A row of a table: its name, then its cells, and what it is marked as (``chosen``, ``out``)."""
 
     cells: Sequence[str]
     mark: str = ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tbft import __version__
 from tbft.errors import MissingExtraError
-from tbft.files import atomic_path
+from tbft.files import atomic_path, check_writable
 from tbft.report.drawing import png_uri
 from tbft.report.words import DASH
 
@@ -42,6 +42,7 @@ def check_extra() -> None:
 
 def write_page(html: str, path: str | Path) -> None:
     """Write a page, or leave the file as it was."""
+    check_writable(path, ".html")
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from tbft.blocks.tensors import fingerprint
 from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError
 from tbft.plan import Recipe
-from tbft.tuning.loop import FitState, OnStep, check_training, explained_batch_norm, fit
+from tbft.tuning.checks import check_training, explained_batch_norm
+from tbft.tuning.loop import FitState, Run, fit, make_optimizer
 from tbft.tuning.resume import load_run, save_run
 from tbft.verification.evaluation import check_fits
 
@@ -23,44 +24,46 @@ def train_base(
     recipe: Recipe,
     train: Samples,
     val: Samples,
-    seed: int = 0,
+    run: Run | None = None,
     resume_path: Path | None = None,
-    on_step: OnStep | None = None,
 ) -> FitState:
     """Train every parameter of `model`, which ends up with the weights of the best epoch.
 
     Args:
-        resume_path: written after every epoch; if it is there already, training goes on from it
+        run: random seed, and who is told of the progress.
+        resume_path: written after every epoch; if it is there already, training resumes from it
             and ends with the same bits as if it had never stopped.
 
     Raises:
         CheckpointError: the file belongs to a run with other arguments, data or initial weights.
     """
+    run, training = run or Run(), recipe.training(len(train))
     check_fits(model, train)
-    check_training(train, val, recipe)
-    if recipe.augment != "none" and train.inputs.ndim != 4:
+    check_training(train, val, recipe, training)
+    augment = recipe.computation.augment
+    if augment != "none" and train.inputs.ndim != 4:
         raise PlanError(f"recipe {recipe.name!r} crops and mirrors pictures; these samples are none")
-    run = _identity(model, recipe, train, val, seed)
-    state = load_run(resume_path, run)
+    identity = {} if resume_path is None else _identity(model, recipe, train, val, run.seed)
 
     def keep(state: FitState) -> None:
-        save_run(state, resume_path, run)
+        save_run(state, resume_path, identity)
 
     model.train()
     model.requires_grad_(True)
+    optimizer = make_optimizer(training.optimization, list(model.parameters()))
+    run = replace(run, state=load_run(resume_path, identity), on_epoch=keep)
     with torch.random.fork_rng(devices=[]), explained_batch_norm(len(train)):
-        torch.manual_seed(seed)  # dropout, if any
-        parameters = list(model.parameters())
-        state = fit(model, parameters, recipe, recipe.learning_rate, train, val, seed, on_step, keep, state)
+        torch.manual_seed(run.seed)  # dropout, if any
+        state = fit(model, optimizer, training, train, val, run)
     model.load_state_dict(state.best)
     model.eval()
     return state
 
 
 def _identity(model: nn.Module, recipe: Recipe, train: Samples, val: Samples, seed: int) -> dict[str, Any]:
-    """What two calls must share for one to go on where the other stopped."""
+    """What two calls must share for one to resume where the other stopped."""
     return {
-        "recipe": asdict(recipe),
+        "recipe": recipe.to_json(),
         "seed": seed,
         "initial": fingerprint(model.state_dict()),
         "data": [digest(train), digest(val)],

@@ -15,7 +15,7 @@ from tbft.blocks.precision import autocast, laid_out
 from tbft.blocks.state import batch_norms, modes_restored, values_restored
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
-from tbft.verification.evaluation import evaluate
+from tbft.verification.evaluation import evaluate_samples
 
 #: What :func:`choose_source_share` tries.
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -94,7 +94,7 @@ def choose_source_share(
             for norm, old, new in zip(norms, source, target, strict=True):
                 _mean(norm).copy_(new[0].lerp(old[0], share))
                 _var(norm).copy_(new[1].lerp(old[1], share))
-            losses[share] = evaluate(model, samples, batch_size).loss
+            losses[share] = evaluate_samples(model, samples, batch_size).loss
     return min(SHARES, key=lambda share: losses[share])
 
 

@@ -1,310 +1,315 @@
-"""Tuning of one arm: the prefix adapted and cached, the arm trained, and the model given back untouched.
+"""Carry out a plan: the prefix adapted and cached, the arm trained, and the model given back untouched.
 
-The training loop itself is in ``fitting.py``.
+The passes and their order are settled by :func:`tbft.plan.resolve`; the training loop is in ``loop.py``.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tbft.blocks import Blocks, cut_before
-from tbft.blocks.state import batch_norms, clone_state, values_restored
+from tbft.blocks import Blocks
+from tbft.blocks.state import clone_state, values_restored
 from tbft.blocks.tensors import State, fingerprint, state_bytes, tensor_bytes
 from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError
-from tbft.metering.profile import Profile
-from tbft.plan import Budget, Plan, Recipe
+from tbft.plan import Allowance, Plan, ResolvedPlan, SpentError, Statistics, Training, replace_plan, resolve
+from tbft.plan.resolution import AdaptStatistics, CachePrefix, ChooseShare, Train
 from tbft.tuning.batchnorm import adapt_statistics, choose_source_share
-from tbft.tuning.checkpointing import recomputed
+from tbft.tuning.checks import check_training, explained_batch_norm
 from tbft.tuning.loop import (
     EpochRecord,
     FitState,
     OnEpoch,
     OnStep,
-    check_training,
-    explained_batch_norm,
+    Run,
     fit,
     keep_proportions,
     make_optimizer,
 )
-from tbft.tuning.memory_limit import LEAST_BATCH, MemoryLimit
+from tbft.tuning.memory_limit import MIN_BATCH, MemoryLimit
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
 from tbft.tuning.resume import load_run, save_run
 from tbft.verification.evaluation import check_fits
 
-#: AdaBN in a plan that refreshes reads at most so many samples; more would cost more than they change.
-STATISTICS_SAMPLES = 256
-
-#: Of a budget of processor time, training takes at most so much; the rest is for the statistics after it.
-SPENT_SHARE = 0.95
-
 #: (parameters, learning rate) -> optimizer; in place of the recipe's.
 MakeOptimizer = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
+Stopped = Literal["budget", "interrupt"]
 
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """The outcome of tuning: the tensors that changed, and the learning curve."""
+    """The outcome of tuning: the tensors that changed, and the learning curve.
+
+    Attributes:
+        plan: that was carried out; its statistics are those that ``auto`` found.
+        changed: state-dict key -> tuned value; only what differs from the base.
+        best_epoch: the epoch whose state was kept; None where nothing was trained.
+        stopped: what ended it early: a spent ``budget``, or an ``interrupt`` (Ctrl-C); what had been learned
+            by then was kept. None: it ran to its end.
+        training: every number of the training; None where nothing was trained.
+        parameter_count: trainable numbers in the arm.
+    """
 
     plan: Plan
-    changed: Mapping[str, Tensor]  # state-dict key -> tuned value; only what differs from the base
-    history: tuple[EpochRecord, ...]
-    best_epoch: int | None  # the epoch whose state was kept; None where nothing was trained
-    interrupted: bool = False  # Ctrl-C came; what had been learned by then was kept
+    changed: Mapping[str, Tensor]
+    history: tuple[EpochRecord, ...] = ()
+    best_epoch: int | None = None
+    stopped: Stopped | None = None
+    training: Training | None = None
+    parameter_count: int = 0
 
 
-def tune(
-    blocks: Blocks,
-    plan: Plan,
-    train: Samples,
-    val: Samples | None = None,
-    *,
-    cache: CachePolicy | None = None,
-    optimizer: MakeOptimizer | None = None,
-    resume_path: Path | None = None,
-    on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
-    profile: Profile | None = None,
-) -> Tuned:
-    """Tune one arm of a model and return what changed; the model itself comes back as it was.
+@dataclass(frozen=True)
+class Tuning:
+    """How tuning is done, beside the plan.
 
-    Ctrl-C ends the training, and the best so far is returned, if an epoch was done; so does a budget of
-    processor time or energy that is spent.
-
-    Args:
-        blocks: the model, split.
-        plan: arm, recipe and seed.
-        train: labeled samples to tune on.
-        val: held-out samples that choose the epoch to keep; needed where the recipe validates.
+    Attributes:
         cache: where the outputs of the frozen prefix are kept, for recipes that cache them.
         optimizer: makes one for the parameters and the learning rate, in place of the recipe's. The rates
             of its groups follow the recipe's schedule in proportion.
         resume_path: written after every epoch, for the caller to remove; if it is there already,
-            tuning goes on from it and ends with the same bits as if it had never stopped.
-        profile: of this board, by which a budget in joules is watched.
+            tuning resumes from it and ends with the same bits as if it had never stopped.
+        on_step, on_epoch: told of the progress.
+    """
+
+    cache: CachePolicy | None = None
+    optimizer: MakeOptimizer | None = None
+    resume_path: Path | None = None
+    on_step: OnStep | None = None
+    on_epoch: OnEpoch | None = None
+
+
+def tune_samples(
+    blocks: Blocks,
+    plan: Plan,
+    train: Samples,
+    val: Samples | None = None,
+    how: Tuning | None = None,
+    allowance: Allowance | None = None,
+) -> Tuned:
+    """Tune one arm of a model and return what changed; the model itself comes back as it was.
+
+    Ctrl-C ends the training, and the best so far is returned, if an epoch was done; so does a spent
+    budget of processor time or energy.
+
+    Args:
+        train: labeled samples to tune on.
+        val: held-out samples that choose the epoch to keep; needed where the recipe validates.
+        allowance: the plan's budget with its clock already running; by default it starts now.
 
     Raises:
         PlanError, DataError: the plan does not fit the model or the samples.
     """
-    plan = plan.for_samples(len(train))
-    spent = partial(_spent_share, plan.budget, profile, time.perf_counter(), time.process_time())
-    model, recipe = blocks.model, plan.recipe
-    block = blocks.block_of(plan.arm)  # raises on an unknown arm
-    if plan.arm == "none":
-        return Tuned(plan, {}, (), None)
-    check_fits(model, train)
-    if plan.source_share == "auto":
-        few = train.subset(_some(train, plan.seed))
-        batch_size = LEAST_BATCH if plan.budget.peak_bytes else plan.recipe.for_samples(len(few)).batch_size
-        share = choose_source_share(model, few, batch_size)
-        plan = replace(plan, source_share=share)
-    if plan.arm == "adabn":
-        with values_restored(model) as base, explained_batch_norm(len(train)):
-            batch_size = MemoryLimit(plan, (), 2 * state_bytes(base)).for_forward(model, train)
-            try:
-                with _heeding(spent, model):
-                    share = plan.share(len(train))
-                    adapt_statistics(model, train, batch_size, share, recipe.precision)
-            except _SpentError:
-                return Tuned(plan, {}, (), None, interrupted=True)
-            return Tuned(plan, changed(base, clone_state(model)), (), None)
-    check_training(train, val, recipe)
-    if not recipe.validate:
-        val = None
-    finer, at = cut_before(blocks, plan.arm)
-    rear = block is not None and block.index == len(blocks) - 1
-    middle = block is not None and block.index > 0 and not rear
-    recipe = recipe.for_samples(len(train), middle, rear)
-    rate = recipe.rate(rear)
+    how, allowance = how or Tuning(), allowance or Allowance(plan.budget)
+    resolved = resolve(plan, blocks, len(train), 0 if val is None else len(val))
+    if not resolved.passes:
+        return Tuned(plan, {})
+    check_fits(blocks.model, train)
+    if resolved.training is not None:
+        check_training(train, val, plan.recipe, resolved.training)
+    if isinstance(resolved.passes[0], ChooseShare):
+        plan = replace_plan(plan, statistics=_chosen_statistics(blocks, plan, train, resolved.passes[0]))
+        resolved = resolve(plan, blocks, len(train), 0 if val is None else len(val))
     with (
-        values_restored(model) as base,
+        values_restored(blocks.model) as base,
         torch.random.fork_rng(devices=[]),
-        _trainable(blocks, plan, finer.prefix(at)) as parameters,
+        _trainable(resolved) as parameters,
         explained_batch_norm(len(train)),
     ):
-        run = _identity(base, blocks, plan, train, val)
-        latest: FitState | None = None
         torch.manual_seed(plan.seed)  # for dropout and the like
-        # The base is saved before, and copied after to tell what changed.
-        limit = MemoryLimit(plan, parameters, spent_bytes=2 * state_bytes(base))
+        work = _Work(resolved, parameters, base, how, allowance, train, val)
         try:
-            with _heeding(spent, finer.block(0)):
-                part, train, val = _after_prefix(finer, at, plan, train, val, cache or CachePolicy(), limit)
-        except _SpentError:
-            return Tuned(plan, {}, (), None, interrupted=True)
-        recipe, part = limit.for_steps(recipe, part, lambda: recomputed(finer, at), train)
+            work.run()
+        except SpentError:  # before anything was learned
+            return Tuned(plan, {}, stopped="budget", training=work.training)
+        return Tuned(
+            plan,
+            changed(base, clone_state(blocks.model)),
+            work.history,
+            work.best_epoch,
+            work.stopped,
+            work.training,
+            sum(p.numel() for p in parameters),
+        )
+
+
+@dataclass
+class _Work:
+    """A resolved plan on its way."""
+
+    resolved: ResolvedPlan
+    parameters: Sequence[nn.Parameter]
+    base: State
+    how: Tuning
+    allowance: Allowance
+    train: Samples
+    val: Samples | None
+    history: tuple[EpochRecord, ...] = ()
+    best_epoch: int | None = None
+    stopped: Stopped | None = None
+
+    def __post_init__(self) -> None:
+        self.training = self.resolved.training
+        if self.training is None or not self.training.validate:
+            self.val = None
+        self.identity = self._identity() if self.how.resume_path is not None else {}
+        # What is left to run, and the samples as they reach it.
+        self.part: nn.Module = self.resolved.stages.model
+        self.entering, self.entering_val = self.train, self.val
+        # The base is saved before, and copied after to tell what changed.
+        self.limit = MemoryLimit(self.resolved, self.parameters, spent_bytes=2 * state_bytes(self.base))
+        self.policy, self.prefix_batch = self.how.cache or CachePolicy(), 0
+
+    def run(self) -> None:
+        """Run the passes in order."""
+        if self.resolved.start:
+            self.policy, self.prefix_batch = self.limit.for_prefix(self.train, self.policy)
+        for one in self.resolved.passes:
+            if isinstance(one, AdaptStatistics):
+                self._adapt(one)
+            elif isinstance(one, CachePrefix):
+                self._cache(one)
+            elif isinstance(one, Train):
+                self._fit()
+
+    def _adapt(self, one: AdaptStatistics) -> None:
+        """AdaBN, on some of the samples: read batch by batch, as what is cached may be large."""
+        samples, stages = self.entering, self.resolved.stages
+        if one.end < len(stages):  # the prefix, before anything is trained
+            module, batch_size = stages.prefix(one.end), min(one.batch_size, self.prefix_batch)
+        elif self.training is None:
+            module, batch_size = stages.model, self.limit.for_forward(samples, one.batch_size)
+        else:
+            module, batch_size = self.part, self.training.part_size or one.batch_size
+        at = None if one.samples == len(samples) else _some(samples, self.resolved.plan.seed, one.samples)
+        precision = self.resolved.plan.recipe.computation.precision
+        # What was trained needs its statistics, whatever the clock says.
+        with nullcontext() if self.history else _heeding(self.allowance, module):
+            adapt_statistics(module, samples, batch_size, one.source_share, precision, at)
+
+    def _cache(self, one: CachePrefix) -> None:
+        """Run the prefix once; what follows reads its outputs."""
+        computation = self.resolved.plan.recipe.computation
+        if computation.augment != "none":
+            raise PlanError(
+                f"augmentation {computation.augment!r} changes what a cached prefix would give: "
+                "take a recipe without one of the two"
+            )
+        prefix, batch_size = self.resolved.stages.prefix(one.end), min(one.batch_size, self.prefix_batch)
+
+        def cached(samples: Samples) -> Samples:
+            return cache_prefix(prefix, samples, self.policy, computation.precision, batch_size)
+
+        with _heeding(self.allowance, prefix):
+            self.entering = cached(self.train)
+            self.entering_val = None if self.val is None else cached(self.val)
+        self.part = self.resolved.stages.onward(one.end)
+
+    def _fit(self) -> None:
+        """The training loop; what it had learned is kept where it is stopped after an epoch."""
+        assert self.training is not None
+        self.training, self.part = self.limit.for_steps(self.training, self.part, self.entering)
+        optimizer, path = self._make_optimizer(), self.how.resume_path
+        identity = {**self.identity, "optimizer": repr(optimizer), "cache": str(self.entering.inputs.dtype)}
+        latest = load_run(path, identity)
 
         def after_epoch(state: FitState) -> None:
             nonlocal latest
             latest = state
-            save_run(state, resume_path, run)
-            if on_epoch is not None:
-                on_epoch(state)
+            save_run(state, path, identity)
+            if self.how.on_epoch is not None:
+                self.how.on_epoch(state)
 
-        groups = _groups(blocks, plan.arm, parameters, recipe)
-        made = make_optimizer(recipe, groups, rate) if optimizer is None else optimizer(parameters, rate)
-        keep_proportions(made, rate)
-        run |= {"optimizer": repr(made), "cache": str(train.inputs.dtype)}
-        latest = load_run(resume_path, run)
-        watched = _within(spent, on_step)
-        interrupted = False
+        run = Run(self.resolved.plan.seed, latest, self.allowance.watching(self.how.on_step), after_epoch)
         try:
-            state = fit(
-                part, parameters, recipe, rate, train, val, plan.seed, watched, after_epoch, latest, made
-            )
-        except (KeyboardInterrupt, _SpentError) as stop:
-            if latest is None and isinstance(stop, _SpentError):
-                return Tuned(plan, {}, (), None, interrupted=True)
+            state = fit(self.part, optimizer, self.training, self.entering, self.entering_val, run)
+        except (KeyboardInterrupt, SpentError) as stop:
             if latest is None:
                 raise
-            state, interrupted = latest, True
-        part.load_state_dict(state.best)
-        if plan.adapts and recipe.refresh:
-            _refresh(part, train, plan, recipe.part_size or recipe.batch_size)
-        tuned = changed(base, clone_state(model))
-        return Tuned(plan, tuned, tuple(state.history), state.best_epoch, interrupted)
+            state = latest
+            self.stopped = "interrupt" if isinstance(stop, KeyboardInterrupt) else "budget"
+        self.part.load_state_dict(state.best)
+        self.history, self.best_epoch = tuple(state.history), state.best_epoch
 
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        """The recipe's, or that of the caller's factory."""
+        assert self.training is not None
+        optimization = self.training.optimization
+        if self.how.optimizer is not None:
+            made = self.how.optimizer(self.parameters, optimization.learning_rate)
+        else:
+            made = make_optimizer(optimization, self._groups())
+        keep_proportions(made, optimization.learning_rate)
+        return made
 
-class _SpentError(Exception):
-    """The budget of processor time, or of energy, is spent."""
+    def _groups(self) -> list[dict[str, Any]]:
+        """What a joined arm has in the rear learns at the rear's rate, the rest at its own."""
+        assert self.training is not None
+        blocks, arm = self.resolved.blocks, self.resolved.plan.arm
+        rear = set(blocks.infos[-1].keys) if arm.is_joined else set()
+        ids = {id(p) for name, p in blocks.model.named_parameters() if name in rear}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters if id(p) not in ids]},
+            {
+                "params": [p for p in self.parameters if id(p) in ids],
+                "rate_factor": self.training.rear_rate_factor,
+            },
+        ]
+        return [group for group in groups if group["params"]]
 
-
-def _spent_share(budget: Budget, profile: Profile | None, wall_start: float, cpu_start: float) -> float:
-    """How much of its budget of processor time or energy a run has spent; 1 is all."""
-    wall, cpu = time.perf_counter() - wall_start, time.process_time() - cpu_start
-    shares = [0.0]
-    if budget.cpu_seconds is not None:
-        shares.append(cpu / budget.cpu_seconds)
-    if budget.joules is not None and profile is not None:
-        shares.append(profile.estimate(wall, cpu) / budget.joules)
-    return max(shares)
+    def _identity(self) -> dict[str, object]:
+        """What two calls must share for one to resume where the other stopped."""
+        # A stopped run has spent some of its budget.
+        budget = replace(self.resolved.plan.budget, cpu_seconds=None, joules=None)
+        plan = {**asdict(self.resolved.plan), "budget": asdict(budget)}
+        data = [digest(self.train), None if self.val is None else digest(self.val)]
+        base, cuts = fingerprint(self.base), list(self.resolved.blocks.cuts)
+        return {"plan": plan, "base": base, "cuts": cuts, "data": data}
 
 
 @contextmanager
-def _heeding(spent: Callable[[], float], module: nn.Module) -> Iterator[None]:
-    """Ends what runs the module batch by batch when a budget is spent."""
+def _trainable(resolved: ResolvedPlan) -> Iterator[list[nn.Parameter]]:
+    """The plan's parameters made trainable, and the BatchNorms that it names made to track."""
+    if resolved.training is None:
+        yield []
+        return
+    with resolved.blocks.only(resolved.plan.arm, resolved.track) as parameters:
+        if not parameters:
+            raise PlanError(f"{resolved.plan.arm.name!r} has no parameters to tune; choose another arm")
+        if resolved.plan.recipe.tracking.refresh:
+            resolved.stages.prefix(resolved.start).eval()  # its statistics are those of one AdaBN pass
+        yield parameters
 
-    def check(*_: Any) -> None:
-        if spent() > SPENT_SHARE:
-            raise _SpentError
 
-    handle = module.register_forward_pre_hook(check)
+@contextmanager
+def _heeding(allowance: Allowance, module: nn.Module) -> Iterator[None]:
+    """End what runs the module batch by batch when the budget is spent."""
+    handle = module.register_forward_pre_hook(allowance.check)
     try:
         yield
     finally:
         handle.remove()
 
 
-def _within(spent: Callable[[], float], on_step: OnStep | None) -> OnStep:
-    """`on_step`, that also ends the training shortly before a budget is spent; what follows takes little."""
-
-    def watched(done: int, total: int) -> None:
-        if on_step is not None:
-            on_step(done, total)
-        if done < total and spent() * (1 + 1 / done) > SPENT_SHARE:
-            raise _SpentError
-
-    return watched
+def _chosen_statistics(blocks: Blocks, plan: Plan, train: Samples, one: ChooseShare) -> Statistics:
+    few = train.subset(_some(train, plan.seed, one.samples))
+    batch_size = MIN_BATCH if plan.budget.peak_bytes else one.batch_size
+    return Statistics.of(choose_source_share(blocks.model, few, batch_size))
 
 
-@contextmanager
-def _trainable(blocks: Blocks, plan: Plan, prefix: nn.Module) -> Iterator[list[nn.Parameter]]:
-    """The plan's parameters made trainable, and the BatchNorms that it names made to track."""
-    with blocks.only(plan.arm, plan.recipe.track if plan.adapts else "none") as parameters:
-        if not parameters:
-            raise PlanError(f"{plan.arm!r} has no parameters to tune; choose another arm")
-        if plan.recipe.refresh:
-            prefix.eval()  # its statistics are those of one AdaBN pass
-        yield parameters
-
-
-def _groups(
-    blocks: Blocks, arm: str, parameters: Sequence[nn.Parameter], recipe: Recipe
-) -> list[dict[str, Any]]:
-    """What a joined arm has in the rear learns at the rear's rate, the rest at its own."""
-    rear = set(blocks.infos[-1].keys) if "+" in arm else set()
-    ids = {id(p) for name, p in blocks.model.named_parameters() if name in rear}
-    factor = recipe.rate(rear=True) / recipe.rate(rear=False)
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if id(p) not in ids]},
-        {"params": [p for p in parameters if id(p) in ids], "rate_factor": factor},
-    ]
-    return [group for group in groups if group["params"]]
-
-
-def _after_prefix(
-    blocks: Blocks,
-    at: int,
-    plan: Plan,
-    train: Samples,
-    val: Samples | None,
-    policy: CachePolicy,
-    limit: MemoryLimit,
-) -> tuple[nn.Module, Samples, Samples | None]:
-    """What is left to train, and the samples as they reach it: the prefix adapted, and run once."""
-    recipe = plan.recipe
-    if at == 0:
-        return blocks.model, train, val
-    prefix, rest = blocks.prefix(at), blocks.onward(at)
-    policy, batch_size = limit.for_prefix(prefix, rest, lambda: recomputed(blocks, at), train, policy)
-    if plan.adapts and recipe.refresh and batch_norms(prefix):
-        _adapt(prefix, train, plan, batch_size)
-    if not recipe.cache:
-        return blocks.model, train, val
-    if recipe.augment != "none":
-        raise PlanError(
-            f"augmentation {recipe.augment!r} changes what a cached prefix would give: "
-            "take a recipe without one of the two"
-        )
-    train = cache_prefix(prefix, train, policy, recipe.precision, batch_size)
-    if val is not None:
-        val = cache_prefix(prefix, val, policy, recipe.precision, batch_size)
-    return rest, train, val
-
-
-def _refresh(part: nn.Module, train: Samples, plan: Plan, batch_size: int) -> None:
-    """AdaBN of what was trained and what follows it.
-
-    The base's statistics have no share in it: they belong to the weights from before.
-    """
-    if batch_norms(part):
-        _adapt(part, train, plan, batch_size, source_share=0.0)
-
-
-def _adapt(
-    module: nn.Module, samples: Samples, plan: Plan, batch_size: int, source_share: float | None = None
-) -> None:
-    """AdaBN by some of the samples, with the plan's share of the source statistics or another."""
-    at = _some(samples, plan.seed)  # read batch by batch: what is cached may be large
-    share = plan.share(len(at)) if source_share is None else source_share
-    adapt_statistics(module, samples, batch_size, share, plan.recipe.precision, at)
-
-
-def _some(samples: Samples, seed: int) -> npt.NDArray[np.int64]:
-    return np.sort(np.random.default_rng(seed).permutation(len(samples))[:STATISTICS_SAMPLES])
+def _some(samples: Samples, seed: int, count: int) -> npt.NDArray[np.int64]:
+    return np.sort(np.random.default_rng(seed).permutation(len(samples))[:count])
 
 
 def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:
     """The tensors of `tuned` whose bytes differ from `base` (-0.0 differs from 0.0 here)."""
     return {k: v for k, v in tuned.items() if tensor_bytes(v) != tensor_bytes(base[k])}
-
-
-def _identity(
-    base: State, blocks: Blocks, plan: Plan, train: Samples, val: Samples | None
-) -> dict[str, object]:
-    """What two calls must share for one to go on where the other stopped."""
-    data = [digest(train), None if val is None else digest(val)]
-    # A stopped run has spent some of it.
-    plan = replace(plan, budget=replace(plan.budget, cpu_seconds=None, joules=None))
-    return {"plan": asdict(plan), "base": fingerprint(base), "cuts": list(blocks.cuts), "data": data}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,12 +16,11 @@ from torch import Tensor, nn
 from tbft.blocks.precision import autocast, laid_out
 from tbft.blocks.state import clone_state
 from tbft.blocks.tensors import State
-from tbft.data.reading import used_classes
 from tbft.data.samples import Samples
-from tbft.errors import DataError, DivergedError, PlanError, unknown
-from tbft.plan import Recipe
+from tbft.errors import DivergedError, PlanError, unknown
+from tbft.plan.recipe import Computation, Optimization, Training
 from tbft.tuning.augment import crop_flip
-from tbft.verification.evaluation import evaluate
+from tbft.verification.evaluation import evaluate_samples
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class EpochRecord:
 
 @dataclass
 class FitState:
-    """Everything :func:`fit` needs to go on after an epoch; holds tensors and plain values only.
+    """Everything :func:`fit` needs to resume after an epoch; holds tensors and plain values only.
 
     `optimizer` refers to the tensors of the optimizer at work: copy or save it before training goes on.
     """
@@ -53,51 +51,76 @@ class FitState:
 
 OnStep = Callable[[int, int], None]  # (step done, steps in all)
 OnEpoch = Callable[[FitState], None]
+#: (outputs, labels) -> mean loss.
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the loop: its random seed, where it starts from, and who is told of its progress.
+
+    Attributes:
+        state: of an earlier call; the run goes on where that stopped.
+    """
+
+    seed: int = 0
+    state: FitState | None = None
+    on_step: OnStep | None = None
+    on_epoch: OnEpoch | None = None
 
 
 def fit(
     model: nn.Module,
-    parameters: Sequence[nn.Parameter],
-    recipe: Recipe,
-    learning_rate: float,
+    optimizer: torch.optim.Optimizer,
+    training: Training,
     train: Samples,
     val: Samples | None,
-    seed: int,
-    on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
-    state: FitState | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
+    run: Run,
 ) -> FitState:
-    """Train `parameters` and keep the epoch with the lowest validation loss; without `val`, the last one.
+    """Train and keep the epoch with the lowest validation loss; without `val`, the last one.
 
     Works in the modes and flags that the model is in, and changes its values: callers that want
-    them back say so. Given the `state` of an earlier call, it goes on where that stopped, with the
-    same outcome to the bit as if it had never stopped.
-    """
-    optimizer = optimizer or make_optimizer(recipe, parameters, learning_rate)
-    generator = torch.Generator().manual_seed(seed)
-    state = FitState() if state is None else _restored(state, model, optimizer, generator)
-    steps_per_epoch = recipe.steps_per_epoch(len(train))
+    them back say so. Given the state of an earlier run, it ends with the same bits as if that had never
+    stopped.
 
-    for epoch in range(len(state.history) + 1, recipe.epochs + 1):
-        if recipe.patience is not None and epoch - state.best_epoch > recipe.patience and state.best_epoch:
+    Args:
+        optimizer: holds the parameters to train.
+    """
+    generator = torch.Generator().manual_seed(run.seed)
+    state = FitState() if run.state is None else _restored(run.state, model, optimizer, generator)
+    steps_per_epoch = training.steps_per_epoch(len(train))
+    total = training.epochs * steps_per_epoch
+
+    for epoch in range(len(state.history) + 1, training.epochs + 1):
+        if (
+            training.patience is not None
+            and state.best_epoch
+            and epoch - state.best_epoch > training.patience
+        ):
             break
         total_loss = 0.0
         order = torch.randperm(len(train), generator=generator)
-        for i, at in enumerate(_dealt(order, recipe)):
+        for i, at in enumerate(_batches(order, training)):
             done = (epoch - 1) * steps_per_epoch + i
-            set_rate(optimizer, learning_rate * rate_factor(recipe, done, steps_per_epoch))
+            set_rate(optimizer, rate_at(training, done, steps_per_epoch))
             x, y = train.batch(at.numpy())
-            if recipe.augment == "crop-flip":
+            if training.computation.augment == "crop-flip":
                 x = crop_flip(x, generator)
-            total_loss += len(y) * _step(optimizer, partial(_gradients, model, optimizer, recipe, x, y))
-            if on_step is not None:
-                on_step(done + 1, recipe.epochs * steps_per_epoch)
+            total_loss += len(y) * _step(optimizer, partial(_gradients, model, optimizer, training, x, y))
+            if run.on_step is not None:
+                run.on_step(done + 1, total)
         record = _record(epoch, total_loss / len(train), model, val)
         state = _after_epoch(state, record, model, optimizer, generator)
-        if on_epoch is not None:
-            on_epoch(state)
+        if run.on_epoch is not None:
+            run.on_epoch(state)
     return state
+
+
+def _batches(order: Tensor, training: Training) -> Sequence[Tensor]:
+    """Batches of an epoch: full ones and a rest, or as even as they can be."""
+    if training.even_batches:
+        return order.tensor_split(training.steps_per_epoch(len(order)))
+    return order.split(training.batch_size)
 
 
 def _step(optimizer: torch.optim.Optimizer, gradients: Callable[[], float]) -> float:
@@ -111,35 +134,28 @@ def _step(optimizer: torch.optim.Optimizer, gradients: Callable[[], float]) -> f
 
 
 def _gradients(
-    model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, x: Tensor, y: Tensor
+    model: nn.Module, optimizer: torch.optim.Optimizer, training: Training, x: Tensor, y: Tensor
 ) -> float:
-    """The gradients of a batch's mean loss, added up in the recipe's parts; gives the loss."""
+    """The gradients of a batch's mean loss, added up in parts; gives the loss."""
     optimizer.zero_grad(set_to_none=True)
     total_loss = 0.0
-    parts = -(-len(y) // recipe.part_size) if recipe.part_size else 1
+    parts = -(-len(y) // training.part_size) if training.part_size else 1
     for x_part, y_part in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
-        loss = loss_of(model, recipe, x_part, y_part)
+        loss = loss_of(model, training.computation, x_part, y_part)
         (loss * (len(y_part) / len(y))).backward()
         total_loss += loss.item() * len(y_part)
     return total_loss / len(y)
 
 
-def loss_of(model: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> Tensor:
+def loss_of(model: nn.Module, computation: Computation, x: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy of a batch, computed in the recipe's precision and memory layout."""
-    with autocast(recipe.precision):
-        logits = model(laid_out(x) if recipe.channels_last else x)
+    with autocast(computation.precision):
+        logits = model(laid_out(x) if computation.channels_last else x)
     return nn.functional.cross_entropy(logits.float(), y)
 
 
-def _dealt(order: Tensor, recipe: Recipe) -> Sequence[Tensor]:
-    """Batches of an epoch: full ones and a rest, or as even as they can be."""
-    if recipe.least_steps:
-        return order.tensor_split(recipe.steps_per_epoch(len(order)))
-    return order.split(recipe.batch_size)
-
-
 def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None) -> EpochRecord:
-    measured = None if val is None else evaluate(model, val)
+    measured = None if val is None else evaluate_samples(model, val)
     losses = train_loss + (0.0 if measured is None else measured.loss)
     if not math.isfinite(losses):
         raise DivergedError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
@@ -149,39 +165,46 @@ def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None
 
 
 def make_optimizer(
-    recipe: Recipe, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]], learning_rate: float
+    optimization: Optimization, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer on these parameters, or groups of them; see :func:`set_rate`."""
-    if recipe.optimizer == "sgd":
+    o = optimization
+    if o.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
-            learning_rate,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
+            o.learning_rate,
+            momentum=o.momentum,
+            weight_decay=o.weight_decay,
+            nesterov=o.nesterov,
         )
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, learning_rate, weight_decay=recipe.weight_decay)
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, learning_rate, weight_decay=recipe.weight_decay, fused=True)
-    raise PlanError(unknown("optimizer", recipe.optimizer, ["sgd", "adam", "adamw"]))
+    if o.optimizer == "adam":
+        return torch.optim.Adam(parameters, o.learning_rate, weight_decay=o.weight_decay)
+    if o.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, o.learning_rate, weight_decay=o.weight_decay, fused=True)
+    raise PlanError(unknown("optimizer", o.optimizer, ["sgd", "adam", "adamw"]))
 
 
-def rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+def rate_at(training: Training, step: int, steps_per_epoch: int) -> float:
+    """The learning rate at a step, counted from 0."""
+    return training.optimization.learning_rate * rate_factor(training, step, steps_per_epoch)
+
+
+def rate_factor(training: Training, step: int, steps_per_epoch: int) -> float:
     """The schedule: the factor on the learning rate at a step, counted from 0."""
-    kind, *numbers = recipe.schedule.split(":")
+    schedule = training.optimization.schedule
+    kind, *numbers = schedule.split(":")
     if kind == "constant":
         return 1.0
     if kind == "step":
         every, factor = int(numbers[0]), float(numbers[1])
         return float(factor ** (step // steps_per_epoch // every))
     if kind == "one-cycle":
-        total = recipe.epochs * steps_per_epoch
+        total = training.epochs * steps_per_epoch
         rise = max(1, round(0.3 * total))
         if step < rise:
             return 0.04 + 0.96 * step / rise
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
-    raise PlanError(unknown("schedule", recipe.schedule, ["constant", "step:EPOCHS:FACTOR", "one-cycle"]))
+    raise PlanError(unknown("schedule", schedule, ["constant", "step:EPOCHS:FACTOR", "one-cycle"]))
 
 
 def keep_proportions(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
@@ -194,36 +217,6 @@ def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """Set the learning rate of every parameter group, times the group's `rate_factor` if it has one."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("rate_factor", 1.0)
-
-
-@contextmanager
-def explained_batch_norm(count: int) -> Iterator[None]:
-    """Turn BatchNorm's refusal of a batch of one into an error that names the remedy."""
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise PlanError(
-            f"{count} training samples leave a last batch of one, which BatchNorm cannot normalize: "
-            "give another --batch-size, or one sample more or less"
-        ) from error
-
-
-def check_training(train: Samples, val: Samples | None, recipe: Recipe) -> None:
-    """Raise DataError unless these samples can be trained on with this recipe."""
-    if recipe.validate and (val is None or len(val) == 0):
-        raise DataError(f"recipe {recipe.name!r} keeps the epoch with the lowest validation loss: give --val")
-    if len(train) < recipe.for_samples(len(train)).batch_size:
-        raise DataError(
-            f"{len(train)} training samples are fewer than a batch of {recipe.batch_size}; "
-            f"give more samples, or --batch-size {max(2, len(train) // 4)} or so"
-        )
-    if used_classes(train) < 2:
-        only = train.class_names[int(train.labels[0])]
-        raise DataError(
-            f"all {len(train)} training samples are of the class {only!r}; two or more are needed"
-        )
 
 
 def _after_epoch(

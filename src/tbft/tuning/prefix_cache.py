@@ -25,12 +25,10 @@ from tbft.blocks.tensors import fingerprint
 from tbft.data.array_files import memory_map
 from tbft.data.arrays import Array
 from tbft.data.samples import Samples, digest
-from tbft.errors import PlanError
+from tbft.errors import PlanError, wrong_form
 from tbft.files import atomic_path
+from tbft.plan.resolution import PREFIX_BATCH
 from tbft.verification.evaluation import batches
-
-#: Samples that go through the prefix at a time, unless told otherwise.
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,15 @@ class CachePolicy:
 
     memory_bytes: int = 1 << 30
     folder: Path | None = None
+
+
+def as_cache(cache: CachePolicy | str | Path | None) -> CachePolicy | None:
+    """A policy; a path names the folder for what does not fit into memory."""
+    if cache is None or isinstance(cache, CachePolicy):
+        return cache
+    if isinstance(cache, (str, Path)):
+        return CachePolicy(folder=Path(cache))
+    raise wrong_form("cache", cache, ["a CachePolicy", "the path of a folder"])
 
 
 class RowFile:
@@ -85,7 +92,7 @@ def cache_prefix(
     samples: Samples,
     policy: CachePolicy | None = None,
     precision: str = "float32",
-    batch_size: int = BATCH,
+    batch_size: int = PREFIX_BATCH,
 ) -> Samples:
     """The samples as they leave the prefix, in evaluation mode; labels, ids and attributes stay.
 

@@ -32,14 +32,18 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) ->
         return torch.cat([model(samples.batch(at)[0]) for at in batches(len(samples), batch_size)])
 
 
-def evaluate(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) -> Evaluation:
+def evaluate_samples(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) -> Evaluation:
     """Evaluate a model on samples.
 
     Raises:
         DataError: the model cannot take these inputs, or has fewer outputs than there are labels.
     """
     check_fits(model, samples)
-    logits = predict(model, samples, batch_size)
+    return evaluation_of(predict(model, samples, batch_size), samples)
+
+
+def evaluation_of(logits: Tensor, samples: Samples) -> Evaluation:
+    """The figures that logits (n, classes) of these samples come to."""
     labels = torch.from_numpy(np.array(samples.labels))
     right = (logits.argmax(dim=1) == labels).numpy()
     return Evaluation(

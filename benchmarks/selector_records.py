@@ -1,0 +1,48 @@
+"""The records of the selectors, read whichever version of tbft wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tbft.choosing.cost import Cost
+from tbft.diagnosis.evidence import AdaBN, Agreement, Confidence, Evidence, Shift
+
+
+def cost_of(record: Mapping[str, Any]) -> Cost:
+    """A predicted cost; 0.1 wrote ``least_bytes`` for ``min_bytes``."""
+    return Cost(**{{"least_bytes": "min_bytes"}.get(key, key): value for key, value in record.items()})
+
+
+def has_card(record: Mapping[str, Any]) -> bool:
+    """Whether the evidence was gathered with a source card."""
+    return bool(record["has_card"] if "has_card" in record else not record["weaker"])
+
+
+def evidence_of(record: Mapping[str, Any]) -> Evidence:
+    """Evidence, of 0.1 without nesting."""
+    if "shift" in record:
+        parts = {"shift": Shift, "confidence": Confidence, "labels": Agreement, "adabn": AdaBN}
+        nested = {key: None if record[key] is None else kind(**record[key]) for key, kind in parts.items()}
+        return Evidence(**{**record, **nested})
+    r = record
+    labels = adabn = None
+    if r["accuracy"] is not None:
+        labels = Agreement(r["accuracy"], r["accuracy_p"], r["mapped_accuracy"], r["probe_accuracy"])
+    if r["adabn_confidence"] is not None:
+        adabn = AdaBN(
+            r["adabn_samples"], r["adabn_confidence"], r["adabn_accuracy"], r["adabn_mapped_accuracy"]
+        )
+    source = r["source_accuracy"]
+    return Evidence(
+        samples=r["samples"],
+        classes=r["classes"],
+        labels_per_class=r["labeled_a_class"],
+        has_card=not r["weaker"],
+        source_accuracy=source,
+        source_mapped_accuracy=r["source_mapped_accuracy"] or 0.0,
+        shift=Shift(r["distance"], r["place"], r["strays"], r["block_distances"], r["pixels"]),
+        confidence=Confidence(r["confidence"], r["source_confidence"], r["confidence_lost"]),
+        labels=labels,
+        adabn=adabn,
+    )

@@ -1,0 +1,133 @@
+"""The functions at the root: each turns what a user has into samples and blocks, and calls one function.
+
+:func:`tbft.personalize` is in ``pipeline.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tbft import blocks as _blocks
+from tbft.base import Base, as_base, module_and_inputs
+from tbft.blocks import Blocks
+from tbft.data.forms import as_samples
+from tbft.diagnosis.card import SourceCard, card_of_samples
+from tbft.diagnosis.levels import Diagnosis, diagnose_samples
+from tbft.errors import wrong_form
+from tbft.models import find_model
+from tbft.plan import Plan
+from tbft.tuning.execution import MakeOptimizer, Tuned, Tuning, tune_samples
+from tbft.tuning.loop import OnStep
+from tbft.tuning.prefix_cache import CachePolicy, as_cache
+from tbft.verification.evaluation import Evaluation, evaluate_samples
+
+
+def split(
+    model: Any,
+    cuts: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    example: Tensor | None = None,
+) -> Blocks:
+    """Cut a model into blocks.
+
+    Args:
+        model: a module, a list of ``(name, module)``, a preset's name, or ``"package.module:factory"``, whose
+            model comes as it is built.
+        cuts: submodules at which the second and later blocks start, in the order in which the model runs
+            them. Default: what the model declares.
+        names: of the blocks, one more than cuts. Default: what the model declares, else ``front`` and
+            the names of the cuts.
+        example: a batch; if given, the stages are run on it and compared with the model.
+
+    Raises:
+        SplitError: an unknown cut, a tensor that skips across a cut, a parameter used in two blocks, or a
+            model that cannot be traced.
+    """
+    if isinstance(model, (Base, Blocks)):
+        model = model.model
+    if isinstance(model, str):
+        preset = find_model(model, cuts, names)
+        model, cuts, names = preset.build(), preset.cuts, preset.block_names
+    return _blocks.split(model, cuts, names, example)
+
+
+def evaluate(model: Any, data: Any) -> Evaluation:
+    """Accuracy and loss of a model on labeled samples; the model stays as it is.
+
+    Args:
+        model, data: in any form that :func:`tbft.personalize` takes; a module need not be cut into blocks.
+    """
+    module, inputs = module_and_inputs(model)
+    return evaluate_samples(module, as_samples(data, inputs))
+
+
+def diagnose(
+    model: Any, data: Any, *, card: SourceCard | str | Path | None = None, labeled: bool = True
+) -> Diagnosis:
+    """Diagnose the level of drift that samples show; the model stays as it is.
+
+    Args:
+        model, data: in any form that :func:`tbft.personalize` takes. Up to 256 samples are looked at.
+        card: source card of the base model, or its file; without one the diagnosis is weaker.
+        labeled: use the labels; without them, drift at the output level cannot be seen.
+
+    Raises:
+        CardError, DataError: the card belongs to another model, or there are too few samples.
+    """
+    base = as_base(model, card)
+    return diagnose_samples(base.blocks, as_samples(data, base.inputs), base.card, labeled)
+
+
+def build_card(model: Any, data: Any, *, seed: int = 0) -> SourceCard:
+    """Make a source card from labeled source samples that the base was not trained on.
+
+    Args:
+        model, data: in any form that :func:`tbft.personalize` takes. A few hundred samples do.
+
+    Raises:
+        DataError: too few samples, or samples that the model cannot take.
+    """
+    base = as_base(model)
+    return card_of_samples(base.blocks, as_samples(data, base.inputs), seed)
+
+
+def tune(
+    model: Any,
+    plan: Plan | str,
+    train: Any,
+    val: Any = None,
+    *,
+    cache: CachePolicy | str | Path | None = None,
+    optimizer: MakeOptimizer | None = None,
+    resume: str | Path | None = None,
+    progress: OnStep | None = None,
+) -> Tuned:
+    """Tune one arm of a model and return what changed; the model itself comes back as it was.
+
+    Args:
+        model, train, val: in any form that :func:`tbft.personalize` takes; `val` chooses the epoch to keep
+            where the recipe validates.
+        plan: what to do; the name of an arm stands for ``Plan(arm)``.
+        cache: where outputs of the frozen prefix are kept if memory does not hold them; or a folder.
+        optimizer: makes one for (parameters, learning rate), in place of the recipe's.
+        resume: file that an unfinished run is kept in, and resumed from.
+        progress: called with (step done, steps in all).
+
+    Raises:
+        PlanError, DataError: the plan does not fit the model or the samples.
+    """
+    if not isinstance(plan, (Plan, str)):
+        raise wrong_form("plan", plan, ["a Plan", "the name of an arm"])
+    base = as_base(model)
+    plan = Plan(plan, base.recipe("fast")) if isinstance(plan, str) else plan
+    held_out = None if val is None else as_samples(val, base.inputs)
+    path = None if resume is None else Path(resume)
+    how = Tuning(as_cache(cache), optimizer, path, progress)
+    return tune_samples(base.blocks, plan, as_samples(train, base.inputs), held_out, how)
+
+
+__all__ = ["build_card", "diagnose", "evaluate", "split", "tune"]

@@ -1,0 +1,107 @@
+"""What an adaptation may take at most, and the one clock that watches it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tbft.errors import PlanError
+from tbft.metering.profile import Profile
+
+#: Of a budget of processor time or energy, tuning takes at most this share; the rest is for the statistics
+#: after it.
+SPENT_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an adaptation may take at most; None: no limit.
+
+    Attributes:
+        peak_bytes: of tensors and prefix cache together, beyond model and samples.
+        cpu_seconds: of processor time, everything included.
+        joules: of energy.
+    """
+
+    peak_bytes: int | None = None
+    cpu_seconds: float | None = None
+    joules: float | None = None
+
+    def __post_init__(self) -> None:
+        for amount, unit in ((self.peak_bytes, "bytes"), (self.cpu_seconds, "s"), (self.joules, "J")):
+            if amount is not None and not 0 < amount < float("inf"):
+                raise PlanError(f"a budget of {amount} {unit} leaves nothing to tune with")
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether a clock has to watch it."""
+        return self.cpu_seconds is not None or self.joules is not None
+
+
+class SpentError(Exception):
+    """A budget of processor time or energy ran out; never leaves the library."""
+
+
+class Allowance:
+    """A budget and the clock that runs against it, handed down from the first look at the samples on.
+
+    Args:
+        budget: None: no limit.
+        profile: of this board, by which energy is estimated.
+    """
+
+    def __init__(self, budget: Budget | None = None, profile: Profile | None = None) -> None:
+        self.budget, self.profile = budget or Budget(), profile
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor seconds spent so far."""
+        return time.process_time() - self._cpu
+
+    def estimated_joules(self) -> float:
+        """Energy spent so far as the profile estimates it; 0 without one."""
+        if self.profile is None:
+            return 0.0
+        return self.profile.estimate(time.perf_counter() - self._wall, self.cpu_seconds)
+
+    def left(self) -> Budget:
+        """What is left of the budget; never quite nothing, so that it can be compared with."""
+        budget = self.budget
+        seconds, joules = budget.cpu_seconds, budget.joules
+        return replace(
+            budget,
+            cpu_seconds=None if seconds is None else max(seconds - self.cpu_seconds, 1e-3),
+            joules=None if joules is None else max(joules - self.estimated_joules(), 1e-3),
+        )
+
+    def spent_share(self) -> float:
+        """How much of the budget of time or energy is spent, whichever is more; 1 is all."""
+        if not self.budget.is_timed:
+            return 0.0
+        shares = [0.0]
+        if self.budget.cpu_seconds is not None:
+            shares.append(self.cpu_seconds / self.budget.cpu_seconds)
+        if self.budget.joules is not None and self.profile is not None:
+            shares.append(self.estimated_joules() / self.budget.joules)
+        return max(shares)
+
+    def check(self, *_: Any) -> None:
+        """Raise SpentError where nothing is left to go on with."""
+        if self.spent_share() > SPENT_SHARE:
+            raise SpentError
+
+    def watching(self, on_step: Callable[[int, int], None] | None) -> Callable[[int, int], None]:
+        """`on_step` that also ends the training before its next step would exceed the budget."""
+        start = self.spent_share()
+
+        def watched(done: int, total: int) -> None:
+            if on_step is not None:
+                on_step(done, total)
+            spent = self.spent_share()
+            if done < total and spent + (spent - start) / done > SPENT_SHARE:
+                raise SpentError
+
+        return watched

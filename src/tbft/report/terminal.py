@@ -1,0 +1,150 @@
+"""What the terminal shows of an adaptation, a diagnosis and a choice, made from their plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tbft.report.details import energy_words
+
+Values = Mapping[str, Any]
+
+VERDICTS = {"helps": "it helps", "harms": "it harms", "cannot tell": "too few labels to tell"}
+STOPS = {
+    "budget": "stopped when the budget was spent",
+    "interrupt": "stopped by Ctrl-C: run it again to go on",
+}
+
+
+def table(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
+    """Rows in columns; `right` names by digits the columns to align on the right.
+
+    >>> print(table([("name", "n"), ("front", "7")], right="1"))
+    name   n
+    front  7
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = (
+        "  ".join(
+            cell.rjust(w) if str(i) in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+    return "\n".join(lines)
+
+
+def summary(r: Values, patch_path: str | None = None, page: str | None = None) -> str:
+    """An adaptation in a few lines.
+
+    Args:
+        r: as ``Personalization.to_json()`` gives it.
+    """
+    rows = [
+        ("data", r["data"]),
+        ("samples", f"{r['train_samples']:,} train, {r['val_samples']:,} val, {r['test_samples']:,} test"),
+        ("arm", f"{r['arm']}, {_why(r)}: {r['tuned_parameters']:,} parameters tuned"),
+        ("recipe", f"{r['recipe']}, seed {r['seed']}{_epochs(r)}"),
+        ("accuracy", accuracy(r)),
+    ]
+    if r["acceptance"] is not None:
+        rows.append(("held out", acceptance(r["acceptance"])))
+    peak = r["peak_rss_bytes"]
+    rows += [
+        ("time", f"{r['wall_seconds']:.1f} s, processor time {r['cpu_seconds']:.1f} s"),
+        ("memory", f"{'unknown' if peak is None else f'{peak / 2**20:,.0f} MiB'} at the peak"),
+        ("energy", energy_words(r).removeprefix("Energy: ").removesuffix(".")),
+        ("patch", _patch(r, patch_path)),
+    ]
+    if page:
+        rows.append(("page", page))
+    return table([*rows, *(("note", note) for note in r["notes"])])
+
+
+def accuracy(r: Values) -> str:
+    """Before and after, and on what it was measured."""
+    if r["measured_on"] is None:
+        return "not measured: nothing was held out (--val, --test)"
+    gain = 100 * (r["accuracy_after"] - r["accuracy_before"])
+    count = r[f"{r['measured_on']}_samples"]
+    where = (
+        f"the {count:,} test samples"
+        if r["measured_on"] == "test"
+        else f"the {count:,} held-out samples that also decided (--test holds out others)"
+    )
+    change = f"{100 * r['accuracy_before']:.1f} % -> {100 * r['accuracy_after']:.1f} %"
+    return f"{change} ({gain:+.1f} points) on {where}"
+
+
+def acceptance(judged: Values) -> str:
+    """What the held-out labels say."""
+    said = VERDICTS[judged["verdict"]] + ("" if judged["accepted"] else "; undone, there is no patch")
+    return (
+        f"{100 * judged['gain']:+.1f} points on {judged['count']} held-out labels "
+        f"(95 % interval {100 * judged['low']:+.1f} to {100 * judged['high']:+.1f}): {said}"
+    )
+
+
+def _why(r: Values) -> str:
+    if r["choice"] is not None:
+        return f"chosen for: {diagnosis_name(r['choice']['diagnosis'])}"
+    return "named" if r["level"] is None else f"for the {r['level']} level"
+
+
+def _epochs(r: Values) -> str:
+    kept = ""
+    if r["best_epoch"]:
+        done = len(r["history"])
+        of = f"{r['best_epoch']} of {done}" if done == r["epochs"] or not r["stopped"] else (
+            f"{r['best_epoch']} of {r['epochs']} planned"
+        )  # fmt: skip
+        kept = f", epoch {of} kept"
+    return kept + (f", {STOPS[r['stopped']]}" if r["stopped"] else "")
+
+
+def _patch(r: Values, path: str | None) -> str:
+    if r["status"] != "patched":
+        return {
+            "unchanged": "none needed",
+            "rejected": "none: it did not help",
+            "stopped": "none: nothing was learned",
+        }[r["status"]]
+    share = 100 * r["patch_bytes"] / r["model_bytes"]
+    return f"{r['patch_bytes']:,} bytes ({share:.1f} % of the model)" + (f" -> {path}" if path else "")
+
+
+def diagnosis_name(diagnosis: Values) -> str:
+    """The levels joined by ``+``, or the verdict where there are none."""
+    return "+".join(diagnosis["levels"]) or str(diagnosis["verdict"])
+
+
+def diagnosis_text(diagnosis: Values) -> str:
+    """Levels and reasons, one a line.
+
+    Args:
+        diagnosis: as ``Diagnosis.to_json()`` gives it.
+    """
+    name = f"drift at the level: {' and '.join(diagnosis['levels'])}" if diagnosis["levels"] else {
+        "none": "no drift, or none that matters", "cannot tell": "cannot tell"
+    }[diagnosis["verdict"]]  # fmt: skip
+    lines = [f"{name} (confidence {100 * diagnosis['confidence']:.0f} %)"]
+    lines += [f"  - {reason}" for reason in diagnosis["reasons"]]
+    if diagnosis["advice"]:
+        lines.append(f"to be surer: {diagnosis['advice']}")
+    return "\n".join(lines)
+
+
+def choice_text(choice: Values) -> str:
+    """What every option promises and costs, and which was chosen.
+
+    Args:
+        choice: as ``Choice.to_json()`` gives it.
+    """
+    rows = [("option", "expected %", "seconds", "joules", "patch bytes", "")]
+    for name, cost in choice["costs"].items():
+        value = choice["expected_accuracies"].get(name)
+        shown = "-" if value is None else f"{100 * value:.0f}"
+        energy = "unavailable" if cost["energy_joules"] is None else f"{cost['energy_joules']:.1f}"
+        note = "<- chosen" if name == choice["option"] else choice["excluded"].get(name, "")
+        rows.append((name, shown, f"{cost['cpu_seconds']:.1f}", energy, f"{cost['patch_bytes']:,}", note))
+    return f"{table(rows, right='1234')}\n{choice['explanation']}"

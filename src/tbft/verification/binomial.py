@@ -1,0 +1,49 @@
+"""Exact binomial statistics for any number of trials; computed in log space, so that nothing overflows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import exp, lgamma, log, log1p
+
+
+def binomial_cdf(successes: int, count: int, rate: float) -> float:
+    """Probability of at most this many successes in `count` trials that each succeed at `rate`.
+
+    >>> round(binomial_cdf(2, 10, 0.5), 4), round(binomial_cdf(1200, 2400, 0.5), 4)
+    (0.0547, 0.5081)
+    """
+    if successes >= count or rate <= 0:
+        return 1.0
+    if successes < 0 or rate >= 1:
+        return 0.0
+    odds, miss, whole = log(rate), log1p(-rate), lgamma(count + 1)
+    terms = (
+        whole - lgamma(k + 1) - lgamma(count - k + 1) + k * odds + (count - k) * miss
+        for k in range(successes + 1)
+    )
+    return min(1.0, sum(exp(term) for term in terms))
+
+
+def proportion_interval(successes: int, count: int, coverage: float = 0.95) -> tuple[float, float]:
+    """Clopper-Pearson interval of a binomial proportion, by bisection.
+
+    >>> low, high = proportion_interval(8, 10)
+    >>> round(low, 3), round(high, 3)
+    (0.444, 0.975)
+    """
+    tail = (1 - coverage) / 2
+    low, high = 0.0, 1.0
+    if successes:
+        low = _bisected(lambda rate: 1 - binomial_cdf(successes - 1, count, rate) > tail)
+    if successes < count:
+        high = _bisected(lambda rate: binomial_cdf(successes, count, rate) < tail)
+    return low, high
+
+
+def _bisected(beyond: Callable[[float], bool]) -> float:
+    """Where a condition that holds from some rate on begins to."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if beyond(middle) else (middle, high)
+    return high
