@@ -96,24 +96,27 @@ def test_pictures_are_resized_to_what_the_model_takes(tmp_path):
     assert read(tmp_path / "a.npz", spec).inputs.shape == (6, 16, 16, 3)
 
 
-@pytest.mark.parametrize("second", [np.zeros((40, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)])
-def test_mixed_sizes_and_channels_are_refused_unless_asked_for(tmp_path, second):
-    folder = write_folder(tmp_path / "mixed", [RGB[0], second])
-    with pytest.raises(DataError, match=r"mixed sizes or channels.*give --mixed"):
-        read(folder)
-    mixed = read(folder, InputSpec(resolution=32, channels=3, mixed=True))
-    assert mixed.inputs.shape == (2, 32, 32, 3)
-    if second.ndim == 2:  # gray pictures among colored ones are no riddle
-        assert read(folder, InputSpec(mixed=True)).inputs.shape == (2, 32, 32, 3)
-    else:
-        with pytest.raises(DataError, match=r"mixed sizes \(32x32 .*, 32x40 .*\), and no model"):
-            read(folder, InputSpec(mixed=True))
+def test_pictures_of_mixed_sizes_need_a_resolution_and_those_of_mixed_channels_nothing(tmp_path):
+    sizes = write_folder(tmp_path / "sizes", [RGB[0], np.zeros((40, 32, 3), np.uint8)])
+    with pytest.raises(DataError, match=r"2 sizes: 32x32 px \(1, cat/0.png\), 32x40 .*--resolution"):
+        read(sizes)
+    fitted = read(sizes, InputSpec(resolution=32))
+    assert fitted.inputs.shape == (2, 32, 32, 3)
+    assert any("1 picture (32x40 px) was fitted to 32x32 px" in note for note in fitted.notes)
+    gray = write_folder(tmp_path / "gray", [RGB[0], np.full((32, 32), 7, np.uint8)])
+    for spec in (InputSpec(), InputSpec(resolution=32, channels=3)):
+        mixed = read(gray, spec)
+        assert mixed.inputs.shape == (2, 32, 32, 3)
+        assert (mixed.inputs[1] == 7).all()
+        assert any("dog/1.png) was gray" in note for note in mixed.notes)
+    lone = read(gray, InputSpec(resolution=32, channels=1))
+    assert lone.inputs.shape == (2, 32, 32, 1)
+    assert any("from color to gray" in note for note in lone.notes)
 
 
-def test_wrong_channels_are_refused(tmp_path):
-    gray = write_folder(tmp_path / "gray", RGB[..., 0])
-    with pytest.raises(DataError, match="1 channels, the model takes 3"):
-        read(gray, InputSpec(resolution=32, channels=3))
+def test_channels_that_pictures_cannot_have_are_refused(tmp_path):
+    with pytest.raises(DataError, match="takes 6 channels; pictures have 1, 3 or 4"):
+        read(write_folder(tmp_path / "set"), InputSpec(resolution=32, channels=6))
     np.savez(tmp_path / "gray.npz", x=RGB[..., :2], y=np.zeros(6, int))
     with pytest.raises(DataError, match="takes 3 channels"):
         read(tmp_path / "gray.npz", InputSpec(resolution=32, channels=3))
@@ -141,11 +144,11 @@ def test_missing_empty_and_foreign_data_are_refused(tmp_path):
     (tmp_path / "folder" / "cat").mkdir(parents=True)
     (tmp_path / "folder" / "cat" / "a.png").write_bytes(b"no picture")
     for source, message in (
-        ("nowhere", "no such file or folder; expected a folder or .tar"),
+        ("nowhere", "no such file or folder; expected a folder, .tar"),
         ("empty", "no pictures"),
         ("cut.tar", "damaged or no tar"),
         ("cut.npz", "damaged"),
-        ("folder", "no readable picture"),
+        ("folder", r"1 of 1 file cannot be read: cat/a.png \(its content"),
     ):
         with pytest.raises(DataError, match=message):
             read(tmp_path / source)
@@ -208,14 +211,16 @@ def test_odd_array_files_are_refused(tmp_path):
             read(tmp_path / f"{name}.npz", InputSpec(resolution=32, channels=3))
 
 
-def test_sixteen_bit_pictures_are_scaled_and_empty_class_folders_told(tmp_path):
+def test_sixteen_bit_pictures_are_scaled_and_empty_folders_passed_over(tmp_path):
     (tmp_path / "set" / "a").mkdir(parents=True)
     ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     Image.fromarray(ramp).save(tmp_path / "set" / "a" / "ramp.png")
     np.testing.assert_array_equal(read(tmp_path / "set").inputs[0, ..., 0], ramp >> 8)
     (tmp_path / "set" / "b").mkdir()
-    with pytest.raises(DataError, match="the folder b is empty"):
-        read(tmp_path / "set")
+    samples = read(tmp_path / "set")
+    assert samples.class_names == ("a",)
+    assert any("1 folder without pictures passed over: b" in note for note in samples.notes)
+    assert any("scaled from 0..65535 to 0..255" in note for note in samples.notes)
 
 
 # --- splits ----------------------------------------------------------------------------------

@@ -8,19 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
+from tbft.data.archives import is_archive
 from tbft.data.array_files import find_array_folder, read_array_folder, read_npz, read_tensors
 from tbft.data.cifar import find_cifar10, read_cifar10
 from tbft.data.cifar10c import find_cifar10c, read_cifar10c
 from tbft.data.class_map import ClassMap, apply_class_map
 from tbft.data.factory import is_factory, read_factory
 from tbft.data.labels import check_labels
-from tbft.data.pictures import read_folder, read_tar
+from tbft.data.pictures import read_pictures
 from tbft.data.samples import Samples, match_classes
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError
 
 FORMS = (
-    "a folder or .tar of class folders, an .npz, official CIFAR-10 batches, a CIFAR-10-C folder, "
+    "a folder, .tar or .zip of class folders, an .npz, official CIFAR-10 batches, a CIFAR-10-C folder, "
     "or package.module:factory"
 )
 
@@ -34,8 +35,8 @@ def read(
     """Read labeled samples.
 
     Args:
-        source: a folder of class folders; a ``.tar`` of the same; an ``.npz`` with inputs and labels;
-            a file or folder of the official CIFAR-10 batches; a CIFAR-10-C folder or one of its
+        source: a folder of class folders; a ``.tar`` or ``.zip`` of one; an ``.npz`` with inputs and
+            labels; a file or folder of the official CIFAR-10 batches; a CIFAR-10-C folder or one of its
             files; or ``package.module:factory`` that returns a dataset.
         spec: what the model takes; pictures are fitted to it and labels checked against it.
         where: keep only samples whose attributes have these values, e.g. ``{"domain": "target"}``.
@@ -83,10 +84,8 @@ def _read_path(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samples
         return read_cifar10c(path, spec, where)
     if find_cifar10(path):
         return read_cifar10(path, spec)
-    if path.is_dir():
-        return read_folder(path, spec)
-    if ".tar" in path.suffixes or path.suffix == ".tgz":
-        return read_tar(path, spec)
+    if path.is_dir() or is_archive(path):
+        return read_pictures(path, spec, where)
     if path.suffix == ".npz":
         return read_npz(path, spec)
     if path.suffix in (".pt", ".pth", ".safetensors"):

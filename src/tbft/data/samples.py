@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tbft.data.inputs import fit_inputs, normalize
 from tbft.data.labels import check_labels, class_positions, parse_labels
+from tbft.data.lazy import CHUNK, as_array, as_lazy
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError, unknown
 
@@ -26,7 +27,8 @@ class Samples:
 
     Attributes:
         inputs: pictures as ``uint8`` (n, height, width, channels), or anything else as ``float32``
-            in the layout that the model takes, (n, ...). Never written to; may be memory-mapped.
+            in the layout that the model takes, (n, ...). Never written to; may be memory-mapped, or rows
+            that are made when they are indexed (:class:`~tbft.data.lazy.LazyRows`).
         labels: ``int64`` (n,), the index of a class.
         class_names: what the labels mean, in the order of the model's outputs.
         ids: ``int64`` (n,), the position of each sample in the set it was read from. Random
@@ -63,7 +65,7 @@ class Samples:
         at = indices if isinstance(indices, slice) else np.asarray(indices)
         return replace(
             self,
-            inputs=self.inputs[at],
+            inputs=self.inputs[at] if (lazy := as_lazy(self.inputs)) is None else as_array(lazy.subset(at)),
             labels=self.labels[at],
             ids=self.ids[at],
             attributes={key: values[at] for key, values in self.attributes.items()},
@@ -202,8 +204,8 @@ def fit_samples(samples: Samples, spec: InputSpec) -> Samples:
 def digest(samples: Samples) -> str:
     """SHA-256 over inputs, labels and ids, in hex: what two sets share only if they are the same."""
     found = hashlib.sha256(f"{samples.inputs.dtype} {samples.inputs.shape}".encode())
-    for start in range(0, len(samples), 1024):
-        found.update(np.ascontiguousarray(samples.inputs[start : start + 1024]).data)
+    for start in range(0, len(samples), CHUNK):
+        found.update(np.ascontiguousarray(samples.inputs[start : start + CHUNK]).data)
     found.update(samples.labels.tobytes() + samples.ids.tobytes())
     found.update(f"{samples.preprocessing} {samples.as_taken}".encode())
     return found.hexdigest()

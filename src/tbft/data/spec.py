@@ -132,6 +132,9 @@ class InputSpec:
         skip_damaged: leave out pictures that cannot be read, and note them (``--skip-damaged``).
         normalizes: the model normalizes pictures in [0, 1] itself, as presets do; then `mean` and `std` are
             an error.
+        layout: what the levels of folders mean, such as ``domain/class`` (``--layout domain/class``).
+        memory_mib: what decoded pictures may take; of larger sets they are decoded when they are needed
+            (``--data-memory 1024``).
     """
 
     class_names: tuple[str, ...] | None = None
@@ -149,6 +152,8 @@ class InputSpec:
     keys: Mapping[str, str] | None = None
     skip_damaged: bool = False
     normalizes: bool = False
+    layout: str | None = None
+    memory_mib: int = 1024
 
     def __post_init__(self) -> None:
         """Refuse what does not go together, before anything is read."""

@@ -22,6 +22,8 @@ SIXTEEN_BITS = "have 16 bits a channel, scaled from 0..65535 to 0..255"
 TWELVE_BITS = "have 16 bits a channel and no value above 4,095; for a 12-bit sensor, multiply them by 16"
 BYTES_AS_INTEGERS = "hold 32-bit integers, taken as 0..255"
 BYTES_AS_FLOATS = "hold floats, taken as 0..255"
+GRAY_TO_COLOR = "were gray, and got three equal channels"
+COLOR_TO_GRAY = "were converted from color to gray"
 SHARES = "hold floats in 0..1, scaled to 0..255"
 
 #: Two of these in one set: nobody can say what the values of either mean.
@@ -31,11 +33,12 @@ _GRAY = ("1", "L", "LA", "La", "I", "F")
 _ORIENTATION = 0x0112
 
 
-def as_viewed(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+def as_viewed(image: Image.Image, keep_alpha: bool = False) -> tuple[Image.Image, tuple[str, ...]]:
     """A picture as every viewer shows it: upright, of 8 bits, gray or RGB, without transparency.
 
     Args:
         image: any picture of Pillow's, of any mode; it is left as it was.
+        keep_alpha: give ``RGBA``, with the transparency that there is, for a model of four channels.
 
     Returns:
         a picture of mode ``L`` or ``RGB``, and what was done to it that a user should know of, in the
@@ -56,12 +59,14 @@ def as_viewed(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         upright = _upright(image)
         if upright is not image:
             notes.append(TURNED)
+        if keep_alpha and upright.has_transparency_data and not upright.mode.startswith("I"):
+            return _layered(upright), tuple(notes)
         shown, more = _in_eight_bits(upright)
     except DataError:
         raise
     except Exception as error:  # a decoder can raise anything
         raise DataError(plain_reason(error)) from error
-    return shown, tuple(dict.fromkeys([*notes, *more]))
+    return shown.convert("RGBA") if keep_alpha else shown, tuple(dict.fromkeys([*notes, *more]))
 
 
 def is_gray(image: Image.Image) -> bool:
@@ -181,7 +186,7 @@ def _in_eight_bits(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 def _on_white(image: Image.Image) -> tuple[Image.Image, list[str]]:
     mode = "L" if is_gray(image) else "RGB"
-    layered = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    layered = _layered(image)
     alpha = layered.getchannel("A")
     plain = layered.convert("RGB").convert(mode)
     if alpha.getextrema()[0] == 255:
@@ -189,6 +194,10 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, list[str]]:
     canvas = Image.new(mode, image.size, "white")
     canvas.paste(plain, mask=alpha)
     return canvas, [TRANSPARENT]
+
+
+def _layered(image: Image.Image) -> Image.Image:
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
 
 
 def _integers(image: Image.Image) -> tuple[Image.Image, list[str]]:

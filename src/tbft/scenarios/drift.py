@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.data.cifar10c import SEVERITIES
+from tbft.data.lazy import as_array, as_lazy
 from tbft.data.samples import Samples
 from tbft.errors import DataError, unknown
 
@@ -162,7 +163,11 @@ def number(what: str, low: float, high: float, default: float | None = None) -> 
 
 def generators(samples: Samples, seed: int) -> Iterable[np.random.Generator]:
     """A generator for each sample, which depends on `seed` and the sample's id alone."""
-    return (np.random.default_rng([seed, int(i)]) for i in samples.ids)
+    return _generators(samples.ids, seed)
+
+
+def _generators(ids: npt.NDArray[np.int64], seed: int) -> Iterable[np.random.Generator]:
+    return (np.random.default_rng([seed, int(i)]) for i in ids)
 
 
 def register_corruption(name: str, summary: str, source: str) -> Callable[[Corruption], Corruption]:
@@ -173,7 +178,14 @@ def register_corruption(name: str, summary: str, source: str) -> Callable[[Corru
             if not samples.are_pictures:
                 kind = f"{samples.inputs.dtype} inputs of shape {samples.inputs.shape}"
                 raise DataError(f"{samples.name}: {name!r} works on uint8 pictures, not on {kind}")
-            return replace(samples, inputs=corrupt(samples.inputs, severity, generators(samples, seed)))
+            lazy = as_lazy(samples.inputs)
+            if lazy is None:
+                return replace(samples, inputs=corrupt(samples.inputs, severity, generators(samples, seed)))
+
+            def some(rows: Pictures, at: npt.NDArray[np.int64]) -> Pictures:
+                return corrupt(rows, severity, _generators(samples.ids[at], seed))
+
+            return replace(samples, inputs=as_array(lazy.mapped(some)))
 
         examples = tuple(f"{name}:{s}" for s in SEVERITIES)
         register(Drift(name, "input", apply, severity, f"{name}:1..5", examples, summary, source))

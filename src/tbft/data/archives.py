@@ -1,0 +1,303 @@
+"""The files of a tar or a zip, listed and read in place; a compressed tar is unpacked once, in one pass."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import posixpath
+import stat
+import tarfile
+import tempfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from tbft.data.members import Collector, Listing, counted, list_folder, printable, some
+from tbft.errors import DataError
+
+_CHUNK = 1 << 20
+_COMPRESSIONS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh", bz2.open),
+    (b"\xfd7zXZ", lzma.open),
+)
+_SUFFIXES = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".zip")
+_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
+
+
+def is_archive(path: Path) -> bool:
+    """Does the name say that this file is a tar, compressed or not, or a zip?
+
+    >>> is_archive(Path("a.tar.gz")), is_archive(Path("a.npz"))
+    (True, False)
+    """
+    name = path.name.lower()
+    return name.endswith(_SUFFIXES) or ".tar." in name
+
+
+def list_members(path: Path) -> Listing:
+    """The files of a folder, a tar (compressed or not) or a zip.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
+    if path.is_dir():
+        return list_folder(path)
+    return list_zip(path) if path.suffix.lower() == ".zip" else list_tar(path)
+
+
+@dataclass
+class _Entries:
+    """What an archive holds under each path; what is added later under the same path takes its place."""
+
+    files: dict[str, Callable[[int], bytes]]
+    links: dict[str, str]  # path -> the path that a symbolic link names
+    folders: set[str]
+    replaced: list[str]
+
+    def add(self, name: str, read: Callable[[int], bytes]) -> None:
+        path = _normal(name)
+        if path in self.files:
+            self.replaced.append(path)
+        self.links.pop(path, None)
+        self.files[path] = read
+
+    def add_link(self, name: str, target: str) -> None:
+        path = _normal(name)
+        self.files.pop(path, None)
+        self.links[path] = _normal(posixpath.join(posixpath.dirname(path), target))
+
+
+def list_tar(path: Path) -> Listing:
+    """The files of a tar. Of files that were added again under the same name, the last one counts.
+
+    Raises:
+        DataError: no tar.
+    """
+    collector = Collector(printable(str(path)))
+    file, cut = _decompressed(path)
+    shared = _SharedFile(file)
+    entries = _Entries({}, {}, set(), [])
+    try:
+        tar = tarfile.TarFile(fileobj=file)
+    except _DAMAGE as error:
+        raise DataError(f"{path} is damaged or no tar: {cut or error}") from error
+    cut = cut or _scan(tar, entries, shared)
+    if cut:
+        whole = counted(len(entries.files), "file")
+        collector.listing.damaged.append((printable(path.name), f"{cut} (after {whole})"))
+    return _collected(entries, collector)
+
+
+def _scan(tar: tarfile.TarFile, entries: _Entries, file: _SharedFile) -> str:
+    """Add every file of a tar; returns what is wrong with it, if anything."""
+    try:
+        while (member := tar.next()) is not None:
+            _add_tar_member(entries, member, tar, file)
+            tar.members.clear()  # type: ignore[attr-defined]  # they would take 1 KiB each
+    except _DAMAGE as error:
+        return f"it is damaged or cut off: {error}"
+    # tarfile takes a damaged header for the end.
+    return "it is damaged: a header cannot be read" if file.read_at(tar.offset, 512).strip(b"\0") else ""
+
+
+def _add_tar_member(
+    entries: _Entries, member: tarfile.TarInfo, tar: tarfile.TarFile, file: _SharedFile
+) -> None:
+    if member.isfile():
+        sparse = _SparseReader(tar, member, file) if member.issparse() else None
+        entries.add(member.name, sparse or _SpanReader(file, member.offset_data, member.size))
+    elif member.islnk():  # a hard link: the file that has this name by now
+        target = entries.files.get(_normal(member.linkname))
+        if target is None:
+            entries.add_link(member.name, "/" + member.linkname)
+        else:
+            entries.add(member.name, target)
+    elif member.issym():
+        entries.add_link(member.name, member.linkname)
+    elif member.isdir():
+        entries.folders.add(_normal(member.name))
+
+
+class _SharedFile:
+    """An open file that several threads read from, closed with the last of its readers."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.lock, self._file = threading.Lock(), file
+
+    def read_at(self, start: int, size: int) -> bytes:
+        with self.lock:
+            self._file.seek(start)
+            return self._file.read(size)
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _SpanReader:
+    file: _SharedFile
+    start: int
+    size: int
+
+    def __call__(self, limit: int = -1) -> bytes:
+        return self.file.read_at(self.start, self.size if limit < 0 else min(limit, self.size))
+
+
+@dataclass(frozen=True, slots=True)
+class _SparseReader:
+    tar: tarfile.TarFile
+    member: tarfile.TarInfo
+    file: _SharedFile
+
+    def __call__(self, limit: int = -1) -> bytes:
+        with self.file.lock:
+            whole = self.tar.extractfile(self.member)
+            assert whole is not None
+            return whole.read(limit)
+
+
+def _decompressed(path: Path) -> tuple[IO[bytes], str]:
+    """The tar as a file to read anywhere in, and what is wrong with its compression, if anything."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    head = file.read(8)
+    file.seek(0)
+    opener = next((made for magic, made in _COMPRESSIONS if head.startswith(magic)), None)
+    if opener is None:
+        return file, ""
+    out = tempfile.TemporaryFile()  # noqa: SIM115 - stays open as long as its readers
+    cut = ""
+    with file, opener(file) as unpacked, _progress(path) as bar:
+        while True:
+            try:
+                chunk = unpacked.read(_CHUNK)
+            except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+                cut = f"it is damaged or cut off: {error}"
+                break
+            if not chunk:
+                break
+            _write(out, chunk, path)
+            bar.update(file.tell() - bar.n)
+    out.seek(0)
+    return out, cut
+
+
+def _progress(path: Path) -> Any:
+    size = path.stat().st_size
+    name = f"unpacking {printable(path.name)}"
+    return tqdm(desc=name, total=size, unit="B", unit_scale=True, leave=False, disable=None)
+
+
+def _write(out: IO[bytes], chunk: bytes, path: Path) -> None:
+    try:
+        out.write(chunk)
+    except OSError as error:
+        raise DataError(
+            f"{path}: no room to unpack it in {tempfile.gettempdir()}: {error.strerror}; set TMPDIR to a "
+            "folder with more room, or unpack it yourself and give the folder"
+        ) from error
+
+
+def list_zip(path: Path) -> Listing:
+    """The files of a zip.
+
+    Raises:
+        DataError: no zip, or an encrypted one.
+    """
+    collector = Collector(printable(str(path)))
+    entries = _Entries({}, {}, set(), [])
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise DataError(f"{path} is damaged or no zip: {error}") from error
+    for info in archive.infolist():
+        if info.flag_bits & 1:
+            raise DataError(
+                f"{path} is encrypted ({printable(info.filename)}): unpack it, and give the folder"
+            )
+        reader = _ZipReader(archive, info)
+        name = info.filename.replace("\\", "/")  # as some programs of Windows write it
+        if name.endswith("/"):
+            entries.folders.add(_normal(name))
+        elif stat.S_ISLNK(info.external_attr >> 16):
+            entries.add_link(name, os.fsdecode(reader(-1)))
+        else:
+            entries.add(name, reader)
+    return _collected(entries, collector)
+
+
+@dataclass(frozen=True)
+class _ZipReader:
+    archive: zipfile.ZipFile
+    info: zipfile.ZipInfo
+
+    def __call__(self, limit: int = -1) -> bytes:
+        with self.archive.open(self.info) as file:
+            return file.read(limit)
+
+
+def _normal(name: str) -> str:
+    """A path below the root, without `.`, `..` and slashes at its ends."""
+    return posixpath.normpath("/" + name).lstrip("/")
+
+
+def _collected(entries: _Entries, collector: Collector) -> Listing:
+    """Sort the files as those of a folder are, with links followed."""
+    loops = _follow(entries, collector)
+    for path, read in entries.files.items():
+        parts = tuple(printable(part) for part in path.split("/"))
+        if collector.passes_over(parts):
+            continue
+        collector.add(parts, read)
+        collector.listing.folders.update(parts[:i] for i in range(1, len(parts)))
+    for path in entries.folders - {""}:
+        parts = tuple(printable(part) for part in path.split("/"))
+        if not collector.passes_over(parts, folder=True):
+            collector.listing.folders.add(parts)
+    notes = collector.listing.notes
+    if entries.replaced:
+        kind = counted(len(entries.replaced), "file")
+        notes.append(
+            f"{kind} in it more than once, the last copy taken: {some(map(printable, entries.replaced))}"
+        )
+    if loops:
+        notes.append(f"{counted(len(loops), 'link')} to a folder that it lies in passed over: {some(loops)}")
+    return collector.finish()
+
+
+def _follow(entries: _Entries, collector: Collector) -> list[str]:
+    """Put what links lead to in their place; returns those that lead to a folder that they lie in."""
+    left, loops = dict(entries.links), []
+    while left:
+        folders = {path[:i] for path in entries.files for i, c in enumerate(path) if c == "/"}
+        followed = {
+            path: target for path, target in left.items() if target in entries.files or target in folders
+        }
+        for path, target in followed.items():
+            del left[path]
+            if path.startswith(target + "/"):
+                loops.append(printable(path))
+            elif target in entries.files:
+                entries.files[path] = entries.files[target]
+            else:
+                below = [p for p in entries.files if p.startswith(target + "/")]
+                entries.files.update({path + p[len(target) :]: entries.files[p] for p in below})
+        if not followed:
+            break
+    for path, target in left.items():
+        parts = tuple(printable(part) for part in path.split("/"))
+        if not collector.passes_over(parts):
+            reason = f"a link that leads nowhere in the archive (to {printable(target)})"
+            collector.listing.damaged.append(("/".join(parts), reason))
+    return loops
