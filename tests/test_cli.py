@@ -234,7 +234,7 @@ def _bad_files() -> None:
         ("--data range.npz", "labels are out of range"),
         ("--data nan.npz", "NaN or infinite"),
         ("--data inf.npz", "NaN or infinite"),
-        ("--data mixed", "mixed sizes or channels"),
+        ("--data mixed", "--resolution"),
         ("--data channels.npz", "the model takes 1 channels"),
         ("--data one.npz", "of the class '0'"),
         ("--weights other.pt", "does not fit DigitsNet"),
