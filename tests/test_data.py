@@ -71,6 +71,29 @@ def test_attributes_and_where(sources):
         read(sources / "set.npz", where={"subjekt": "1"})
 
 
+def test_conditions_choose_any_of_several_values_and_exclude(tmp_path):
+    fields = {"site": np.repeat(["a", "b", "c"], 2), "day": np.array([1.0, 2, 1, 2, 1, np.nan])}
+    np.savez(tmp_path / "set.npz", x=RGB, y=np.arange(6) % 2, **fields)
+    for where, ids in (
+        (["site=a", "site=b"], [0, 1, 2, 3]),
+        (["site!=b"], [0, 1, 4, 5]),
+        (["site!=b", "day=1"], [0, 4]),
+        (["day!=1.0", "day!=2"], [5]),
+        ({"site": ["a", "c"], "day": 2}, [1]),
+        ("day=nan", [5]),
+    ):
+        assert read(tmp_path / "set.npz", where=where).ids.tolist() == ids
+    for where, message in (
+        (["site=a", "site=d"], "no sample has site=d; site is one of a, b, c"),
+        (["sight=a"], "unknown attribute 'sight': did you mean 'site'"),
+        (["site!=x"], "no sample has site=x"),
+        (["site=c", "day=2"], "no sample is left where site c and day 2"),
+        (["site"], "write KEY=VALUE or KEY!=VALUE"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read(tmp_path / "set.npz", where=where)
+
+
 def test_published_cifar10c_has_five_severities_and_stays_on_disk(tmp_path):
     np.save(
         tmp_path / "fog.npy", np.repeat(np.arange(5, dtype=np.uint8), 4)[:, None, None, None] + RGB[:1] * 0

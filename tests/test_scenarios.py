@@ -161,6 +161,20 @@ def test_a_stream_follows_its_schedule_and_repeats_itself():
     assert other.tolist() != moments[0].samples.ids.tolist()
 
 
+def test_batches_are_full_though_a_drift_leaves_samples_out():
+    stream = DriftStream(PICTURES, "clean,fog:2+labels:prior:0.5,labels:reverse", batches=4, batch_size=7)
+    assert {len(m.samples) for m in stream} == {7}
+    kept = set(apply_drift(PICTURES, "fog:2+labels:prior:0.5").ids.tolist())
+    assert {i for m in stream if m.step == 1 for i in m.samples.ids.tolist()} <= kept
+
+
+def test_a_stream_of_nothing_is_refused_at_once():
+    with pytest.raises(DataError, match="no samples to make a stream of"):
+        DriftStream(PICTURES.subset(slice(0, 0)), "clean")
+    with pytest.raises(DataError, match="leaves none of its 1 samples"):
+        DriftStream(PICTURES.subset(slice(0, 1)), "labels:prior:0.001", seed=2)
+
+
 def test_bad_schedules_are_refused():
     assert parse_schedule("fog:2..2+labels:noise:0.2") == ("fog:2+labels:noise:0.2",)
     for text, message in (

@@ -13,6 +13,7 @@ from tbft.data.array_files import find_array_folder, read_array_folder, read_npz
 from tbft.data.cifar import find_cifar10, read_cifar10
 from tbft.data.cifar10c import find_cifar10c, read_cifar10c
 from tbft.data.class_map import ClassMap, apply_class_map
+from tbft.data.conditions import Where, as_conditions, single_values
 from tbft.data.factory import is_factory, read_factory
 from tbft.data.labels import check_labels
 from tbft.data.pictures import read_pictures
@@ -29,7 +30,7 @@ FORMS = (
 def read(
     source: str | Path,
     spec: InputSpec | None = None,
-    where: Mapping[str, str] | None = None,
+    where: Where | None = None,
     class_map: ClassMap | None = None,
 ) -> Samples:
     """Read labeled samples.
@@ -39,7 +40,8 @@ def read(
             labels; a file or folder of the official CIFAR-10 batches; a CIFAR-10-C folder or one of its
             files; or ``package.module:factory`` that returns a dataset.
         spec: what the model takes; pictures are fitted to it and labels checked against it.
-        where: keep only samples whose attributes have these values, e.g. ``{"domain": "target"}``.
+        where: keep only samples whose attributes have these values: ``{"domain": "target"}``,
+            ``{"site": ["a", "b"]}`` for either, or ``["site=a", "day!=3"]`` as the command line takes them.
         class_map: read leaf classes as the superclasses of this map (see ``find_class_map``); only
             the folders that it knows are read.
 
@@ -47,20 +49,21 @@ def read(
         DataError: nothing there, or something in it is wrong; the message says what and where.
     """
     spec = spec or InputSpec()
-    where = dict(where or {})
+    conditions = as_conditions(where)
+    single = single_values(conditions)
     if not str(source):
         raise DataError(f"no data were named; expected {FORMS}")
     if class_map is None:
-        samples = _read_as_it_is(source, spec, where)
+        samples = _read_as_it_is(source, spec, single)
     else:
-        leaves = replace(spec, class_names=None, folders=_folders(class_map, where.get("domain")))
-        samples = apply_class_map(_read_as_it_is(source, leaves, where), class_map)
+        leaves = replace(spec, class_names=None, folders=_folders(class_map, single.get("domain")))
+        samples = apply_class_map(_read_as_it_is(source, leaves, single), class_map)
         samples = match_classes(samples, spec.class_names)
     if spec.class_names is not None:
         check_labels(samples.labels, spec.class_names, samples.name)
     if samples.preprocessing == Preprocessing():  # readers have fitted the sizes
         samples = replace(samples, preprocessing=spec.preprocessing)
-    return samples.where(where)
+    return samples.where(conditions)
 
 
 def _folders(class_map: ClassMap, domain: str | None) -> frozenset[str]:

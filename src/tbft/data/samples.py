@@ -12,11 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tbft.data.conditions import Where, as_conditions, matching
 from tbft.data.inputs import fit_inputs, normalize
 from tbft.data.labels import check_labels, class_positions, parse_labels
 from tbft.data.lazy import CHUNK, as_array, as_lazy
 from tbft.data.spec import InputSpec, Preprocessing
-from tbft.errors import DataError, unknown
+from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
 
@@ -71,21 +72,16 @@ class Samples:
             attributes={key: values[at] for key, values in self.attributes.items()},
         )
 
-    def where(self, conditions: Mapping[str, str]) -> Samples:
-        """The samples whose attributes have these values, compared as text.
+    def where(self, conditions: Where) -> Samples:
+        """The samples whose attributes meet all conditions; see :func:`as_conditions`.
 
         Raises:
-            DataError: no such attribute, or no sample left.
+            DataError: no such attribute or value, or no sample left.
         """
-        keep = np.ones(len(self), dtype=bool)
-        for key, value in conditions.items():
-            if key not in self.attributes:
-                raise DataError(f"{self.name}: {unknown('attribute', key, self.attributes)}")
-            keep &= self.attributes[key].astype(str) == value
-            if not keep.any():
-                values = sorted(set(self.attributes[key].astype(str).tolist()))
-                shown = ", ".join(values[:12]) + (", ..." if len(values) > 12 else "")
-                raise DataError(f"{self.name}: no sample has {key}={value}; {key} is one of {shown}")
+        wanted = as_conditions(conditions)
+        if not wanted:
+            return self
+        keep = matching(self.attributes, wanted, self.name)
         return self if keep.all() else self.subset(np.flatnonzero(keep))
 
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64] | slice) -> tuple[Tensor, Tensor]:

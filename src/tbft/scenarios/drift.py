@@ -116,6 +116,19 @@ def apply_drift(samples: Samples, spec: str, seed: int = 0) -> Samples:
     return replace(drifted, name=f"{samples.name} + {spec}")
 
 
+def kept_by(samples: Samples, spec: str, seed: int = 0) -> npt.NDArray[np.bool_]:
+    """Which samples a drift keeps; a change of the class shares leaves some out.
+
+    Raises:
+        DataError: it would leave none.
+    """
+    drifted = replace(samples, inputs=np.zeros((len(samples), 1), np.float32))
+    for position, one in enumerate(find_drifts(spec)):
+        if one.drift.level == "output":  # the others change inputs, which are not looked at here
+            drifted = one.drift.apply(drifted, one.argument, _seed_at(seed, position))
+    return np.isin(samples.ids, drifted.ids)
+
+
 def _seed_at(seed: int, position: int) -> int:
     """The seed of one part of a mixture; two noises must not draw the same numbers."""
     return int(np.random.SeedSequence([seed, position]).generate_state(1)[0]) if position else seed

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from tbft.data.samples import Samples
 from tbft.errors import DataError
-from tbft.scenarios.drift import apply_drift, find_drifts
+from tbft.scenarios.drift import apply_drift, find_drifts, kept_by
 
 _RANGE = re.compile(r"(?<![\w.])(\d+)\.\.(\d+)(?![\w.])")
 
@@ -62,13 +63,17 @@ class DriftStream:
     """Batches of samples under a schedule of drifts; may be iterated again and gives the same.
 
     Samples come in a seeded order and again in another one when all have been seen. A random drift
-    depends on the seed and the sample, so a permutation of labels stays the same over the stream.
+    depends on the seed and the sample, so a permutation of labels stays the same over the stream. Samples
+    that a drift leaves out, as other class shares do, are passed over: every batch is full.
 
     Args:
         samples: undrifted.
         schedule: see :func:`parse_schedule`, or its steps.
         batches: in each step.
         batch_size: samples in each batch.
+
+    Raises:
+        DataError: no samples, no batches, an unknown drift, or one that leaves no sample.
 
     >>> from tbft.data import make_samples
     >>> some = make_samples(np.zeros((5, 8, 8), np.uint8), [0, 1, 0, 1, 1])
@@ -86,8 +91,11 @@ class DriftStream:
     ) -> None:
         if batches < 1 or batch_size < 1:
             raise DataError(f"a stream needs at least one batch of one sample, not {batches} of {batch_size}")
+        if len(samples) == 0:
+            raise DataError(f"{samples.name}: there are no samples to make a stream of")
         self.samples = samples
         self.steps = parse_schedule(schedule if isinstance(schedule, str) else ",".join(schedule))
+        self._kept = {drift: kept_by(samples, drift, seed) for drift in set(self.steps)}
         self.batches = batches
         self.batch_size = batch_size
         self.seed = seed
@@ -99,7 +107,8 @@ class DriftStream:
         order = self._order()
         for step, drift in enumerate(self.steps):
             for _ in range(self.batches):
-                batch = self.samples.subset([next(order) for _ in range(self.batch_size)])
+                kept = (i for i in order if self._kept[drift][i])
+                batch = self.samples.subset(list(islice(kept, self.batch_size)))
                 yield Moment(step, drift, apply_drift(batch, drift, self.seed))
 
     def _order(self) -> Iterator[int]:
