@@ -272,7 +272,7 @@ def test_bad_input(change, message, place, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err
-    assert captured.err.count("\n") == 1
+    assert captured.err.count("tbft: ") == 1
     assert "Traceback" not in captured.err
     assert {p: p.stat().st_mtime_ns for p in place.rglob("*")} == before
 

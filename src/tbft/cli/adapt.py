@@ -7,27 +7,31 @@ from typing import TYPE_CHECKING
 
 from tbft.cli.common import (
     Subparsers,
-    add_data,
     add_json,
     add_meter,
     add_model,
     add_recipe,
     command,
     load_base,
-    load_clean,
     load_meter,
     load_recipe,
-    load_samples,
     print_json,
     progress_bar,
+)
+from tbft.cli.data_options import (
+    add_data,
+    add_parts,
+    load_clean,
+    load_parts,
+    load_samples,
+    show_data,
 )
 from tbft.cli.diagnosing import add_card
 from tbft.errors import PlanError
 from tbft.report.terminal import table
 
 if TYPE_CHECKING:
-    from tbft.data import Parts, Samples
-    from tbft.plan import Budget, Recipe
+    from tbft.plan import Budget
     from tbft.tuning.prefix_cache import CachePolicy
 
 PERSONALIZE_EXAMPLES = """
@@ -71,22 +75,7 @@ def add(commands: Subparsers) -> None:
     budget.add_argument(
         "--budget-joules", type=float, metavar="J", help="estimated by the profile of the board"
     )
-    parts = parser.add_argument_group(
-        "parts", "each a fraction (0.1), a count (500) or a count a class (10/class)"
-    )
-    parts.add_argument(
-        "--train", metavar="N", default="rest", help="tuned on (default: all that is not held out)"
-    )
-    parts.add_argument(
-        "--val",
-        metavar="N",
-        help="held out: decides whether the tuned model is kept (default a fifth, at most 500); with recipes "
-        "that choose an epoch by it, it does that instead (default 0.15)",
-    )
-    parts.add_argument("--test", metavar="N", help="only evaluated on (default none)")
-    parts.add_argument(
-        "--group-by", metavar="KEY", help="attribute no value of which may lie in two parts; or none"
-    )
+    add_parts(parser)
     how = parser.add_argument_group("recipe")
     add_recipe(how, "fast", "how to train: fast (default) or paper")
     how.add_argument(
@@ -139,7 +128,8 @@ def run_personalize(arguments: argparse.Namespace) -> None:
     recipe = load_recipe(arguments, base.recipe)
     wish = Wish(base, arguments.level, arguments.arm, recipe, arguments.source_share, arguments.seed)
     samples = load_samples(arguments, base.inputs)
-    parts = _parts(arguments, samples, recipe)
+    parts = load_parts(arguments, samples, base.inputs)
+    data = show_data(samples, parts)
     with progress_bar("tuning", meter) as on_step:
         result = personalize(
             base,
@@ -165,26 +155,12 @@ def run_personalize(arguments: argparse.Namespace) -> None:
         result.save_report(arguments.report, out_path, clean)
     values = result.to_json()
     if arguments.json:
-        print_json({**values, "patch_path": out_path})
+        print_json({**values, **data, "patch_path": out_path})
         return
     if arguments.explain and result.choice is not None:
         choice = values["choice"]
         print(diagnosis_text(choice["diagnosis"]) + "\n\n" + choice_text(choice) + "\n")
-    print(summary(values, out_path, arguments.report))
-
-
-def _parts(arguments: argparse.Namespace, samples: Samples, recipe: Recipe) -> Parts:
-    from tbft.data import split_samples
-    from tbft.data.parts import as_parts
-
-    val = arguments.val
-    if val is None and recipe.duration.validate:
-        val = "0.15"
-    if arguments.train == "rest":
-        return as_parts(samples, val, arguments.test, seed=arguments.seed, group_by=arguments.group_by)
-    return split_samples(
-        samples, arguments.train, val or "0", arguments.test or "0", arguments.seed, arguments.group_by
-    )
+    print(summary({**values, "notes": []}, out_path, arguments.report))  # they were printed with the data
 
 
 def _budget(arguments: argparse.Namespace) -> Budget:
@@ -224,9 +200,10 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     if arguments.patch:
         Patch.load(arguments.patch).apply(base.model)
     samples = load_samples(arguments, base.inputs)
+    data = show_data(samples)
     result = evaluate_samples(base.model, samples)
     if arguments.json:
-        print_json({"model": base.name, "data": samples.name, "patch": arguments.patch, **asdict(result)})
+        print_json({"model": base.name, **data, "patch": arguments.patch, **asdict(result)})
         return
     share = f"{100 * result.accuracy:.2f} % of {result.sample_count:,} samples"
     print(f"{samples.name}: {share}, loss {result.loss:.4f}")

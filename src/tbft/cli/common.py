@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tbft.base import Base
-    from tbft.data import InputSpec, Samples
     from tbft.metering import Meter, Profile
     from tbft.models import Preset
     from tbft.plan import Recipe
@@ -48,38 +47,6 @@ def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
     parser.add_argument("--names", metavar="A,B,C", help="names of the blocks, one more than cuts")
     if weights:
         parser.add_argument("--weights", metavar="FILE", help="checkpoint: .safetensors, .pt, .pth or .th")
-
-
-def add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        metavar="SET",
-        required=True,
-        help="folder or .tar of class folders, .npz, CIFAR-10 or CIFAR-10-C files, or package.module:factory",
-    )
-    add_selection(parser)
-
-
-def add_selection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--where",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="keep samples with this attribute, e.g. domain=target; may be repeated",
-    )
-    parser.add_argument(
-        "--classes",
-        metavar="MAP",
-        help="read leaf classes as superclasses: living17:rand (see `tbft data list`) or a .json file",
-    )
-    parser.add_argument("--mixed", action="store_true", help="accept pictures of mixed sizes and channels")
-    parser.add_argument(
-        "--drift",
-        metavar="DRIFT",
-        help="put this on top, e.g. gaussian_noise:5 or fog:3+labels:reverse (see `tbft data list`)",
-    )
-    parser.add_argument("--seed", type=whole_number, default=0, help="random seed (default 0)")
 
 
 def add_recipe(parser: argparse._ActionsContainer, default: str, summary: str) -> None:
@@ -128,13 +95,6 @@ def load_meter(arguments: argparse.Namespace, **options: Any) -> Meter:
     return Meter(find_sensor(arguments.sensor), find_profile(arguments.profile), **options)
 
 
-def whole_number(text: str) -> int:
-    """An argparse type: an integer from 0 that fits 63 bits."""
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to 2**63 - 1")
-    return int(text)
-
-
 def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
     """The preset and its model, with weights where they were given."""
     from tbft.models import find_model, load_weights
@@ -167,40 +127,6 @@ def load_recipe(arguments: argparse.Namespace, find: Callable[[str], Recipe]) ->
         if value is not None and not 0 < value < float("inf"):
             raise TbftError(f"--{option.replace('_', '-')} has to be a positive number, not {value}")
     return find(arguments.recipe).given(**numbers)
-
-
-def load_samples(arguments: argparse.Namespace, inputs: InputSpec | None = None) -> Samples:
-    """The samples that the options name, fitted to what the model takes, with the drift on top."""
-    from tbft.scenarios import apply_drift, find_drifts
-
-    if not arguments.drift:
-        return load_clean(arguments, inputs)
-    find_drifts(arguments.drift)  # a misspelled name is reported before a large set is read
-    return apply_drift(load_clean(arguments, inputs), arguments.drift, arguments.seed)
-
-
-def load_clean(arguments: argparse.Namespace, inputs: InputSpec | None = None) -> Samples:
-    """The same without the drift."""
-    from dataclasses import replace
-
-    from tbft.data import InputSpec, read
-    from tbft.scenarios import find_class_map
-
-    spec = inputs or InputSpec()
-    if arguments.mixed:
-        spec = replace(spec, mixed=True)
-    class_map = find_class_map(arguments.classes) if arguments.classes else None
-    return read(arguments.data, spec, _conditions(arguments.where), class_map)
-
-
-def _conditions(pairs: list[str]) -> dict[str, str]:
-    conditions = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise TbftError(f"--where {pair!r}: write KEY=VALUE, for example domain=target")
-        conditions[key] = value
-    return conditions
 
 
 def _listed(text: str | None) -> list[str] | None:

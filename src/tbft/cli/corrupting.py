@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from tbft.cli.common import Subparsers, add_selection, command, load_samples
+from tbft.cli.common import (
+    Subparsers,
+    command,
+)
+from tbft.cli.data_options import add_selection, load_samples
 from tbft.errors import DataError
 
 EXAMPLES = """

@@ -16,6 +16,8 @@ from tbft.cli.common import (
     load_profile,
     load_recipe,
     print_json,
+)
+from tbft.cli.data_options import (
     whole_number,
 )
 from tbft.errors import TbftError

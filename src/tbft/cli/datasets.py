@@ -1,8 +1,10 @@
-"""``tbft data list | show``; the other actions are modules of their own."""
+"""``tbft data list | show | check``; the other actions are modules of their own."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +12,19 @@ from tbft.cli import corrupting, fetching
 from tbft.cli.common import (
     Subparsers,
     add_json,
-    add_selection,
     command,
-    load_samples,
     print_json,
 )
+from tbft.cli.data_options import DataOptions, add_selection, load_samples
 from tbft.errors import DataError, unknown
 from tbft.report.terminal import table
+from tbft.text import visible
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from tbft.data import Samples
+    from tbft.data.quality import Problem
 
 LIST = """
 tbft data list
@@ -31,7 +36,11 @@ tbft data show test.tar --drift contrast:5 --out sheet.png
 tbft data show fog --out fog.png
 tbft data show clean,fog:1..5,fog:4..1,clean --data test.tar --out film.png
 """
-EXAMPLES = f"{LIST.strip()}\n{SHOW.strip()}\n{corrupting.EXAMPLES.strip()}\n{fetching.EXAMPLES.strip()}"
+CHECK = """
+tbft data check photos/
+tbft data check phone.npz --where subject=7 --json
+"""
+EXAMPLES = "\n".join(text.strip() for text in (LIST, SHOW, CHECK, corrupting.EXAMPLES, fetching.EXAMPLES))
 
 
 def add(commands: Subparsers) -> None:
@@ -48,6 +57,17 @@ def add(commands: Subparsers) -> None:
     show.add_argument("--out", metavar="FILE", help="draw a contact sheet as a .png")
     add_json(show)
     show.set_defaults(run=run_show)
+    check = command(
+        actions,
+        "check",
+        "print what is in a set and what may be wrong with it: damaged files, copies, contradicting labels, "
+        "pictures that look alike, uneven classes; exit status 1 if anything may be",
+        CHECK,
+    )
+    check.add_argument("data", metavar="SET")
+    add_selection(check)
+    add_json(check)
+    check.set_defaults(run=run_check)
     corrupting.add(actions)
     fetching.add(actions)
 
@@ -148,6 +168,7 @@ def _show_class_map(arguments: argparse.Namespace) -> None:
 
 
 def _show_set(arguments: argparse.Namespace) -> None:
+    from tbft.data.summary import describe
     from tbft.scenarios.sheets import set_sheet
 
     if arguments.pictures:
@@ -155,30 +176,48 @@ def _show_set(arguments: argparse.Namespace) -> None:
     samples = load_samples(arguments)
     if arguments.out:
         _save(set_sheet(samples), arguments.out)
-    about = {
-        "name": samples.name,
-        "samples": len(samples),
-        "input_shape": list(samples.inputs.shape[1:]),
-        "input_type": str(samples.inputs.dtype),
-        "class_counts": samples.class_counts(),
-        "attributes": {key: len(set(values.tolist())) for key, values in samples.attributes.items()},
-    }
+    summary = describe(samples)
     if arguments.json:
-        print_json(about)
-        return
-    attributes = ", ".join(f"{k} ({n} values)" for k, n in about["attributes"].items()) or "none"  # type: ignore[attr-defined]
-    print(
-        table(
-            [
-                ("set", samples.name),
-                ("samples", f"{len(samples):,}"),
-                ("inputs", f"{samples.inputs.dtype} {'x'.join(map(str, samples.inputs.shape[1:]))}"),
-                ("attributes", attributes),
-                ("classes", str(len(samples.class_names))),
-                *((f"  {name}", f"{count:,}") for name, count in samples.class_counts().items()),
-            ]
-        )
+        print(visible(str(summary)), file=sys.stderr)
+        print_json(summary.to_json())
+    else:
+        print(visible(str(summary)))
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """Print a set and what may be wrong with it; status 1 if anything may be."""
+    from tbft.data.quality import find_problems
+    from tbft.data.summary import describe
+
+    options = DataOptions.of(arguments)
+    samples, damaged = _read_what_can_be(options)
+    problems = [*damaged, *find_problems(samples)]
+    summary = describe(samples)
+    if arguments.json:
+        print_json({**summary.to_json(), "problems": [problem.to_json() for problem in problems]})
+        return int(bool(problems))
+    told = (
+        [f"{len(problems)} things may be wrong:", *map(str, problems)] if problems else ["nothing is wrong"]
     )
+    print(visible("\n".join([str(summary), *told])))
+    return int(bool(problems))
+
+
+def _read_what_can_be(options: DataOptions) -> tuple[Samples, list[Problem]]:
+    """The samples that can be read, and a problem if some cannot."""
+    from tbft.data.quality import Problem
+
+    if options.spec.get("skip_damaged"):
+        return options.read(), []
+    try:
+        return options.read(), []
+    except DataError as error:
+        refused = error
+    try:
+        samples = replace(options, spec={**options.spec, "skip_damaged": True}).read()
+    except DataError:
+        raise refused from None
+    return samples, [Problem("damaged", 1, str(refused))]
 
 
 def _save(sheet: Image, out: str) -> None:

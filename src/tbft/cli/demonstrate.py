@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from tbft.cli.common import Subparsers, add_json, command, print_json, whole_number
+from tbft.cli.common import (
+    Subparsers,
+    add_json,
+    command,
+    print_json,
+)
+from tbft.cli.data_options import (
+    whole_number,
+)
 from tbft.report.terminal import table
 
 

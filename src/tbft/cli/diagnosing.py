@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tbft.cli.common import (
     Subparsers,
-    add_data,
     add_json,
     add_model,
     add_profile,
     command,
     load_base,
     load_profile,
-    load_samples,
     print_json,
+)
+from tbft.cli.data_options import (
+    add_data,
+    load_samples,
+    show_data,
 )
 from tbft.report.terminal import table
 
@@ -78,9 +82,11 @@ def run_build(arguments: argparse.Namespace) -> None:
 
     out = check_writable(arguments.out, ".safetensors")
     base = load_base(arguments)
-    card = card_of_samples(base.blocks, load_samples(arguments, base.inputs), arguments.seed)
+    samples = load_samples(arguments, base.inputs)
+    data = show_data(samples)
+    card = card_of_samples(base.blocks, samples, arguments.seed)
     card.save(out)
-    _print_card(card, str(out), arguments.json)
+    _print_card(card, str(out), arguments.json, data)
 
 
 def run_show(arguments: argparse.Namespace) -> None:
@@ -89,12 +95,12 @@ def run_show(arguments: argparse.Namespace) -> None:
     _print_card(SourceCard.load(arguments.card), arguments.card, arguments.json)
 
 
-def _print_card(card: SourceCard, path: str, as_json: bool) -> None:
+def _print_card(card: SourceCard, path: str, as_json: bool, data: Mapping[str, Any] | None = None) -> None:
     size = len(card.to_bytes())
     if as_json:
         names = ("base_fingerprint", "sample_count", "accuracy", "confidence")
         fields = {name: getattr(card, name) for name in names}
-        print_json({"path": path, "bytes": size, **fields, "layers": card.layers})
+        print_json({"path": path, "bytes": size, **fields, "layers": card.layers, **(data or {})})
         return
     rows = [
         ("card", f"{path}: {size:,} bytes"),
@@ -117,6 +123,7 @@ def run_diagnose(arguments: argparse.Namespace) -> None:
     samples = load_samples(arguments, base.inputs)
     if arguments.samples:
         samples = split_samples(samples, arguments.samples, 0, 0, arguments.seed, "none").train
+    data = show_data(samples)
     labeled, choice = not arguments.unlabeled, None
     if arguments.explain:
         setting = Setting(base.recipe("fast"), base.card, labeled, seed=arguments.seed)
@@ -127,7 +134,7 @@ def run_diagnose(arguments: argparse.Namespace) -> None:
         diagnosis = diagnose_samples(base.blocks, samples, base.card, labeled)
     plain = None if choice is None else choice.to_json()
     if arguments.json:
-        print_json({**diagnosis.to_json(), "choice": plain})
+        print_json({**diagnosis.to_json(), "choice": plain, **data})
         return
     print(diagnosis_text(diagnosis.to_json()))
     if plain is not None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from tbft.cli.common import (
     Subparsers,
-    add_data,
     add_json,
     add_meter,
     add_model,
@@ -17,10 +16,15 @@ from tbft.cli.common import (
     load_meter,
     load_model,
     load_recipe,
-    load_samples,
     print_json,
     progress_bar,
     write_json,
+)
+from tbft.cli.data_options import (
+    add_data,
+    add_grouping,
+    load_samples,
+    show_data,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--val", metavar="N", default="0.1", help="held out to choose the epoch (default 0.1)"
     )
+    add_grouping(parser)
     add_recipe(parser, "base-short", "base-short (default) or base-paper")
     parser.add_argument(
         "--out",
@@ -59,7 +64,9 @@ def run_train(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from tbft.data import split_samples
+    from tbft.data import parse_amount
+    from tbft.data.manner import SplitBy
+    from tbft.data.splitting import Amounts, split_by
     from tbft.files import check_writable
     from tbft.models import save_weights
     from tbft.patches import versions
@@ -73,7 +80,9 @@ def run_train(arguments: argparse.Namespace) -> None:
     preset, model = load_model(arguments)
     recipe = load_recipe(arguments, lambda name: find_recipe(name, preset.recipes))
     samples = load_samples(arguments, preset.inputs)
-    parts = split_samples(samples, "rest", arguments.val, 0, arguments.seed)
+    by = SplitBy(arguments.seed, arguments.group_by, arguments.order)
+    parts = split_by(samples, Amounts(val=parse_amount(arguments.val)), by)
+    data = show_data(samples, parts)
     if arguments.restart:
         unfinished.unlink(missing_ok=True)
     meter = load_meter(arguments)
@@ -87,7 +96,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         "model": preset.name,
         "out": str(out),
         "card": _write_card(preset.split(model), parts.val, out),
-        "data": samples.name,
+        **data,
         "train_samples": len(parts.train),
         "val_samples": len(parts.val),
         "recipe": recipe.to_json(),

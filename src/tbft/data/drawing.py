@@ -53,7 +53,7 @@ def draw(pools: Sequence[Pool], asked: Mapping[str, Amount], name: str, keep: in
     Args:
         asked: a part gets of each pool in proportion to its size.
         name: of the set, for messages.
-        keep: samples of each pool that no part may take but the rest.
+        keep: samples of each pool that no other part than train may take.
     """
     left = [pool.members for pool in pools]
     sizes = np.array([len(members) for members in left])
@@ -61,7 +61,7 @@ def draw(pools: Sequence[Pool], asked: Mapping[str, Amount], name: str, keep: in
     drawn: Drawn = {}
     for part, amount in asked.items():
         remaining = np.array([len(members) for members in left])
-        spare = remaining if amount.is_rest else np.maximum(remaining - keep, 0)
+        spare = remaining if amount.is_rest or part == "train" else np.maximum(remaining - keep, 0)
         counts = _counts(amount, classes, sizes, spare, f"{name}: the {part} part")
         chosen = [_split_off(m, n, p.copies) for m, n, p in zip(left, counts, pools, strict=True)]
         drawn[part] = np.concatenate([taken for taken, _ in chosen])

@@ -42,7 +42,7 @@ def as_parts(
     if len(train) == 0:
         raise DataError(f"{train.name}: there are no samples to train on")
     own = {
-        name: _own(train, part, name, as_samples)
+        name: _read(part, name, as_samples)
         for name, part in (("val", val), ("test", test))
         if part is not None and not is_amount(part)
     }
@@ -57,7 +57,12 @@ def as_parts(
 
 
 def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:
-    """The parts with samples of their own for ``val`` or ``test``, and notes on that and what is missing."""
+    """The parts with samples of their own for ``val`` or ``test``, and notes on that and what is missing.
+
+    Raises:
+        DataError: own samples of another shape or with other classes than the training samples.
+    """
+    own = {name: _matched(samples, parts.train, name) for name, samples in own.items()}
     made = replace(parts, val=own.get("val", parts.val), test=own.get("test", parts.test))
     notes = [f"{name}: {len(samples):,} samples of {samples.name}" for name, samples in own.items()]
     for name, samples in own.items():
@@ -68,11 +73,20 @@ def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:
     return replace(made, notes=(*parts.notes, *notes, *missing_line(made.val, made.test)))
 
 
-def _own(train: Samples, given: Any, name: str, as_samples: Callable[[Any], Samples] | None) -> Samples:
-    """Samples of their own for a part, with the labels of the training samples."""
+def _read(given: Any, name: str, as_samples: Callable[[Any], Samples] | None) -> Samples:
     samples = given if isinstance(given, Samples) or as_samples is None else as_samples(given)
     if not isinstance(samples, Samples):
         raise DataError(f"{name}: expected Samples, a share or a count, not {type(given).__name__}")
+    return samples
+
+
+def _matched(samples: Samples, train: Samples, name: str) -> Samples:
+    """Samples of their own for a part, with the labels of the training samples."""
+    differs = samples.preprocessing.differs_from(train.preprocessing)
+    if differs:
+        raise DataError(
+            f"{name}: {samples.name} is preprocessed otherwise than the training samples: {differs}"
+        )
     if samples.inputs.shape[1:] != train.inputs.shape[1:] or samples.inputs.dtype != train.inputs.dtype:
         shown = [f"{s.inputs.dtype} {'x'.join(map(str, s.inputs.shape[1:]))}" for s in (samples, train)]
         raise DataError(

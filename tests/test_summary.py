@@ -1,0 +1,107 @@
+"""What was read is said, and what may be wrong with it is found."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from messy import picture, write_messy_tree, write_tree, write_windows
+
+from tbft.cli import main
+from tbft.data import InputSpec, as_parts, make_samples, read
+from tbft.data.quality import find_problems
+from tbft.data.summary import describe
+
+
+def test_a_summary_says_what_was_read_and_how_it_is_parted(tmp_path):
+    samples = read(write_windows(tmp_path / "w.npz", subject=np.arange(60) // 6, note=np.arange(60)))
+    parts = as_parts(samples)
+    summary = describe(samples, parts)
+    assert summary.part_counts["val"] == parts.val.class_counts()
+    text = str(summary)
+    assert "60 samples of 3 classes, float32 3x20 in [" in text
+    assert "  train: 48 (0 16, 1 16, 2 16)\n  val: 12 (0 4, 1 4, 2 4)\n  test: 0\n" in text
+    assert "  attributes: subject (10 values)\n" in text  # not those that tell every sample apart
+    assert "  - held out: 12 of 60 to decide acceptance (by subject)" in text
+    values = json.loads(json.dumps(summary.to_json()))
+    assert (values["samples"], values["group_by"], values["class_counts"]["0"]) == (60, "subject", 20)
+    assert values["notes"] == list(summary.notes)
+
+
+def test_a_summary_of_a_thousand_classes_is_short():
+    labels = np.r_[np.arange(1000), np.arange(990)]
+    names = [f"class{i}" for i in range(1200)]
+    samples = make_samples(np.zeros((1990, 2, 2), np.uint8), labels, names)
+    text = str(describe(samples, as_parts(samples)))
+    assert len(text) < 1000
+    assert "fewest of class990, class991, class992 and 7 more; none of class1000" in str(describe(samples))
+
+
+def test_a_summary_names_the_preprocessing():
+    spec = InputSpec(mean="imagenet", channels=3)
+    samples = make_samples(np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1], spec=spec)
+    assert "preprocessing: mean 0.485" in str(describe(samples))
+
+
+def test_a_messy_tree_is_checked(tmp_path):
+    found = {
+        p.kind: p for p in find_problems(read(write_messy_tree(tmp_path / "s"), InputSpec(skip_damaged=True)))
+    }
+    assert set(found) == {"copies", "contradictions", "lookalikes", "single"}
+    assert [found["copies"].count, found["copies"].examples] == [1, [["cat/0 (1).png", "cat/0.png"]]]
+    assert found["contradictions"].examples == [["cat/1.png", "dog/cat.png"]]
+    assert found["lookalikes"].examples == [["dog/2.jpg", "dog/2.png"]]
+    assert "1 class with a single sample: eel" in str(found["single"])
+
+
+def test_a_sound_set_has_no_problems(tmp_path):
+    assert find_problems(read(write_tree(tmp_path / "s"))) == []
+    assert find_problems(read(write_windows(tmp_path / "w.npz"))) == []
+
+
+def test_uneven_and_absent_classes_are_found():
+    pictures = np.stack([np.asarray(picture(i)) for i in range(26)])
+    samples = make_samples(pictures, [0] * 24 + [1] * 2, ["a", "b", "c"])
+    kinds = {p.kind: str(p) for p in find_problems(samples)}
+    assert "24 samples of a, 2 of b" in kinds["imbalance"]
+    assert "1 class without samples: c" in kinds["absent"]
+
+
+def test_check_prints_what_is_wrong_and_exits_with_1(tmp_path, capsys):
+    write_messy_tree(tmp_path / "s")
+    assert main(["data", "check", str(tmp_path / "s")]) == 1
+    out = capsys.readouterr().out
+    assert "16 samples of 3 classes" in out
+    assert "dog/9.png" in out
+    assert main(["data", "check", str(tmp_path / "s"), "--json"]) == 1
+    kinds = [p["kind"] for p in json.loads(capsys.readouterr().out)["problems"]]
+    assert kinds == ["damaged", "contradictions", "copies", "lookalikes", "single"]
+    assert main(["data", "check", str(write_tree(tmp_path / "sound"))]) == 0
+    assert "nothing is wrong" in capsys.readouterr().out
+    assert main(["data", "check", str(tmp_path / "nowhere")]) == 2
+
+
+def test_show_says_the_same_in_json_and_on_stderr(tmp_path, capsys):
+    path = write_windows(tmp_path / "w.npz", site=np.repeat(["a", "b", "c"], 20))
+    assert main(["data", "show", str(path), "--json", "--where", "site=a", "--where", "site=c"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["samples"] == 40
+    assert "40 samples of 3 classes" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--where site=d", "site is one of a, b, c"),
+        ("--where site", "write KEY=VALUE"),
+        ("--keys X", "write inputs=X,labels=Y"),
+        ("--resize 4", "resize needs a resolution"),
+        ("--drift nothing", "unknown drift"),
+        ("--classes nowhere", "nowhere"),
+    ],
+)
+def test_wrong_data_options_are_refused(tmp_path, capsys, options, message):
+    path = write_windows(tmp_path / "w.npz", site=np.repeat(["a", "b", "c"], 20))
+    assert main(["data", "show", str(path), *options.split()]) == 2
+    assert message in capsys.readouterr().err
