@@ -19,7 +19,7 @@ _SHOWN = 5
 #: Side of pictures from which on their outlines are compared.
 _MIN_SIDE = 16
 #: Bits of 64 by which two outlines may differ.
-_MAX_BITS = 2
+_MAX_BITS = 4
 #: More pictures than this with a quarter of the outline in common are of a kind, and not compared in pairs.
 _MAX_BUCKET = 64
 
