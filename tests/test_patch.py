@@ -17,8 +17,7 @@ from tbft.blocks.state import clone_state
 from tbft.blocks.tensors import fingerprint
 from tbft.cli import main
 from tbft.container import to_bytes
-from tbft.errors import CheckpointError, PatchError, WriteError
-from tbft.models import find_model, load_weights, read_state, with_counters
+from tbft.errors import PatchError, WriteError
 from tbft.models.digits import DigitsNet
 from tbft.patches import Patch, make_patch
 
@@ -268,59 +267,3 @@ def test_saving_over_a_file_that_cannot_be_replaced_leaves_nothing_behind(patch,
     with pytest.raises(WriteError, match="Is a directory"):
         patch.save(tmp_path / "taken")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
-
-
-# --- checkpoints -----------------------------------------------------------------------------
-
-
-def test_wrappers_and_prefixes_are_understood(model, tmp_path):
-    state = clone_state(model)
-    forms = {
-        "plain.pth": state,
-        "wrapped.pt": {"state_dict": state, "epoch": 3},
-        "parallel.th": {"state_dict": {f"module.{k}": v for k, v in state.items()}},
-        "old.pt": {k: v for k, v in state.items() if "num_batches" not in k},
-    }
-    for name, content in forms.items():
-        torch.save(content, tmp_path / name)
-        assert fingerprint(with_counters(read_state(tmp_path / name))) == fingerprint(state), name
-    save_file(state, tmp_path / "m.safetensors")
-    assert fingerprint(read_state(tmp_path / "m.safetensors")) == fingerprint(state)
-
-
-def test_a_checkpoint_of_another_architecture_is_told_apart(model, tmp_path):
-    torch.save(find_model("resnet20-cifar10").build().state_dict(), tmp_path / "other.pt")
-    before = fingerprint(model.state_dict())
-    with pytest.raises(CheckpointError, match=r"missing: .*unexpected: .*") as caught:
-        load_weights(model, tmp_path / "other.pt")
-    assert "conv1.0.0.weight" in str(caught.value)
-    torch.save(DigitsNet(4).state_dict(), tmp_path / "shape.pt")
-    with pytest.raises(
-        CheckpointError, match=r"of another shape: fc\.weight \(4, 256\) instead of \(3, 256\)"
-    ):
-        load_weights(model, tmp_path / "shape.pt")
-    assert fingerprint(model.state_dict()) == before
-
-
-class Boom:
-    def __reduce__(self):
-        return (print, ("owned",))
-
-
-def test_another_number_format_is_refused(model, tmp_path):
-    torch.save(
-        {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()},
-        tmp_path / "h.pt",
-    )
-    with pytest.raises(CheckpointError, match=r"of another type: .*torch\.float16 instead of torch\.float32"):
-        load_weights(model, tmp_path / "h.pt")
-
-
-def test_a_malicious_checkpoint_is_not_run(model, tmp_path, capsys):
-    torch.save({"state_dict": Boom()}, tmp_path / "evil.pth")
-    with pytest.raises(CheckpointError, match=r"refused.*could run code"):
-        load_weights(model, tmp_path / "evil.pth")
-    (tmp_path / "noise.pth").write_bytes(b"\x00" * 100)
-    with pytest.raises(CheckpointError, match=r"noise\.pth"):
-        read_state(tmp_path / "noise.pth")
-    assert "owned" not in capsys.readouterr().out

@@ -12,7 +12,7 @@ from tbft.blocks.tensors import fingerprint
 from tbft.cli import main
 from tbft.data import make_samples, read, split_samples
 from tbft.front_door import build_card, diagnose
-from tbft.models import find_model, load_weights, read_state
+from tbft.models import find_model, load_weights, read_state_for
 from tbft.patches import Patch
 from tbft.scenarios import apply_drift, find_class_map
 from tbft.verification.evaluation import evaluate_samples, predict
@@ -65,7 +65,9 @@ def test_the_main_job(data_dir, tmp_path, capsys, drift, level, arm, before, aft
     assert (result["arm"], result["train_samples"]) == (arm, 1000)
     assert result["accuracy_before"] == pytest.approx(before, abs=0.01)
     assert result["accuracy_after"] >= after
-    tuned = Patch.load(out).applied_to(read_state(weights))
+    patch = Patch.load(out)
+    base = read_state_for(weights, patch.tensors, {patch.header.base_fingerprint})
+    tuned = patch.applied_to(base)
     assert fingerprint(tuned) == result["tuned_fingerprint"]
 
 

@@ -28,6 +28,7 @@ class Base:
         name: of the preset or factory; None for a module.
         recipes: the model's own variants behind the names of recipes.
         weights: the checkpoint that was loaded.
+        notes: what was assumed or left out in loading it, a sentence each.
     """
 
     blocks: Blocks
@@ -36,6 +37,7 @@ class Base:
     card: SourceCard | None = None
     recipes: Mapping[str, str] = field(default_factory=dict)
     weights: Path | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def model(self) -> nn.Module:
@@ -72,6 +74,7 @@ def load_base(
     card: SourceCard | str | Path | None = None,
     cuts: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    weights_key: str | None = None,
 ) -> Base:
     """Load a base model by name.
 
@@ -80,6 +83,7 @@ def load_base(
         weights: checkpoint; None: what ships with the preset, or what the factory made.
         card: source card of the weights; None: what ships with them.
         cuts, names: submodules at which new blocks start, and names of the blocks.
+        weights_key: where the weights lie in the checkpoint; see :func:`tbft.load_weights`.
 
     Raises:
         TbftError: an unknown name, weights that do not fit, or a preset that ships without weights.
@@ -94,8 +98,9 @@ def load_base(
         )
     module = preset.build()
     path = weights or preset.weights
-    if path is not None:
-        load_weights(module, path)
+    if weights_key is not None and weights is None:
+        raise CheckpointError("--weights-key chooses within a checkpoint: give that with --weights FILE")
+    notes = () if path is None else load_weights(module, path, weights_key)
     shipped = preset.card if weights is None else None
     base = Base(
         split(module, preset.cuts, preset.block_names),
@@ -103,6 +108,7 @@ def load_base(
         name=preset.name,
         recipes=preset.recipes,
         weights=None if path is None else Path(path),
+        notes=notes,
     )
     return replace(base, card=as_card(card or shipped))
 

@@ -195,8 +195,8 @@ class Personalization:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was assumed or left out when the data was read, and what was held out."""
-        return tuple(dict.fromkeys((*self.parts.train.notes, *self.parts.notes)))
+        """What was assumed or left out when the weights and data were read, and what was held out."""
+        return tuple(dict.fromkeys((*self.base.notes, *self.parts.train.notes, *self.parts.notes)))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the keys are documented in ``docs/personalize-json.md``."""

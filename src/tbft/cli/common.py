@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,12 @@ def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
     parser.add_argument("--cuts", metavar="A,B", help="submodules at which new blocks start")
     parser.add_argument("--names", metavar="A,B,C", help="names of the blocks, one more than cuts")
     if weights:
-        parser.add_argument("--weights", metavar="FILE", help="checkpoint: .safetensors, .pt, .pth or .th")
+        parser.add_argument("--weights", metavar="FILE", help="checkpoint: .safetensors, .pt, .pth, .ckpt")
+        parser.add_argument(
+            "--weights-key",
+            metavar="KEY",
+            help="where in it the weights are, e.g. state_dict_ema (default: found by the model's names)",
+        )
 
 
 def add_recipe(parser: argparse._ActionsContainer, default: str, summary: str) -> None:
@@ -102,7 +108,7 @@ def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
     preset = find_model(arguments.model, _listed(arguments.cuts), _listed(arguments.names))
     model = preset.build()
     if getattr(arguments, "weights", None):
-        load_weights(model, arguments.weights)
+        show_notes(load_weights(model, arguments.weights, arguments.weights_key))
     return preset, model
 
 
@@ -112,7 +118,15 @@ def load_base(arguments: argparse.Namespace) -> Base:
 
     card = getattr(arguments, "card", None)
     cuts, names = _listed(arguments.cuts), _listed(arguments.names)
-    return base.load_base(arguments.model, arguments.weights, card, cuts, names)
+    found = base.load_base(arguments.model, arguments.weights, card, cuts, names, arguments.weights_key)
+    show_notes(found.notes)
+    return found
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    """What was assumed or left out, on stderr."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def load_recipe(arguments: argparse.Namespace, find: Callable[[str], Recipe]) -> Recipe:

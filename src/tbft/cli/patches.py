@@ -114,13 +114,13 @@ def run_show(arguments: argparse.Namespace) -> None:
 
 def run_verify(arguments: argparse.Namespace) -> None:
     from tbft.patches import Patch
-    from tbft.patches.installed import named_as, read_installed
+    from tbft.patches.installed import read_installed
 
     patch = Patch.load(arguments.patch)
     if arguments.weights is None:
         print(f"{arguments.patch} is whole; give --weights BASE to check that it fits a base")
         return
-    patch.verify(named_as(patch, read_installed(arguments.weights).state))
+    patch.verify(read_installed(arguments.weights, patch).state)
     leads_to = patch.header.tuned_fingerprint[:12]
     print(f"{arguments.patch} is whole, fits {arguments.weights}, and leads to {leads_to}...")
 

@@ -1,7 +1,8 @@
 """Reference models with their declared cuts, and checkpoints."""
 
 from tbft.models import presets as _presets  # registers what tbft brings
-from tbft.models.checkpoints import load_state, load_weights, read_state, save_weights, with_counters
+from tbft.models.checkpoints import load_state, load_weights, read_state, read_state_for, save_weights
+from tbft.models.named_tensors import with_counters
 from tbft.models.registry import Preset, find_model, presets, register
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "load_weights",
     "presets",
     "read_state",
+    "read_state_for",
     "register",
     "save_weights",
     "with_counters",

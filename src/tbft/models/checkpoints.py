@@ -1,88 +1,111 @@
-"""Checkpoints: read from any usual file, checked against the model, never unpickled blindly."""
+"""Checkpoints: read from any usual file, matched with the model's own names, never unpickled blindly."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tbft.blocks.tensors import State, fingerprint, unshared
 from tbft.errors import CheckpointError
 from tbft.files import atomic_path
+from tbft.models.file_content import FINGERPRINT, Content, read_content
+from tbft.models.match import Match, is_averaged, matches, some
+from tbft.models.named_tensors import NamedTensors, is_leftover, named_tensors, with_counters
+from tbft.models.placement import place
 
-#: Keys under which training scripts usually wrap the state dict.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-
-#: Key of a ``.safetensors`` file's metadata under which tbft writes the fingerprint of the state.
-FINGERPRINT = "tbft_fingerprint"
-
-
-def read_state(path: str | Path) -> State:
-    """Read a state dict from ``.safetensors``, or from ``.pt``, ``.pth``, ``.th`` with ``weights_only=True``.
-
-    Wrappers such as ``{"state_dict": ...}`` and the prefix ``module.`` are taken off.
-
-    Raises:
-        CheckpointError: missing, damaged, not a state dict, or a pickle that wants to run code.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file")
-    raw = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    for key in WRAPPERS:
-        if isinstance(raw, Mapping) and isinstance(raw.get(key), Mapping):
-            raw = raw[key]
-            break
-    if not isinstance(raw, Mapping) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
-        raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors)")
-    state = {str(k): v for k, v in raw.items()}
-    if all(k.startswith("module.") for k in state):
-        state = {k.removeprefix("module."): v for k, v in state.items()}
-    return state
+#: Mappings of tensors that are no weights.
+_BOOKKEEPING = re.compile(r"(^|\.)(optim\w*|\w*scheduler\w*|loops|callbacks|scaler|\d+)\.")
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a checkpoint into a model; every key and shape has to fit.
+def load_weights(model: nn.Module, path: str | Path, key: str | None = None) -> tuple[str, ...]:
+    """Load a checkpoint into a model. Every tensor of the model has to be found; else nothing is changed.
+
+    The weights may lie under any key (``state_dict``, ``model``, ``params_ema``, ...), behind any prefix
+    (``module.``, ``_orig_mod.``, a trainer's name of the network), beside an optimizer or plain settings, or
+    in a pickled module; they are found by the model's own names. Names that torch converts while loading
+    (``weight_g`` of the older weight norm) are converted, and floats of another precision become the model's.
+
+    Args:
+        path: ``.safetensors``, or what ``torch.save`` wrote, whatever it is called.
+        key: where the weights lie in the file, such as ``state_dict_ema`` or ``state_dict.model``; ``.`` for
+            the outermost mapping. By default the averaged weights, if there are any that fit.
+
+    Returns:
+        What was assumed, converted or left out, a sentence each.
 
     Raises:
-        CheckpointError: with the missing and unexpected keys and the shapes that differ.
+        CheckpointError: missing, damaged, of another kind, asks for code to be run, does not fit (with the
+            names that are missing, left over, or of another shape), or holds several sets that fit.
     """
-    load_state(model, read_state(path), str(path))
+    content = _content(Path(path))
+    notes = place(model, _under(named_tensors(content.root), key, str(path)), str(path))
+    if content.replaced:
+        notes += (f"not unpickled, as it is not needed: {some(content.replaced, 4)}",)
+    return tuple(f"{Path(path).name}: {note}" for note in notes)
 
 
-def load_state(model: nn.Module, state: Mapping[str, Tensor], name: str = "the state") -> None:
-    """Load a state dict into a model; nothing is changed if it does not fit."""
-    own = model.state_dict()
-    state = {k: v for k, v in with_counters(state).items() if k in state or k in own}
-    missing = [k for k in own if k not in state]
-    unexpected = [k for k in state if k not in own]
-    differ = [
-        f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    # A silent cast would make base + patch another model than the one in the file.
-    cast = [
-        f"{k} {state[k].dtype} instead of {own[k].dtype}"
-        for k in own
-        if k in state and state[k].dtype != own[k].dtype
-    ]
-    if missing or unexpected or differ or cast:
-        lists = (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("of another shape", differ),
-            ("of another type", cast),
+def load_state(model: nn.Module, state: Mapping[str, Tensor], name: str = "the state") -> tuple[str, ...]:
+    """The same for a state dict in memory; `name` is what messages call it."""
+    return place(model, named_tensors(state), name)
+
+
+def read_state(path: str | Path, key: str | None = None) -> State:
+    """The weights in a file under the names that they have there, for when no model is at hand.
+
+    Of several sets the averaged one is taken; what profilers leave behind is left out.
+
+    Raises:
+        CheckpointError: the file cannot be read, or holds no or several sets of weights.
+    """
+    named = _under(named_tensors(_content(Path(path)).root), key, str(path))
+    sets = list(dict.fromkeys(named.containers.values()))
+    sets = [container for container in sets if not _BOOKKEEPING.search(container)] or sets
+    sets = [container for container in sets if is_averaged(container)] or sets
+    if len(sets) > 1:
+        raise CheckpointError(
+            f"{path} holds several sets of tensors, choose one by its key: {named.summary()}"
         )
-        told = "; ".join(f"{len(ks)} {what}: {_some(ks)}" for what, ks in lists if ks)
-        raise CheckpointError(f"{name} does not fit {type(model).__name__}: {told}")
-    model.load_state_dict(state, strict=True)
+    return {
+        name.removeprefix(sets[0]): tensor
+        for name, tensor in named.tensors.items()
+        if named.containers[name] == sets[0] and not (is_leftover(name) and "num_batches" not in name)
+    }
+
+
+def read_state_for(path: str | Path, keys: Collection[str], fingerprints: Collection[str]) -> State:
+    """The state in a file that has one of these fingerprints, for when a patch is at hand and no model.
+
+    Every place in the file is tried where names end as `keys` do: without the prefix before them, without the
+    segments of wrappers, with the counters of BatchNorm, and in float32. So a patch finds its base in the
+    checkpoint of a compiled model or of a trainer, beside averaged weights, and in half precision.
+
+    Args:
+        keys: some names of the state, such as those of a patch's tensors.
+        fingerprints: of the states that are wanted, such as a patch's base.
+
+    Returns:
+        The first state with one of the fingerprints; else the likeliest, which has another.
+
+    Raises:
+        CheckpointError: as for :func:`read_state`.
+    """
+    named = named_tensors(_content(Path(path)).root)
+    tried: list[State] = []
+    seen: set[frozenset[tuple[str, int, torch.dtype]]] = set()
+    for state in (variant for match in matches(named, keys) for variant in _variants(match)):
+        summary = frozenset((key, tensor.data_ptr(), tensor.dtype) for key, tensor in state.items())
+        if summary in seen:
+            continue
+        if fingerprint(state) in fingerprints:
+            return state
+        seen.add(summary)
+        tried.append(state)
+    return tried[0] if tried else read_state(path)
 
 
 def save_weights(
@@ -94,47 +117,28 @@ def save_weights(
         save_file(unshared(state), temporary, metadata)
 
 
-def _read_safetensors(path: Path) -> State:
-    try:
-        state: State = load_file(path)
-        with safe_open(path, framework="pt") as file:
-            expected = (file.metadata() or {}).get(FINGERPRINT)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
-    if expected is not None and fingerprint(state) != expected:
-        raise CheckpointError(f"{path} is damaged: its checksum does not match; get a fresh copy")
-    return state
+def _content(path: Path) -> Content:
+    content = read_content(path)
+    if not named_tensors(content.root).tensors:
+        what = "" if not content.replaced else f"; not unpickled: {some(content.replaced, 4)}"
+        raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors){what}")
+    return content
 
 
-def _read_torch(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[-1] if "GLOBAL" not in str(error) else _wanted_global(error)
-        raise CheckpointError(
-            f"{path} is refused: it is damaged, or holds more than tensors, which is not unpickled "
-            f"because it could run code ({reason})"
-        ) from error
-    except Exception as error:  # a damaged archive can raise almost anything
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path} is refused: it is damaged or no checkpoint ({reason})") from error
+def _under(named: NamedTensors, key: str | None, name: str) -> NamedTensors:
+    """The tensors that a key names."""
+    if key is None:
+        return named
+    found = named.outermost() if key == "." else named.under(key)
+    if not found.tensors:
+        raise CheckpointError(f"{name} has no tensors under {key!r}; it has some under: {named.summary()}")
+    return found
 
 
-def _wanted_global(error: Exception) -> str:
-    line = next(part for part in str(error).splitlines() if "GLOBAL" in part)
-    return line.strip().split(" was not")[0].split("Unsupported ")[-1]
-
-
-def with_counters(state: Mapping[str, Tensor]) -> State:
-    """The state with the BatchNorm counters that old checkpoints lack, as zero."""
-    complete = {}
-    for key, tensor in state.items():
-        complete[key] = tensor
-        counter = key.removesuffix("running_var") + "num_batches_tracked"
-        if key.endswith("running_var") and counter not in state:
-            complete[counter] = torch.zeros((), dtype=torch.long)
-    return complete
-
-
-def _some(names: list[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _variants(match: Match) -> Iterator[State]:
+    """States that a patch may have been made for."""
+    plain = {key: t for key, t in match.state.items() if not is_leftover(key) or "num_batches" in key}
+    for state in (dict(match.state), plain, with_counters(plain)):
+        yield state
+        if any(t.dtype in (torch.float16, torch.bfloat16) for t in state.values()):
+            yield {key: t.float() if t.is_floating_point() else t for key, t in state.items()}

@@ -8,17 +8,15 @@ first, and never takes the place of another: wherever the work is cut off, what 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
 
 from tbft.blocks.tensors import State, fingerprint
 from tbft.errors import PatchError
-from tbft.models import read_state, save_weights, with_counters
+from tbft.models import read_state, read_state_for, save_weights
 from tbft.patches.header import Moment, now
 from tbft.patches.patch import Patch
 from tbft.schema import Count, Digest, Name, build, decode
@@ -85,8 +83,11 @@ class Installed:
         return None
 
 
-def read_installed(path: str | Path) -> Installed:
+def read_installed(path: str | Path, patch: Patch | None = None) -> Installed:
     """A checkpoint and its log, which is empty for any that no patch was put on.
+
+    Args:
+        patch: whose base is looked for in the file; see :func:`tbft.models.read_state_for`.
 
     Raises:
         CheckpointError: as :func:`read_state`.
@@ -95,7 +96,7 @@ def read_installed(path: str | Path) -> Installed:
     path = Path(path)
     text = _metadata(path).get(KEY)
     if text is None:
-        return Installed(path, read_state(path), Log())
+        return Installed(path, _state(path, patch), Log())
     state = load_file(path)  # as it was written, with the model's own names
     log = build(Log, decode(text, f"the log of {path}", PatchError), f"the log of {path}", PatchError)
     states = [entry.base for entry in log.entries[1:]] + [fingerprint(state)]
@@ -113,9 +114,8 @@ def put_on(patch: Patch, weights: str | Path, out: str | Path) -> tuple[Installe
     Raises:
         CheckpointError, PatchError, WriteError: nothing was changed.
     """
-    out, base = Path(out), read_installed(weights)
-    state = named_as(patch, base.state)
-    tuned, undo = patch.applied_to(state), patch.undo(state)
+    out, base = Path(out), read_installed(weights, patch)
+    tuned, undo = patch.applied_to(base.state), patch.undo(base.state)
     entry = Entry(
         patch.header.base_fingerprint,
         patch.header.tuned_fingerprint,
@@ -147,40 +147,24 @@ def take_off(weights: str | Path, out: str | Path, undo: Patch | None = None) ->
     Raises:
         CheckpointError, PatchError, WriteError: nothing to undo, or not with this; nothing was changed.
     """
-    tuned = read_installed(weights)
+    tuned = read_installed(weights, undo)
     last = tuned.log.entries[-1] if tuned.log.entries else None
     if undo is None:
         undo = _found(tuned, last)
     if last is not None and undo.header.tuned_fingerprint != last.base:
         raise PatchError(f"this does not undo the patch that was put on {weights} last, of {last.applied}")
-    base = undo.applied_to(named_as(undo, tuned.state))
+    base = undo.applied_to(tuned.state)
     made = Installed(Path(out), base, replace(tuned.log, entries=tuned.log.entries[:-1]))
     _carry(tuned, made.path)
     made.save(made.path)
     return made
 
 
-def named_as(patch: Patch, state: Mapping[str, Tensor]) -> State:
-    """The state under the names that the patch's base has, where it is that base.
-
-    Wrappers put prefixes before names and take them off, and old checkpoints lack BatchNorm's counters.
-    """
-    forms: list[State] = [dict(state)]
-    for own in patch.tensors:
-        for key in state:
-            if key != own and key.endswith(f".{own}"):
-                prefix = key.removesuffix(own)
-                forms.append({k.removeprefix(prefix): v for k, v in state.items()})
-            elif key != own and own.endswith(f".{key}"):
-                prefix = own.removesuffix(key)
-                forms.append({prefix + k: v for k, v in state.items()})
-        if len(forms) > 1:
-            break
-    for form in forms:
-        for complete in (form, with_counters(form)):
-            if fingerprint(complete) == patch.header.base_fingerprint:
-                return complete
-    return dict(state)
+def _state(path: Path, patch: Patch | None) -> State:
+    if patch is None:
+        return read_state(path)
+    header = patch.header
+    return read_state_for(path, patch.tensors, {header.base_fingerprint, header.tuned_fingerprint})
 
 
 def _found(tuned: Installed, last: Entry | None) -> Patch:
