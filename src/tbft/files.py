@@ -82,11 +82,11 @@ def explained(target: Path) -> Iterator[None]:
     except WriteError:
         raise
     except Exception as error:
-        number = _number(error)
-        if number is None or not (number in _OF_WRITING or _concerns(error, target)):
+        cause = _system_error(error)
+        if cause is None or not (cause.errno in _OF_WRITING or _concerns(cause, target)):
             raise
-        remedy = f"; {_REMEDIES[number]}" if number in _REMEDIES else ""
-        raise WriteError(f"cannot write {target}: {os.strerror(number)}{remedy}") from error
+        remedy = f"; {_REMEDIES[cause.errno]}" if cause.errno in _REMEDIES else ""
+        raise WriteError(f"cannot write {target}: {os.strerror(cause.errno or 0)}{remedy}") from error
 
 
 def check_writable(path: str | Path, suffix: str = "", inputs: Iterable[str | Path | None] = ()) -> Path:
@@ -173,12 +173,14 @@ def move_aside(path: str | Path) -> Path | None:
 
 
 def allocate(path: Path, size_bytes: int) -> None:
-    """Reserve disk space for a file that is to be mapped into memory, where a full disk kills the process.
+    """Reserve disk space, in the body of :func:`atomic_path`, before a file is written or mapped into memory.
+
+    In a map of a file that has holes, a full disk kills the process.
 
     Raises:
-        WriteError: there is less space.
+        OSError: there is less space.
     """
-    with explained(path), path.open("r+b") as file:
+    with path.open("r+b") as file:
         if _fallocate(file.fileno(), size_bytes):
             return
         zeros = bytes(1 << 20)
@@ -235,20 +237,34 @@ def _part(target: Path) -> tuple[Path, int]:
         _unfinished.discard(part)
 
 
+def leftovers(folder: Path) -> list[Path]:
+    """Temporary files in a folder whose process is dead."""
+    parts = [p for p in folder.iterdir() if _PART.fullmatch(p.name) and p.is_file() and not p.is_symlink()]
+    return [part for part in parts if _abandoned(part)]
+
+
 def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary files whose process is dead; once a folder."""
+    """Remove what dead processes left; once a folder."""
     if folder in _cleaned:
         return
     _cleaned.add(folder)
-    for part in folder.iterdir():
-        if _PART.fullmatch(part.name) and part.is_file() and not part.is_symlink():
-            with suppress(OSError):
-                handle = os.open(part, os.O_RDWR)
-                try:
-                    if _flock(handle) is True:
-                        part.unlink()
-                finally:
-                    os.close(handle)
+    with suppress(OSError):  # a folder that may be written but not listed
+        for part in leftovers(folder):
+            part.unlink(missing_ok=True)
+
+
+def _abandoned(part: Path) -> bool:
+    """Does no living process hold the lock of a temporary file?"""
+    try:
+        handle = os.open(part, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return _flock(handle) is True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
 
 
 def _locked_file(place: Path) -> int | None:
@@ -302,20 +318,20 @@ def _mode(target: Path) -> int:
     return 0o666 & ~mask
 
 
-def _number(error: BaseException) -> int | None:
-    """The system's number of an error; libraries written in other languages hide it in their message."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found else None
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The system's error behind another; libraries in other languages hide it in their message."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            return OSError(int(found[1]), os.strerror(int(found[1])))
+        error = error.__cause__ or error.__context__
+    return None
 
 
-def _concerns(error: BaseException, target: Path) -> bool:
+def _concerns(error: OSError, target: Path) -> bool:
     """Did writing `target` raise this, and not reading something else?"""
-    if not isinstance(error, OSError):
-        return False
     if error.filename is None:  # as of a plain write
         return error.errno in _REMEDIES
-    name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-    path = Path(name)
+    path = Path(os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "")
     return path in (target, target.parent) or path.name.startswith(f".{target.name[:40]}.")

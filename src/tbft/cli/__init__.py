@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from tbft import __version__
 from tbft.cli import (
     adapt,
+    cache,
     cost,
     datasets,
     demonstrate,
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"tbft {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    modules = (adapt, diagnosing, cost, inspect, patches, datasets, training, energy, demonstrate)
+    modules = (adapt, diagnosing, cost, inspect, patches, datasets, cache, training, energy, demonstrate)
     for module in modules:
         module.add(commands)
     return top

@@ -23,7 +23,7 @@ from tbft.data.arrays import Array
 from tbft.data.cifar10c import ABOUT, ATTRIBUTE, SEVERITIES, read_about
 from tbft.data.samples import Samples, digest
 from tbft.errors import DataError
-from tbft.files import atomic_path
+from tbft.files import allocate, atomic_path
 from tbft.scenarios.drift import apply_drift, find_drifts
 
 #: Pictures that a worker gets at a time.
@@ -137,17 +137,22 @@ def _write_one(
     bar: Any,
 ) -> None:
     shape = (len(severities) * len(samples), *samples.inputs.shape[1:])
+    row_bytes = samples.inputs[:1].nbytes
     with atomic_path(folder / f"{name}.npy") as temporary:
-        out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        parts = (
-            (k * len(samples) + start, _chunk(samples, start), f"{name}:{severity}", seed)
-            for k, severity in enumerate(severities)
-            for start in range(0, len(samples), CHUNK)
-        )
-        for at, pictures in _corrupted(parts, pool):
-            out[at : at + len(pictures)] = pictures
-            bar.update(len(pictures))
-        out.flush()
+        allocate(temporary, shape[0] * row_bytes)
+        with temporary.open("r+b") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            start_bytes = file.tell()
+            parts = (
+                (k * len(samples) + start, _chunk(samples, start), f"{name}:{severity}", seed)
+                for k, severity in enumerate(severities)
+                for start in range(0, len(samples), CHUNK)
+            )
+            for at, pictures in _corrupted(parts, pool):
+                file.seek(start_bytes + at * row_bytes)
+                file.write(np.ascontiguousarray(pictures).data)
+                bar.update(len(pictures))
 
 
 Part = tuple[int, Samples, str, int]

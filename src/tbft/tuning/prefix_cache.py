@@ -22,12 +22,11 @@ from tqdm import tqdm
 from tbft.blocks.precision import autocast, laid_out
 from tbft.blocks.state import evaluating
 from tbft.blocks.tensors import fingerprint
-from tbft.data.array_files import memory_map
 from tbft.data.arrays import Array
 from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError, wrong_form
-from tbft.files import atomic_path
 from tbft.plan.resolution import PREFIX_BATCH
+from tbft.tuning.row_file import RowFile, find_rows, write_rows
 from tbft.verification.evaluation import batches
 
 
@@ -51,40 +50,6 @@ def as_cache(cache: CachePolicy | str | Path | None) -> CachePolicy | None:
     if isinstance(cache, (str, Path)):
         return CachePolicy(folder=Path(cache))
     raise wrong_form("cache", cache, ["a CachePolicy", "the path of a folder"])
-
-
-class RowFile:
-    """An array on disk whose rows are read when they are asked for.
-
-    A memory map would do the same, but the pages it has touched count as the process's own memory.
-
-    Args:
-        path: an ``.npy`` file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        mapped = memory_map(path)
-        assert isinstance(mapped, np.memmap)
-        self.path, self.shape, self.dtype, self.ndim = path, mapped.shape, mapped.dtype, mapped.ndim
-        self._offset = mapped.offset
-        self._row_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
-        self._file = path.open("rb", buffering=0)
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __getitem__(self, at: Any) -> Array:
-        rows = np.arange(len(self))[at].reshape(-1)
-        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        flat = out.reshape(len(rows), -1).view(np.uint8)
-        for i, row in enumerate(rows):
-            self._file.seek(self._offset + int(row) * self._row_bytes)
-            self._file.readinto(flat[i].data)
-        return out
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
 
 
 def cache_prefix(
@@ -114,9 +79,11 @@ def cache_prefix(
             "name a folder for the cache, allow more memory, or give fewer samples"
         )
     path = policy.folder / f"prefix-{_key(prefix, samples, precision, first)}.npy"
-    if not path.exists():
+    found = find_rows(path, shape)
+    if found is None:
         _write(path, shape, first, rows)
-    return replace(samples, inputs=RowFile(path))  # type: ignore[arg-type]
+        found = RowFile(path)
+    return replace(samples, inputs=found)  # type: ignore[arg-type]
 
 
 def cached_bytes(samples: Samples) -> int:
@@ -155,12 +122,10 @@ def _write(path: Path, shape: tuple[int, ...], first: Array, rows: Iterator[Arra
         raise PlanError(f"the folder for the cache, {path.parent}, does not exist; make it first")
     needed = 2 * int(np.prod(shape))
     if shutil.disk_usage(path.parent).free < needed:
-        raise PlanError(f"{path.parent} has not the {needed / 2**20:,.0f} MiB free that the cache takes")
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for part in chain([first], rows):
-            file.write(_stored(part, np.dtype("<f2")).tobytes())
+        raise PlanError(
+            f"{path.parent} does not have the {needed / 2**20:,.0f} MiB free that the cache takes"
+        )
+    write_rows(path, shape, (_stored(part, np.dtype("<f2")) for part in chain([first], rows)))
 
 
 def _key(prefix: nn.Module, samples: Samples, precision: str, first: Array) -> str:

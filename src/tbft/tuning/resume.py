@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from tbft.errors import CheckpointError
+from tbft.errors import CheckpointError, TbftWarning, WriteError
 from tbft.files import atomic_path
+from tbft.schema import build
 from tbft.tuning.loop import EpochRecord, FitState
+from tbft.tuning.sealed import TRAILER_BYTES, SealedWriter, is_whole
+
+PURPOSE = "resume"
 
 
 def save_run(state: FitState, path: Path | None, run: Mapping[str, object]) -> None:
     """Write everything needed to go on after this epoch; nothing if there is no path.
+
+    The file is for the user alone, and carries a checksum. Where it cannot be written, there is a warning,
+    and the run goes on without.
 
     Args:
         run: what two calls must share for one to go on where the other stopped; plain values.
@@ -22,8 +32,13 @@ def save_run(state: FitState, path: Path | None, run: Mapping[str, object]) -> N
     if path is None:
         return
     content = {**vars(state), "history": [asdict(r) for r in state.history], "run": dict(run)}
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    try:
+        with atomic_path(path, private=True) as temporary, temporary.open("wb") as file:
+            sealed = SealedWriter(file, PURPOSE)
+            torch.save(content, sealed)  # type: ignore[arg-type]
+            sealed.seal()
+    except WriteError as error:
+        warnings.warn(f"{error}; this run cannot be resumed", TbftWarning, stacklevel=2)
 
 
 def load_run(path: Path | None, run: Mapping[str, object]) -> FitState | None:
@@ -34,13 +49,15 @@ def load_run(path: Path | None, run: Mapping[str, object]) -> FitState | None:
     """
     if path is None or not path.exists():
         return None
+    remedy = "remove it, or give --restart, to start afresh"
+    if not path.is_file() or not is_whole(path, PURPOSE):
+        raise CheckpointError(f"{path} is damaged, or not a run to resume: {remedy}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        stored = content.pop("run")
-        history = [EpochRecord(**r) for r in content.pop("history")]
-        state = FitState(history=history, **content)
-    except Exception as error:  # a damaged archive can raise almost anything
-        raise CheckpointError(f"{path} is no checkpoint to resume from ({error}); remove it") from error
+        blob = path.read_bytes()[:-TRAILER_BYTES]
+        content = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
+        stored, state = content.pop("run"), _fit_state(content)
+    except Exception as error:  # whatever a file that others made can raise
+        raise CheckpointError(f"{path} is not a run to resume ({error}): {remedy}") from error
     differ = [key for key in run if stored.get(key) != run[key]]
     if differ:
         raise CheckpointError(
@@ -48,3 +65,24 @@ def load_run(path: Path | None, run: Mapping[str, object]) -> FitState | None:
             "give --restart to start afresh, or choose another --out"
         )
     return state
+
+
+def _fit_state(content: dict[str, Any]) -> FitState:
+    """The state that a file holds, if each part has its type."""
+    history = [build(EpochRecord, record, "its history") for record in content.pop("history")]
+    for name in ("best", "model"):
+        _check_state(content[name])
+    state = FitState(history=history, **content)
+    if not (type(state.best_epoch) is int and 0 <= state.best_epoch <= len(history)):
+        raise ValueError(f"its best epoch is {state.best_epoch}")
+    if not isinstance(state.optimizer, dict):
+        raise ValueError("its optimizer is not an object")
+    for generator in (state.generator, state.torch_generator):
+        if generator is not None and (generator.dtype != torch.uint8 or generator.ndim != 1):
+            raise ValueError("its random generator is not one of torch's")
+    return state
+
+
+def _check_state(value: Any) -> None:
+    if not (isinstance(value, dict) and all(isinstance(t, torch.Tensor) for t in value.values())):
+        raise ValueError("its model is not a state dict")
