@@ -17,6 +17,7 @@ SOURCE = ROOT / "src" / "tbft"
 #: Package or module -> what it may import from; what these may import from, it may as well.
 ARROWS = {
     "text": [],
+    "processes": [],
     "errors": [],
     "schema": ["errors", "text"],
     "files": ["errors"],
@@ -24,7 +25,7 @@ ARROWS = {
     "blocks": ["errors"],
     "metering": ["files"],
     "container": ["files", "blocks", "schema"],
-    "scenarios": ["data"],
+    "scenarios": ["data", "processes"],
     "models": ["data", "blocks"],
     "plan": ["blocks", "data", "metering"],
     "verification": ["blocks", "data"],

@@ -1,31 +1,18 @@
 """The command line, ``tbft``: a module for each subcommand, each a few lines over public functions.
 
-Exit statuses: 0 done, 1 a bug of ours, 2 bad input, 130 interrupted.
+Exit statuses: 0 done, 1 a bug of ours, 2 bad input, or no room for the work, 130 Ctrl-C, 143 SIGTERM; for
+those of ``personalize`` see its page. Nothing is imported before signals are handled: this module is small.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from tbft import __version__
-from tbft.cli import (
-    adapt,
-    cache,
-    cost,
-    datasets,
-    demonstrate,
-    diagnosing,
-    energy,
-    inspect,
-    patches,
-    training,
-)
-from tbft.errors import TbftError
-from tbft.files import release_claims
-from tbft.text import visible
+if TYPE_CHECKING:
+    import argparse
 
 EPILOG = """\
 examples:
@@ -36,9 +23,27 @@ examples:
 `tbft COMMAND --help` shows the options of a command, with examples.
 """
 
+MODULES = (
+    "adapt",
+    "diagnosing",
+    "cost",
+    "inspect",
+    "patches",
+    "cache",
+    "datasets",
+    "training",
+    "energy",
+    "demonstrate",
+)
+
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
+    import argparse
+    from importlib import import_module
+
+    from tbft import __version__
+
     top = argparse.ArgumentParser(
         prog="tbft",
         description="Adapt a deployed network to one user, device or place by tuning one block of it.",
@@ -48,32 +53,85 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"tbft {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    modules = (adapt, diagnosing, cost, inspect, patches, datasets, cache, training, energy, demonstrate)
-    for module in modules:
-        module.add(commands)
+    for name in MODULES:
+        import_module(f"tbft.cli.{name}").add(commands)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+    """Run one command and return its exit status.
+
+    Args:
+        argv: default: the process's own; then its signals are handled, too.
+    """
+    try:
+        from tbft.cli import signals
+
+        if argv is None:
+            signals.install()
+        try:
+            status = _run(argv)
+        finally:
+            if files := sys.modules.get("tbft.files"):
+                files.release_claims()
+        if signals.received:  # what was learned has been kept
+            signals.say()
+            status = signals.status()
+    except KeyboardInterrupt:
+        from tbft.cli import signals
+
+        signals.say()
+        status = signals.status()
+    if argv is None:
+        signals.uninstall()
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """The command's exit status; errors that are not ours to mend become one message."""
     # Before torch is loaded: its threads then sleep while they wait, where they would burn energy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import warnings
+
+    from tbft.errors import TbftError, TbftWarning
+    from tbft.text import visible
+
     arguments = parser().parse_args(argv)
     try:
-        status: int | None = arguments.run(arguments)  # most return nothing
-    except KeyboardInterrupt:
-        print("\ntbft: interrupted; no half-written file is left", file=sys.stderr)
-        return 130
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", TbftWarning)
+            warnings.showwarning = _show_warning
+            status: int | None = arguments.run(arguments)  # most return nothing
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of stdout went away, as `head` does
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except TbftError as error:
-        print(f"tbft: {visible(str(error))}", file=sys.stderr)
-        return 2
+        return _refused(visible(str(error)))
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        print(f"tbft: cannot use{visible(where)}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    finally:
-        release_claims()
+        where = f" {visible(os.fsdecode(error.filename))}" if error.filename else ""
+        return _refused(f"cannot use{where}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        return _refused("there is not enough memory: give --budget-memory, fewer samples, or smaller batches")
     return status or 0
+
+
+def _refused(message: str) -> int:
+    print("tbft: " + message.replace("\n", "\n  "), file=sys.stderr)
+    return 2
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
+    from warnings import formatwarning
+
+    from tbft.errors import TbftWarning
+    from tbft.text import visible
+
+    if issubclass(category, TbftWarning):
+        print(f"tbft: {visible(str(message), lines=False)}", file=sys.stderr)
+    else:
+        sys.stderr.write(formatwarning(message, category, filename, lineno))

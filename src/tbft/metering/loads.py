@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 from tbft.errors import TbftError, unknown
@@ -143,7 +144,8 @@ def main(load: str) -> None:
     work = LOADS[load]()
     work()
     print("ready", flush=True)
-    sys.stdin.readline()
+    if not sys.stdin.readline():  # whoever started it is gone
+        return
     stop = threading.Event()
 
     def wait_for_stop() -> None:
@@ -155,7 +157,8 @@ def main(load: str) -> None:
     while not stop.is_set():
         flops += work()
     used = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-    print(json.dumps({**used, "flops": flops}), flush=True)
+    with suppress(BrokenPipeError):
+        print(json.dumps({**used, "flops": flops}), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ so nothing else is ever mixed in.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from tbft.data.cifar10c import ABOUT, ATTRIBUTE, SEVERITIES, read_about
 from tbft.data.samples import Samples, digest
 from tbft.errors import DataError
 from tbft.files import allocate, atomic_path
+from tbft.processes import become_worker
 from tbft.scenarios.drift import apply_drift, find_drifts
 
 #: Pictures that a worker gets at a time.
@@ -191,15 +191,11 @@ def _pool(workers: int) -> Iterator[Executor | None]:
         yield None
         return
     # Forking a process that has run torch's threads can hang; workers start afresh.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_interrupts_to_the_parent)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=become_worker)
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def default_workers() -> int:

@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM: one line, status 130 or 143, and nothing half written, whatever the process is at.
+
+They raise KeyboardInterrupt, by which tuning keeps what it has learned. Where that would be lost, or turned
+into something else (in an import, in a destructor), and the second time, the process ends at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+#: The signal that came, or 0.
+received = 0
+
+_NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def install() -> None:
+    """Handle the signals from here on; those that whoever started us ignores stay ignored."""
+    for number in _NUMBERS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handle)
+    sys.unraisablehook = _unraisable
+
+
+def uninstall() -> None:
+    """Ignore them: all is done, and Python's own end is not to be disturbed."""
+    for number in _NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def say() -> None:
+    """The one line."""
+    line = "interrupted" if received in (0, signal.SIGINT) else "terminated"
+    start = "\n" if os.isatty(2) else ""  # below a progress bar
+    os.write(2, f"{start}tbft: {line}; no half-written file is left\n".encode())
+
+
+def status() -> int:
+    """The exit status that tells the signal."""
+    return 128 + (received or signal.SIGINT)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    global received
+    again, received = bool(received), number
+    if again or _importing(frame):
+        _leave()
+    raise KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _unraisable(found: Any) -> None:
+    """Where Python would print an exception and go on, an interrupt is heeded all the same."""
+    if received and issubclass(found.exc_type, KeyboardInterrupt):
+        _leave()
+    sys.__unraisablehook__(found)
+
+
+def _leave() -> None:
+    if files := sys.modules.get("tbft.files"):
+        files.abandon()
+    say()
+    os._exit(status())
