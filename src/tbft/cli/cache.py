@@ -6,7 +6,8 @@ import argparse
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tbft.cli.common import Subparsers, add_json, command, print_json, table
+from tbft.cli.common import Subparsers, add_json, command, print_json
+from tbft.report.terminal import table
 
 if TYPE_CHECKING:
     from tbft.tuning.kept import Kept
