@@ -12,17 +12,18 @@ user's own parameters and, in a row, equal ``model(x)`` bit for bit.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from tbft.blocks.arm import RESERVED, Arm
-from tbft.blocks.state import batch_norms, evaluating, flags_restored, modes_restored
-from tbft.blocks.tracing import crossing_at, owners_of, stages_of, starts_of, trace
+from tbft.blocks.arm import Arm
+from tbft.blocks.heads import head_of, last_layer
+from tbft.blocks.inputs import Inputs, call
+from tbft.blocks.outputs import Output, logits_of
+from tbft.blocks.state import batch_norms, flags_restored, modes_restored
+from tbft.blocks.tracing import Traced, trace_deep
 from tbft.errors import SplitError, unknown
 
 TRACKS = ("all", "tuned", "none")
@@ -48,10 +49,21 @@ class Blocks:
     block's name. They share the model's own parameters, so training a stage trains the model.
     """
 
-    def __init__(self, model: nn.Module, stages: Sequence[nn.Module], infos: Sequence[Block]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        stages: Sequence[nn.Module],
+        infos: Sequence[Block],
+        traced: Traced,
+        example: Inputs | None = None,
+        output: Output = logits_of,
+    ) -> None:
         self.model = model
         self.infos = tuple(infos)
+        self.traced, self.example, self.output = traced, example, output
+        self.checked: tuple[object, ...] | None = None  # for what the stages were compared with the model
         self._stages = tuple(stages)
+        self._head: str | None = None
 
     def __len__(self) -> int:
         return len(self.infos)
@@ -75,16 +87,24 @@ class Blocks:
     @property
     def head(self) -> str:
         """The arm that is the last layer alone: its name, or the rear block's if that is all there is."""
+        if self._head is None:
+            self._head = self._found_head()
+        return self._head
+
+    def _found_head(self) -> str:
         rear = self.infos[-1]
-        layers = list(OrderedDict.fromkeys(key.rpartition(".")[0] for key in rear.keys))
-        stage = self._stages[-1]
-        assert isinstance(stage, fx.GraphModule)
-        # The last that runs, which need not be the last that was registered.
-        for node in reversed(stage.graph.nodes):
-            inside = [name for name in layers if f"{name}.".startswith(f"{node.target}.")]
-            if node.op == "call_module" and inside:
-                return inside[-1] if len(layers) > 1 else rear.name
-        return rear.name
+        try:
+            head = head_of(self.model, trace_deep(self.model, self.example, self.output))
+        except SplitError:
+            head = last_layer(self.model)
+        owned = {key for key in rear.keys if key.startswith(f"{head}.")}
+        # With fewer layers than two in the rear, both are the same arm.
+        return head if head and owned and owned != set(rear.keys) else rear.name
+
+    @property
+    def whole(self) -> nn.Module:
+        """The model as a module from a batch to logits: the model itself, if that is what it is."""
+        return _Whole(self.model, self.output) if self.traced.adapted else self.model
 
     def index(self, k: int | str) -> int:
         """Position of a block given by name or index (negative ones count from the end)."""
@@ -109,8 +129,8 @@ class Blocks:
         return nn.Sequential(*self._stages[self.index(k) + 1 :])
 
     def onward(self, k: int | str) -> nn.Module:
-        """Block `k` and everything after it; the model itself for the first."""
-        return nn.Sequential(*self._stages[self.index(k) :]) if self.index(k) else self.model
+        """Block `k` and everything after it; the whole model for the first."""
+        return nn.Sequential(*self._stages[self.index(k) :]) if self.index(k) else self.whole
 
     def block_of(self, arm: Arm | str) -> Block | None:
         """The block an arm tunes; None for `none`, `adabn`, `full` and arms in several blocks.
@@ -191,6 +211,18 @@ class Blocks:
             yield trained
 
 
+class _Whole(nn.Module):
+    """A model that takes several tensors, or wraps its logits, as a module from a batch to logits."""
+
+    def __init__(self, model: nn.Module, output: Output) -> None:
+        super().__init__()
+        self.model, self._output = model, output
+
+    def forward(self, x: Inputs) -> Tensor:
+        logits: Tensor = self._output(call(self.model, x))
+        return logits
+
+
 def _is_frozen(module: nn.Module) -> bool:
     """Whether a module has parameters of its own, and the user froze all of them."""
     own = list(module.parameters(recurse=False))
@@ -199,153 +231,3 @@ def _is_frozen(module: nn.Module) -> bool:
 
 def _is_expanded(tensor: Tensor) -> bool:
     return any(s == 0 and n > 1 for s, n in zip(tensor.stride(), tensor.shape, strict=True))
-
-
-def split(
-    model: nn.Module | Sequence[tuple[str, nn.Module]],
-    cuts: Sequence[str] | None = None,
-    names: Sequence[str] | None = None,
-    example: Tensor | None = None,
-) -> Blocks:
-    """Cut a model into blocks.
-
-    Args:
-        model: a module, or a list of ``(name, module)`` to run in a row, one block each. A module
-            is traced with ``torch.fx``, but only through the parents of the cuts, so whatever
-            lies deeper may be as dynamic as it likes.
-        cuts: names of the submodules at which the second and later blocks start, in the order in
-            which the model runs them. Default: what the model declares as ``cuts``; an
-            ``nn.Sequential`` without such a declaration is cut at each child.
-        names: one name a block. Default: what the model declares as ``block_names``, else
-            ``front`` and the names of the cuts.
-        example: a batch; if given, the stages are run on it and compared with the model.
-
-    Raises:
-        SplitError: an unknown cut, a tensor that skips across a cut, a parameter used in two
-            blocks, or a model that cannot be traced.
-
-    >>> model = nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 4, 3), relu=nn.ReLU(), fc=nn.Flatten()))
-    >>> split(model, cuts=["fc"]).names
-    ('front', 'fc')
-    """
-    if not isinstance(model, nn.Module):
-        model = sequential(model)
-    declared = cuts is None
-    if cuts is None:
-        cuts = _declared_cuts(model)
-    if names is None:
-        names = (declared and getattr(model, "block_names", None)) or ["front", *cuts]
-    _check_names(model, cuts, names)
-    graph = trace(model, cuts)
-    starts = starts_of(graph, cuts)
-    owner = owners_of(graph, starts, [str(n) for n in names])
-    crossings = [crossing_at(graph, owner, k, cut) for k, cut in enumerate(cuts, start=1)]
-    stages = stages_of(model, graph, owner, crossings)
-    blocks = Blocks(model, stages, _describe(model, graph, owner, list(cuts), list(names)))
-    if example is not None:
-        _check_example(blocks, example)
-    return blocks
-
-
-def sequential(parts: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
-    """A list of ``(name, module)`` as one model that declares each of them a block."""
-    try:
-        names = [str(name) for name, _ in parts]
-        model = nn.Sequential(OrderedDict(parts))
-    except (TypeError, ValueError, KeyError) as error:
-        message = f"give a module or a list of (name, module) pairs, names without dots: {error}"
-        raise SplitError(message) from error
-    if len(model) != len(names):
-        raise SplitError(f"two blocks in the list have the same name: {', '.join(names)}")
-    model.block_names = tuple(names)  # type: ignore[assignment]
-    return model
-
-
-def _declared_cuts(model: nn.Module) -> Sequence[str]:
-    declared = getattr(model, "cuts", None)
-    if declared is not None:
-        return tuple(declared)
-    if isinstance(model, nn.Sequential):
-        return [name for name, _ in model.named_children()][1:]
-    children = ", ".join(name for name, _ in model.named_children())
-    raise SplitError(
-        f"{type(model).__name__} declares no cuts: give the submodules at which new blocks start, "
-        f"for example from {children}"
-    )
-
-
-def _check_names(model: nn.Module, cuts: Sequence[str], names: Sequence[str]) -> None:
-    known = [name for name, _ in model.named_modules() if name]
-    for cut in cuts:
-        if cut not in known:
-            raise SplitError(unknown("cut", cut, known))
-    if len(set(cuts)) != len(cuts):
-        raise SplitError(f"a cut is named twice: {', '.join(cuts)}")
-    if len(names) != len(cuts) + 1:
-        raise SplitError(f"{len(cuts)} cuts make {len(cuts) + 1} blocks, but {len(names)} names were given")
-    if len(set(names)) != len(names):
-        raise SplitError(f"a block name is used twice: {', '.join(names)}")
-    if reserved := RESERVED & set(names):
-        raise SplitError(f"{min(reserved)!r} names an arm of its own and cannot name a block")
-
-
-def _describe(
-    model: nn.Module, graph: fx.Graph, owner: Mapping[fx.Node, int], cuts: list[str], names: list[str]
-) -> list[Block]:
-    """Assign every state-dict key to the block that uses its tensor."""
-    state: Mapping[str, Any] = model.state_dict(keep_vars=True)
-    if others := [key for key, value in state.items() if not isinstance(value, Tensor)]:
-        raise SplitError(
-            f"{others[0]!r} in the model's state is no tensor, and could not be given back as it was: "
-            "keep it out of the state dict"
-        )
-    used: dict[int, int] = {}  # id of tensor -> block; a tied tensor is one tensor under two keys
-    for node in graph.nodes:
-        for key in _keys_of(node, state):
-            first = used.setdefault(id(state[key]), owner[node])
-            if first != owner[node]:
-                raise SplitError(
-                    f"{key!r} is used in the blocks {names[first]!r} and {names[owner[node]]!r}; "
-                    "a block has to own its parameters"
-                )
-    keys: list[list[str]] = [[] for _ in names]
-    current = 0
-    for key, tensor in state.items():
-        # A key no stage uses (an unused head) stays with the key registered before it.
-        current = used.get(id(tensor), current)
-        keys[current].append(key)
-    trained = {id(p) for p in model.parameters() if p.requires_grad}
-    frozen = {id(p) for p in model.parameters()} - trained
-    return [
-        Block(
-            name=names[k],
-            index=k,
-            cut=cuts[k - 1] if k else None,
-            keys=tuple(keys[k]),
-            parameter_count=sum(state[key].numel() for key in keys[k] if id(state[key]) in trained),
-            size_bytes=sum(state[key].numel() * state[key].element_size() for key in keys[k]),
-            frozen_count=sum(state[key].numel() for key in keys[k] if id(state[key]) in frozen),
-        )
-        for k in range(len(names))
-    ]
-
-
-def _keys_of(node: fx.Node, state: Mapping[str, Any]) -> list[str]:
-    if node.op == "get_attr":
-        return [key for key in state if key == node.target]
-    if node.op == "call_module":
-        return [key for key in state if key.startswith(f"{node.target}.")]
-    return []
-
-
-def _check_example(blocks: Blocks, example: Tensor) -> None:
-    """Run model and stages on `example`, in evaluation mode, and compare bit for bit."""
-    with evaluating(blocks.model):
-        expected = x = blocks.model(example)
-        x = example
-        for block in blocks:
-            x = blocks.block(block.index)(x)
-            if not isinstance(x, Tensor):
-                raise SplitError(f"block {block.name!r} gives a {type(x).__name__}, not one tensor")
-    if not torch.equal(x, expected):
-        raise SplitError("the blocks in a row do not give the model's output; give a list of (name, module)")

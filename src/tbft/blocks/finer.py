@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from tbft.blocks.arm import Arm
-from tbft.blocks.blocks import Blocks, split
+from tbft.blocks.assembly import cut_at
+from tbft.blocks.blocks import Blocks
 from tbft.errors import SplitError
 
 
@@ -29,11 +30,20 @@ def cut_before(blocks: Blocks, arm: Arm | str) -> tuple[Blocks, int]:
         if block.index != at or block.name == first:
             continue
         with suppress(SplitError):  # no single tensor crosses there
-            finer = split(blocks.model, [*blocks.cuts[:at], first, *blocks.cuts[at:]])
+            finer = recut(blocks, [*blocks.cuts[:at], first, *blocks.cuts[at:]])
             # Parts of one block may be named in another order than they run in.
             if tuned.isdisjoint(id(p) for p in finer.prefix(at + 1).parameters()):
                 return finer, at + 1
     return blocks, at
+
+
+def recut(blocks: Blocks, cuts: Sequence[str]) -> Blocks:
+    """The same model cut elsewhere.
+
+    Raises:
+        SplitError: a cut that more than one tensor crosses.
+    """
+    return cut_at(blocks.model, cuts, ["front", *cuts], blocks.example, blocks.output)
 
 
 def stages_for(blocks: Blocks, arms: Iterable[Arm | str]) -> Blocks:

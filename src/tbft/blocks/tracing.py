@@ -1,153 +1,330 @@
-"""A model's graph, cut into stages: what :func:`tbft.blocks.blocks.split` stands on.
+"""A model's graph, traced with ``torch.fx`` as the model is called.
 
-The graph is traced through the parents of the cuts alone. A node belongs to the block whose cut was
-called last before it; exactly one node's value may pass from one block to the next.
+So with its hooks, with the ``forward`` that an instance was given, and with optional arguments at their
+defaults. Where a size decides what is run, it is traced along an example.
 """
 
 from __future__ import annotations
 
-import inspect
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from tbft.blocks.state import modes_restored
+from tbft.blocks.inputs import Inputs, call, map_tensors, tensors_of
+from tbft.blocks.outputs import Output, UnknownOutputError, logits_of
+from tbft.blocks.state import attributes_restored, modes_restored, values_restored
 from tbft.errors import SplitError
 
-
-class _ShallowTracer(fx.Tracer):
-    """Traces the parents of the cuts; every other submodule stays one call."""
-
-    def __init__(self, cuts: Sequence[str]) -> None:
-        super().__init__()
-        parts = [cut.split(".") for cut in cuts]
-        self.parents = {".".join(p[:i]) for p in parts for i in range(1, len(p))}
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name not in self.parents
+#: Whether a submodule stays one call.
+IsLeaf = Callable[[nn.Module, str], bool]
 
 
-def trace(model: nn.Module, cuts: Sequence[str]) -> fx.Graph:
-    """The model's graph; refused where training and evaluation mode run different code."""
-    tracer = _ShallowTracer(cuts)
-    traced = [model, *(model.get_submodule(name) for name in sorted(tracer.parents))]
-    graphs = []
-    with modes_restored(model):
-        for training in (True, False):
-            for module in traced:
-                module.training = training
-            graphs.append(_traced_once(tracer, model))
-    if str(graphs[0]) != str(graphs[1]):
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A model as a graph.
+
+    Attributes:
+        graph: in evaluation mode.
+        tensors: the tensors of the model that the graph uses by themselves, and those that it makes.
+        training: the same with the model itself in training mode; None: nothing else is run then.
+        sizes: of the inputs but for the batch, if any of them decided what is run; else None.
+        adapted: whether the model is to be given its inputs in another way than ``model(x)``, or returns
+            something else than a tensor.
+    """
+
+    graph: fx.Graph
+    tensors: Mapping[str, Any]
+    training: Traced | None = None
+    sizes: tuple[tuple[int, ...], ...] | None = None
+    adapted: bool = False
+
+
+def trace(
+    model: nn.Module, parents: Collection[str], example: Inputs | None = None, output: Output = logits_of
+) -> Traced:
+    """Trace a model through itself and some of its submodules; every other one stays one call.
+
+    Raises:
+        SplitError: it cannot be traced, or training mode runs other code in one of the submodules.
+    """
+
+    def is_leaf(_: nn.Module, path: str) -> bool:
+        return path not in parents
+
+    inner = [model.get_submodule(name) for name in sorted(parents) if name]
+    found = []
+    for own, theirs in ((False, False), (True, True), (True, False)):
+        with modes_restored(model):
+            model.eval()
+            model.training = own
+            for module in inner:
+                module.training = theirs
+            found.append(trace_once(model, is_leaf, example, output))
+        if len(found) == 2 and str(found[0].graph) == str(found[1].graph):
+            return found[0]
+    evaluation, training, mixed = found
+    if str(training.graph) != str(mixed.graph):
         raise SplitError(
-            f"{type(model).__name__}.forward runs other code in training than in evaluation mode; "
+            f"a part of {type(model).__name__} runs other code in training than in evaluation mode; "
             "move that into a submodule (nn.Dropout, say), or give a list of (name, module)"
         )
-    graph = graphs[1]
-    used = [n for n in graph.nodes if n.op == "placeholder" and n.users]
-    if len(used) != 1:
-        inputs = ", ".join(repr(n.target) for n in used) or "none"
-        raise SplitError(f"the model has to take exactly one tensor; it uses the inputs: {inputs}")
-    return graph
+    return replace(evaluation, training=mixed)
 
 
-def _traced_once(tracer: fx.Tracer, model: nn.Module) -> fx.Graph:
+def trace_once(
+    model: nn.Module, is_leaf: IsLeaf, example: Inputs | None = None, output: Output = logits_of
+) -> Traced:
+    """Trace a model in the modes that it is in; along the example where it cannot be traced without."""
     try:
-        return tracer.trace(model)
-    except Exception as error:  # whatever the user's forward raises on a symbolic input
-        where = inspect.unwrap(type(model).forward).__qualname__
+        return _traced(_Tracer(is_leaf, example, output), model)
+    except UntraceableError:
+        if example is None:
+            raise
+    return _traced_along(model, is_leaf, example, output)
+
+
+def trace_deep(model: nn.Module, example: Inputs | None = None, output: Output = logits_of) -> Traced:
+    """Trace a model in evaluation mode down to single layers, to see what it is made of.
+
+    Modules of a class that cannot be traced stay one call.
+    """
+    opaque: set[type[nn.Module]] = set()
+
+    def is_leaf(module: nn.Module, _: str) -> bool:
+        return is_layer(module) or type(module) in opaque
+
+    along = False
+    with modes_restored(model):
+        model.eval()
+        while True:
+            try:
+                if along and example is not None:
+                    return _traced_along(model, is_leaf, example, output)
+                return _traced(_Tracer(is_leaf, example, output), model)
+            except UntraceableError as error:
+                if error.path:
+                    opaque.add(type(model.get_submodule(error.path)))
+                elif along or example is None:
+                    raise
+                along = along or not error.path
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module is one of torch's own, and no container, or has weights that others compute."""
+    own = type(module).__module__.startswith("torch.nn.") and not isinstance(module, nn.Sequential)
+    return own or is_parametrized(module)
+
+
+class UntraceableError(SplitError):
+    """A model that cannot be traced; `path` is the innermost submodule that was being traced then."""
+
+    def __init__(self, model: nn.Module, path: str, error: Exception, has_example: bool) -> None:
+        self.path = path
+        what = type(model.get_submodule(path)).__name__
+        remedy = "" if has_example else "give an example (a batch) to trace it along, or "
+        super().__init__(
+            f"{what}.forward cannot be traced ({type(error).__name__}: {error}); "
+            f"{remedy}give the model as nn.Sequential or as a list of (name, module)"
+        )
+
+
+def _traced_along(model: nn.Module, is_leaf: IsLeaf, example: Inputs, output: Output) -> Traced:
+    """Traced along an example, in batches of several sizes, which have to give the same graph."""
+    found = []
+    for size in (1, 2, 3):
+        some = map_tensors(partial(_first, size), example)
+        tracer = _ExampleTracer(is_leaf, some, output)
+        with values_restored(model):
+            found.append(_traced(tracer, model))
+    if len({str(traced.graph) for traced in found}) > 1:
         raise SplitError(
-            f"{where} cannot be traced ({type(error).__name__}: {error}); "
-            "give the model as nn.Sequential or as a list of (name, module)"
-        ) from error
+            f"what {type(model).__name__} runs depends on how many samples are in a batch (where that is "
+            "only counted, x.size(0) can be traced, and len(x) cannot); give it as nn.Sequential or as a list "
+            "of (name, module)"
+        )
+    sizes = tuple(tuple(t.shape[1:]) for t in tensors_of(example)) if tracer.decided else None
+    return replace(found[0], sizes=sizes)
 
 
-def starts_of(graph: fx.Graph, cuts: Sequence[str]) -> list[int]:
-    """Position in the graph at which each cut's submodule is called."""
-    nodes = list(graph.nodes)
-    starts = []
-    for cut in cuts:
-        calls = [i for i, n in enumerate(nodes) if n.op == "call_module" and n.target == cut]
-        # A cut that holds a later cut was traced through; it starts at the first thing it does.
-        inside = [i for i, n in enumerate(nodes) if cut in _module_paths(n)]
-        if len(calls) > 1 or not inside:
-            times = f"called {len(calls)} times" if calls else "never called"
-            raise SplitError(f"cannot cut at {cut!r}: it is {times} in the model's forward, not once")
-        starts.append(inside[0])
-    if starts != sorted(starts):
-        ordered = [cut for _, cut in sorted(zip(starts, cuts, strict=True))]
-        raise SplitError(f"the cuts are not in the order the model runs them; use {', '.join(ordered)}")
-    return starts
+def _first(count: int, tensor: Tensor) -> Tensor:
+    return tensor[torch.arange(count, device=tensor.device) % len(tensor)]
 
 
-def _module_paths(node: fx.Node) -> list[str]:
-    """Names of the submodules a node runs in, outermost first; a called submodule counts as one."""
-    return [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+def module_paths(node: fx.Node) -> list[str]:
+    """Names of the submodules that a node runs in, outermost first; a called submodule counts as one."""
+    return [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
 
 
-def owners_of(graph: fx.Graph, starts: Sequence[int], names: Sequence[str]) -> dict[fx.Node, int]:
-    """The block of each node; a directly used parameter or buffer belongs with its only user."""
-    owner = {node: bisect_right(starts, i) for i, node in enumerate(graph.nodes)}
-    for node in graph.nodes:
-        if node.op == "get_attr" and node.users:
-            users = sorted({owner[user] for user in node.users})
-            if len(users) > 1:
-                raise SplitError(
-                    f"{node.target!r} is used in the blocks {names[users[0]]!r} and {names[users[-1]]!r}; "
-                    "a block has to own its parameters"
+def _traced(tracer: _Tracer, model: nn.Module) -> Traced:
+    try:
+        with torch.enable_grad(), attributes_restored(model):
+            if getattr(model, "_compiled_call_impl", None) is not None:
+                model._compiled_call_impl = None  # a call would run what was compiled
+            graph = tracer.trace(model)
+            names = [str(node.target) for node in graph.nodes if node.op == "get_attr"]
+            tensors = {name: operator.attrgetter(name)(model) for name in names}
+    except UnknownOutputError:
+        raise
+    except Exception as error:  # whatever the user's forward raises on a symbolic input
+        path = tracer.entered[-1] if tracer.entered else ""
+        raise UntraceableError(model, path, error, tracer.example is not None) from error
+    return Traced(graph, tensors, adapted=tracer.adapted)
+
+
+class _Tracer(fx.Tracer):
+    """Traces what ``model(x)`` runs, and notes for each node whether gradients were off.
+
+    Attributes:
+        example: what the placeholders stand for: one tensor, or several by name or position.
+        entered: the submodules that are being traced through, outermost first; where it fails, they stay.
+    """
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, is_leaf: IsLeaf, example: Inputs | None, output: Output) -> None:
+        super().__init__()
+        self.is_leaf, self.example, self.output = is_leaf, example, output
+        self.entered: list[str] = []
+        self.adapted = not (example is None or isinstance(example, Tensor))
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return bool(module_qualified_name) and self.is_leaf(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        self.entered.append(self.path_of_module(m))
+        result = super().call_module(m, forward, args, kwargs)
+        self.entered.pop()
+        return result
+
+    def create_node(self, *arguments: Any, **keywords: Any) -> fx.Node:
+        node = super().create_node(*arguments, **keywords)
+        node.meta["no_grad"] = not torch.is_grad_enabled()
+        return node
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        placeholders: Any
+        if self.example is None or isinstance(self.example, Tensor):
+            placeholders = self.placeholder("x", self.example)
+        elif isinstance(self.example, Mapping):
+            placeholders = {name: self.placeholder(name, value) for name, value in self.example.items()}
+        else:
+            placeholders = tuple(self.placeholder(f"x{i}", value) for i, value in enumerate(self.example))
+
+        def run(model: nn.Module) -> Any:
+            returned = call(model, placeholders)
+            result = self.output(returned)
+            self.adapted |= result is not returned
+            if not isinstance(result, fx.Proxy):
+                raise UnknownOutputError(
+                    f"the model returns a {type(result).__name__}, no tensor of its inputs"
                 )
-            owner[node] = users[0]
-    for k, name in enumerate(names):
-        if not any(b == k and n.op not in ("placeholder", "output") for n, b in owner.items()):
-            raise SplitError(f"block {name!r} would be empty: nothing runs in it; leave out its cut")
-    return owner
+            return result
+
+        return run, [self.root]
+
+    def placeholder(self, name: str, value: Tensor | None) -> fx.Proxy:
+        """A proxy for one input."""
+        return self.create_proxy("placeholder", name, (), {})
 
 
-def crossing_at(graph: fx.Graph, owner: Mapping[fx.Node, int], k: int, cut: str) -> fx.Node:
-    """The one node whose value passes from before block `k` to block `k` or later."""
-    crossing = [n for n in graph.nodes if owner[n] < k and any(owner[user] >= k for user in n.users)]
-    if len(crossing) == 1:
-        return crossing[0]
-    entry = next(n for n in graph.nodes if cut in _module_paths(n))
-    skips = [n for n in crossing if n not in entry.all_input_nodes] or crossing[1:]
-    if not skips:
-        raise SplitError(f"nothing crosses the cut at {cut!r}: what runs before it is not used after it")
-    end = next(user for user in skips[0].users if owner[user] >= k)
-    raise SplitError(
-        f"{len(crossing)} tensors cross the cut at {cut!r}, not one: besides its input, a skip connection "
-        f"runs from {_where(skips[0])} to {_where(end)}; cut before or after both ends"
-    )
+class _ExampleTracer(_Tracer):
+    """Traces along an example: a test of a size takes the branch that the example takes.
+
+    Attributes:
+        decided: whether a size decided anything.
+    """
+
+    def __init__(self, is_leaf: IsLeaf, example: Inputs, output: Output) -> None:
+        super().__init__(is_leaf, example, output)
+        self.decided = False
+        self._running = False
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Known(node, self)
+
+    def placeholder(self, name: str, value: Tensor | None) -> fx.Proxy:
+        proxy = super().placeholder(name, value)
+        proxy.node.meta["value"] = value
+        return proxy
+
+    def create_proxy(self, kind: str, target: Any, *arguments: Any, **keywords: Any) -> Any:
+        proxy = super().create_proxy(kind, target, *arguments, **keywords)
+        if kind != "placeholder":
+            self._running = True
+            try:
+                with torch.no_grad():
+                    proxy.node.meta["value"] = self._value(proxy.node)
+            finally:
+                self._running = False
+        return proxy
+
+    def _value(self, node: fx.Node) -> Any:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._of)
+        if callable(node.target):
+            return node.target(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], node.target)(*args[1:], **kwargs)
+        found = operator.attrgetter(node.target)(self.root)
+        return found if node.op == "get_attr" else found(*args, **kwargs)
+
+    def _of(self, node: fx.Node) -> Any:
+        if "value" not in node.meta:  # a tensor of the model, used as it is
+            node.meta["value"] = self._value(node)
+        return node.meta["value"]
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return forward(*args, **kwargs) if self._running else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def known(self, proxy: fx.Proxy) -> Any:
+        """The value of a size, on which it depends from here on what is run."""
+        value = proxy.node.meta["value"]
+        if isinstance(value, Tensor):
+            raise TypeError("what it runs depends on the values of a tensor")
+        self.decided = True
+        return value
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(self.known(obj))
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        value = obj.node.meta["value"]
+        self.decided |= isinstance(value, Tensor)
+        parts: Any = obj
+        return iter([parts[i] for i in range(len(value))])
+
+    def keys(self, obj: fx.Proxy) -> Any:
+        return obj.node.meta["value"].keys()
 
 
-def _where(node: fx.Node) -> str:
-    """A node in the words of the model's author."""
-    if node.op == "placeholder":
-        return f"the model's input {node.target!r}"
-    if node.op == "call_module":
-        return repr(str(node.target))
-    if node.op == "output":
-        return "the model's output"
-    paths = [path for path in _module_paths(node) if path]
-    return f"{node.name!r} in {paths[-1]!r}" if paths else f"{node.name!r} in the model's forward"
+class _Known(fx.Proxy):
+    """A proxy whose value is known, where it is asked for as a number."""
 
+    tracer: _ExampleTracer
 
-def stages_of(
-    model: nn.Module, graph: fx.Graph, owner: Mapping[fx.Node, int], crossings: Sequence[fx.Node]
-) -> list[nn.Module]:
-    """One module a block, on the model's own submodules."""
-    entry = next(n for n in graph.nodes if n.op == "placeholder" and n.users)
-    (result,) = next(n for n in graph.nodes if n.op == "output").args
-    if not isinstance(result, fx.Node):
-        raise SplitError("the model has to return one tensor, not a tuple, list or dict")
-    bounds = [entry, *crossings, result]
-    stages: list[nn.Module] = []
-    for k, (start, end) in enumerate(pairwise(bounds)):
-        stage = fx.Graph()
-        copies = {start: stage.placeholder("x")}
-        for node in graph.nodes:
-            if owner[node] == k and node.op not in ("placeholder", "output"):
-                copies[node] = stage.node_copy(node, copies.__getitem__)
-        stage.output(copies[end])
-        stages.append(fx.GraphModule(model, stage, f"Block{k}"))
-    return stages
+    def __len__(self) -> int:
+        self.tracer.decided = True
+        return len(self.node.meta["value"])
+
+    def __index__(self) -> int:
+        return operator.index(self.tracer.known(self))
+
+    def __int__(self) -> int:
+        return int(self.tracer.known(self))
+
+    def __float__(self) -> float:
+        return float(self.tracer.known(self))

@@ -1,0 +1,188 @@
+"""Cuts found by themselves: the candidates are grouped into front, middle, late and rear.
+
+The rear is the head with the normalization before it. What comes before is cut into parts of about the same
+cost, at places that the model's author names: between `layer1` and `layer2` rather than inside one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
+
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tbft.blocks.assembly import cut_at
+from tbft.blocks.candidates import Candidate, find_candidates
+from tbft.blocks.checking import check_stages
+from tbft.blocks.inputs import Inputs, map_tensors
+from tbft.blocks.outputs import Output, logits_of
+from tbft.blocks.placement import device_of, to_device
+from tbft.blocks.state import evaluating
+from tbft.blocks.tracing import trace_deep
+from tbft.errors import SplitError
+
+MAX_BLOCKS = 4
+
+#: What a cut at a submodule of a submodule weighs against parts of unequal cost, for each level.
+DEPTH_PENALTY = 0.03
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The places at which a model can be cut, and those that were chosen.
+
+    Attributes:
+        candidates: in the order in which the model runs them; the first is the input.
+        cuts: the paths of those that were chosen.
+        reason: why these, in a sentence.
+    """
+
+    candidates: tuple[Candidate, ...]
+    cuts: tuple[str, ...]
+    reason: str
+
+
+def propose_cuts(
+    model: nn.Module,
+    example: Inputs | None = None,
+    output: Output = logits_of,
+    max_blocks: int = MAX_BLOCKS,
+) -> Proposal:
+    """Find the places at which a model can be cut, and choose at most `max_blocks - 1` of them.
+
+    Args:
+        example: a batch; with it the cost of a part is its FLOPs, without it the number of its layers.
+
+    Raises:
+        SplitError: the model cannot be traced.
+    """
+    candidates = find_candidates(model, trace_deep(model, example, output))
+    while True:
+        counted = _with_flops(model, candidates, example, output)
+        cuts = _grouped(counted, max_blocks)
+        bad = []
+        if not _works(model, cuts, example, output):
+            bad = [cut for cut in cuts if not _works(model, [cut], example, output)]
+        if not bad:
+            return Proposal(tuple(counted), cuts, _reason(counted, cuts))
+        candidates = _without(candidates, bad)
+
+
+def choose_cuts(
+    model: nn.Module,
+    example: Inputs | None = None,
+    output: Output = logits_of,
+    max_blocks: int = MAX_BLOCKS,
+) -> tuple[str, ...]:
+    """The cuts of :func:`propose_cuts`."""
+    return propose_cuts(model, example, output, max_blocks).cuts
+
+
+def names_for(count: int) -> tuple[str, ...]:
+    """Names of blocks whose cuts were found.
+
+    >>> names_for(3)
+    ('front', 'middle', 'rear')
+    """
+    if count <= MAX_BLOCKS:
+        return (
+            ("front", *("middle", "late")[: count - 2], "rear")[: max(1, count)] if count > 1 else ("front",)
+        )
+    return ("front", *(f"middle{i}" for i in range(1, count - 2)), "late", "rear")
+
+
+def _grouped(candidates: Sequence[Candidate], max_blocks: int) -> tuple[str, ...]:
+    """The start of the rear, and those before it that make parts of about the same cost."""
+    if len(candidates) < 2 or max_blocks < 2:
+        return ()
+    rear = next((i for i, c in enumerate(candidates) if c.in_rear), len(candidates) - 1)
+    costs = _costs(candidates[:rear])
+    before = [sum(costs[:i]) for i in range(rear)]
+    inner = min(max_blocks - 2, rear - 1)
+
+    def unevenness(cuts: tuple[int, ...]) -> float:
+        bounds = [0.0, *(before[i] for i in cuts), sum(costs)]
+        shares = [(b - a) / (bounds[-1] or 1) for a, b in pairwise(bounds)]
+        levels = sum(candidates[i].path.count(".") for i in cuts)
+        return sum((share - 1 / len(shares)) ** 2 for share in shares) + DEPTH_PENALTY * levels
+
+    best = min(combinations(range(1, rear), inner), key=unevenness)
+    return tuple(candidates[i].path for i in (*best, rear))
+
+
+def _costs(candidates: Sequence[Candidate]) -> list[float]:
+    """The share of each part: of the layers, or the mean of that and its share of the FLOPs, if known."""
+    layers = _shares([float(c.layer_count) for c in candidates])
+    if any(c.layer_count and not c.forward_flops for c in candidates):
+        return layers  # torch counts nothing for some, such as LSTM
+    flops = _shares([c.forward_flops or 0.0 for c in candidates])
+    return [(a + b) / 2 for a, b in zip(layers, flops, strict=True)]
+
+
+def _shares(amounts: Sequence[float]) -> list[float]:
+    return [amount / (sum(amounts) or 1) for amount in amounts]
+
+
+def _with_flops(
+    model: nn.Module, candidates: Sequence[Candidate], example: Inputs | None, output: Output
+) -> list[Candidate]:
+    """The candidates with what one sample costs from each to the next."""
+    paths = [c.path for c in candidates[1:]]
+    if example is None:
+        return list(candidates)
+    try:
+        blocks = cut_at(model, paths, ["input", *paths], example, output)
+        x = to_device(map_tensors(lambda t: t[:1], example), device_of(model))
+        flops = []
+        with evaluating(model):
+            for block in blocks:
+                with FlopCounterMode(display=False) as counter:
+                    x = blocks.block(block.index)(x)
+                flops.append(float(counter.get_total_flops()))
+    except Exception:  # layers are counted instead, and cuts that do not work are left out after that
+        return list(candidates)
+    return [replace(c, forward_flops=f) for c, f in zip(candidates, flops, strict=True)]
+
+
+def _works(model: nn.Module, cuts: Sequence[str], example: Inputs | None, output: Output) -> bool:
+    try:
+        blocks = cut_at(model, cuts, names_for(len(cuts) + 1), example, output)
+        if example is not None:
+            check_stages(blocks, example)
+    except SplitError:
+        return False
+    return True
+
+
+def _without(candidates: Sequence[Candidate], bad: Sequence[str]) -> list[Candidate]:
+    """The candidates but for some, whose parameters and layers go to the ones before them."""
+    kept: list[Candidate] = []
+    for c in candidates:
+        if c.path not in bad:
+            kept.append(c)
+            continue
+        before = kept[-1]
+        kept[-1] = replace(
+            before,
+            parameter_count=before.parameter_count + c.parameter_count,
+            layer_count=before.layer_count + c.layer_count,
+        )
+    return kept
+
+
+def _reason(candidates: Sequence[Candidate], cuts: Sequence[str]) -> str:
+    if not cuts:
+        return "one block: there is no place between parameters that a single tensor crosses"
+    costs = _costs(candidates)
+    paths = [c.path for c in candidates]
+    bounds = [0, *(paths.index(cut) for cut in cuts), len(paths)]
+    shares = ", ".join(f"{sum(costs[a:b]):.0%}" for a, b in pairwise(bounds))
+    few = ""
+    if len(cuts) < MAX_BLOCKS - 1:
+        few = "; no other place between layers is crossed by one tensor alone"
+    return (
+        "the rear is the head with what normalizes its input, the rest parts of like cost (the mean share of "
+        f"layers and forward FLOPs): {shares}{few}"
+    )

@@ -1,0 +1,38 @@
+"""What a model gives: its logits, however it wraps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, fx
+
+from tbft.errors import SplitError
+
+#: From what a model returns to its logits.
+Output = Callable[[Any], Any]
+
+
+class UnknownOutputError(SplitError):
+    """A model does not return logits in a way that is known."""
+
+
+def logits_of(returned: Any) -> Any:
+    """The logits in what a model returned: the tensor, `.logits`, the key ``logits``, or the first of all.
+
+    Raises:
+        UnknownOutputError: none of these.
+    """
+    if isinstance(returned, (Tensor, fx.Proxy)):
+        return returned
+    if isinstance(returned, Mapping) and ("logits" in returned or len(returned) == 1):
+        return logits_of(returned["logits"] if "logits" in returned else next(iter(returned.values())))
+    if hasattr(returned, "logits"):
+        return logits_of(returned.logits)
+    if isinstance(returned, (tuple, list)) and returned:
+        return logits_of(returned[0])
+    keys = f" with the keys {', '.join(map(str, returned))}" if isinstance(returned, Mapping) else ""
+    raise UnknownOutputError(
+        f"the model returns a {type(returned).__name__}{keys}, in which the logits are not to be found: "
+        "say by output= which part they are, as in output=lambda returned: returned['scores']"
+    )

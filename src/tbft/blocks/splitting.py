@@ -1,0 +1,112 @@
+"""Split a model: trace it, find or take its cuts, and give every key of its state to one block."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from tbft.blocks.assembly import cut_at
+from tbft.blocks.blocks import Blocks
+from tbft.blocks.checking import check_stages
+from tbft.blocks.cutting import MAX_BLOCKS, choose_cuts, names_for
+from tbft.blocks.inputs import Inputs, call
+from tbft.blocks.outputs import Output, logits_of
+from tbft.blocks.state import evaluating
+from tbft.blocks.unwrap import plain
+from tbft.errors import SplitError
+
+
+def split(
+    model: nn.Module | Sequence[tuple[str, nn.Module]],
+    cuts: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    example: Inputs | None = None,
+    output: Output = logits_of,
+) -> Blocks:
+    """Cut a model into blocks.
+
+    Args:
+        model: a module, or a list of ``(name, module)`` to run in a row, one block each.
+            A module is traced with ``torch.fx``, but only through the parents of the cuts, so whatever
+            lies deeper may be as dynamic as it likes. Wrappers such as ``DataParallel`` are taken off.
+        cuts: names of the submodules at which the second and later blocks start, in the order in
+            which the model runs them. Default: what the model declares as ``cuts``, else what
+            :func:`tbft.blocks.cutting.choose_cuts` finds.
+        names: one name a block. Default: what the model declares as ``block_names``, else
+            ``front`` and the names of the cuts; for cuts that were found, ``front`` to ``rear``.
+        example: a batch, as the model takes it; if given, the blocks are compared with the model. It is
+            needed where the model takes several tensors, where a size decides what it runs, and for
+            lazy layers.
+        output: from what the model returns to its logits.
+
+    Raises:
+        SplitError: an unknown cut, a tensor that skips across a cut, a parameter used in two
+            blocks, or a model that cannot be traced.
+
+    >>> model = nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 4, 3), flat=nn.Flatten(), fc=nn.Linear(4, 2)))
+    >>> split(model, cuts=["flat"]).names
+    ('front', 'flat')
+    >>> split(model).names
+    ('front', 'rear')
+    """
+    model = plain(model) if isinstance(model, nn.Module) else sequential(model)
+    _initialize(model, example)
+    declared = getattr(model, "cuts", None)
+    if cuts is None and declared is not None:
+        cuts = tuple(declared)
+        names = names or getattr(model, "block_names", None)
+    if cuts is None:
+        cuts = choose_cuts(model, example, output, len(names) if names else MAX_BLOCKS)
+        names = names or names_for(len(cuts) + 1)
+    names = [str(name) for name in names or ["front", *cuts]]
+    blocks = cut_at(model, cuts, names, example, output)
+    if example is not None:
+        check_stages(blocks, example)
+    return blocks
+
+
+def sequential(parts: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
+    """A list of ``(name, module)`` as one model that declares each of them with parameters a block."""
+    try:
+        names = [str(name) for name, _ in parts]
+        model = nn.Sequential(OrderedDict(parts))
+        starts, block_names = _grouped(parts)
+    except (TypeError, ValueError, KeyError) as error:
+        message = f"give a module or a list of (name, module) pairs, names without dots: {error}"
+        raise SplitError(message) from error
+    if len(model) != len(names):
+        raise SplitError(f"two blocks in the list have the same name: {', '.join(names)}")
+    model.cuts, model.block_names = starts[1:], block_names  # type: ignore[assignment]
+    return model
+
+
+def _grouped(parts: Sequence[tuple[str, nn.Module]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where blocks start, and their names: what has no parameters belongs with what follows it.
+
+    >>> _grouped([("a", nn.Linear(2, 2)), ("flat", nn.Flatten()), ("b", nn.Linear(2, 2)), ("end", nn.ReLU())])
+    (('a', 'flat'), ('a', 'b'))
+    """
+    starts, names, first = [], [], None
+    for name, module in parts:
+        first = name if first is None else first
+        if any(True for _ in module.parameters()):
+            starts.append(first)
+            names.append(name)
+            first = None
+    return (tuple(starts), tuple(names)) if names else ((parts[0][0],), (parts[0][0],))
+
+
+def _initialize(model: nn.Module, example: Inputs | None) -> None:
+    """Lazy layers get their shapes from an example."""
+    lazy = [name for name, p in (*model.named_parameters(), *model.named_buffers()) if is_lazy(p)]
+    if lazy and example is None:
+        raise SplitError(
+            f"{type(model).__name__} has lazy layers without shapes yet ({lazy[0]}): load weights, "
+            "run the model on a batch once, model(x), or give an example"
+        )
+    if lazy and example is not None:
+        with evaluating(model):
+            call(model, example)
