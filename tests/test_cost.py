@@ -124,7 +124,7 @@ def test_an_arm_inside_a_block_starts_its_own_stage():
 
 
 def test_operations_without_anything_to_compute_take_no_time():
-    blocks = split(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)))
+    blocks = split(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)), ["1"])
     operations = {
         Operation("weights", 0),
         Operation("forward", 0),

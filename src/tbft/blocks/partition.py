@@ -285,7 +285,7 @@ class _Stage:
 
 
 def _overwrites(model: nn.Module, node: fx.Node) -> bool:
-    """Whether a node may write into what it is given: an operation in place, or a module starting with one."""
+    """Whether a node may write into what it is given: an operation in place, or starts with one."""
     if node.op == "call_module":
         module = model.get_submodule(str(node.target))
         first = next((m for m in module.modules() if not any(True for _ in m.children())), module)

@@ -145,7 +145,7 @@ def _traced_along(model: nn.Module, is_leaf: IsLeaf, example: Inputs, output: Ou
     if len({str(traced.graph) for traced in found}) > 1:
         raise SplitError(
             f"what {type(model).__name__} runs depends on how many samples are in a batch (where that is "
-            "only counted, x.size(0) can be traced, and len(x) cannot); give it as nn.Sequential or as a list "
+            "only counted, x.size(0) can be traced, and len(x) cannot); give it as nn.Sequential or a list "
             "of (name, module)"
         )
     sizes = tuple(tuple(t.shape[1:]) for t in tensors_of(example)) if tracer.decided else None

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tbft.blocks import Blocks, split
+from tbft.blocks import Blocks, recut
 from tbft.blocks.state import batch_norms
 from tbft.errors import SplitError
 
@@ -62,6 +62,7 @@ def statistics_still(module: nn.Module) -> Iterator[None]:
 def recomputed(blocks: Blocks, at: int) -> Recomputed:
     """Block `at` and all after it, in pieces as small as one tensor between them allows.
 
+    >>> from tbft.blocks import split
     >>> model = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 2))
     >>> len(recomputed(split(model), 0).pieces)
     3
@@ -71,7 +72,7 @@ def recomputed(blocks: Blocks, at: int) -> Recomputed:
     for cut in _candidates(blocks.model):
         tried = sorted({*cuts, cut}, key=order.__getitem__)
         with suppress(SplitError):  # a skip connection, another order: the coarser piece stays
-            finer, cuts = split(blocks.model, tried), tried
+            finer, cuts = recut(blocks, tried), tried
     start = cuts.index(blocks.cuts[at - 1]) + 1 if at else 0
     return Recomputed([finer.block(k) for k in range(start, len(finer))])
 
