@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
@@ -29,6 +29,7 @@ from tbft.plan import FOLLOW, KEEP, Plan, find_recipe, resolve
 from tbft.tuning.execution import Tuning, tune_samples
 from tbft.tuning.loop import FitState, Run, fit, make_optimizer
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
+from tbft.verification.evaluation import computing_on
 
 COLUMNS = ("block1", "block2", "block3", "fc", "full")
 WAYS = {
@@ -155,11 +156,12 @@ def _our_step(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
     """The prefix once, then one step; one sample has no statistics to adapt to."""
     recipe = find_recipe("fast").replace(epochs=1, batch_size=1, min_steps=0, learning_rate=1e-3)
     finer, at = cut_before(blocks, arm)
-    training, precision = recipe.training(1), recipe.computation.precision
+    computing = computing_on(blocks.model, x)
+    training = replace(recipe.training(1), computing=computing)
     with values_restored(blocks.model), blocks.only(arm, recipe.tracking.track) as parameters:
 
         def work() -> None:
-            cached = cache_prefix(finer.prefix(at), x, None, precision) if at else x
+            cached = cache_prefix(finer.prefix(at), x, None, computing) if at else x
             optimizer = make_optimizer(training.optimization, parameters)
             fit(finer.onward(at), optimizer, training, cached, None, Run())
 

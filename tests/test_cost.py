@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from tbft.blocks import split, stages_for
+from tbft.blocks.precision import Computing
 from tbft.blocks.tensors import tensor_bytes
 from tbft.choosing.choice import beyond
 from tbft.choosing.cost import Cost, Prediction, plans_of, predict_costs
@@ -141,13 +142,13 @@ def test_operations_without_anything_to_compute_take_no_time():
 def test_blocks_add_up_to_the_real_step(digits_blocks):
     samples = striped(20)
     blocks = count_blocks(digits_blocks, samples)
-    step = count_step(resolve(Plan("full", FAST), digits_blocks, 20), samples, 8)
+    step = count_step(resolve(Plan("full", FAST), digits_blocks, 20), Computing(), samples, 8)
     assert sum(b.forward_flops for b in blocks) == step.forward_flops
     assert sum(b.input_flops + b.weight_flops for b in blocks) == pytest.approx(step.backward_flops)
-    front = count_step(resolve(Plan("front", FAST), digits_blocks, 20), samples, 8)
+    front = count_step(resolve(Plan("front", FAST), digits_blocks, 20), Computing(), samples, 8)
     frozen = sum(b.input_flops for b in blocks[1:])
     assert front.backward_flops == pytest.approx(frozen + blocks[0].weight_flops)
-    double = count_step(resolve(Plan("full", FAST), digits_blocks, 20), samples, 16)
+    double = count_step(resolve(Plan("full", FAST), digits_blocks, 20), Computing(), samples, 16)
     assert 1.5 < double.saved_bytes / step.saved_bytes <= 2
 
 

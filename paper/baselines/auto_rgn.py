@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from paper.baselines.outcome import Outcome, scored
 from tbft.blocks import Blocks
+from tbft.blocks.precision import Computing
 from tbft.blocks.state import values_restored
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
@@ -168,7 +169,7 @@ def _gradient_norms(
     totals = torch.zeros(len(tensors))
     with statistics_still(model):
         for at in few:
-            loss = loss_of(model, recipe.computation, *train.batch(at.numpy()))
+            loss = loss_of(model, Computing(), *train.batch(at.numpy()))
             gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
             totals += torch.tensor([0.0 if g is None else float(g.norm()) for g in gradients])
     return (totals / len(few)).tolist()

@@ -24,6 +24,7 @@ from tbft.plan import Plan, Recipe, ResolvedPlan, resolve
 from tbft.plan.resolution import PREFIX_BATCH, AdaptStatistics, Train
 from tbft.tuning.memory_limit import MIN_BATCH, memory_needed
 from tbft.verification.evaluation import BATCH_SIZE as EVALUATED
+from tbft.verification.evaluation import computing_on
 
 #: Operations are timed on no larger batch than this; time per sample changes little from there on.
 MAX_BATCH = 128
@@ -143,17 +144,18 @@ def _counted(
     passes = workload.passes.items()
     flops = sum(n * forward_flops[k] for (kind, k), n in passes if kind in ("cache", "adapt", "evaluate"))
     recipe, model = resolved.plan.recipe, resolved.blocks.model
-    state, precision = state_bytes(model.state_dict()), recipe.computation.precision
+    state, wanted = state_bytes(model.state_dict()), recipe.computation
+    computing = computing_on(model, samples, wanted.precision, wanted.channels_last)
     adapts = resolved.statistics.adapts
     if resolved.training is None:
         (batch,) = (one.batch_size for one in resolved.passes if isinstance(one, AdaptStatistics))
-        forward = count_forward(model, precision, samples, batch, adapts)
+        forward = count_forward(model, computing, samples, batch, adapts)
         return replace(cost, flops=float(flops), peak_bytes=max(forward + state, 2 * state))
     # What runs forward alone does so in larger batches than steps.
     passing = max(PREFIX_BATCH, EVALUATED if resolved.training.validate else 0)
     trained = next(one.samples for one in resolved.passes if isinstance(one, Train))
-    forward = count_forward(model, precision, samples, min(trained, passing), adapts)
-    step = count_step(resolved, samples, min(trained, resolved.training.batch_size))
+    forward = count_forward(model, computing, samples, min(trained, passing), adapts)
+    step = count_step(resolved, computing, samples, min(trained, resolved.training.batch_size))
     flops += workload.samples * (step.forward_flops + step.backward_flops)
     flops += workload.steps * step.optimizer_flops
     part = resolved.stages.onward(resolved.start) if recipe.computation.cache else model

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tbft.blocks import Blocks
-from tbft.blocks.precision import autocast, laid_out
+from tbft.blocks.precision import Computing
 from tbft.blocks.state import batch_norms, evaluating, modes_restored, values_restored
 from tbft.data.samples import Samples
 from tbft.metering.tensor_bytes import TensorBytes
-from tbft.plan import Recipe, ResolvedPlan
+from tbft.plan import ResolvedPlan
 from tbft.tuning.loop import loss_of, make_optimizer
 
 #: Additions, multiplications, divisions and roots for each trained number and step, weight decay and momentum
@@ -49,11 +49,12 @@ class StepCount:
     peak_bytes: int
 
 
-def count_step(resolved: ResolvedPlan, samples: Samples, batch_size: int) -> StepCount:
+def count_step(resolved: ResolvedPlan, computing: Computing, samples: Samples, batch_size: int) -> StepCount:
     """Count a step of an arm on two small batches; bytes grow linearly with the batch from there."""
     recipe, stages, start = resolved.plan.recipe, resolved.stages, resolved.start
     cached = bool(recipe.computation.cache)
     prefix, part = (stages.prefix(start), stages.onward(start)) if cached else (nn.Identity(), stages.model)
+    still = replace(recipe.optimization, learning_rate=0.0)
     saved, peaks, flops = [], [], (0.0, 0.0)
     with (
         values_restored(stages.model),
@@ -63,10 +64,13 @@ def count_step(resolved: ResolvedPlan, samples: Samples, batch_size: int) -> Ste
         for size in SIZES:
             x, y = samples.batch(np.arange(size) % len(samples))
             with evaluating(prefix):
-                x = prefix(x)
-            flops = _flops(part, recipe, x, y)
-            saved.append(_saved_bytes(part, recipe, x, y))
-            peaks.append(_peak_bytes(part, recipe, parameters, x, y))
+                x = prefix(computing.laid_out(x))
+            flops = _flops(part, computing, x, y)
+            saved.append(_saved_bytes(part, computing, x, y))
+            optimizer = make_optimizer(still, parameters)
+            peaks.append(_peak_bytes(part, computing, optimizer, x, y))
+            for p in parameters:
+                p.grad = None
         trained = sum(p.numel() for p in parameters)
     return StepCount(
         forward_flops=flops[0] / SIZES[-1],
@@ -78,7 +82,7 @@ def count_step(resolved: ResolvedPlan, samples: Samples, batch_size: int) -> Ste
 
 
 def count_forward(
-    model: nn.Module, precision: str, samples: Samples, batch_size: int, adapts: bool = False
+    model: nn.Module, computing: Computing, samples: Samples, batch_size: int, adapts: bool = False
 ) -> int:
     """Most bytes that the tensors of a forward pass without gradients take at a time.
 
@@ -88,24 +92,24 @@ def count_forward(
     peaks = []
     for size in FORWARD_SIZES:
         x = samples.batch(np.arange(size) % len(samples))[0]
-        with values_restored(model), evaluating(model), TensorBytes() as counted, autocast(precision):
+        with values_restored(model), evaluating(model), TensorBytes() as counted, computing.autocast():
             for norm in batch_norms(model) if adapts else ():
                 norm.train()
-            out = model(laid_out(x))
+            out = model(computing.laid_out(x))
         del out
         peaks.append(counted.peak)
     return _at(peaks, batch_size, FORWARD_SIZES)
 
 
-def _flops(part: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> tuple[float, float]:
+def _flops(part: nn.Module, computing: Computing, x: Tensor, y: Tensor) -> tuple[float, float]:
     with FlopCounterMode(display=False) as forward:
-        loss = loss_of(part, recipe.computation, x, y)
+        loss = loss_of(part, computing, x, y)
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     return float(forward.get_total_flops()), float(backward.get_total_flops())
 
 
-def _saved_bytes(part: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> int:
+def _saved_bytes(part: nn.Module, computing: Computing, x: Tensor, y: Tensor) -> int:
     """Bytes of the storages that autograd saves; the model's own tensors are there anyway."""
     own = {t.untyped_storage()._cdata for t in [*part.parameters(), *part.buffers()]}
     kept: dict[int, Tensor] = {}
@@ -116,22 +120,19 @@ def _saved_bytes(part: nn.Module, recipe: Recipe, x: Tensor, y: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss_of(part, recipe.computation, x, y)
+        loss_of(part, computing, x, y)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 def _peak_bytes(
-    part: nn.Module, recipe: Recipe, parameters: Sequence[nn.Parameter], x: Tensor, y: Tensor
+    part: nn.Module, computing: Computing, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor
 ) -> int:
     """As a training loop has it: the optimizer's state is there, and the step before left no gradients."""
-    optimizer = make_optimizer(replace(recipe.optimization, learning_rate=0.0), parameters)
     with TensorBytes() as counted:
         for _ in range(2):
             optimizer.zero_grad(set_to_none=True)
-            loss_of(part, recipe.computation, x, y).backward()
+            loss_of(part, computing, x, y).backward()
             optimizer.step()
-    for p in parameters:
-        p.grad = None
     return counted.peak
 
 

@@ -20,11 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from tbft.blocks import Blocks
-from tbft.blocks.precision import autocast, laid_out
+from tbft.blocks.precision import Computing
 from tbft.blocks.state import batch_norms, evaluating, flags_restored, modes_restored, values_restored
 from tbft.data.samples import Samples, make_samples
 from tbft.plan import Recipe, Training
+from tbft.plan.recipe import Computation
 from tbft.tuning.loop import Run, fit, make_optimizer
+from tbft.verification.evaluation import computing_on
 
 #: Operations are repeated until those of a kind have had so much processor time, and at most
 #: :data:`MAX_REPEATS` times. So little that most are timed once, as choosing is to cost little. For a
@@ -85,7 +87,9 @@ def calibrate(
         batch_size: of the plan. Short batches take longer a sample, so that of the plan is timed.
         min_seconds: how long to repeat the operations of a kind for; the median counts.
     """
-    wanted = set(operations)
+    wanted, settings = set(operations), recipe.computation
+    computing = computing_on(blocks.model, samples, settings.precision, settings.channels_last)
+    training = replace(recipe.training(batch_size), computing=computing)
     clock = _Clock(min_seconds)
     at = np.arange(max(2, batch_size)) % len(samples)
     with (
@@ -94,21 +98,23 @@ def calibrate(
         modes_restored(blocks.model),
         torch.random.fork_rng(devices=[]),
     ):
-        few = _entering(blocks, samples.subset(at), recipe)
+        few = _entering(blocks, samples.subset(at), computing)
         loaded = {k: _stored(samples.subset(at), few[k], k) for k in _stages(wanted, "load")}
         if loaded:
             clock.repeat(
-                lambda: [clock.lap(Operation("load", k), len(at), _load, s) for k, s in loaded.items()]
+                lambda: [
+                    clock.lap(Operation("load", k), len(at), _load, s, computing) for k, s in loaded.items()
+                ]
             )
         for kind, most in FORWARD_BATCHES.items():
             if stages := _stages(wanted, kind):
-                run = partial(_run_forward, blocks, kind, stages, recipe, clock)
+                run = partial(_run_forward, blocks, kind, stages, computing, clock)
                 _time_forward(run, kind, few[stages[0]], min(most, len(samples)), clock)
         if stages := _stages(wanted, "forward"):
-            blocks.model.requires_grad_(True).train()
-            clock.repeat(partial(_run_steps, blocks, wanted, stages, few[stages[0]], recipe, clock))
+            blocks.model.train()
+            clock.repeat(partial(_run_steps, blocks, wanted, stages, few[stages[0]], training, clock))
         if Operation("loop") in wanted:
-            clock.repeat(lambda: clock.lap(Operation("loop"), LOOP_STEPS, _run_loop, recipe, len(at)))
+            clock.repeat(lambda: clock.lap(Operation("loop"), LOOP_STEPS, _run_loop, training, len(at)))
     # What left no lap has nothing to compute.
     seconds_of = dict.fromkeys(wanted, 0.0) | {
         operation: float(np.median(laps)) for operation, laps in clock.laps.items()
@@ -125,7 +131,7 @@ class _Clock:
         self._wall = self._cpu = 0.0
 
     def lap(self, operation: Operation, amount: int, work: Callable[..., Any], *given: object) -> Any:
-        """Run and time what does a operation `amount` times."""
+        """Run and time what does an operation `amount` times."""
         wall, cpu = time.perf_counter(), time.process_time()
         out = work(*given)
         cpu = time.process_time() - cpu
@@ -168,21 +174,21 @@ def _stages(wanted: Iterable[Operation], kind: str) -> list[int]:
     return sorted(operation.stage for operation in wanted if operation.kind == kind)
 
 
-def _entering(blocks: Blocks, samples: Samples, recipe: Recipe) -> list[Tensor]:
+def _entering(blocks: Blocks, samples: Samples, computing: Computing) -> list[Tensor]:
     """What enters each stage, as the cache gives it."""
-    found = [laid_out(samples.batch(slice(0, len(samples)))[0])]
-    with evaluating(blocks.model), autocast(recipe.computation.precision):
+    found = [computing.laid_out(samples.batch(slice(0, len(samples)))[0])]
+    with evaluating(blocks.model), computing.autocast():
         for k in range(len(blocks) - 1):
             found.append(blocks.block(k)(found[-1]))
     return [x.float() for x in found]
 
 
 def _stored(samples: Samples, x: Tensor, k: int) -> Samples:
-    return samples if k == 0 else replace(samples, inputs=x.contiguous().numpy())
+    return samples if k == 0 else replace(samples, inputs=x.contiguous().cpu().numpy())
 
 
-def _load(samples: Samples) -> Tensor:
-    return laid_out(samples.batch(np.random.default_rng(0).permutation(len(samples)))[0])
+def _load(samples: Samples, computing: Computing) -> Any:
+    return computing.laid_out(samples.batch(np.random.default_rng(0).permutation(len(samples)))[0])
 
 
 def _time_forward(run: Callable[[Tensor], None], kind: str, x: Tensor, size: int, clock: _Clock) -> None:
@@ -196,14 +202,14 @@ def _time_forward(run: Callable[[Tensor], None], kind: str, x: Tensor, size: int
 
 
 def _run_forward(
-    blocks: Blocks, kind: str, stages: list[int], recipe: Recipe, clock: _Clock, x: Tensor
+    blocks: Blocks, kind: str, stages: list[int], computing: Computing, clock: _Clock, x: Tensor
 ) -> None:
     """Stages forward without gradients, as the cache, AdaBN or an evaluation does it."""
 
     def forward(stage: nn.Module, x: Tensor) -> Tensor:
         # The cache sets the modes for every batch; the others do so once.
         modes = evaluating(stage) if kind == "cache" else nullcontext()
-        with modes, autocast("float32" if kind == "evaluate" else recipe.computation.precision):
+        with modes, nullcontext() if kind == "evaluate" else computing.autocast():
             return stage(x)
 
     x = x.contiguous() if kind == "evaluate" else x
@@ -215,29 +221,30 @@ def _run_forward(
 
 
 def _run_steps(
-    blocks: Blocks, wanted: set[Operation], stages: list[int], x: Tensor, recipe: Recipe, clock: _Clock
+    blocks: Blocks, wanted: set[Operation], stages: list[int], x: Tensor, training: Training, clock: _Clock
 ) -> None:
     """Stages forward and backward as in a training step, and the optimizer on their weights."""
 
     def forward(stage: nn.Module, x: Tensor) -> Tensor:
-        with autocast(recipe.computation.precision):
+        with training.computing.autocast():
             return stage(x)
 
-    x = x if recipe.computation.channels_last else x.contiguous()
+    x = x if training.computing.channels_last else x.contiguous()
     ends: list[tuple[int, Tensor, Tensor]] = []
     for k in range(stages[0], stages[-1] + 1):
         x = x.detach().requires_grad_(Operation("inputs", k) in wanted or Operation("both", k) in wanted)
         ends.append((k, x, clock.lap(Operation("forward", k), len(x), forward, blocks.block(k), x)))
         x = ends[-1][-1]
     for k, x, out in reversed(ends):
-        gradient, weights = torch.randn_like(out), list(blocks.block(k).parameters())
+        gradient = torch.randn_like(out)
+        weights = [p for p in blocks.block(k).parameters() if p.requires_grad]
         for kind, targets in (("inputs", [x]), ("weights", weights), ("both", [x, *weights])):
             if Operation(kind, k) in wanted and targets and out.requires_grad:
                 clock.lap(Operation(kind, k), len(x), _backward, out, targets, gradient)
         if Operation("optimizer", k) in wanted and weights:
             for p in weights:
                 p.grad = torch.zeros_like(p)
-            optimizer = make_optimizer(replace(recipe.optimization, learning_rate=0.0), weights)
+            optimizer = make_optimizer(replace(training.optimization, learning_rate=0.0), weights)
             optimizer.step()  # its state is made at the first step
             clock.lap(Operation("optimizer", k), 1, optimizer.step)
 
@@ -257,14 +264,10 @@ class _Nothing(nn.Module):
         return x + self.weight
 
 
-def _run_loop(recipe: Recipe, batch_size: int) -> None:
+def _run_loop(training: Training, batch_size: int) -> None:
     """What steps take beside the model: the real loop on next to nothing."""
     model, count = _Nothing(), batch_size * LOOP_STEPS
     few = make_samples(np.zeros((count, 2), np.float32), np.arange(count) % 2)
-    training = Training(
-        replace(recipe.optimization, learning_rate=0.0),
-        replace(recipe.computation, augment="none"),
-        batch_size,
-        epochs=1,
-    )
-    fit(model, make_optimizer(training.optimization, list(model.parameters())), training, few, None, Run())
+    still = replace(training.optimization, learning_rate=0.0)
+    short = Training(still, Computation(), batch_size, epochs=1)
+    fit(model, make_optimizer(still, list(model.parameters())), short, few, None, Run())

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tbft.blocks import Blocks
-from tbft.blocks.precision import autocast, laid_out
 from tbft.blocks.state import batch_norms, evaluating, values_restored
 from tbft.data.samples import Samples
-from tbft.verification.evaluation import batches
+from tbft.verification.evaluation import batches, computing_on
 
 Floats = npt.NDArray[np.float32]
 
@@ -64,6 +63,7 @@ def observe(
         source_samples: AdaBN in the same pass: each batch is normalized by the statistics of all samples
             seen so far, its own included, in which the source counts as so many; None: at rest.
     """
+    computing = computing_on(blocks.model, samples, precision)
     found = set(batch_norms(blocks.model))
     norms = {name: m for name, m in blocks.model.named_modules() if m in found}
     layers: dict[str, list[tuple[Tensor, Tensor]]] = {}
@@ -81,7 +81,7 @@ def observe(
             following[name].see(*seen)
 
     head = blocks.head if blocks.head not in blocks.names else None
-    with ExitStack() as stack, evaluating(blocks.model), autocast(precision):
+    with ExitStack() as stack, evaluating(blocks.model), computing.autocast():
         if following:
             stack.enter_context(values_restored(blocks.model))
         for name, norm in norms.items():
@@ -91,7 +91,7 @@ def observe(
         for at in batches(len(samples), batch_size):
             x, _ = samples.batch(at)
             pixels.append(describe_pixels(x.numpy()))
-            x = laid_out(x)
+            x = computing.laid_out(x)
             for block in blocks:
                 if block.index and not norms:
                     note(block.name, x)
@@ -180,4 +180,4 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _joined(parts: list[Tensor]) -> Floats:
-    return torch.cat(parts).float().numpy()
+    return torch.cat(parts).float().cpu().numpy()

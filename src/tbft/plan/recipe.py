@@ -1,10 +1,11 @@
-"""Recipes: how an arm is trained, before it is known which arm, and on how many samples. No tensors here."""
+"""Recipes: how an arm is trained, before it is known which arm, and on how many samples."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from tbft.blocks.precision import Computing
 from tbft.errors import PlanError, unknown
 from tbft.plan.statistics import FOLLOW, KEEP, Statistics
 
@@ -119,6 +120,7 @@ class Training:
         part_size: a batch is computed in parts of at most so many samples, whose gradients add up to the
             batch's; BatchNorm sees each part by itself. 0: whole.
         rear_rate_factor: of a joined arm's parameters in the last block.
+        computing: precision, memory layout and device, once the model has been tried.
     """
 
     optimization: Optimization
@@ -130,6 +132,7 @@ class Training:
     even_batches: bool = False
     part_size: int = 0
     rear_rate_factor: float = 1.0
+    computing: Computing = field(default_factory=Computing)
 
     def steps_per_epoch(self, count: int) -> int:
         """Batches in one pass over so many samples."""

@@ -16,7 +16,7 @@ from tbft.plan import Recipe
 from tbft.tuning.checks import check_training, explained_batch_norm
 from tbft.tuning.loop import FitState, Run, fit, make_optimizer
 from tbft.tuning.resume import load_run, save_run
-from tbft.verification.evaluation import check_fits
+from tbft.verification.evaluation import check_fits, computing_on
 
 
 def train_base(
@@ -40,7 +40,9 @@ def train_base(
     run, training = run or Run(), recipe.training(len(train))
     check_fits(model, train)
     check_training(train, val, recipe, training)
-    augment = recipe.computation.augment
+    augment, wanted = recipe.computation.augment, recipe.computation
+    computing = computing_on(model, train, wanted.precision, wanted.channels_last)
+    training = replace(training, computing=computing)
     if augment != "none" and train.inputs.ndim != 4:
         raise PlanError(f"recipe {recipe.name!r} crops and mirrors pictures; these samples are none")
     identity = {} if resume_path is None else _identity(model, recipe, train, val, run.seed)

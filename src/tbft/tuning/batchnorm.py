@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tbft.blocks.precision import autocast, laid_out
+from tbft.blocks.placement import device_of
+from tbft.blocks.precision import Computing
 from tbft.blocks.state import batch_norms, modes_restored, values_restored
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
@@ -26,7 +27,7 @@ def adapt_statistics(
     samples: Samples,
     batch_size: int,
     source_share: float = 0.0,
-    precision: str = "float32",
+    computing: Computing | None = None,
     at: npt.NDArray[np.int64] | None = None,
 ) -> None:
     """Replace the running statistics of every BatchNorm by those of `samples`, in place.
@@ -39,11 +40,13 @@ def adapt_statistics(
     :func:`tbft.blocks.state.values_restored`.
 
     Args:
+        computing: precision, memory layout and device; None: float32, as the samples come.
         at: positions of the samples to take; None: all.
 
     Raises:
         PlanError: the model has no BatchNorm with running statistics.
     """
+    computing = computing or Computing(device=device_of(model))
     norms = batch_norms(model)
     if not norms:
         raise PlanError("the model has no BatchNorm with running statistics, so AdaBN has nothing to adapt")
@@ -59,8 +62,8 @@ def adapt_statistics(
                 norm.momentum = None  # torch's sign for cumulative averaging
             at = np.arange(len(samples)) if at is None else at
             for part in np.array_split(at, -(-len(at) // batch_size)):
-                with autocast(precision):
-                    model(laid_out(samples.batch(part)[0]))
+                with computing.autocast():
+                    model(computing.laid_out(samples.batch(part)[0]))
     finally:
         for norm, momentum, counter in zip(norms, momenta, counters, strict=True):
             norm.momentum = momentum
@@ -72,7 +75,7 @@ def adapt_statistics(
 
 
 def choose_source_share(
-    model: nn.Module, samples: Samples, batch_size: int, precision: str = "float32"
+    model: nn.Module, samples: Samples, batch_size: int, computing: Computing | None = None
 ) -> float:
     """The share of the source statistics with which the model fits labeled samples best.
 
@@ -87,7 +90,7 @@ def choose_source_share(
         return 1.0
     with values_restored(model):
         source = [(_mean(n).clone(), _var(n).clone()) for n in norms]
-        adapt_statistics(model, samples, batch_size, 0.0, precision)
+        adapt_statistics(model, samples, batch_size, 0.0, computing)
         target = [(_mean(n).clone(), _var(n).clone()) for n in norms]
         losses = {}
         for share in SHARES:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tbft.blocks import Blocks
+from tbft.blocks.precision import Computing
 from tbft.blocks.state import clone_state, values_restored
 from tbft.blocks.tensors import State, fingerprint, state_bytes, tensor_bytes
 from tbft.data.samples import Samples, digest
@@ -38,7 +39,7 @@ from tbft.tuning.loop import (
 from tbft.tuning.memory_limit import MIN_BATCH, MemoryLimit
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
 from tbft.tuning.resume import load_run, save_run
-from tbft.verification.evaluation import check_fits
+from tbft.verification.evaluation import check_fits, computing_on
 
 #: (parameters, learning rate) -> optimizer; in place of the recipe's.
 MakeOptimizer = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
@@ -116,6 +117,8 @@ def tune_samples(
     check_fits(blocks.model, train)
     if resolved.training is not None:
         check_training(train, val, plan.recipe, resolved.training)
+    wanted = plan.recipe.computation
+    computing = computing_on(blocks.model, train, wanted.precision, wanted.channels_last)
     if isinstance(resolved.passes[0], ChooseShare):
         plan = replace_plan(plan, statistics=_chosen_statistics(blocks, plan, train, resolved.passes[0]))
         resolved = resolve(plan, blocks, len(train), 0 if val is None else len(val))
@@ -126,7 +129,7 @@ def tune_samples(
         explained_batch_norm(len(train)),
     ):
         torch.manual_seed(plan.seed)  # for dropout and the like
-        work = _Work(resolved, parameters, base, how, allowance, train, val)
+        work = _Work(resolved, computing, parameters, base, how, allowance, train, val)
         try:
             work.run()
         except SpentError:  # before anything was learned
@@ -147,6 +150,7 @@ class _Work:
     """A resolved plan on its way."""
 
     resolved: ResolvedPlan
+    computing: Computing
     parameters: Sequence[nn.Parameter]
     base: State
     how: Tuning
@@ -158,15 +162,16 @@ class _Work:
     stopped: Stopped | None = None
 
     def __post_init__(self) -> None:
-        self.training = self.resolved.training
-        if self.training is None or not self.training.validate:
+        training = self.resolved.training
+        self.training = None if training is None else replace(training, computing=self.computing)
+        if training is None or not training.validate:
             self.val = None
         self.identity = self._identity() if self.how.resume_path is not None else {}
         # What is left to run, and the samples as they reach it.
         self.part: nn.Module = self.resolved.stages.model
         self.entering, self.entering_val = self.train, self.val
         # The base is saved before, and copied after to tell what changed.
-        self.limit = MemoryLimit(self.resolved, self.parameters, spent_bytes=2 * state_bytes(self.base))
+        self.limit = MemoryLimit(self.resolved, self.computing, self.parameters, 2 * state_bytes(self.base))
         self.policy, self.prefix_batch = self.how.cache or CachePolicy(), 0
 
     def run(self) -> None:
@@ -191,10 +196,9 @@ class _Work:
         else:
             module, batch_size = self.part, self.training.part_size or one.batch_size
         at = None if one.samples == len(samples) else _some(samples, self.resolved.plan.seed, one.samples)
-        precision = self.resolved.plan.recipe.computation.precision
         # What was trained needs its statistics, whatever the clock says.
         with nullcontext() if self.history else _heeding(self.allowance, module):
-            adapt_statistics(module, samples, batch_size, one.source_share, precision, at)
+            adapt_statistics(module, samples, batch_size, one.source_share, self.computing, at)
 
     def _cache(self, one: CachePrefix) -> None:
         """Run the prefix once; what follows reads its outputs."""
@@ -207,7 +211,7 @@ class _Work:
         prefix, batch_size = self.resolved.stages.prefix(one.end), min(one.batch_size, self.prefix_batch)
 
         def cached(samples: Samples) -> Samples:
-            return cache_prefix(prefix, samples, self.policy, computation.precision, batch_size)
+            return cache_prefix(prefix, samples, self.policy, self.computing, batch_size)
 
         with _heeding(self.allowance, prefix):
             self.entering = cached(self.train)

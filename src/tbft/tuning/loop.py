@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tbft.blocks.precision import autocast, laid_out
+from tbft.blocks.precision import Computing
 from tbft.blocks.state import clone_state
 from tbft.blocks.tensors import State
 from tbft.data.samples import Samples
 from tbft.errors import DivergedError, PlanError, unknown
-from tbft.plan.recipe import Computation, Optimization, Training
+from tbft.plan.recipe import Optimization, Training
 from tbft.tuning.augment import crop_flip
 from tbft.verification.evaluation import evaluate_samples
 
@@ -141,17 +141,17 @@ def _gradients(
     total_loss = 0.0
     parts = -(-len(y) // training.part_size) if training.part_size else 1
     for x_part, y_part in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
-        loss = loss_of(model, training.computation, x_part, y_part)
+        loss = loss_of(model, training.computing, x_part, y_part)
         (loss * (len(y_part) / len(y))).backward()
         total_loss += loss.item() * len(y_part)
     return total_loss / len(y)
 
 
-def loss_of(model: nn.Module, computation: Computation, x: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of a batch, computed in the recipe's precision and memory layout."""
-    with autocast(computation.precision):
-        logits = model(laid_out(x) if computation.channels_last else x)
-    return nn.functional.cross_entropy(logits.float(), y)
+def loss_of(model: nn.Module, computing: Computing, x: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of a batch, computed on the model's device, in this precision and memory layout."""
+    with computing.autocast():
+        logits = model(computing.laid_out(x))
+    return nn.functional.cross_entropy(logits.float(), y.to(computing.device))
 
 
 def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None) -> EpochRecord:

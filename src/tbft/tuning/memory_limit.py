@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
-from tbft.blocks.precision import autocast, laid_out
+from tbft.blocks.precision import Computing
 from tbft.blocks.state import evaluating, modes_restored, values_restored
 from tbft.blocks.tensors import state_bytes
 from tbft.data.samples import Samples
@@ -25,6 +25,7 @@ from tbft.plan.resolution import PREFIX_BATCH, ResolvedPlan
 from tbft.tuning.checkpointing import recomputed
 from tbft.tuning.loop import loss_of, make_optimizer
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix, cached_bytes
+from tbft.verification.evaluation import computing_on
 
 MIN_BATCH = 4
 #: Kept free: what one step allocates is not quite what another does.
@@ -54,12 +55,12 @@ def min_needed(peak_bytes: Callable[[int], int], count: int) -> int:
     return int(MARGIN * peak_bytes(min(MIN_BATCH, count)))
 
 
-def forward_peak(module: nn.Module, samples: Samples, precision: str) -> Callable[[int], int]:
+def forward_peak(module: nn.Module, samples: Samples, computing: Computing) -> Callable[[int], int]:
     """Measures a forward pass without gradients, with the outputs of two others kept."""
 
     def peak(batch: int) -> int:
-        with evaluating(module), TensorBytes() as counted, autocast(precision):
-            out = module(laid_out(samples.batch(slice(0, batch))[0]))
+        with evaluating(module), TensorBytes() as counted, computing.autocast():
+            out = module(computing.laid_out(samples.batch(slice(0, batch))[0]))
         return counted.peak + 2 * 4 * out.numel()
 
     return peak
@@ -69,14 +70,21 @@ class MemoryLimit:
     """What a plan's budget leaves for the prefix cache, for running the prefix, and for training steps.
 
     Args:
+        computing: how the model is computed.
         parameters: those that are trained.
         spent_bytes: what is taken all the while.
     """
 
-    def __init__(self, resolved: ResolvedPlan, parameters: Sequence[nn.Parameter], spent_bytes: int) -> None:
-        self.resolved, self.parameters, self.spent_bytes = resolved, parameters, spent_bytes
+    def __init__(
+        self,
+        resolved: ResolvedPlan,
+        computing: Computing,
+        parameters: Sequence[nn.Parameter],
+        spent_bytes: int,
+    ) -> None:
+        self.resolved, self.computing = resolved, computing
+        self.parameters, self.spent_bytes = parameters, spent_bytes
         self.allowed_bytes = resolved.plan.budget.peak_bytes
-        self.computation = resolved.plan.recipe.computation
         if self.allowed_bytes is not None and resolved.training is not None and resolved.training.validate:
             raise PlanError(
                 f"a memory budget needs a recipe without validation; {resolved.plan.recipe.name!r} validates"
@@ -142,14 +150,16 @@ class MemoryLimit:
     def _prefix_needs(self, train: Samples) -> tuple[int, int]:
         """What is needed at least without a cache, and the cache's size in ``float32``; 0 without one."""
         stages, start = self.resolved.stages, self.resolved.start
-        few = cache_prefix(
-            stages.prefix(start), train.subset(slice(0, MIN_BATCH)), None, self.computation.precision
-        )
+        few = cache_prefix(stages.prefix(start), train.subset(slice(0, MIN_BATCH)), None, self.computing)
         parts = (stages.onward(start), self._recomputed())
         steps = (min_needed(self._step_peak(part, few), len(few)) for part in parts)
         running = min_needed(self._running_prefix(train), len(train))
         training = _saved_states(stages.onward(start)) + min(steps)
-        whole = 4 * len(train) * int(np.prod(few.inputs.shape[1:])) if self.computation.cache else 0
+        whole = (
+            4 * len(train) * int(np.prod(few.inputs.shape[1:]))
+            if self.resolved.plan.recipe.computation.cache
+            else 0
+        )
         return self.spent_bytes + max(running, training), whole
 
     def _recomputed(self) -> nn.Module:
@@ -157,10 +167,10 @@ class MemoryLimit:
 
     def _running_prefix(self, train: Samples) -> Callable[[int], int]:
         prefix = self.resolved.stages.prefix(self.resolved.start)
-        return forward_peak(prefix, train, self.computation.precision)
+        return forward_peak(prefix, train, self.computing)
 
     def _running_model(self, samples: Samples) -> Callable[[int], int]:
-        return forward_peak(self.resolved.stages.model, samples, self.computation.precision)
+        return forward_peak(self.resolved.stages.model, samples, self.computing)
 
     def _check(self, needed_bytes: int) -> None:
         assert self.allowed_bytes is not None
@@ -181,7 +191,7 @@ class MemoryLimit:
             with values_restored(part), modes_restored(part), TensorBytes() as counted:
                 optimizer = make_optimizer(optimization, self.parameters)
                 for _ in range(2):  # the second finds the first one's gradients, as parts of a batch do
-                    loss_of(part, self.computation, x, y).backward()
+                    loss_of(part, self.computing, x, y).backward()
                 optimizer.step()
             for p in self.parameters:
                 p.grad = None
@@ -196,10 +206,12 @@ def memory_needed(resolved: ResolvedPlan, train: Samples) -> int:
     spent_bytes = 2 * state_bytes(model.state_dict())
     if not resolved.passes:
         return 0
+    wanted = resolved.plan.recipe.computation
+    computing = computing_on(model, train, wanted.precision, wanted.channels_last)
     if resolved.training is None:
-        return MemoryLimit(resolved, (), spent_bytes).needed_bytes(train)
+        return MemoryLimit(resolved, computing, (), spent_bytes).needed_bytes(train)
     with values_restored(model), resolved.blocks.only(resolved.plan.arm, resolved.track) as parameters:
-        return MemoryLimit(resolved, parameters, spent_bytes).needed_bytes(train)
+        return MemoryLimit(resolved, computing, parameters, spent_bytes).needed_bytes(train)
 
 
 def _saved_states(part: nn.Module) -> int:

@@ -19,7 +19,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from tbft.blocks.precision import autocast, laid_out
+from tbft.blocks.placement import device_of
+from tbft.blocks.precision import Computing
 from tbft.blocks.state import evaluating
 from tbft.blocks.tensors import fingerprint
 from tbft.data.arrays import Array
@@ -56,7 +57,7 @@ def cache_prefix(
     prefix: nn.Module,
     samples: Samples,
     policy: CachePolicy | None = None,
-    precision: str = "float32",
+    computing: Computing | None = None,
     batch_size: int = PREFIX_BATCH,
 ) -> Samples:
     """The samples as they leave the prefix, in evaluation mode; labels, ids and attributes stay.
@@ -65,7 +66,8 @@ def cache_prefix(
         PlanError: they fit neither into the memory that the policy allows nor on a disk.
     """
     policy = policy or CachePolicy()
-    rows = _outputs(prefix, samples, precision, batch_size)
+    computing = computing or Computing(device=device_of(prefix))
+    rows = _outputs(prefix, samples, computing, batch_size)
     first = next(rows)
     shape = (len(samples), *first.shape[1:])
     scalars = int(np.prod(shape))
@@ -78,7 +80,7 @@ def cache_prefix(
             f"{2 * scalars / 2**20:,.0f} MiB, more than the {policy.memory_bytes / 2**20:,.0f} MiB allowed: "
             "name a folder for the cache, allow more memory, or give fewer samples"
         )
-    path = policy.folder / f"prefix-{_key(prefix, samples, precision, first)}.npy"
+    path = policy.folder / f"prefix-{_key(prefix, samples, computing.precision, first)}.npy"
     found = find_rows(path, shape)
     if found is None:
         _write(path, shape, first, rows)
@@ -92,11 +94,11 @@ def cached_bytes(samples: Samples) -> int:
     return int(samples.inputs.nbytes) if floats and not isinstance(samples.inputs, np.memmap) else 0
 
 
-def _outputs(prefix: nn.Module, samples: Samples, precision: str, batch_size: int) -> Iterator[Array]:
+def _outputs(prefix: nn.Module, samples: Samples, computing: Computing, batch_size: int) -> Iterator[Array]:
     parts = batches(len(samples), batch_size)
     for at in tqdm(parts, "running the frozen prefix", unit="batch", leave=False, disable=None):
-        with evaluating(prefix), autocast(precision):
-            out = prefix(laid_out(samples.batch(at)[0])).float().contiguous().numpy()
+        with evaluating(prefix), computing.autocast():
+            out = prefix(computing.laid_out(samples.batch(at)[0])).float().contiguous().cpu().numpy()
         yield out  # outside: whoever consumes it is not to run without gradients
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tbft.blocks.placement import device_of, to_device
+from tbft.blocks.precision import Computing, computing_for
 from tbft.blocks.state import evaluating
 from tbft.data.labels import numbered_from_one
 from tbft.data.samples import Samples
@@ -28,8 +30,10 @@ class Evaluation:
 
 def predict(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) -> Tensor:
     """Logits (n, classes) in evaluation mode; the model's modes come back as they were."""
+    device = device_of(model)
     with evaluating(model):
-        return torch.cat([model(samples.batch(at)[0]) for at in batches(len(samples), batch_size)])
+        parts = (samples.batch(at)[0] for at in batches(len(samples), batch_size))
+        return torch.cat([model(to_device(x, device)).float().cpu() for x in parts])
 
 
 def evaluate_samples(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) -> Evaluation:
@@ -57,6 +61,16 @@ def evaluation_of(logits: Tensor, samples: Samples) -> Evaluation:
     )
 
 
+def computing_on(
+    model: nn.Module, samples: Samples, precision: str = "auto", channels_last: bool = True
+) -> Computing:
+    """How to compute a model on these samples: tried on the first of them, and remembered.
+
+    See :func:`tbft.blocks.precision.computing_for`.
+    """
+    return computing_for(model, samples.batch(slice(0, 2))[0], precision, channels_last)
+
+
 def batches(count: int, batch_size: int) -> list[slice]:
     """Slices that cover `count` samples in order.
 
@@ -77,7 +91,7 @@ def check_fits(model: nn.Module, samples: Samples) -> None:
     x, _ = samples.batch(slice(0, 1))
     try:
         with evaluating(model):
-            logits = model(x)
+            logits = model(to_device(x, device_of(model)))
     except (RuntimeError, ValueError) as error:
         raise DataError(
             f"{samples.name}: the model cannot take inputs of shape {tuple(x.shape[1:])}: {error}"
