@@ -37,9 +37,9 @@ def write_messy_tree(root: Path, damaged: bool = False) -> Path:
     return root
 
 
-def write_windows(path: Path, **attributes: object) -> Path:
-    """60 windows of 3 channels and 20 steps, of three classes, as an ``.npz``."""
+def write_windows(path: Path, count: int = 60, **attributes: object) -> Path:
+    """Windows of 3 channels and 20 steps, of three classes, as an ``.npz``."""
     generator = np.random.default_rng(0)
-    windows = generator.normal(size=(60, 3, 20)).astype(np.float32)
-    np.savez(path, X=windows, y=np.arange(60) % 3, **{k: np.asarray(v) for k, v in attributes.items()})
+    windows = generator.normal(size=(count, 3, 20)).astype(np.float32)
+    np.savez(path, X=windows, y=np.arange(count) % 3, **{k: np.asarray(v) for k, v in attributes.items()})
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from messy import picture, write_messy_tree, write_tree, write_windows
 
 from tbft.cli import main
+from tbft.cli.data_options import add_data, add_parts, load_parts, load_samples
 from tbft.data import InputSpec, as_parts, make_samples, read
 from tbft.data.quality import find_problems
 from tbft.data.summary import describe
+from tbft.errors import DataError
 
 
 def test_a_summary_says_what_was_read_and_how_it_is_parted(tmp_path):
@@ -104,3 +107,55 @@ def test_wrong_data_options_are_refused(tmp_path, capsys, options, message):
     path = write_windows(tmp_path / "w.npz", site=np.repeat(["a", "b", "c"], 20))
     assert main(["data", "show", str(path), *options.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_windows_are_trained_on_and_diagnosed_in_words_that_fit(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net1d.py").write_text(
+        "import torch\nfrom torch import nn\n\n\ndef net():\n    torch.manual_seed(0)\n"
+        "    m = nn.Sequential(nn.Conv1d(3, 8, 5), nn.BatchNorm1d(8), nn.ReLU(), nn.AdaptiveAvgPool1d(1),\n"
+        "        nn.Flatten(), nn.Linear(8, 3))\n"
+        "    m.cuts, m.block_names = ['5'], ['front', 'rear']\n    return m\n"
+    )
+    write_windows(tmp_path / "w.npz", 120, subject=np.arange(120) // 6)
+    train = "train net1d:net --data w.npz --out base.safetensors --epochs 1 --batch-size 16 --json"
+    assert main(train.split()) == 0
+    captured = capsys.readouterr()
+    assert "no random crops and mirroring" in captured.err
+    assert json.loads(captured.out)["data"]["group_by"] == "subject"
+    base = "net1d:net --weights base.safetensors --data w.npz"
+    assert main(f"card build {base} --out base.card.safetensors".split()) == 0
+    capsys.readouterr()
+    assert main(f"diagnose {base} --card base.card.safetensors --json".split()) == 0
+    shift = json.loads(capsys.readouterr().out)["evidence"]["shift"]
+    assert list(shift["pixels"]) == ["mean", "spread", "steps", "channel spread"]
+
+
+def test_parts_of_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    add_data(parser)
+    add_parts(parser)
+    write_windows(tmp_path / "w.npz", subject=np.arange(60) // 6, start=np.arange(60))
+    write_windows(tmp_path / "own.npz")
+
+    def parts(options: str) -> list[int]:
+        arguments = parser.parse_args(f"--data w.npz {options}".split())
+        made = load_parts(arguments, load_samples(arguments))
+        return [len(made.train), len(made.val), len(made.test)]
+
+    assert parts("") == [48, 12, 0]
+    assert parts("--val 0") == [60, 0, 0]
+    assert parts("--train 30 --val 0 --test rest") == [30, 0, 30]
+    assert parts("--test 20% --val 6") == [42, 6, 12]
+    assert parts("--test-data own.npz") == [48, 12, 60]
+    assert parts("--train first:40% --group-by none --val 0") == [24, 0, 36]
+    assert parts("--train 50% --order none --group-by none") == [24, 6, 0]
+    for options, message in (
+        ("--test 10 --test-data own.npz", "give one of them"),
+        ("--test rest", "cannot both be the rest"),
+        ("--val first:3", "first: is for train"),
+        ("--val rest", "val part cannot be the rest"),
+    ):
+        with pytest.raises(DataError, match=message):
+            parts(options)

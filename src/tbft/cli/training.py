@@ -60,7 +60,7 @@ def add(commands: Subparsers) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     import torch
 
@@ -80,6 +80,9 @@ def run_train(arguments: argparse.Namespace) -> None:
     preset, model = load_model(arguments)
     recipe = load_recipe(arguments, lambda name: find_recipe(name, preset.recipes))
     samples = load_samples(arguments, preset.inputs)
+    if recipe.computation.augment != "none" and samples.inputs.ndim != 4:
+        recipe = replace(recipe, computation=replace(recipe.computation, augment="none"))
+        samples = samples.noted("the inputs are not pictures: no random crops and mirroring in training")
     by = SplitBy(arguments.seed, arguments.group_by, arguments.order)
     parts = split_by(samples, Amounts(val=parse_amount(arguments.val)), by)
     data = show_data(samples, parts)

@@ -19,7 +19,7 @@ from tbft.blocks.tensors import fingerprint
 from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.divergence import CleanDistance, clean_distance, mapped_accuracy, softmax
-from tbft.diagnosis.observation import BATCH_SIZE, PIXELS, Floats, Observation, observe
+from tbft.diagnosis.observation import BATCH_SIZE, Floats, Observation, observe
 from tbft.errors import DataError
 from tbft.plan import PSEUDO_SAMPLES
 from tbft.verification.binomial import binomial_cdf
@@ -184,7 +184,8 @@ def _shift(blocks: Blocks, seen: Observation, source: SourceCard, has_card: bool
     layer = max(excess, key=lambda name: excess[name])
     pixels = {}
     if has_card:
-        pixels = pixel_shift(seen.pixels, source.array("pixels/mean"), source.array("pixels/spread"))
+        mean, spread = source.array("pixels/mean"), source.array("pixels/spread")
+        pixels = dict(zip(seen.pixel_names, mean_shift(seen.pixels, mean, spread), strict=True))
     return Shift(excess[layer], layer, max(z_scores.values()), _by_block(blocks, excess), pixels)
 
 
@@ -233,14 +234,15 @@ def statistics_shift(
     return excess, {layer: e * count / max(clean[layer].spread, 1e-9) for layer, e in excess.items()}
 
 
-def pixel_shift(pixels: Floats, mean: Floats, spread: Floats) -> dict[str, float]:
-    """Change of the mean of each of ``observation.PIXELS``, in standard deviations of source samples.
+def mean_shift(values: Floats, mean: Floats, spread: Floats) -> list[float]:
+    """Change of the mean of each column, in standard deviations of source samples.
 
-    >>> one = np.ones(4, np.float32)
-    >>> pixel_shift(np.stack([one, 2 * one]), one, one)["contrast"]
-    0.5
+    >>> one = np.ones(2, np.float32)
+    >>> mean_shift(np.stack([one, 2 * one]), one, one)
+    [0.5, 0.5]
     """
-    return dict(zip(PIXELS, ((pixels.mean(0) - mean) / np.maximum(spread, 1e-6)).tolist(), strict=True))
+    change: list[float] = ((values.mean(0) - mean) / np.maximum(spread, 1e-6)).tolist()
+    return change
 
 
 def confidence_lost(probabilities: Floats, source_confidence: float, source_spread: float) -> float:

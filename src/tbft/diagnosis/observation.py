@@ -25,8 +25,9 @@ from tbft.verification.evaluation import batches, computing_on
 Floats = npt.NDArray[np.float32]
 
 BATCH_SIZE = 64
-#: What :func:`describe_pixels` tells of each sample, in order.
+#: What :func:`describe_pixels` finds in each sample, in order: names for pictures, and for anything else.
 PIXELS = ("brightness", "contrast", "high frequencies", "color")
+VALUES = ("mean", "spread", "steps", "channel spread")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +40,14 @@ class Observation:
         pixels: (n, 4), see :data:`PIXELS`.
         features: (n, d), what enters the head.
         logits: (n, classes).
+        pixel_names: what `pixels` are: :data:`PIXELS`, or :data:`VALUES` where samples are not pictures.
     """
 
     layers: Mapping[str, tuple[Floats, Floats]]
     pixels: Floats
     features: Floats
     logits: Floats
+    pixel_names: tuple[str, ...] = PIXELS
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -107,6 +110,7 @@ def observe(
         np.concatenate(pixels),
         _joined([x.flatten(1) for x in features]),
         _joined(logits),
+        PIXELS if samples.inputs.ndim == 4 else VALUES,
     )
 
 
