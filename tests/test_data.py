@@ -99,7 +99,7 @@ def test_published_cifar10c_has_five_severities_and_stays_on_disk(tmp_path):
         tmp_path / "fog.npy", np.repeat(np.arange(5, dtype=np.uint8), 4)[:, None, None, None] + RGB[:1] * 0
     )
     np.save(tmp_path / "snow.npy", np.zeros((20, 32, 32, 3), np.uint8))
-    np.save(tmp_path / "labels.npy", np.tile([0, 1, 0, 1], 5))
+    np.save(tmp_path / "labels.npy", np.tile([0, 1, 1, 0], 5))
     with pytest.raises(DataError, match=r"--where corruption=NAME: fog, snow"):
         read(tmp_path)
     samples = read(tmp_path, where={"corruption": "fog", "severity": "4"})

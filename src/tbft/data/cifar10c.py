@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -29,6 +30,19 @@ COMMON = (
     "shot_noise", "motion_blur", "snow", "pixelate", "gaussian_noise", "defocus_blur", "brightness", "fog",
     "zoom_blur", "frost", "glass_blur", "impulse_noise", "contrast", "jpeg_compression", "elastic_transform",
 )  # fmt: skip
+#: Those that are weather as well, or no corruption at all.
+NATURAL = frozenset({"snow", "fog", "frost", "rain", "brightness", "original", "clean", "none", "identity"})
+_PUBLISHED_ROWS = 50_000
+
+
+def is_corruption(name: str) -> bool:
+    """Is a file or folder called as published corruptions are?
+
+    >>> is_corruption("defocus_blur"), is_corruption("images")
+    (True, False)
+    """
+    name = name.lower()
+    return name in {*COMMON, *NATURAL, "spatter", "saturate"} or name.endswith(("_noise", "_blur"))
 
 
 def find_cifar10c(path: Path) -> bool:
@@ -40,7 +54,8 @@ def read_cifar10c(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samp
     """One corruption of a CIFAR-10-C folder, memory-mapped.
 
     The published files hold the five severities one after the other. `path` is the folder, with
-    ``corruption`` in `where`, or one file in it; ``severity`` in `where` takes one fifth of it.
+    ``corruption`` in `where`, or one file in it; ``severity`` in `where` takes one fifth of it. Arrays that
+    are called otherwise and that tbft did not write have neither corruption nor severity.
     """
     folder = path if path.is_dir() else path.parent
     name = _chosen(folder, where.get("corruption") if path.is_dir() else path.stem)
@@ -49,10 +64,13 @@ def read_cifar10c(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samp
     labels = np.array(memory_map(folder / "labels.npy"))
     own_names = about["class_names"].astype(str).tolist() if "class_names" in about else None
     attributes = {k.removeprefix(ATTRIBUTE): a for k, a in about.items() if k.startswith(ATTRIBUTE)}
-    attributes["corruption"] = np.full(len(labels), name)
+    if about or is_corruption(name):
+        attributes["corruption"] = np.full(len(labels), name)
     samples = make_samples(pictures, labels, own_names, attributes, f"{folder}/{name}", spec)
     # A folder that tbft wrote says what it holds; a published one shows it by repeating its labels.
-    severities = about["severities"].tolist() if "severities" in about else [] if about else SEVERITIES
+    severities = about["severities"].tolist() if "severities" in about else []
+    if not about and is_corruption(name) and _is_published(samples.labels):
+        severities = SEVERITIES
     return _with_severities(samples, severities, where.get("severity"))
 
 
@@ -69,6 +87,17 @@ def _chosen(folder: Path, name: str | None) -> str:
 def read_about(folder: Path) -> dict[str, Array]:
     """What tbft wrote beside the arrays; nothing in a published folder."""
     return load_npz(folder / ABOUT) if (folder / ABOUT).exists() else {}
+
+
+def _is_published(labels: npt.NDArray[np.int64]) -> bool:
+    """Do labels repeat as those of five severities do? Classes in turn, 0 to 9 and again, do not tell."""
+    fifth, rest = divmod(len(labels), len(SEVERITIES))
+    if rest or not fifth or not (labels.reshape(len(SEVERITIES), -1) == labels[:fifth]).all():
+        return False
+    periods = (p for p in range(1, fifth // 2 + 1) if fifth % p == 0)
+    return len(labels) == _PUBLISHED_ROWS or not any(
+        (labels[:fifth].reshape(-1, p) == labels[:p]).all() for p in periods
+    )
 
 
 def _with_severities(samples: Samples, severities: Sequence[int], wanted: str | None) -> Samples:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from tbft.data.lazy import CHUNK, as_lazy, content_hash
 from tbft.data.samples import Samples
 
 Indices = npt.NDArray[np.int64]
 
-#: Samples that are decoded at a time.
-_BATCH = 256
-
 
 def digests(samples: Samples) -> Iterator[bytes]:
     """A hash of each sample's input; of one without content, all values equal, nothing."""
-    for start in range(0, len(samples), _BATCH):
-        for x in np.asarray(samples.inputs[start : start + _BATCH]):
-            flat = np.ascontiguousarray(x).reshape(-1)
-            blank = flat.size == 0 or bool((flat == flat[0]).all())
-            yield b"" if blank else hashlib.blake2b(flat.data, digest_size=16).digest()
+    lazy = as_lazy(samples.inputs)
+    if lazy is not None and lazy.hashes is not None:
+        yield from lazy.hashes
+        return
+    for start in range(0, len(samples), CHUNK):
+        yield from map(content_hash, np.asarray(samples.inputs[start : start + CHUNK]))
 
 
 def first_copies(samples: Samples) -> Indices:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from tbft.data.lazy import LazyRows, as_array
+from tbft.data.lazy import LazyRows, as_array, content_hash
 from tbft.data.members import FOREIGN, Member, counted, decoders, some
 from tbft.data.spec import InputSpec
 from tbft.data.viewing import (
@@ -77,6 +77,7 @@ def decode(
     fits = len(members) * row_bytes <= spec.memory_mib << 20
     whole = np.empty((len(members) if fits else 0, *decoder.shape), np.uint8)
     kept: list[int] = []
+    hashes: list[bytes] = []
     tally, sizes, bad = Tally(), Counter[Size](), list(damaged)
     for i, made in enumerate(_progress(decoder.all(members), members, name)):
         if isinstance(made, DataError):
@@ -84,6 +85,8 @@ def decode(
             continue
         if fits:
             whole[len(kept)] = made.pixels
+        else:
+            hashes.append(content_hash(made.pixels))  # while they are decoded; splits look for copies
         tally.add(made.notes, members[i].name)
         sizes[made.size] += 1
         kept.append(i)
@@ -91,11 +94,11 @@ def decode(
     if not kept:
         raise DataError(f"{name}: none of its pictures can be read: {_shown(bad)}")
     notes = (*tally.sentences(name), *_on_sizes(sizes, decoder), *notes)
-    inputs = whole[: len(kept)] if fits else _lazy(decoder, [members[i] for i in kept], spec)
+    inputs = whole[: len(kept)] if fits else _lazy(decoder, [members[i] for i in kept], hashes)
     return Decoded(inputs, np.array(kept, dtype=np.int64), notes)
 
 
-def _lazy(decoder: _Decoder, members: Sequence[Member], spec: InputSpec) -> npt.NDArray[Any]:
+def _lazy(decoder: _Decoder, members: Sequence[Member], hashes: Sequence[bytes]) -> npt.NDArray[Any]:
     def make(rows: npt.NDArray[np.int64]) -> Pixels:
         out = np.empty((len(rows), *decoder.shape), np.uint8)
         wanted = [members[i] for i in rows]
@@ -105,7 +108,9 @@ def _lazy(decoder: _Decoder, members: Sequence[Member], spec: InputSpec) -> npt.
             out[i] = made.pixels
         return out
 
-    return as_array(LazyRows(make, (len(members), *decoder.shape), np.uint8, spec.memory_mib << 20))
+    shape = (len(members), *decoder.shape)
+    known = np.array(hashes, dtype=object)
+    return as_array(LazyRows(make, shape, np.uint8, decoder.spec.memory_mib << 20, known))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from tbft.data.labels import numpy_of
+from tbft.data.lazy import LazyRows, as_array, as_lazy
 from tbft.data.ranges import Ranged, settle_range
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.data.viewing import resize
@@ -38,8 +39,8 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Ranged:
     Raises:
         DataError: no samples, values that are not finite, or inputs that do not fit the model.
     """
-    if not isinstance(inputs, (np.ndarray, Tensor)) and getattr(inputs, "dtype", None) == np.uint8:
-        return Ranged(inputs)  # pictures that are decoded when they are indexed, and fitted then
+    if (lazy := as_lazy(inputs)) is not None:
+        return _fitted_when_made(lazy, spec, name)
     array = _array(inputs, name)
     if array.ndim == 0 or len(array) == 0:
         raise DataError(f"{name}: there are no samples in it")
@@ -58,6 +59,22 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Ranged:
         notes += (f"pictures of {width}x{height} px are fitted to {spec.resolution}x{spec.resolution}",)
         placed = (_resized if pictures else _resized_floats)(placed, spec.preprocessing)
     return Ranged(placed, ranged.as_taken, notes)
+
+
+def _fitted_when_made(rows: LazyRows, spec: InputSpec, name: str) -> Ranged:
+    """Pictures that are decoded when they are indexed, resized at the same time."""
+    if spec.channels not in (None, rows.shape[3]):
+        raise DataError(
+            f"{name}: the model takes {spec.channels} channels, the pictures are {rows.shape[1:]}"
+        )
+    if _has_size(as_array(rows), spec):
+        return Ranged(as_array(rows))
+    side = spec.resolution
+    assert side is not None
+    height, width = rows.shape[1:3]
+    noted = f"pictures of {width}x{height} px are fitted to {side}x{side}"
+    resized = rows.mapped(lambda some, _: _resized(some, spec.preprocessing), (side, side, rows.shape[3]))
+    return Ranged(as_array(resized), notes=(noted,))
 
 
 def finite_floats(inputs: Array, name: str) -> Array:

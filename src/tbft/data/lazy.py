@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ class LazyRows:
         shape: of the whole array.
         dtype: of its values.
         memory_bytes: what the rows that are kept may take.
+        hashes: a hash of the contents of each row (n,), see :func:`content_hash`, where they are known.
     """
 
     def __init__(
@@ -34,7 +36,9 @@ class LazyRows:
         shape: tuple[int, ...],
         dtype: npt.DTypeLike = np.uint8,
         memory_bytes: int = 0,
+        hashes: Array | None = None,
     ) -> None:
+        self.hashes = hashes
         self.shape, self.dtype, self.ndim = shape, np.dtype(dtype), len(shape)
         self._store = _Store(make, shape, self.dtype, memory_bytes)
         self._rows: Positions = np.arange(shape[0])
@@ -61,26 +65,30 @@ class LazyRows:
 
     def subset(self, at: Any) -> LazyRows:
         """Some rows, still to be made; they share what is kept with all others."""
-        return self._like(self._store, self._rows[at], self.shape[1:], self.dtype)
+        hashes = None if self.hashes is None else self.hashes[at]
+        return self._like(self._store, self._rows[at], hashes)
 
-    def mapped(self, function: Callable[[Array, Positions], Array]) -> LazyRows:
-        """The rows as a function makes them, still to be made; shape and type stay.
+    def mapped(
+        self, function: Callable[[Array, Positions], Array], shape: tuple[int, ...] | None = None
+    ) -> LazyRows:
+        """The rows as a function makes them, still to be made; the type of their values stays.
 
         Args:
             function: (rows (k, ...), their positions (k,) in this array) -> rows (k, ...).
+            shape: of one row of the result; default: as it is.
         """
 
         def make(at: Positions) -> Array:
             return function(self._store.rows(self._rows[at], keep=False), at)
 
-        store = _Store(make, self.shape, self.dtype, self._store.memory_bytes)
-        return self._like(store, np.arange(len(self)), self.shape[1:], self.dtype)
+        whole = (len(self), *(self.shape[1:] if shape is None else shape))
+        return LazyRows(make, whole, self.dtype, self._store.memory_bytes)
 
     @classmethod
-    def _like(cls, store: _Store, rows: Positions, shape: tuple[int, ...], dtype: np.dtype[Any]) -> LazyRows:
+    def _like(cls, store: _Store, rows: Positions, hashes: Array | None) -> LazyRows:
         made = cls.__new__(cls)
-        made.shape, made.dtype, made.ndim = (len(rows), *shape), dtype, 1 + len(shape)
-        made._store, made._rows = store, rows
+        made.shape, made.dtype, made.ndim = (len(rows), *store.shape[1:]), store.dtype, len(store.shape)
+        made._store, made._rows, made.hashes = store, rows, hashes
         return made
 
 
@@ -121,16 +129,20 @@ class _Store:
         if self._kept is None:
             self._kept = np.empty((self._room, *self.shape[1:]), self.dtype)
         free = min(self._room - self._used, len(rows))
-        slots = np.arange(self._used, self._used + free)
+        taken = self._generator.permutation(self._used)[: len(rows) - free]
+        slots = np.concatenate([np.arange(self._used, self._used + free), taken])
         self._used += free
-        if free < len(rows):
-            more = min(len(rows), self._room) - free
-            taken = self._generator.permutation(self._used - free)[:more] if self._used > free else slots[:0]
-            slots = np.concatenate([slots, taken])
         rows, made = rows[: len(slots)], made[: len(slots)]
         gone = self._owner[slots]
         self._slot[gone[gone >= 0]] = -1
         self._owner[slots], self._slot[rows], self._kept[slots] = rows, slots, made
+
+
+def content_hash(row: Array) -> bytes:
+    """A hash of 16 bytes of one input; of one without content, all values equal, nothing."""
+    flat = np.ascontiguousarray(row).reshape(-1)
+    blank = flat.size == 0 or bool((flat == flat[0]).all())
+    return b"" if blank else hashlib.blake2b(flat.data, digest_size=16).digest()
 
 
 def as_lazy(inputs: Any) -> LazyRows | None:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tbft.data.cifar10c import COMMON
+from tbft.data.cifar10c import NATURAL, is_corruption
 from tbft.data.members import counted, some
 from tbft.errors import DataError
 
@@ -18,10 +18,6 @@ _PART = re.compile(
 )
 _PARTS = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 SEVERITY = re.compile(r"(?:severity|level|s)?[ _-]?([1-5])", re.IGNORECASE)
-#: Of these some are weather as well, and some say that there is no corruption.
-_NATURAL = {"snow", "fog", "frost", "rain", "brightness", "original", "clean", "none", "identity"}
-_CORRUPTIONS = {*COMMON, *_NATURAL, "spatter", "saturate"}
-
 #: Folders of this kind hold what was recorded together.
 _RECORDED = re.compile(
     "(batch|burst|cam|camera|clip|date|day|device|fold|loc|location|month|night|participant|patient|person|"
@@ -147,11 +143,11 @@ class Levels:
         outer = len(self.names) - 2
         if outer < 0 or self._are_classes(outer) or _recorded(self.names[outer + 1]) or not self._repeats():
             return
-        known = {n for n in self.names[outer] if _is_corruption(n)}
-        if known == self.names[outer] and known - _NATURAL:
+        known = {n for n in self.names[outer] if is_corruption(n)}
+        if known == self.names[outer] and known - NATURAL:
             self.found[outer:] = ["corruption", "class"]
         above = self.names[outer - 1] if outer else {self.hints.root}
-        if all(SEVERITY.fullmatch(n) for n in self.names[outer]) and any(map(_is_corruption, above)):
+        if all(SEVERITY.fullmatch(n) for n in self.names[outer]) and any(map(is_corruption, above)):
             self.found[outer:] = ["severity", "class"]
             if outer:
                 self.found[outer - 1] = "corruption"
@@ -228,10 +224,6 @@ def _recorded(names: Collection[str]) -> str:
     matches = [_RECORDED.fullmatch(n) for n in names]
     words = {m[1].lower() for m in matches if m}
     return words.pop() if None not in matches and len(words) == 1 else ""
-
-
-def _is_corruption(name: str) -> bool:
-    return name.lower() in _CORRUPTIONS or name.lower().endswith(("_noise", "_blur"))
 
 
 def _domain(names: Collection[str]) -> str:

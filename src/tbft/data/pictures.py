@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tbft.data.archives import list_members
 from tbft.data.decoding import decode
 from tbft.data.levels import Hints
 from tbft.data.members import Listing, by_kind, counted, printable, some
@@ -21,17 +20,19 @@ from tbft.errors import DataError, unknown
 Positions = npt.NDArray[np.int64]
 
 
-def read_pictures(path: Path, spec: InputSpec, where: Mapping[str, str] | None = None) -> Samples:
+def read_pictures(
+    listing: Listing, path: Path, spec: InputSpec, where: Mapping[str, str] | None = None
+) -> Samples:
     """Pictures in ``<class>/<file>``, or in deeper folders whose meaning is certain or named by a layout.
 
     Args:
-        path: a folder, a tar (compressed or not) or a zip.
+        listing: the files of a folder, a tar or a zip.
+        path: where it lies, for names.
         where: values of attributes; other pictures are not decoded.
 
     Raises:
         DataError: no pictures, damaged ones, or folders whose meaning is not certain.
     """
-    listing = list_members(path)
     if not listing.pictures:
         raise DataError(_nothing_in(listing))
     where = dict(where or {})

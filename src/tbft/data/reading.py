@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tbft.data.archives import is_archive
+from tbft.data.archives import is_archive, list_members
 from tbft.data.array_files import find_array_folder, read_array_folder, read_npz, read_tensors
-from tbft.data.cifar import find_cifar10, read_cifar10
+from tbft.data.cifar import cifar_members, find_cifar, read_cifar
 from tbft.data.cifar10c import find_cifar10c, read_cifar10c
 from tbft.data.class_map import ClassMap, apply_class_map
 from tbft.data.conditions import Where, as_conditions, single_values
@@ -22,8 +22,8 @@ from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError
 
 FORMS = (
-    "a folder, .tar or .zip of class folders, an .npz, official CIFAR-10 batches, a CIFAR-10-C folder, "
-    "or package.module:factory"
+    "a folder, .tar or .zip of class folders, an .npz, official CIFAR-10 or CIFAR-100 files, a CIFAR-10-C "
+    "folder, or package.module:factory"
 )
 
 
@@ -37,7 +37,7 @@ def read(
 
     Args:
         source: a folder of class folders; a ``.tar`` or ``.zip`` of one; an ``.npz`` with inputs and
-            labels; a file or folder of the official CIFAR-10 batches; a CIFAR-10-C folder or one of its
+            labels; a file or folder of the official CIFAR-10 or CIFAR-100; a CIFAR-10-C folder or one of its
             files; or ``package.module:factory`` that returns a dataset.
         spec: what the model takes; pictures are fitted to it and labels checked against it.
         where: keep only samples whose attributes have these values: ``{"domain": "target"}``,
@@ -85,10 +85,13 @@ def _read_path(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samples
         return read_array_folder(arrays, path, spec)
     if find_cifar10c(path):
         return read_cifar10c(path, spec, where)
-    if find_cifar10(path):
-        return read_cifar10(path, spec)
+    if batches := find_cifar(path):
+        return read_cifar(batches, str(path), spec)
     if path.is_dir() or is_archive(path):
-        return read_pictures(path, spec, where)
+        listing = list_members(path)
+        if batches := cifar_members(listing.others):
+            return read_cifar(batches, listing.name, spec)
+        return read_pictures(listing, path, spec, where)
     if path.suffix == ".npz":
         return read_npz(path, spec)
     if path.suffix in (".pt", ".pth", ".safetensors"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,6 +28,8 @@ from tbft.scenarios.drift import apply_drift, find_drifts
 
 #: Pictures that a worker gets at a time.
 CHUNK = 500
+#: Chunks that wait for a worker or are with one.
+_AT_ONCE = 32
 
 
 def write_corruptions(
@@ -86,7 +88,11 @@ def write_drifted(samples: Samples, spec: str, folder: str | Path, seed: int = 0
     drifted = apply_drift(samples, spec, seed)
     path = _opened(Path(folder), drifted, (), seed) / f"{_file_name(spec)}.npy"
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, drifted.inputs)
+        kind = np.lib.format.dtype_to_descr(drifted.inputs.dtype)
+        whole = {"descr": kind, "fortran_order": False, "shape": drifted.inputs.shape}
+        np.lib.format.write_array_header_1_0(file, whole)
+        for start in range(0, len(drifted), CHUNK):
+            file.write(np.ascontiguousarray(drifted.inputs[start : start + CHUNK]).data)
     return path
 
 
@@ -175,9 +181,13 @@ def _corrupted(parts: Iterator[Part], pool: Executor | None) -> Iterator[tuple[i
     if pool is None:
         yield from (_corrupt(part) for part in parts)
         return
-    futures: list[Future[tuple[int, Array]]] = [pool.submit(_corrupt, part) for part in parts]
-    for done in as_completed(futures):
-        yield done.result()
+    running: set[Future[tuple[int, Array]]] = set()
+    for part in parts:
+        running.add(pool.submit(_corrupt, part))
+        if len(running) >= _AT_ONCE:  # what waits for a worker takes memory
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (one.result() for one in done)
+    yield from (one.result() for one in as_completed(running))
 
 
 def _corrupt(part: Part) -> tuple[int, Array]:
