@@ -112,10 +112,29 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
-def _state(scalars: int = 100_000) -> FitState:
-    record = EpochRecord(1, 0.5, None, None)
-    weights = {"a": torch.ones(scalars)}
-    return FitState([record], 1, weights, weights, {"state": {}}, torch.Generator().get_state())
+class Weights(nn.Module):
+    """A model of one parameter, `a`, and an optimizer that has made a step."""
+
+    def __init__(self, scalars: int = 10) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.ones(scalars))
+        self.optimizer = torch.optim.Adam([self.a])
+        self.a.grad = torch.zeros(scalars)
+        self.optimizer.step()
+
+
+def _state(scalars: int = 10) -> FitState:
+    made = Weights(scalars)
+    weights = {key: value.clone() for key, value in made.state_dict().items()}
+    record, generator = EpochRecord(1, 0.5, None, None), torch.Generator().get_state()
+    return FitState([record], 1, weights, weights, made.optimizer.state_dict(), generator)
+
+
+def _load(run: dict[str, object]) -> FitState:
+    own = Weights()
+    found = load_run(Path("x.resume.pt"), run, own, own.optimizer)
+    assert found is not None
+    return found
 
 
 def test_a_limit_of_file_size_is_told_with_its_remedy_and_ends_no_work_that_it_only_supports(
@@ -126,15 +145,15 @@ def test_a_limit_of_file_size_is_told_with_its_remedy_and_ends_no_work_that_it_o
     with pytest.raises(WriteError, match="File too large"):
         cache_prefix(nn.Flatten(), striped(1000), CachePolicy(0, place))
     with pytest.warns(TbftWarning, match=r"File too large; .* this run cannot be resumed"):
-        save_run(_state(), Path("x.resume.pt"), {})
+        save_run(_state(100_000), Path("x.resume.pt"), {})
     assert not list(place.iterdir())
 
 
 def test_every_flipped_bit_of_a_resume_file_is_noticed(place):
     path = Path("x.resume.pt")
-    save_run(_state(10), path, {"seed": 1})
+    save_run(_state(), path, {"seed": 1})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert load_run(path, {"seed": 1}).best["a"].tolist() == [1] * 10
+    assert _load({"seed": 1}).best["a"].tolist() == [1] * 10
     blob = path.read_bytes()
     damaged = [blob[:n] for n in (0, 10, len(blob) - 1)] + [blob + b"\0"]
     damaged += [
@@ -143,7 +162,7 @@ def test_every_flipped_bit_of_a_resume_file_is_noticed(place):
     for content in damaged:
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r"damaged, .*: remove it, or give --restart"):
-            load_run(path, {"seed": 1})
+            _load({"seed": 1})
 
 
 @pytest.mark.parametrize(
@@ -156,15 +175,21 @@ def test_every_flipped_bit_of_a_resume_file_is_noticed(place):
         {"history": [EpochRecord("one", 0.5, None, None)]},  # type: ignore[arg-type]
         {"optimizer": None},
         {"generator": torch.zeros(3)},
+        {"best": {"a": torch.ones(11)}},
+        {"best": {"b": torch.ones(10)}},
+        {"best": {"a": torch.full((10,), float("nan"))}},
+        {"model": {"a": torch.ones(10).double()}},
+        {"optimizer": {"state": {}, "param_groups": []}},
+        {"optimizer": _state(11).optimizer},
         {"surprise": 1},
     ],
 )
 def test_resume_files_are_typed(change, place):
-    state = _state(10)
+    state = _state()
     vars(state).update(change)
     save_run(state, Path("x.resume.pt"), {})
     with pytest.raises(CheckpointError, match="not a run to resume"):
-        load_run(Path("x.resume.pt"), {})
+        _load({})
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "renamed", "without a checksum"])
@@ -199,7 +224,7 @@ def test_a_cache_that_is_cut_off_while_in_use_gives_no_made_up_rows(place):
 
 def test_caches_are_shown_and_cleared_and_other_files_stay(place, capsys):
     path = cache_prefix(nn.Flatten(), striped(40), CachePolicy(0, place)).inputs.path
-    save_run(_state(10), Path("x.resume.pt"), {})
+    save_run(_state(), Path("x.resume.pt"), {})
     Path("prefix-notes.npy").touch()
     Path(".x.12345678.part").touch()
     path.write_bytes(b"damaged")

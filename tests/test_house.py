@@ -23,7 +23,7 @@ ARROWS = {
     "files": ["errors"],
     "data": ["files", "schema"],
     "blocks": ["errors"],
-    "metering": ["files"],
+    "metering": ["files", "schema"],
     "container": ["files", "blocks", "schema"],
     "scenarios": ["data", "processes"],
     "models": ["data", "blocks"],

@@ -92,13 +92,16 @@ def _run(argv: Sequence[str] | None) -> int:
     # Before torch is loaded: its threads then sleep while they wait, where they would burn energy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import warnings
+    from contextlib import redirect_stderr, redirect_stdout
 
+    from tbft.cli.output import VisibleStream
     from tbft.errors import TbftError, TbftWarning
     from tbft.text import visible
 
     arguments = parser().parse_args(argv)
+    out, error_out = VisibleStream(sys.stdout), VisibleStream(sys.stderr, progress=True)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(error_out):
             warnings.simplefilter("default", TbftWarning)
             warnings.showwarning = _show_warning
             status: int | None = arguments.run(arguments)  # most return nothing

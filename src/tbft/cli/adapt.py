@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from tbft.cli.common import (
@@ -15,6 +16,7 @@ from tbft.cli.common import (
     load_base,
     load_meter,
     load_recipe,
+    number,
     print_json,
     progress_bar,
 )
@@ -68,12 +70,12 @@ def add(commands: Subparsers) -> None:
     add_card(parser)
     parser.add_argument("--explain", action="store_true", help="also print the diagnosis and the choice")
     budget = parser.add_argument_group("budget", "never exceeded, in what is predicted and what is then done")
-    budget.add_argument("--budget-seconds", type=float, metavar="S", help="processor seconds on one thread")
+    budget.add_argument("--budget-seconds", type=number, metavar="S", help="processor seconds on one thread")
     budget.add_argument(
-        "--budget-memory", type=float, metavar="MIB", help="of tensors and cache while tuning"
+        "--budget-memory", type=number, metavar="MIB", help="of tensors and cache while tuning"
     )
     budget.add_argument(
-        "--budget-joules", type=float, metavar="J", help="estimated by the profile of the board"
+        "--budget-joules", type=number, metavar="J", help="estimated by the profile of the board"
     )
     add_parts(parser)
     how = parser.add_argument_group("recipe")
@@ -86,7 +88,7 @@ def add(commands: Subparsers) -> None:
         "labels with forward passes (default: by level and number of samples)",
     )
     how.add_argument(
-        "--cache-memory", type=float, metavar="MIB", help="for outputs of the frozen prefix (default 1024)"
+        "--cache-memory", type=number, metavar="MIB", help="for outputs of the frozen prefix (default 1024)"
     )
     how.add_argument("--cache-folder", metavar="DIR", help="where they go if they do not fit")
     add_meter(parser.add_argument_group("energy", "measured, estimated and labeled so, or none"))
@@ -107,22 +109,26 @@ def add(commands: Subparsers) -> None:
     parser.set_defaults(run=run_evaluate)
 
 
-def run_personalize(arguments: argparse.Namespace) -> None:
-    from tbft.files import check_writable
+#: Exit status by what came of it; the page of `--json` explains them.
+STATUSES = {"patched": 0, "unchanged": 3, "rejected": 4, "stopped": 5}
+
+
+def run_personalize(arguments: argparse.Namespace) -> int:
+    from tbft.files import claim, move_aside
     from tbft.personalization import Wish
     from tbft.pipeline import personalize
     from tbft.report.terminal import choice_text, diagnosis_text, summary
 
     unfinished = None
     if arguments.out:
-        out = check_writable(arguments.out, ".safetensors")
+        out = claim(arguments.out, ".safetensors", [arguments.weights, arguments.card, arguments.data])
         unfinished = out.with_name(out.name + ".resume.pt")
         if arguments.restart:
             unfinished.unlink(missing_ok=True)
     if arguments.report:
         from tbft.report import check_extra
 
-        check_writable(arguments.report, ".html")
+        claim(arguments.report, ".html")
         check_extra()
     cache, meter, base = _cache_policy(arguments), load_meter(arguments), load_base(arguments)
     recipe = load_recipe(arguments, base.recipe)
@@ -148,6 +154,8 @@ def run_personalize(arguments: argparse.Namespace) -> None:
     out_path = arguments.out if result.status == "patched" else None
     if out_path:
         result.patch.save(out_path)
+    elif arguments.out and (aside := move_aside(arguments.out)):
+        print(f"tbft: {arguments.out} was another run's: it is {aside} now", file=sys.stderr)
     if unfinished is not None and result.stopped != "interrupt":
         unfinished.unlink(missing_ok=True)
     if arguments.report:
@@ -156,11 +164,12 @@ def run_personalize(arguments: argparse.Namespace) -> None:
     values = result.to_json()
     if arguments.json:
         print_json({**values, **data, "patch_path": out_path})
-        return
+        return STATUSES[result.status]
     if arguments.explain and result.choice is not None:
         choice = values["choice"]
         print(diagnosis_text(choice["diagnosis"]) + "\n\n" + choice_text(choice) + "\n")
     print(summary({**values, "notes": []}, out_path, arguments.report))  # they were printed with the data
+    return STATUSES[result.status]
 
 
 def _budget(arguments: argparse.Namespace) -> Budget:

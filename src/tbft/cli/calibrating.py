@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tbft.cli.common import Subparsers, command
+from tbft.cli.common import Subparsers, command, number
 from tbft.errors import SensorError
 from tbft.report.terminal import table
 
@@ -31,18 +31,18 @@ def add(actions: Subparsers) -> None:
     parser.add_argument("--loads", default="plain,memory,convolution", metavar="A,B", help="(default all)")
     parser.add_argument("--cores", type=int, metavar="N", help="most cores kept busy (default all)")
     parser.add_argument(
-        "--seconds", type=float, default=20.0, metavar="S", help="for each state (default 20)"
+        "--seconds", type=number, default=20.0, metavar="S", help="for each state (default 20)"
     )
     parser.set_defaults(run=run_calibrate)
 
 
 def run_calibrate(arguments: argparse.Namespace) -> None:
-    from tbft.files import check_writable
+    from tbft.files import claim
     from tbft.metering import Places, find_sensor
     from tbft.metering.calibrate import fit, make_profile, measured_states, sensor_watts
     from tbft.metering.sensor import board_name
 
-    out = check_writable(arguments.out, ".json")
+    out = claim(arguments.out, ".json")
     places = Places.from_environment()
     if arguments.typed:
         source, scope = arguments.meter or "external meter, read by hand", "board"

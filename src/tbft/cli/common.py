@@ -59,7 +59,7 @@ def add_recipe(parser: argparse._ActionsContainer, default: str, summary: str) -
     parser.add_argument("--recipe", default=default, help=summary)
     parser.add_argument("--epochs", type=int, metavar="N", help="in place of the recipe's")
     parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the recipe's")
-    parser.add_argument("--learning-rate", type=float, metavar="RATE", help="in place of the recipe's")
+    parser.add_argument("--learning-rate", type=number, metavar="RATE", help="in place of the recipe's")
 
 
 def add_profile(parser: argparse._ActionsContainer) -> None:
@@ -99,6 +99,17 @@ def load_meter(arguments: argparse.Namespace, **options: Any) -> Meter:
     from tbft.metering import Meter, find_profile, find_sensor
 
     return Meter(find_sensor(arguments.sensor), find_profile(arguments.profile), **options)
+
+
+def number(text: str) -> float:
+    """An argparse type: a number, neither NaN nor infinity."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:

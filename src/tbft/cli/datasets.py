@@ -97,11 +97,11 @@ def run_list(arguments: argparse.Namespace) -> None:
 
 
 def run_show(arguments: argparse.Namespace) -> None:
-    from tbft.files import check_writable
+    from tbft.files import claim
     from tbft.scenarios import class_maps
 
     if arguments.out:
-        check_writable(arguments.out, ".png")
+        claim(arguments.out, ".png")
     if arguments.data.partition(":")[0] in {family.name for family in class_maps()}:
         _show_class_map(arguments)
     elif _is_scenario(arguments.data):

@@ -78,9 +78,9 @@ def add_card(parser: argparse._ActionsContainer) -> None:
 
 def run_build(arguments: argparse.Namespace) -> None:
     from tbft.diagnosis.card import card_of_samples
-    from tbft.files import check_writable
+    from tbft.files import claim
 
-    out = check_writable(arguments.out, ".safetensors")
+    out = claim(arguments.out, ".safetensors")
     base = load_base(arguments)
     samples = load_samples(arguments, base.inputs)
     data = show_data(samples)

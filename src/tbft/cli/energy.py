@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tbft.cli import calibrating
-from tbft.cli.common import Subparsers, add_json, add_meter, command, load_meter, print_json
+from tbft.cli.common import Subparsers, add_json, add_meter, command, load_meter, number, print_json
 from tbft.errors import TbftError
 from tbft.report.terminal import table
 
@@ -37,7 +37,7 @@ def add(commands: Subparsers) -> None:
     measure = command(actions, "measure", "meter a command; its exit status is passed on", MEASURE_EXAMPLES)
     add_meter(measure)
     measure.add_argument(
-        "--idle", type=float, metavar="S", help="first measure the idle machine for so many seconds"
+        "--idle", type=number, metavar="S", help="first measure the idle machine for so many seconds"
     )
     measure.add_argument(
         "--json",
@@ -51,11 +51,11 @@ def add(commands: Subparsers) -> None:
 
     log = command(actions, "log", "read a meter's log for a stretch of time", LOG_EXAMPLES)
     log.add_argument("log", metavar="FILE", help="CSV with time and watts or joules")
-    log.add_argument("--start", type=float, required=True, metavar="T", help="seconds since 1970")
-    log.add_argument("--seconds", type=float, required=True, metavar="S", help="how long the work took")
+    log.add_argument("--start", type=number, required=True, metavar="T", help="seconds since 1970")
+    log.add_argument("--seconds", type=number, required=True, metavar="S", help="how long the work took")
     clock = log.add_mutually_exclusive_group()
-    clock.add_argument("--offset", type=float, default=0.0, metavar="S", help="to add to the log's clock")
-    clock.add_argument("--marker", type=float, metavar="T", help="when the log's marked row really was")
+    clock.add_argument("--offset", type=number, default=0.0, metavar="S", help="to add to the log's clock")
+    clock.add_argument("--marker", type=number, metavar="T", help="when the log's marked row really was")
     add_json(log)
     log.set_defaults(run=run_log)
 

@@ -67,14 +67,14 @@ def run_train(arguments: argparse.Namespace) -> None:
     from tbft.data import parse_amount
     from tbft.data.manner import SplitBy
     from tbft.data.splitting import Amounts, split_by
-    from tbft.files import check_writable
+    from tbft.files import claim
     from tbft.models import save_weights
     from tbft.patches import versions
     from tbft.plan import find_recipe
     from tbft.tuning.base_training import train_base
     from tbft.tuning.loop import Run
 
-    out = check_writable(arguments.out, ".safetensors")
+    out = claim(arguments.out, ".safetensors")
     unfinished = out.with_name(out.name + ".resume.pt")
     torch.manual_seed(arguments.seed)
     preset, model = load_model(arguments)

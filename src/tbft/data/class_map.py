@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from tbft.data.samples import Samples
-from tbft.errors import DataError, unknown
+from tbft.errors import DataError, SchemaError, unknown
+from tbft.schema import read_json
 
 DOMAINS = ("source", "target")
 
@@ -189,19 +190,10 @@ def _read(path: Path) -> ClassMap:
     if not path.exists() and path.suffix != ".json":
         raise DataError(f"{unknown('class map', str(path), _FAMILIES)}, or the path of a .json file")
     try:
-        record = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
-    except (OSError, ValueError, RecursionError) as error:
+        record = read_json(path)
+    except SchemaError as error:
         raise DataError(f"{path} cannot be read as a class map: {error}; expected JSON: {FORM}") from error
     return parse_class_map(record, str(path))
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; the parser itself would drop a superclass that is there twice."""
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in record if keys.count(key) > 1)!r} is there twice")
-    return record
 
 
 def parse_class_map(record: Any, name: str) -> ClassMap:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from tbft import container
 from tbft.blocks import Blocks
-from tbft.blocks.tensors import fingerprint
+from tbft.blocks.tensors import fingerprint, not_finite
 from tbft.data.samples import Samples
 from tbft.diagnosis.divergence import (
     CleanDistance,
@@ -33,12 +33,26 @@ from tbft.diagnosis.divergence import (
 )
 from tbft.diagnosis.observation import Floats, Observation, observe
 from tbft.errors import CardError, DataError
+from tbft.schema import Amount, Count, Digest, Name, Share, build
 from tbft.verification.evaluation import check_fits
 
 #: Version 2, of tbft 0.1, holds more, which is passed over, under older names.
 FORMAT_VERSION, OLDEST_VERSION = 3, 2
 #: A card from fewer samples would know neither channels nor classes.
 MIN_SAMPLES = 100
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the file of a card says."""
+
+    base_fingerprint: Digest
+    sample_count: Count
+    accuracy: Share
+    mapped_accuracy: Share
+    confidence: Share
+    confidence_spread: Amount
+    clean: tuple[tuple[Name, CleanDistance], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +90,17 @@ class SourceCard:
         return self.tensors[key].numpy()
 
     def distances(self, seen: Observation) -> dict[str, float]:
-        """Layer -> :func:`symmetric_kl` of the samples' channels from the source's."""
+        """Layer -> :func:`symmetric_kl` of the samples' channels from the source's.
+
+        Raises:
+            CardError: the model has other layers.
+        """
+        for layer in self.layers:
+            channels = seen.layers[layer][0].shape[1] if layer in seen.layers else 0
+            if channels != len(self.tensors[f"site/{layer}/mean"]):
+                raise CardError(
+                    f"the source card knows {layer} with other channels: build one for this model"
+                )
         return {
             layer: symmetric_kl(
                 self.array(f"site/{layer}/mean"),
@@ -112,11 +136,23 @@ class SourceCard:
         header.pop("gradients", None)
         clean = header.pop("clean", None) or header.pop("strays")
         kept = {key: value for key, value in tensors.items() if key.startswith(("site/", "pixels/"))}
-        try:
-            distances = {layer: CleanDistance(**values) for layer, values in clean}
-            return cls(**header, clean=distances, tensors=kept)
-        except (TypeError, ValueError) as error:
-            raise CardError(f"{path} has a header of another shape: {error}; build the card again") from error
+        where = f"the header of {path}"
+        made = build(_Header, {**header, "clean": clean}, where, CardError)
+        card = cls(**{**vars(made), "clean": dict(made.clean)}, tensors=kept)
+        card.check_tensors(str(path))
+        return card
+
+    def check_tensors(self, where: str) -> None:
+        """Raise CardError unless there are finite moments of every layer, and of the pixels."""
+        if bad := not_finite(self.tensors):
+            raise CardError(f"{where}: {bad[0]} holds NaN or infinity; build the card again")
+        for key in [f"site/{layer}" for layer in self.layers] + ["pixels"]:
+            second = "spread" if key == "pixels" else "variance"
+            moments = [self.tensors.get(f"{key}/{name}") for name in ("mean", second)]
+            if any(m is None or m.ndim != 1 or m.dtype != torch.float32 for m in moments) or (
+                len({len(m) for m in moments if m is not None}) != 1
+            ):
+                raise CardError(f"{where} lacks the moments of {key}, or has them in another shape")
 
     def check(self, model: nn.Module) -> None:
         """Raise CardError unless the card was made with this model."""
@@ -145,7 +181,7 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
         arrays[f"site/{layer}/mean"], arrays[f"site/{layer}/variance"] = mean, variance
     arrays["pixels/mean"], arrays["pixels/spread"] = seen.pixels.mean(0), seen.pixels.std(0)
     predicted, confidence = seen.logits.argmax(1), softmax(seen.logits).max(1)
-    return SourceCard(
+    card = SourceCard(
         base_fingerprint=fingerprint(blocks.model.state_dict()),
         sample_count=len(samples),
         accuracy=float((predicted == samples.labels).mean()),
@@ -155,3 +191,5 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
         clean={layer: clean_distance(seen, layer, rng) for layer in seen.layers},
         tensors={key: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for key, a in arrays.items()},
     )
+    card.check_tensors("the model's outputs")
+    return card

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from tbft.errors import ProfileError, unknown
 from tbft.files import atomic_path
 from tbft.metering.sensor import SCOPES
+from tbft.schema import build, read_json
 
 VARIABLE = "TBFT_PROFILE"
 
@@ -95,21 +96,9 @@ def load_profile(path: str | Path) -> Profile:
     """Read and check a profile.
 
     Raises:
-        ProfileError: missing, no JSON, other keys, or numbers that cannot be.
+        ProfileError: missing, not JSON, other keys, or numbers that cannot be.
     """
-    try:
-        content = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise ProfileError(f"cannot read the profile {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ProfileError(f"the profile {path} is no JSON: {error}") from error
-    names = {f.name for f in fields(Profile)}
-    found = set(content) if isinstance(content, dict) else set()
-    if missing := names - {"fit"} - found:
-        raise ProfileError(f"the profile {path} lacks {', '.join(sorted(missing))}")
-    if extra := found - names:
-        raise ProfileError(f"the profile {path} has keys of no meaning here: {', '.join(sorted(extra))}")
-    return Profile(**content)
+    return build(Profile, read_json(path, ProfileError), f"the profile {path}", ProfileError)
 
 
 def shipped_profiles() -> dict[str, Profile]:

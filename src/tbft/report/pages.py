@@ -12,6 +12,7 @@ from tbft.errors import MissingExtraError
 from tbft.files import atomic_path, check_writable
 from tbft.report.drawing import png_uri
 from tbft.report.words import DASH
+from tbft.text import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -47,6 +48,10 @@ def write_page(html: str, path: str | Path) -> None:
         temporary.write_text(html, encoding="utf-8")
 
 
+def _visible(value: Any) -> Any:
+    return visible(value) if type(value) is str else value  # markup of our own is another type
+
+
 @cache
 def _environment(package: str) -> Environment:
     try:
@@ -59,6 +64,7 @@ def _environment(package: str) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_visible,
     )
     environment.globals["dash"] = DASH
     environment.filters["png_uri"] = png_uri

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tbft.report.details import energy_words
+from tbft.text import visible
 
 Values = Mapping[str, Any]
 
@@ -23,6 +24,7 @@ def table(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
     name   n
     front  7
     """
+    rows = [tuple(visible(cell, lines=False) for cell in row) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = (
         "  ".join(

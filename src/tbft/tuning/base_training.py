@@ -53,7 +53,7 @@ def train_base(
     model.train()
     model.requires_grad_(True)
     optimizer = make_optimizer(training.optimization, list(model.parameters()))
-    run = replace(run, state=load_run(resume_path, identity), on_epoch=keep)
+    run = replace(run, state=load_run(resume_path, identity, model, optimizer), on_epoch=keep)
     with torch.random.fork_rng(devices=[]), explained_batch_norm(len(train)):
         torch.manual_seed(run.seed)  # dropout, if any
         state = fit(model, optimizer, training, train, val, run)

@@ -5,6 +5,7 @@ The passes and their order are settled by :func:`tbft.plan.resolve`; the trainin
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +22,7 @@ from tbft.blocks.precision import Computing
 from tbft.blocks.state import clone_state, values_restored
 from tbft.blocks.tensors import State, fingerprint, state_bytes, tensor_bytes
 from tbft.data.samples import Samples, digest
-from tbft.errors import PlanError
+from tbft.errors import PlanError, TbftWarning, WriteError
 from tbft.plan import Allowance, Plan, ResolvedPlan, SpentError, Statistics, Training, replace_plan, resolve
 from tbft.plan.resolution import AdaptStatistics, CachePrefix, ChooseShare, Train
 from tbft.tuning.batchnorm import adapt_statistics, choose_source_share
@@ -213,9 +214,13 @@ class _Work:
         def cached(samples: Samples) -> Samples:
             return cache_prefix(prefix, samples, self.policy, self.computing, batch_size)
 
-        with _heeding(self.allowance, prefix):
-            self.entering = cached(self.train)
-            self.entering_val = None if self.val is None else cached(self.val)
+        try:
+            with _heeding(self.allowance, prefix):
+                train, val = cached(self.train), None if self.val is None else cached(self.val)
+        except WriteError as error:  # the work can do without
+            warnings.warn(f"{error}; the frozen prefix is run in every epoch", TbftWarning, stacklevel=2)
+            return
+        self.entering, self.entering_val = train, val
         self.part = self.resolved.stages.onward(one.end)
 
     def _fit(self) -> None:
@@ -224,7 +229,7 @@ class _Work:
         self.training, self.part = self.limit.for_steps(self.training, self.part, self.entering)
         optimizer, path = self._make_optimizer(), self.how.resume_path
         identity = {**self.identity, "optimizer": repr(optimizer), "cache": str(self.entering.inputs.dtype)}
-        latest = load_run(path, identity)
+        latest = load_run(path, identity, self.part, optimizer)
 
         def after_epoch(state: FitState) -> None:
             nonlocal latest

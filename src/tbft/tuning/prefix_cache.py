@@ -7,7 +7,6 @@ cut. So training and evaluating the rest of the model read them as they would re
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -111,6 +110,8 @@ def _fill(out: Array, first: Array, rows: Iterator[Array]) -> Array:
 
 
 def _stored(part: Array, dtype: np.dtype[Any]) -> Array:
+    if not np.isfinite(part).all():
+        raise PlanError("the frozen prefix gives NaN or infinity: check the model's weights and the inputs")
     if dtype == np.float16 and np.abs(part).max(initial=0) > np.finfo(np.float16).max:
         raise PlanError(
             "the frozen prefix gives values that float16 cannot hold: allow the cache more memory, so that "
@@ -122,11 +123,6 @@ def _stored(part: Array, dtype: np.dtype[Any]) -> Array:
 def _write(path: Path, shape: tuple[int, ...], first: Array, rows: Iterator[Array]) -> None:
     if not path.parent.is_dir():
         raise PlanError(f"the folder for the cache, {path.parent}, does not exist; make it first")
-    needed = 2 * int(np.prod(shape))
-    if shutil.disk_usage(path.parent).free < needed:
-        raise PlanError(
-            f"{path.parent} does not have the {needed / 2**20:,.0f} MiB free that the cache takes"
-        )
     write_rows(path, shape, (_stored(part, np.dtype("<f2")) for part in chain([first], rows)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from tbft.blocks.tensors import not_finite
 from tbft.errors import CheckpointError, TbftWarning, WriteError
 from tbft.files import atomic_path
 from tbft.schema import build
@@ -41,11 +44,17 @@ def save_run(state: FitState, path: Path | None, run: Mapping[str, object]) -> N
         warnings.warn(f"{error}; this run cannot be resumed", TbftWarning, stacklevel=2)
 
 
-def load_run(path: Path | None, run: Mapping[str, object]) -> FitState | None:
+def load_run(
+    path: Path | None, run: Mapping[str, object], model: nn.Module, optimizer: torch.optim.Optimizer
+) -> FitState | None:
     """The state to go on from, or None if there is no file.
 
+    Args:
+        run: as for :func:`save_run`.
+        model, optimizer: what the state has to fit.
+
     Raises:
-        CheckpointError: the file is damaged, or belongs to another run.
+        CheckpointError: the file is damaged, belongs to another run, or holds what does not fit.
     """
     if path is None or not path.exists():
         return None
@@ -56,9 +65,11 @@ def load_run(path: Path | None, run: Mapping[str, object]) -> FitState | None:
         blob = path.read_bytes()[:-TRAILER_BYTES]
         content = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
         stored, state = content.pop("run"), _fit_state(content)
+        differ = [key for key in run if stored.get(key) != run[key]]
+        if not differ:
+            _check_fit(state, model, optimizer)
     except Exception as error:  # whatever a file that others made can raise
         raise CheckpointError(f"{path} is not a run to resume ({error}): {remedy}") from error
-    differ = [key for key in run if stored.get(key) != run[key]]
     if differ:
         raise CheckpointError(
             f"{path} belongs to another run ({', '.join(differ)} differ): repeat that run's arguments, "
@@ -78,9 +89,25 @@ def _fit_state(content: dict[str, Any]) -> FitState:
     if not isinstance(state.optimizer, dict):
         raise ValueError("its optimizer is not an object")
     for generator in (state.generator, state.torch_generator):
-        if generator is not None and (generator.dtype != torch.uint8 or generator.ndim != 1):
-            raise ValueError("its random generator is not one of torch's")
+        if generator is not None:
+            torch.Generator().set_state(generator)  # raises if it cannot
     return state
+
+
+def _check_fit(state: FitState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    own = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
+    for weights in (state.model, state.best):
+        if {key: (value.shape, value.dtype) for key, value in weights.items()} != own:
+            raise ValueError("its weights have other names, shapes or types than the model's")
+        if bad := not_finite(weights):
+            raise ValueError(f"NaN or infinity in {bad[0]}")
+    before = copy.deepcopy(optimizer.state_dict())
+    optimizer.load_state_dict(copy.deepcopy(state.optimizer))
+    for parameter, memory in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq", "momentum_buffer"):
+            if name in memory and memory[name] is not None and memory[name].shape != parameter.shape:
+                raise ValueError(f"its optimizer's {name} has another shape")
+    optimizer.load_state_dict(before)
 
 
 def _check_state(value: Any) -> None:
