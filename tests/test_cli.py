@@ -116,7 +116,7 @@ def test_the_level_is_diagnosed_by_default(place, capsys):
     assert main([*personalize, "--explain"]) in (0, 3)  # without a card
     assert "build a source card" in capsys.readouterr().out
     assert main([*personalize, "--budget-joules", "5"]) == 2
-    assert "needs an energy figure" in capsys.readouterr().err
+    assert "needs an energy estimate" in capsys.readouterr().err
     assert main([*personalize, "--arm", "full", "--budget-seconds", "0.001"]) == 2
     assert "is predicted to take" in capsys.readouterr().err
     assert main([*personalize, "--arm", "full", "--budget-memory", "0.1"]) == 2

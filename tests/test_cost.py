@@ -167,7 +167,7 @@ def test_a_budget_of_joules_leaves_out_what_exceeds_it_and_stops_what_would():
     blocks, many = split(DigitsNet(3)), striped(3000)
     plan = Plan("front", FAST, statistics=None, budget=Budget(joules=0.2))
     parts = Parts(many, striped(30, seed=2), striped(30, seed=3), 0, None)
-    with pytest.raises(PlanError, match="needs an energy figure"):
+    with pytest.raises(PlanError, match="needs an energy estimate"):
         personalize(blocks, parts, plan=plan)
     with pytest.raises(PlanError, match=r"is predicted to take .* J, more than 0\.2 J"):
         personalize(blocks, parts, plan=plan, meter=Meter(profile=BOARD))

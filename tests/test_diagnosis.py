@@ -373,7 +373,7 @@ def test_expectations_are_finite_and_within_reason():
 
 def test_a_choice_explains_itself():
     choice = chosen(**NOISE)
-    for word in ("input level", "is expected to give", "next are", "processor time"):
+    for word in ("input level", "is expected to reach", "next are", "processor time"):
         assert word in choice.explanation
     assert choice.to_json()["option"] == choice.option
 
@@ -395,8 +395,8 @@ def test_no_choice_exceeds_its_budget(seconds, mebibytes, labels, level):
     assert choice.expected_accuracies[choice.option] >= best - 0.0051
 
 
-def test_a_budget_of_energy_wants_an_energy_figure():
-    with pytest.raises(PlanError, match="needs an energy figure"):
+def test_an_energy_budget_needs_an_energy_estimate():
+    with pytest.raises(PlanError, match="needs an energy estimate"):
         chosen(Budget(joules=5.0), **NOISE)
     for wrong in ({"cpu_seconds": 0.0}, {"joules": -1.0}):
         with pytest.raises(PlanError, match="leaves nothing"):

@@ -1,1 +1,1 @@
-"""From a diagnosis to a plan: what every option costs, what it may gain, and which one is taken."""
+"""From a diagnosis to a plan: what each option costs, what it may gain, and which one is chosen."""

@@ -1,8 +1,8 @@
-"""What an arm costs before it runs: processor seconds, energy, bytes, floating-point operations.
+"""Predict what a plan costs before it runs: processor seconds, energy, bytes, floating-point operations.
 
-An adaptation is written down as a :class:`tbft.choosing.workload.Workload`: how many samples go through which
-pieces of the model, and how often. Seconds follow from what each piece takes on this machine now, see
-``timing.py``; operations and activations are counted on the real step, see ``counting.py``.
+An adaptation is described by a :class:`tbft.choosing.workload.Workload`: how many samples pass through which
+stages of the model, and how often. Seconds follow from timing each operation on this machine now, see
+``timing.py``; operations and activations are counted on a real training step, see ``counting.py``.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from tbft.tuning.memory_limit import MIN_BATCH, memory_needed
 from tbft.verification.evaluation import BATCH_SIZE as EVALUATED
 from tbft.verification.evaluation import computing_on
 
-#: Operations are timed on no larger batch than this; time per sample changes little from there on.
+#: Largest batch on which operations are timed; beyond it, time per sample hardly changes.
 MAX_BATCH = 128
-#: Of a patch: its header, and each tensor's name, type, shape and place.
+#: Bytes of a patch's header, and of each tensor's name, type, shape and offset in it.
 PATCH_BYTES, TENSOR_BYTES = 1500, 75
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What carrying out a plan is predicted to take.
+    """The predicted cost of carrying out a plan.
 
     Attributes:
-        flops: floating-point operations of the whole job, multiplications and additions apart; None: not
+        flops: floating-point operations in total, multiplications and additions counted separately; None: not
             counted.
-        cpu_seconds: processor seconds of this machine, judging on held-out samples included.
-        patch_bytes: of the patch's file.
-        min_bytes: tensors and cache with which it can be done at all; None: not looked at.
-        energy_joules: None where no profile of this board allows an estimate.
-        wall_seconds: with as many threads as torch uses, if nothing else runs.
-        cache_bytes: of the prefix's outputs, in ``float32``.
-        peak_bytes: of tensors and cache at the peak, without a budget; None: not counted.
-        step: one training step, counted; None: not counted, or there is none.
+        cpu_seconds: processor seconds on this machine, including the comparison on held-out samples.
+        patch_bytes: size of the patch file.
+        min_bytes: smallest memory for tensors and cache with which the plan can run; None: not measured.
+        energy_joules: estimated energy; None without a profile of this board.
+        wall_seconds: elapsed time with the number of threads that torch uses, if nothing else runs.
+        cache_bytes: size of the cached prefix outputs in ``float32``.
+        peak_bytes: peak memory of tensors and cache without a budget; None: not counted.
+        step: one training step, counted; None: not counted, or there is no training.
     """
 
     flops: float | None
@@ -65,13 +65,13 @@ class Prediction:
     """How costs are predicted.
 
     Attributes:
-        judged: held-out samples on which base and tuned model are compared afterwards.
-        val_count: held-out samples that recipes validate by.
-        count: how many would be tuned on; None: as many as there are samples.
-        profile: of this board; without one there is no energy figure.
-        min_seconds: of timing an operation; see :func:`tbft.choosing.timing.calibrate`.
-        counted: also count floating-point operations, and the bytes that a step keeps.
-        memory: also measure how little memory a plan can be carried out with.
+        judged: number of held-out samples on which base and tuned model are compared afterwards.
+        val_count: number of held-out samples for recipes that validate.
+        count: number of training samples; None: the number of samples given.
+        profile: profile of this board; without one there is no energy estimate.
+        min_seconds: processor time to spend on timing; see :func:`tbft.choosing.timing.calibrate`.
+        counted: also count floating-point operations and the bytes that a step keeps.
+        memory: also measure the smallest memory with which each plan can run.
     """
 
     judged: int = 0
@@ -86,38 +86,38 @@ class Prediction:
 def predict_costs(
     blocks: Blocks, plans: Mapping[str, Plan], samples: Samples, how: Prediction | None = None
 ) -> dict[str, Cost]:
-    """The cost of each plan, without running it.
+    """Predict the cost of each plan without running it.
 
     Args:
-        plans: name -> plan; they share a recipe and a budget.
-        samples: like those that would be tuned on.
+        plans: name -> plan; all with the same recipe and budget.
+        samples: samples like those that would be tuned on.
     """
     how = how or Prediction()
     count = len(samples) if how.count is None else how.count
     resolved = {name: resolve(plan, blocks, count, how.val_count) for name, plan in plans.items()}
     stages = stages_for(blocks, [plan.arm for plan in plans.values()])
-    workloads = {name: workload_of(one, stages, how.judged) for name, one in resolved.items()}
+    workloads = {name: workload_of(plan, stages, how.judged) for name, plan in resolved.items()}
     operations = {operation for workload in workloads.values() for operation in workload.operations}
     nothing = Cost(0.0, 0.0, 0, energy_joules=None if how.profile is None else 0.0)
     if not operations:
         return dict.fromkeys(plans, nothing)
-    plan = next(iter(plans.values()))
-    training = plan.recipe.training(count)
-    batch = min(-(-count // training.steps_per_epoch(count)), MAX_BATCH)
-    if plan.budget.peak_bytes is not None:
-        batch = min(batch, MIN_BATCH)
-    timings = calibrate(stages, operations, samples, plan.recipe, batch, how.min_seconds)
-    forward = stage_flops(stages, samples.batch(slice(0, 1))[0]) if how.counted else None
+    first = next(iter(plans.values()))
+    training = first.recipe.training(count)
+    batch_size = min(-(-count // training.steps_per_epoch(count)), MAX_BATCH)
+    if first.budget.peak_bytes is not None:
+        batch_size = min(batch_size, MIN_BATCH)
+    timings = calibrate(stages, operations, samples, first.recipe, batch_size, how.min_seconds)
+    forward_flops = stage_flops(stages, samples.batch(slice(0, 1))[0]) if how.counted else None
     costs = {}
-    for name, one in resolved.items():
+    for name, plan in resolved.items():
         if not workloads[name].operations:
             costs[name] = nothing
             continue
-        cost = _timed(one, workloads[name], timings, count, how.profile)
-        if forward is not None:
-            cost = _counted(cost, one, workloads[name], samples, forward)
+        cost = _timed(plan, workloads[name], timings, count, how.profile)
+        if forward_flops is not None:
+            cost = _counted(cost, plan, workloads[name], samples, forward_flops)
         if how.memory:
-            cost = replace(cost, min_bytes=memory_needed(one, samples))
+            cost = replace(cost, min_bytes=memory_needed(plan, samples))
         costs[name] = cost
     return costs
 
@@ -140,7 +140,7 @@ def _timed(
 def _counted(
     cost: Cost, resolved: ResolvedPlan, workload: Workload, samples: Samples, forward_flops: list[int]
 ) -> Cost:
-    """The same with floating-point operations and the peak of memory."""
+    """Add floating-point operations and peak memory to a cost."""
     passes = workload.passes.items()
     flops = sum(n * forward_flops[k] for (kind, k), n in passes if kind in ("cache", "adapt", "evaluate"))
     recipe, model = resolved.plan.recipe, resolved.blocks.model
@@ -148,26 +148,26 @@ def _counted(
     computing = computing_on(model, samples, wanted.precision, wanted.channels_last)
     adapts = resolved.statistics.adapts
     if resolved.training is None:
-        (batch,) = (one.batch_size for one in resolved.passes if isinstance(one, AdaptStatistics))
-        forward = count_forward(model, computing, samples, batch, adapts)
+        (batch_size,) = (p.batch_size for p in resolved.passes if isinstance(p, AdaptStatistics))
+        forward = count_forward(model, computing, samples, batch_size, adapts)
         return replace(cost, flops=float(flops), peak_bytes=max(forward + state, 2 * state))
-    # What runs forward alone does so in larger batches than steps.
-    passing = max(PREFIX_BATCH, EVALUATED if resolved.training.validate else 0)
-    trained = next(one.samples for one in resolved.passes if isinstance(one, Train))
-    forward = count_forward(model, computing, samples, min(trained, passing), adapts)
+    # Forward passes without gradients run in larger batches than training steps.
+    forward_batch = max(PREFIX_BATCH, EVALUATED if resolved.training.validate else 0)
+    trained = next(p.samples for p in resolved.passes if isinstance(p, Train))
+    forward = count_forward(model, computing, samples, min(trained, forward_batch), adapts)
     step = count_step(resolved, computing, samples, min(trained, resolved.training.batch_size))
     flops += workload.samples * (step.forward_flops + step.backward_flops)
     flops += workload.steps * step.optimizer_flops
     part = resolved.stages.onward(resolved.start) if recipe.computation.cache else model
-    # All the while there is the model as it was; in steps, the part after the epoch before; after them, that,
-    # its successor and the model as it has become.
-    own = state_bytes(part.state_dict())
-    peak = state + max(step.peak_bytes + own, forward, 2 * own + state)
+    # A copy of the base is kept throughout; during steps, also the tuned part after the previous epoch;
+    # afterwards, that part, its successor and the whole tuned model.
+    part_state = state_bytes(part.state_dict())
+    peak = state + max(step.peak_bytes + part_state, forward, 2 * part_state + state)
     return replace(cost, flops=float(flops), step=step, peak_bytes=peak + cost.cache_bytes)
 
 
 def plans_of(blocks: Blocks, recipe: Recipe) -> dict[str, Plan]:
-    """Every arm of a model with the statistics that it would mostly be tuned with."""
+    """A plan for each arm of a model, with the recipe's default policy for statistics."""
     head = [] if blocks.head in blocks.names else [blocks.head]
     statistics = recipe.default_statistics()
     plans = {arm: Plan(arm, recipe, statistics=statistics) for arm in (*blocks.names, *head, "full")}
@@ -177,11 +177,11 @@ def plans_of(blocks: Blocks, recipe: Recipe) -> dict[str, Plan]:
 
 
 def patch_bytes(blocks: Blocks, plan: Plan) -> int:
-    """Of the patch's file: the weights that an arm trains, and the statistics that its plan adapts."""
+    """Predicted size of the patch file: the weights that the arm trains, and the statistics it adapts."""
     tensors: list[Tensor] = list(blocks.trainable(plan.arm))
     if plan.statistics.adapts:
-        found = [(n.running_mean, n.running_var) for n in batch_norms(blocks.model)]
-        tensors += [t for pair in found for t in pair if t is not None]
-    names = {id(t): len(key) for key, t in blocks.model.state_dict(keep_vars=True).items()}
-    each = (t.numel() * t.element_size() + names.get(id(t), 0) + TENSOR_BYTES for t in tensors)
-    return PATCH_BYTES + sum(each)
+        statistics = [(n.running_mean, n.running_var) for n in batch_norms(blocks.model)]
+        tensors += [t for pair in statistics for t in pair if t is not None]
+    name_bytes = {id(t): len(key) for key, t in blocks.model.state_dict(keep_vars=True).items()}
+    sizes = (t.numel() * t.element_size() + name_bytes.get(id(t), 0) + TENSOR_BYTES for t in tensors)
+    return PATCH_BYTES + sum(sizes)

@@ -1,8 +1,8 @@
-"""What one training step of an arm computes and keeps, counted on the real step: no clock is involved.
+"""Count what one training step of an arm computes and keeps, on a real step and without a clock.
 
-Operations of forward and backward pass come from PyTorch's own counter, which knows products of matrices
-and convolutions; BatchNorm, activations and the optimizer are not in it. The optimizer's are added by
-formula, :data:`OPTIMIZER_FLOPS` for each number trained.
+Operations of the forward and backward pass come from PyTorch's own counter, which covers matrix products
+and convolutions, but not BatchNorm, activations or the optimizer. The optimizer's operations are added by
+formula: :data:`OPTIMIZER_FLOPS` for each trained parameter.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from tbft.metering.tensor_bytes import TensorBytes
 from tbft.plan import ResolvedPlan
 from tbft.tuning.loop import loss_of, make_optimizer
 
-#: Additions, multiplications, divisions and roots for each trained number and step, weight decay and momentum
-#: included, read off the update formulas in torch's documentation.
+#: Additions, multiplications, divisions and roots per trained parameter and step, with weight decay and
+#: momentum, from the update formulas in torch's documentation.
 OPTIMIZER_FLOPS = {"sgd": 6, "adam": 15, "adamw": 15}
+#: Batch sizes at which a step is counted.
 SIZES = (2, 4)
-FORWARD_SIZES = (8, 16)  # in smaller ones it is weights in another precision that take most
+#: The same for forward passes; in smaller batches, weights cast to another precision dominate.
+FORWARD_SIZES = (8, 16)
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,11 @@ class StepCount:
     """One training step on a batch.
 
     Attributes:
-        forward_flops, backward_flops: of a sample, multiplications and additions apart.
-        optimizer_flops: of the step, whatever the batch.
-        saved_bytes: of what the forward pass keeps for the backward pass, parameters apart: each storage
-            once, a whole batch.
-        peak_bytes: most that the step's tensors take at a time, gradients and optimizer's state included.
+        forward_flops, backward_flops: operations per sample; multiplications and additions count separately.
+        optimizer_flops: operations of the optimizer per step, independent of the batch.
+        saved_bytes: what the forward pass of the batch keeps for the backward pass, without parameters; each
+            storage counts once.
+        peak_bytes: peak memory of the step's tensors, including gradients and optimizer state.
     """
 
     forward_flops: float
@@ -50,7 +52,7 @@ class StepCount:
 
 
 def count_step(resolved: ResolvedPlan, computing: Computing, samples: Samples, batch_size: int) -> StepCount:
-    """Count a step of an arm on two small batches; bytes grow linearly with the batch from there."""
+    """Count a step of an arm on two small batches; bytes are extrapolated linearly in the batch size."""
     recipe, stages, start = resolved.plan.recipe, resolved.stages, resolved.start
     cached = bool(recipe.computation.cache)
     prefix, part = (stages.prefix(start), stages.onward(start)) if cached else (nn.Identity(), stages.model)
@@ -84,10 +86,10 @@ def count_step(resolved: ResolvedPlan, computing: Computing, samples: Samples, b
 def count_forward(
     model: nn.Module, computing: Computing, samples: Samples, batch_size: int, adapts: bool = False
 ) -> int:
-    """Most bytes that the tensors of a forward pass without gradients take at a time.
+    """Peak bytes of the tensors in a forward pass without gradients.
 
     Args:
-        adapts: BatchNorms track, as in AdaBN.
+        adapts: whether BatchNorms track, as in AdaBN.
     """
     peaks = []
     for size in FORWARD_SIZES:
@@ -110,13 +112,13 @@ def _flops(part: nn.Module, computing: Computing, x: Tensor, y: Tensor) -> tuple
 
 
 def _saved_bytes(part: nn.Module, computing: Computing, x: Tensor, y: Tensor) -> int:
-    """Bytes of the storages that autograd saves; the model's own tensors are there anyway."""
-    own = {t.untyped_storage()._cdata for t in [*part.parameters(), *part.buffers()]}
+    """Bytes of the storages that autograd saves, except those of the model itself."""
+    model_storages = {t.untyped_storage()._cdata for t in [*part.parameters(), *part.buffers()]}
     kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        if (key := tensor.untyped_storage()._cdata) not in own:
-            kept[key] = tensor  # held on to, so that no other storage takes the same address
+        if (key := tensor.untyped_storage()._cdata) not in model_storages:
+            kept[key] = tensor  # a reference, so that no other storage gets the same address
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -127,7 +129,7 @@ def _saved_bytes(part: nn.Module, computing: Computing, x: Tensor, y: Tensor) ->
 def _peak_bytes(
     part: nn.Module, computing: Computing, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor
 ) -> int:
-    """As a training loop has it: the optimizer's state is there, and the step before left no gradients."""
+    """Peak bytes of a step as in a training loop: the optimizer has its state, gradients start as None."""
     with TensorBytes() as counted:
         for _ in range(2):
             optimizer.zero_grad(set_to_none=True)
@@ -137,7 +139,7 @@ def _peak_bytes(
 
 
 def _at(counts: Sequence[int], batch_size: int, sizes: tuple[int, int] = SIZES) -> int:
-    """The count at another batch size, on the line through the two that were counted."""
+    """The count at another batch size, extrapolated from two counts."""
     small, large = sizes
     slope = (counts[1] - counts[0]) / (large - small)
     return int(counts[0] + slope * (batch_size - small))
@@ -145,18 +147,23 @@ def _at(counts: Sequence[int], batch_size: int, sizes: tuple[int, int] = SIZES) 
 
 @dataclass(frozen=True)
 class BlockCount:
-    """Operations of a block for one sample, multiplications and additions apart."""
+    """Operations of a block per sample; multiplications and additions count separately.
+
+    Attributes:
+        input_flops: backward pass through a frozen block, to its input; 0 for the first block.
+        weight_flops: gradients of the block's weights, with everything before it frozen.
+    """
 
     name: str
     forward_flops: float
-    input_flops: float  # of the backward pass that a frozen block takes part in; none for the first
-    weight_flops: float  # of the gradients of its weights, where what comes before is frozen
+    input_flops: float
+    weight_flops: float
 
 
 def count_blocks(blocks: Blocks, samples: Samples) -> list[BlockCount]:
-    """The operations of each block."""
+    """Count the operations of each block."""
     x = samples.batch(np.arange(SIZES[0]) % len(samples))[0]
-    found = []
+    counts = []
     for block in blocks:
         stage = blocks.block(block.index)
         weights = [p for p in stage.parameters() if p.requires_grad]
@@ -172,17 +179,17 @@ def count_blocks(blocks: Blocks, samples: Samples) -> list[BlockCount]:
                         out, targets, torch.ones_like(out), retain_graph=True, allow_unused=True
                     )
             backward.append(counter.get_total_flops() / SIZES[0])
-        found.append(BlockCount(block.name, forward.get_total_flops() / SIZES[0], *backward))
+        counts.append(BlockCount(block.name, forward.get_total_flops() / SIZES[0], *backward))
         x = out.detach()
-    return found
+    return counts
 
 
 def stage_flops(blocks: Blocks, x: Tensor) -> list[int]:
     """Operations of each block's forward pass on a batch."""
-    found = []
+    flops = []
     with evaluating(blocks.model):
         for block in blocks:
             with FlopCounterMode(display=False) as counter:
                 x = blocks.block(block.index)(x)
-            found.append(counter.get_total_flops())
-    return found
+            flops.append(counter.get_total_flops())
+    return flops

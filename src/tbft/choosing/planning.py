@@ -20,13 +20,13 @@ from tbft.tuning.memory_limit import MIN_BATCH
 
 @dataclass(frozen=True)
 class Setting:
-    """What choosing knows beside the samples.
+    """What choosing needs besides the samples.
 
     Attributes:
         card: source card of the base model; without one the diagnosis is weaker.
-        labeled: whether labels are looked at.
-        judged: held-out samples that the tuned model will be compared on.
-        seed: random seed of tuning.
+        labeled: whether to use labels.
+        judged: number of held-out samples on which the tuned model will be compared with the base.
+        seed: random seed for tuning.
     """
 
     recipe: Recipe
@@ -39,34 +39,35 @@ class Setting:
 def choose_plan(
     blocks: Blocks, samples: Samples, setting: Setting, allowance: Allowance | None = None
 ) -> Choice:
-    """Diagnose samples, predict what each option that may help costs on them, and choose.
+    """Diagnose samples, predict the cost of each option that may help, and choose one.
 
-    What diagnosing and predicting took is taken off the budget that options have to keep to.
+    The time spent on diagnosing and predicting counts against the budget.
 
     Args:
-        samples: of the target; labeled ones are those that would be tuned on.
-        allowance: the budget, with its clock running.
+        samples: target samples, which would be tuned on.
+        allowance: the budget, with its clock already running.
 
     Raises:
-        CardError, DataError, PlanError: as :func:`diagnose_samples` and :func:`choose`.
+        CardError, DataError, PlanError: as in :func:`diagnose_samples` and :func:`choose`.
     """
     allowance = allowance or Allowance()
     budget, recipe = allowance.budget, setting.recipe
     if recipe.duration.validate:
         raise PlanError(
-            f"choosing is for recipes without validation, not for {recipe.name!r}: name a level or an arm"
+            f"a plan cannot be chosen for {recipe.name!r}, which validates: name a level or an arm, or take "
+            "another recipe"
         )
     diagnosis = diagnose_samples(blocks, samples, setting.card, setting.labeled, batch_size(allowance))
     options = options_of(blocks.names, blocks.head, bool(batch_norms(blocks.model)))
-    hopeful = expected_accuracies(diagnosis, options)
-    plans = {o.name: o.plan(recipe, setting.seed, budget) for o in options if o.name in hopeful}
+    expected = expected_accuracies(diagnosis, options)
+    plans = {o.name: o.plan(recipe, setting.seed, budget) for o in options if o.name in expected}
     how = Prediction(setting.judged, profile=allowance.profile, memory=budget.peak_bytes is not None)
     costs = predict_costs(blocks, plans, samples, how)
     return choose(diagnosis, options, plans, costs, allowance.left(), " left after choosing")
 
 
 def check_affordable(blocks: Blocks, plan: Plan, samples: Samples, judged: int, allowance: Allowance) -> None:
-    """Refuse a plan that somebody named if it is predicted to exceed its budget of time or energy."""
+    """Raise PlanError if a plan is predicted to exceed its budget of time or energy."""
     if not allowance.budget.is_timed:
         return
     cost = predict_costs(blocks, {"": plan}, samples, Prediction(judged, profile=allowance.profile))[""]
@@ -76,5 +77,5 @@ def check_affordable(blocks: Blocks, plan: Plan, samples: Samples, judged: int, 
 
 
 def batch_size(allowance: Allowance) -> int:
-    """Of forward passes besides tuning; where memory is short, as few as training goes down to."""
+    """Batch size of forward passes outside tuning; the smallest that tuning uses if memory is limited."""
     return BATCH_SIZE if allowance.budget.peak_bytes is None else MIN_BATCH

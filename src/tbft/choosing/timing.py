@@ -1,9 +1,9 @@
-"""How long each operation of an adaptation takes on this machine now, timed on one small batch.
+"""Time each operation of an adaptation on this machine now, on one small batch.
 
-Operations are stages forward, frozen stages backward, an optimizer's steps. Only those that somebody asks
-for are timed, each block once, so that a calibration costs about as much as two training steps. Timing is
-needed because floating-point operations alone predict little: BatchNorm and activations have few of them, and
-take as long as convolutions.
+Operations are forward passes of stages, backward passes of frozen stages, and optimizer steps. Only the
+operations asked for are timed, each block once, so that a calibration costs about as much as two training
+steps. Timing is needed because floating-point operations alone predict little: BatchNorm and activations
+have few of them and take as long as convolutions.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from tbft.plan.recipe import Computation
 from tbft.tuning.loop import Run, fit, make_optimizer
 from tbft.verification.evaluation import computing_on
 
-#: Operations are repeated until those of a kind have had so much processor time, and at most
-#: :data:`MAX_REPEATS` times. So little that most are timed once, as choosing is to cost little. For a
-#: table or a record, take more.
+#: Operations of a kind are repeated until they have taken this much processor time, and at most
+#: :data:`MAX_REPEATS` times. It is so little that most are timed once, to keep choosing cheap; take more for
+#: a table or a record.
 MIN_SECONDS = 0.01
 MAX_REPEATS = 25
 LOOP_STEPS = 25
-#: Batches in which stages run forward outside of training steps; a smaller one is timed where that is enough.
+#: Batch sizes of forward passes outside training steps; a smaller batch is timed where that is enough.
 FORWARD_BATCHES = {"cache": 32, "adapt": 32, "evaluate": 256}
 
 
 class Operation(NamedTuple):
     """Something that a plan does many times.
 
-    Kinds, by sample: ``load``, samples taken out as the stage's input; ``cache``, ``adapt`` and ``evaluate``,
-    the stage forward without gradients, in evaluation mode, with BatchNorms tracking, and as accuracy is
-    measured; ``forward``, with gradients; ``weights``, ``inputs`` and ``both``, the stage backward with the
-    gradients of its weights, its input, or both. By step: ``loop`` and ``optimizer``.
+    Kinds counted per sample: ``load`` reads samples as the stage's input; ``cache``, ``adapt`` and
+    ``evaluate`` run the stage forward without gradients (in evaluation mode; with BatchNorms tracking; as
+    accuracy is measured); ``forward`` runs it with gradients; ``weights``, ``inputs`` and ``both`` run it
+    backward to its weights, its input, or both. Kinds counted per step: ``loop`` and ``optimizer``.
     """
 
     kind: str
@@ -53,12 +53,12 @@ class Operation(NamedTuple):
 
 @dataclass(frozen=True)
 class Timings:
-    """Processor seconds of operations, by the sample or the step.
+    """Processor seconds of operations, per sample or per step.
 
     Attributes:
         seconds: operation -> processor seconds.
-        wall_share: wall seconds for each processor second; below 1 with several threads.
-        scalars: numbers that enter each stage for one sample.
+        wall_share: wall seconds per processor second; below 1 with several threads.
+        scalars: for each stage, the number of scalars in one sample's input.
     """
 
     seconds: Mapping[Operation, float]
@@ -66,7 +66,7 @@ class Timings:
     scalars: tuple[int, ...]
 
     def of(self, work: Mapping[Operation, float]) -> float:
-        """Processor seconds of a workload: operation -> how many samples or steps."""
+        """Processor seconds of a workload, given as operation -> number of samples or steps."""
         return sum(amount * self.seconds[operation] for operation, amount in work.items())
 
 
@@ -78,94 +78,95 @@ def calibrate(
     batch_size: int,
     min_seconds: float = MIN_SECONDS,
 ) -> Timings:
-    """Time operations of a model; values, modes, flags and random numbers come back as they were.
+    """Time operations of a model; its values, modes and flags and the random state are restored.
 
     Args:
-        blocks: the stages that operations speak of.
-        samples: some are used as input; labels are not looked at.
-        recipe: says how training computes.
-        batch_size: of the plan. Short batches take longer a sample, so that of the plan is timed.
-        min_seconds: how long to repeat the operations of a kind for; the median counts.
+        blocks: the stages that the operations refer to.
+        samples: some are used as input; labels are ignored.
+        recipe: determines how training computes.
+        batch_size: batch size of the plan; small batches take longer per sample, so this size is timed.
+        min_seconds: how long to repeat the operations of a kind; the median counts.
     """
     wanted, settings = set(operations), recipe.computation
     computing = computing_on(blocks.model, samples, settings.precision, settings.channels_last)
     training = replace(recipe.training(batch_size), computing=computing)
     clock = _Clock(min_seconds)
-    at = np.arange(max(2, batch_size)) % len(samples)
+    batch = samples.subset(np.arange(max(2, batch_size)) % len(samples))
     with (
         values_restored(blocks.model),
         flags_restored(blocks.model),
         modes_restored(blocks.model),
         torch.random.fork_rng(devices=[]),
     ):
-        few = _entering(blocks, samples.subset(at), computing)
-        loaded = {k: _stored(samples.subset(at), few[k], k) for k in _stages(wanted, "load")}
+        inputs = _stage_inputs(blocks, batch, computing)
+        loaded = {k: _stored(batch, inputs[k], k) for k in _stages(wanted, "load")}
         if loaded:
             clock.repeat(
                 lambda: [
-                    clock.lap(Operation("load", k), len(at), _load, s, computing) for k, s in loaded.items()
+                    clock.lap(Operation("load", k), len(batch), _load, s, computing)
+                    for k, s in loaded.items()
                 ]
             )
-        for kind, most in FORWARD_BATCHES.items():
+        for kind, max_batch in FORWARD_BATCHES.items():
             if stages := _stages(wanted, kind):
                 run = partial(_run_forward, blocks, kind, stages, computing, clock)
-                _time_forward(run, kind, few[stages[0]], min(most, len(samples)), clock)
+                _time_forward(run, kind, inputs[stages[0]], min(max_batch, len(samples)), clock)
         if stages := _stages(wanted, "forward"):
             blocks.model.train()
-            clock.repeat(partial(_run_steps, blocks, wanted, stages, few[stages[0]], training, clock))
+            clock.repeat(partial(_run_steps, blocks, wanted, stages, inputs[stages[0]], training, clock))
         if Operation("loop") in wanted:
-            clock.repeat(lambda: clock.lap(Operation("loop"), LOOP_STEPS, _run_loop, training, len(at)))
-    # What left no lap has nothing to compute.
+            clock.repeat(lambda: clock.lap(Operation("loop"), LOOP_STEPS, _run_loop, training, len(batch)))
+    # An operation without a lap has nothing to compute.
     seconds_of = dict.fromkeys(wanted, 0.0) | {
         operation: float(np.median(laps)) for operation, laps in clock.laps.items()
     }
-    return Timings(seconds_of, clock.wall_share, tuple(x[0].numel() for x in few))
+    return Timings(seconds_of, clock.wall_share, tuple(x[0].numel() for x in inputs))
 
 
 class _Clock:
-    """Notes how long operations take, and the wall time that goes with it."""
+    """Records the processor time of operations, and the wall time alongside."""
 
     def __init__(self, min_seconds: float) -> None:
         self.min_seconds = min_seconds
         self.laps: dict[Operation, list[float]] = {}
         self._wall = self._cpu = 0.0
 
-    def lap(self, operation: Operation, amount: int, work: Callable[..., Any], *given: object) -> Any:
-        """Run and time what does an operation `amount` times."""
+    def lap(self, operation: Operation, amount: int, work: Callable[..., Any], *arguments: object) -> Any:
+        """Call `work`, which carries out an operation `amount` times, and record its time."""
         wall, cpu = time.perf_counter(), time.process_time()
-        out = work(*given)
+        out = work(*arguments)
         cpu = time.process_time() - cpu
         self._wall += time.perf_counter() - wall
         self._cpu += cpu
         self.laps.setdefault(operation, []).append(cpu / amount)
         return out
 
-    def repeat(self, run: Callable[[], object], most: int = MAX_REPEATS) -> float:
-        """Run some operations in a row, so that each finds the processor's caches as a real run leaves them.
+    def repeat(self, run: Callable[[], object], max_repeats: int = MAX_REPEATS) -> float:
+        """Run operations in a row, so that each finds the processor's caches as in a real run.
 
         Returns:
-            processor seconds of a run, at first.
+            processor seconds of the first timed run.
         """
         known = set(self.laps)
         run()
-        for operation in set(self.laps) - known:  # that was to warm up
+        for operation in set(self.laps) - known:  # that was the warm-up
             self.laps[operation].clear()
         start = time.process_time()
         run()
         first = time.process_time() - start
-        for _ in range(most - 1):
+        for _ in range(max_repeats - 1):
             if time.process_time() - start >= self.min_seconds:
                 break
             run()
         return first
 
     def forget(self, kind: str) -> None:
-        """Drop what was noted of operations of a kind."""
+        """Drop the records of operations of a kind."""
         self.laps = {operation: laps for operation, laps in self.laps.items() if operation.kind != kind}
 
     @property
     def wall_share(self) -> float:
-        # One thread needs no longer than its processor time on an idle machine; a busy one says nothing here.
+        # On an idle machine one thread takes just its processor time; on a busy one a measurement is useless.
         threads = torch.get_num_threads()
         return 1.0 if threads == 1 or not self._cpu else max(self._wall / self._cpu, 1 / threads)
 
@@ -174,13 +175,13 @@ def _stages(wanted: Iterable[Operation], kind: str) -> list[int]:
     return sorted(operation.stage for operation in wanted if operation.kind == kind)
 
 
-def _entering(blocks: Blocks, samples: Samples, computing: Computing) -> list[Tensor]:
-    """What enters each stage, as the cache gives it."""
-    found = [computing.laid_out(samples.batch(slice(0, len(samples)))[0])]
+def _stage_inputs(blocks: Blocks, samples: Samples, computing: Computing) -> list[Tensor]:
+    """The input of each stage, as the cache provides it."""
+    inputs = [computing.laid_out(samples.batch(slice(0, len(samples)))[0])]
     with evaluating(blocks.model), computing.autocast():
         for k in range(len(blocks) - 1):
-            found.append(blocks.block(k)(found[-1]))
-    return [x.float() for x in found]
+            inputs.append(blocks.block(k)(inputs[-1]))
+    return [x.float() for x in inputs]
 
 
 def _stored(samples: Samples, x: Tensor, k: int) -> Samples:
@@ -192,7 +193,7 @@ def _load(samples: Samples, computing: Computing) -> Any:
 
 
 def _time_forward(run: Callable[[Tensor], None], kind: str, x: Tensor, size: int, clock: _Clock) -> None:
-    """In the batches of the steps; in those of `size`, which the plan takes, where that costs little."""
+    """Time a forward pass on the batch `x`; on one of `size`, as in the plan, where that costs little."""
     seconds = clock.repeat(partial(run, x), 1)
     if len(x) < size and seconds * size / len(x) < clock.min_seconds:
         clock.forget(kind)
@@ -204,10 +205,10 @@ def _time_forward(run: Callable[[Tensor], None], kind: str, x: Tensor, size: int
 def _run_forward(
     blocks: Blocks, kind: str, stages: list[int], computing: Computing, clock: _Clock, x: Tensor
 ) -> None:
-    """Stages forward without gradients, as the cache, AdaBN or an evaluation does it."""
+    """Run stages forward without gradients, as the cache, AdaBN or an evaluation does."""
 
     def forward(stage: nn.Module, x: Tensor) -> Tensor:
-        # The cache sets the modes for every batch; the others do so once.
+        # The cache sets the modes for every batch, the others once.
         modes = evaluating(stage) if kind == "cache" else nullcontext()
         with modes, nullcontext() if kind == "evaluate" else computing.autocast():
             return stage(x)
@@ -223,7 +224,7 @@ def _run_forward(
 def _run_steps(
     blocks: Blocks, wanted: set[Operation], stages: list[int], x: Tensor, training: Training, clock: _Clock
 ) -> None:
-    """Stages forward and backward as in a training step, and the optimizer on their weights."""
+    """Run stages forward and backward as in a training step, and the optimizer on their weights."""
 
     def forward(stage: nn.Module, x: Tensor) -> Tensor:
         with training.computing.autocast():
@@ -245,7 +246,7 @@ def _run_steps(
             for p in weights:
                 p.grad = torch.zeros_like(p)
             optimizer = make_optimizer(replace(training.optimization, learning_rate=0.0), weights)
-            optimizer.step()  # its state is made at the first step
+            optimizer.step()  # the first step creates its state
             clock.lap(Operation("optimizer", k), 1, optimizer.step)
 
 
@@ -253,8 +254,8 @@ def _backward(out: Tensor, targets: list[Tensor], gradient: Tensor) -> object:
     return torch.autograd.grad(out, targets, gradient, retain_graph=True, allow_unused=True)
 
 
-class _Nothing(nn.Module):
-    """As little of a model as can be trained."""
+class _TinyModel(nn.Module):
+    """The smallest model that can be trained."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -265,8 +266,8 @@ class _Nothing(nn.Module):
 
 
 def _run_loop(training: Training, batch_size: int) -> None:
-    """What steps take beside the model: the real loop on next to nothing."""
-    model, count = _Nothing(), batch_size * LOOP_STEPS
+    """Run the real training loop on a tiny model, to time what a step costs besides the model."""
+    model, count = _TinyModel(), batch_size * LOOP_STEPS
     few = make_samples(np.zeros((count, 2), np.float32), np.arange(count) % 2)
     still = replace(training.optimization, learning_rate=0.0)
     short = Training(still, Computation(), batch_size, epochs=1)

@@ -1,6 +1,6 @@
-"""The workload of a resolved plan: how often which operation runs on which stage of the model.
+"""The workload of a resolved plan: how often each operation runs on each stage of the model.
 
-It counts the passes that :func:`tbft.plan.resolve` lists, the same that tuning executes.
+It counts the passes that :func:`tbft.plan.resolve` lists, which are the passes that tuning executes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tbft.blocks import Blocks
 from tbft.choosing.timing import Operation
 from tbft.plan import ResolvedPlan
-from tbft.plan.resolution import AdaptStatistics, CachePrefix, ChooseShare, Train
+from tbft.plan.resolution import AdaptStatistics, CachePrefix, ChooseShare, Pass, Train
 from tbft.tuning.batchnorm import SHARES
 
 
@@ -22,10 +22,10 @@ class Workload:
 
     Attributes:
         start: the first stage that trains.
-        samples: that go through a training step, each as often as there are epochs.
-        steps: of the optimizer.
+        samples: samples in all training steps, each counted once per epoch.
+        steps: number of optimizer steps.
         training: operations of the training steps.
-        passes: operations outside of them: the prefix, statistics, validation, acceptance.
+        passes: operations outside training steps: prefix, statistics, validation, acceptance.
     """
 
     start: int
@@ -36,7 +36,7 @@ class Workload:
 
     @property
     def operations(self) -> dict[Operation, float]:
-        """All of them."""
+        """All operations."""
         total = Counter(self.training)
         total.update(self.passes)
         return dict(total)
@@ -46,15 +46,15 @@ def workload_of(resolved: ResolvedPlan, stages: Blocks, judged: int = 0) -> Work
     """Count the passes of a resolved plan.
 
     Args:
-        stages: the same model, cut at least as finely as the plan has it.
-        judged: held-out samples on which base and tuned model are compared afterwards.
+        stages: the same model, cut at least as finely as in the plan.
+        judged: number of held-out samples on which base and tuned model are compared afterwards.
     """
     counted = _Counted(resolved, stages)
     if resolved.passes and judged:
         counted.forward("evaluate", 0, len(stages), 2 * judged)
-    for one in resolved.passes:
-        counted.add(one)
-    trained = sum(one.samples for one in resolved.passes if isinstance(one, Train))
+    for step in resolved.passes:
+        counted.add(step)
+    trained = sum(step.samples for step in resolved.passes if isinstance(step, Train))
     epochs = 0 if resolved.training is None else resolved.training.epochs
     return Workload(counted.start, epochs * trained, resolved.steps, counted.training, counted.passes)
 
@@ -67,37 +67,37 @@ class _Counted:
         self.passes: Counter[Operation] = Counter()
 
     def position(self, stage: int) -> int:
-        """Where a stage of the plan starts among the finer ones."""
-        own = self.resolved.stages
-        if stage in (0, len(own)):
+        """Index of the finer stage at which a stage of the plan starts."""
+        coarse = self.resolved.stages
+        if stage in (0, len(coarse)):
             return 0 if stage == 0 else len(self.stages)
-        return self.stages.cuts.index(own.cuts[stage - 1]) + 1
+        return self.stages.cuts.index(coarse.cuts[stage - 1]) + 1
 
     def forward(self, kind: str, first: int, end: int, samples: float) -> None:
-        """Samples through stages, and into the first of them."""
+        """Count samples that run through stages, and their loading into the first one."""
         self.passes.update({Operation(kind, k): samples for k in range(first, end)})
         self.passes.update({Operation("load", first): samples})
 
-    def add(self, one: ChooseShare | AdaptStatistics | CachePrefix | Train) -> None:
+    def add(self, step: Pass) -> None:
         """Count one pass."""
-        if isinstance(one, ChooseShare):
-            self.forward("adapt", 0, len(self.stages), one.samples)
-            self.forward("evaluate", 0, len(self.stages), len(SHARES) * one.samples)
-        elif isinstance(one, AdaptStatistics):
-            self.forward("adapt", self.position(one.first), self.position(one.end), one.samples)
-        elif isinstance(one, CachePrefix):
-            self.forward("cache", 0, self.position(one.end), one.samples + one.val_samples)
-            self.passes.update({Operation("load", self.position(one.end)): one.samples})
+        if isinstance(step, ChooseShare):
+            self.forward("adapt", 0, len(self.stages), step.samples)
+            self.forward("evaluate", 0, len(self.stages), len(SHARES) * step.samples)
+        elif isinstance(step, AdaptStatistics):
+            self.forward("adapt", self.position(step.first), self.position(step.end), step.samples)
+        elif isinstance(step, CachePrefix):
+            self.forward("cache", 0, self.position(step.end), step.samples + step.val_samples)
+            self.passes.update({Operation("load", self.position(step.end)): step.samples})
         else:
-            self.train(one, self.position(one.first))
+            self.train(step, self.position(step.first))
 
-    def train(self, one: Train, first: int) -> None:
-        """The frozen prefix if it is not cached, then forward and backward passes, steps and validation."""
+    def train(self, step: Train, first: int) -> None:
+        """Count the prefix unless cached, forward and backward passes, optimizer steps and validation."""
         resolved, stages = self.resolved, self.stages
         assert resolved.training is not None
-        samples, steps = resolved.training.epochs * one.samples, resolved.steps
-        if one.val_samples:
-            self.forward("evaluate", first, len(stages), resolved.training.epochs * one.val_samples)
+        samples, steps = resolved.training.epochs * step.samples, resolved.steps
+        if step.val_samples:
+            self.forward("evaluate", first, len(stages), resolved.training.epochs * step.val_samples)
         tuned = {id(p) for p in resolved.blocks.trainable(resolved.plan.arm)}
         named = dict(stages.model.named_parameters(remove_duplicate=False))
         kind = "adapt" if resolved.track == "all" else "cache"
