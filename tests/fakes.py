@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 #: In the form in which the Raspberry Pi 5 prints it; 0.5 + 1.8 + 0.6 W on rails with both figures.
@@ -44,6 +45,55 @@ def ina219(root: Path, watts: float = 3.0) -> Path:
     for file, content in {**files, "power1_input": round(1e6 * watts)}.items():
         put(folder / file, content)
     return folder
+
+
+def ina3221(root: Path, *rails: tuple[str, int, int], place: str = "hwmon1") -> Path:
+    """A chip of (label, mV, mA) a channel, and what its driver adds: shunt voltages and sums."""
+    folder = root / "class" / "hwmon" / place
+    put(folder / "name", "ina3221")
+    for n, (label, millivolts, milliamperes) in enumerate(rails, 1):
+        if label:
+            put(folder / f"in{n}_label", label)
+        for file, value in ((f"in{n}_input", millivolts), (f"curr{n}_input", milliamperes)):
+            put(folder / file, value)
+        put(folder / f"in{n + 3}_input", 2 * milliamperes)
+    put(folder / "curr4_input", sum(milliamperes for *_, milliamperes in rails))
+    put(folder / "in7_input", 4200)
+    put(folder / "in7_label", "sum of shunt voltages")
+    return folder
+
+
+def battery(root: Path, name: str, status: str = "Discharging", microwatts: int | None = None) -> Path:
+    folder = root / "class" / "power_supply" / name
+    put(folder / "type", "Battery")
+    put(folder / "status", status)
+    if microwatts is not None:
+        put(folder / "power_now", microwatts)
+    return folder
+
+
+def nvml(*cards: tuple[object, object]) -> SimpleNamespace:
+    """The module pynvml with cards of (millijoules, milliwatts); None: not supported."""
+
+    class NVMLError(Exception):
+        pass
+
+    def value_of(which: int) -> Callable[[int], object]:
+        def read(handle: int) -> object:
+            if cards[handle][which] is None:
+                raise NVMLError("Not Supported")
+            return cards[handle][which]
+
+        return read
+
+    return SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: len(cards),
+        nvmlDeviceGetHandleByIndex=lambda i: i,
+        nvmlDeviceGetTotalEnergyConsumption=value_of(0),
+        nvmlDeviceGetPowerUsage=value_of(1),
+    )
 
 
 def vcgencmd(folder: Path, text: str = PMIC, status: int = 0) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fakes import PMIC, ina219, put, vcgencmd, zone
+from fakes import PMIC, battery, ina219, ina3221, nvml, put, vcgencmd, zone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from tbft.errors import SensorError
 from tbft.metering import NO_SENSOR, Places, Sensor, find_sensor, find_sensors, registry
 from tbft.metering.meterlog import MeterLog, read_log
 from tbft.metering.pmic import board_watts, rail_watts
-from tbft.metering.powercap import counted, counters
+from tbft.metering.powercap import counter_difference, counters
 from tbft.metering.registry import best_sensor
 
 
@@ -49,7 +50,47 @@ def test_rapl_counts_packages_and_memory_and_nothing_twice(tmp_path):
     assert read() == 13.0
 
 
-def test_rapl_for_root_alone_tells_the_remedy(tmp_path, monkeypatch):
+def test_dies_that_show_one_counter_are_counted_once_and_others_summed(tmp_path):
+    dies = [zone(tmp_path, f"intel-rapl:{i}", f"package-0-die-{i}", 1_000_000) for i in range(4)]
+    drams = [zone(tmp_path, f"intel-rapl:{i}:0", "dram", 7) for i in range(4)]
+    other = zone(tmp_path, "intel-rapl:9", "package-1", 5)
+    sensor = find_sensor("rapl", at(tmp_path))
+    assert sensor.source == "rapl package-0 (4 dies) + dram (4 dies) + package-1"
+    read = sensor.open()
+    for folders, value in ((dies, 11_000_000), (drams, 1_000_007), ([other], 2_000_005)):
+        for folder in folders:
+            put(folder / "energy_uj", value)
+    assert read() == 10 + 1 + 2
+    for i, die in enumerate(dies):  # each on its own after all, which shows from the first reading on
+        put(die / "energy_uj", 11_000_000 + (i + 1) * 1_000_000)
+    assert read() == 4 * 10 + (1 + 2 + 3 + 4) + 1 + 2
+
+
+def test_mirrored_dies_may_count_on_while_they_are_read(tmp_path, monkeypatch):
+    dies = [zone(tmp_path, f"intel-rapl:{i}", f"package-0-die-{i}") for i in range(3)]
+    counter, real = itertools.count(1_000_000, 50), Path.read_text
+
+    def read_text(path, *args, **kwargs):
+        return str(next(counter) % 2_000_000) if path.name == "energy_uj" else real(path, *args, **kwargs)
+
+    for die in dies:
+        put(die / "max_energy_range_uj", 2_000_000)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    read = find_sensor("rapl", at(tmp_path)).open()
+    joules = [read() for _ in range(10_000)]  # several rounds of the counter
+    assert joules[-1] == pytest.approx(10_000 * 4 * 50e-6, rel=1e-3)
+
+
+def test_masked_counters_name_the_container(tmp_path):
+    folder = tmp_path / "class" / "powercap"
+    folder.mkdir(parents=True)
+    for name in ("intel-rapl", "intel-rapl:0", "intel-rapl:0:0"):
+        (folder / name).symlink_to(f"../../devices/virtual/powercap/intel-rapl/{name}")
+    with pytest.raises(SensorError, match=r"intel-rapl:0 leads nowhere: a container hides .* mount"):
+        find_sensor("rapl", at(tmp_path))
+
+
+def test_rapl_for_root_alone_names_the_remedy(tmp_path, monkeypatch):
     zone(tmp_path, "intel-rapl:0", "package-0")
     real = Path.read_text
 
@@ -59,7 +100,7 @@ def test_rapl_for_root_alone_tells_the_remedy(tmp_path, monkeypatch):
         return real(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "read_text", read_text)
-    with pytest.raises(SensorError, match=r"root alone; sudo chmod a\+r"):
+    with pytest.raises(SensorError, match=r"only root may read the counters; sudo chmod a\+r"):
         find_sensor("rapl", at(tmp_path))
 
 
@@ -73,14 +114,14 @@ def test_wrap_around_loses_nothing(most, start, steps):
     value, total = start % most, 0
     for step in taken:
         after = (value + step) % most
-        total += counted(value, after, most)
+        total += counter_difference(value, after, most)
         value = after
     assert total == sum(taken)
 
 
 def test_each_zone_wraps_on_its_own(tmp_path):
     zones = [zone(tmp_path, f"intel-rapl:{i}", f"package-{i}", 90, most=100) for i in (0, 1)]
-    read = counters(zones)
+    read = counters([(zone,) for zone in zones])
     put(zones[0] / "energy_uj", 5)
     put(zones[1] / "energy_uj", 95)
     assert read() == pytest.approx(20e-6)
@@ -116,6 +157,42 @@ def test_hwmon_names_the_rails_of_a_jetson(tmp_path):
     assert not next(s for s in find_sensors(at(tmp_path)) if s.name == "ina3221:VDD_IN").available
 
 
+RAILS = (("VDD_GPU_SOC", 19_000, 800), ("VDD_CPU_CV", 19_000, 400), ("VIN_SYS_5V0", 5_000, 900))
+
+
+def test_the_sum_channel_and_shunt_voltages_are_no_rails(tmp_path):
+    ina3221(tmp_path, *RAILS)
+    found = {s.name: s for s in find_sensors(at(tmp_path)) if s.available}
+    assert {name: s.open()() for name, s in found.items()} == {
+        "ina3221:rails": pytest.approx(27.3),
+        "ina3221:VDD_GPU_SOC": pytest.approx(15.2),
+        "ina3221:VDD_CPU_CV": pytest.approx(7.6),
+        "ina3221:VIN_SYS_5V0": pytest.approx(4.5),
+    }
+    assert {s.scope for s in found.values()} == {"rails"}  # none is called the board
+    taken = find_sensor(None, at(tmp_path))
+    assert taken.source == "hwmon ina3221, VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0 (hwmon1)"
+
+
+def test_a_channel_of_the_board_is_never_added_to_its_rails(tmp_path):
+    ina3221(tmp_path, ("VDD_IN", 5000, 1000), ("VDD_CPU_GPU_CV", 5000, 400), ("NC", 5000, 0))
+    ina3221(tmp_path, ("VDD_A", 5000, 100), ("VDD_B", 5000, 100), place="hwmon4")
+    found = [s for s in find_sensors(at(tmp_path)) if s.available]
+    assert (found[0].name, found[0].scope) == ("ina3221:VDD_IN", "board")
+    assert not any("rails" in s.name for s in found)
+
+
+def test_of_several_channels_without_a_name_none_is_the_board(tmp_path):
+    ina3221(tmp_path, ("", 5000, 100), ("", 5000, 200), ("", 12_000, 300))
+    found = [s for s in find_sensors(at(tmp_path)) if s.available]
+    assert [(s.name, s.scope) for s in found] == [
+        ("ina3221", "rails"),
+        ("ina3221#2", "rails"),
+        ("ina3221#3", "rails"),
+    ]
+    assert "one of 3 channels without a name" in found[0].note
+
+
 def test_two_chips_of_a_kind_have_two_names(tmp_path):
     ina219(tmp_path)
     (tmp_path / "class" / "hwmon" / "hwmon2").rename(tmp_path / "class" / "hwmon" / "hwmon9")
@@ -142,47 +219,85 @@ def test_a_pi_without_this_pmic_says_so(tmp_path, text, status):
         find_sensor("pmic", at(tmp_path, command))
 
 
+def found_with(monkeypatch, root: Path, module: object) -> Sensor:
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    return next(s for s in find_sensors(at(root)) if s.name == "nvml")
+
+
 def test_nvml_counts_energy_or_else_reads_power(tmp_path, monkeypatch):
-    class NVMLError(Exception):
-        pass
-
-    def not_supported(handle):
-        raise NVMLError("Not Supported")
-
-    fake = SimpleNamespace(
-        NVMLError=NVMLError,
-        nvmlInit=lambda: None,
-        nvmlDeviceGetCount=lambda: 2,
-        nvmlDeviceGetHandleByIndex=lambda i: i,
-        nvmlDeviceGetTotalEnergyConsumption=lambda handle: 1500 * (handle + 1),
-        nvmlDeviceGetPowerUsage=lambda handle: 30_000,
-    )
-    monkeypatch.setitem(sys.modules, "pynvml", fake)
-    sensor = find_sensor("nvml", at(tmp_path))
+    fake = nvml((1500, 30_000), (3000, 30_000))
+    sensor = found_with(monkeypatch, tmp_path, fake)
     assert (sensor.scope, sensor.cumulative, sensor.open()()) == ("gpu", True, 4.5)
-    fake.nvmlDeviceGetTotalEnergyConsumption = not_supported
-    sensor = find_sensor("nvml", at(tmp_path))
-    assert (sensor.cumulative, sensor.open()()) == (False, 60.0)
-    fake.nvmlInit = lambda: not_supported(0)
-    with pytest.raises(SensorError, match="NVML does not answer: Not Supported"):
-        find_sensor("nvml", at(tmp_path))
+    sensor = found_with(monkeypatch, tmp_path, nvml((None, 30_000), (3000, 30_000)))
+    assert (sensor.cumulative, sensor.open()(), sensor.source) == (False, 60.0, "nvml power of 2 GPUs")
+
+    def no_driver():
+        raise fake.NVMLError("Driver Not Loaded")
+
+    fake.nvmlInit = no_driver
+    assert "NVML does not answer: Driver Not Loaded" in found_with(monkeypatch, tmp_path, fake).reason
+
+
+@pytest.mark.parametrize("card", [(None, None), (0, 0), ("N/A", None)])
+def test_a_card_that_shows_no_power_is_not_called_readable(tmp_path, monkeypatch, card):
+    sensor = found_with(monkeypatch, tmp_path, nvml(card))
+    assert not sensor.available and "neither energy nor power of 1 GPU" in sensor.reason and sensor.remedy
+    assert find_sensor(None, at(tmp_path)) is NO_SENSOR
+
+
+def test_a_card_without_power_beside_another_is_named(tmp_path, monkeypatch):
+    sensor = found_with(monkeypatch, tmp_path, nvml((None, None), (None, 25_000)))
+    assert (sensor.source, sensor.open()()) == ("nvml power of 1 GPU", 25.0)
+    assert "without card 0" in sensor.note
+
+
+def test_another_package_called_pynvml_is_named(tmp_path, monkeypatch):
+    for module in (
+        SimpleNamespace(Device=object),
+        SimpleNamespace(nvmlInit=lambda: None),
+        SimpleNamespace(nvmlInit=lambda: None, nvmlDeviceGetCount=2),
+    ):
+        sensor = found_with(monkeypatch, tmp_path, module)
+        assert "not NVIDIA's: it has no nvml" in sensor.reason and "nvidia-ml-py" in sensor.remedy
+    (tmp_path / "pynvml.py").write_text("raise RuntimeError('for Python 2 only')")
+    monkeypatch.delitem(sys.modules, "pynvml")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    reason = next(s.reason for s in find_sensors(at(tmp_path)) if s.name == "nvml")
+    assert "cannot be imported (for Python 2 only)" in reason
+
+
+def test_several_batteries_are_summed(tmp_path):
+    first = battery(tmp_path, "BAT0", microwatts=5_000_000)
+    battery(tmp_path, "BAT1", microwatts=7_000_000)
+    sensor = find_sensor(None, at(tmp_path))
+    assert (sensor.name, sensor.open()()) == ("battery:BAT0+BAT1", 12.0)
+    for state in ("Full", "Not charging", "Unknown"):  # laptops drain one after the other
+        put(first / "status", state)
+        assert sensor.open()() == 7.0
+    put(first / "status", "Charging")
+    with pytest.raises(SensorError, match="one battery charges another: BAT0 is 'charging'"):
+        sensor.open()()
+    put(first / "status", "Discharging")
+    (first / "power_now").unlink()
+    with pytest.raises(SensorError, match="BAT0 and BAT1: no power can be read"):
+        find_sensor("battery:BAT0+BAT1", at(tmp_path))
+    put(first / "present", 0)  # an empty bay
+    assert find_sensor(None, at(tmp_path)).name == "battery:BAT1"
 
 
 def test_a_battery_speaks_while_it_discharges(tmp_path):
-    battery = tmp_path / "class" / "power_supply" / "BAT0"
-    put(battery / "type", "Battery")
-    put(battery / "status", "Discharging")
-    put(battery / "voltage_now", 12_000_000)
-    put(battery / "current_now", -500_000)
-    mouse = battery.with_name("hid-mouse")
+    pack = battery(tmp_path, "BAT0")
+    put(pack / "voltage_now", 12_000_000)
+    put(pack / "current_now", -500_000)
+    mouse = pack.with_name("hid-mouse")
     put(mouse / "type", "Battery")
     put(mouse / "scope", "Device")
-    put(battery.with_name("AC") / "type", "Mains")
+    put(pack.with_name("AC") / "type", "Mains")
     sensor = find_sensor(None, at(tmp_path))
     assert (sensor.name, sensor.scope, sensor.open()()) == ("battery:BAT0", "battery", 6.0)
-    put(battery / "power_now", 7_000_000)
+    put(pack / "power_now", 7_000_000)
     assert sensor.open()() == 7.0
-    put(battery / "status", "Charging")
+    put(pack / "status", "Charging")
     with pytest.raises(SensorError, match="not discharging"):
         sensor.open()()
     with pytest.raises(SensorError, match="unplug the mains"):

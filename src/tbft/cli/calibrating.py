@@ -12,7 +12,7 @@ from tbft.errors import SensorError
 from tbft.report.terminal import table
 
 if TYPE_CHECKING:
-    from tbft.metering.calibrate import Fit, State, WattsOf
+    from tbft.metering.calibration import Fit, State, WattsOf
 
 EXAMPLES = """
 tbft energy calibrate --out my-board.json
@@ -21,17 +21,19 @@ tbft energy calibrate --typed --meter "USB meter UM25C" --out my-board.json
 
 
 def add(actions: Subparsers) -> None:
-    summary = "fit this board's profile beside a sensor or a meter you read"
+    summary = "fit a profile of this board, with a sensor or a meter that you read"
     parser = command(actions, "calibrate", summary, EXAMPLES)
     parser.add_argument("--out", metavar="FILE", required=True, help="the profile to write (.json)")
-    parser.add_argument("--sensor", metavar="NAME", help="a name of `tbft energy probe` (default the best)")
+    parser.add_argument("--sensor", metavar="NAME", help="a name of `tbft energy probe` (default: the best)")
     parser.add_argument("--typed", action="store_true", help="ask for the reading of an external meter")
-    parser.add_argument("--meter", help="what measures, for the record; with --typed")
-    parser.add_argument("--board", help="for the record (default as the firmware says)")
-    parser.add_argument("--loads", default="plain,memory,convolution", metavar="A,B", help="(default all)")
-    parser.add_argument("--cores", type=int, metavar="N", help="most cores kept busy (default all)")
+    parser.add_argument("--meter", help="name of the external meter, for the record; with --typed")
+    parser.add_argument("--board", help="name of the board, for the record (default: the firmware's)")
     parser.add_argument(
-        "--seconds", type=number, default=20.0, metavar="S", help="for each state (default 20)"
+        "--loads", default="plain,memory,convolution", metavar="A,B", help="kinds of load (default: all)"
+    )
+    parser.add_argument("--cores", type=int, metavar="N", help="maximum number of busy cores (default: all)")
+    parser.add_argument(
+        "--seconds", type=number, default=20.0, metavar="S", help="time for each state (default: 20)"
     )
     parser.set_defaults(run=run_calibrate)
 
@@ -39,7 +41,7 @@ def add(actions: Subparsers) -> None:
 def run_calibrate(arguments: argparse.Namespace) -> None:
     from tbft.files import claim
     from tbft.metering import Places, find_sensor
-    from tbft.metering.calibrate import fit, make_profile, measured_states, sensor_watts
+    from tbft.metering.calibration import fit, make_profile, measured_states, sensor_watts
     from tbft.metering.sensor import board_name
 
     out = claim(arguments.out, ".json")
@@ -50,7 +52,9 @@ def run_calibrate(arguments: argparse.Namespace) -> None:
     else:
         sensor = find_sensor(arguments.sensor, places)
         if not sensor.available:
-            raise SensorError("nothing measures here: give --typed and type in what an external meter reads")
+            raise SensorError(
+                "no sensor can be read here: give --typed and type in the readings of an external meter"
+            )
         source, scope = sensor.source, sensor.scope
         watts_of = sensor_watts(sensor, arguments.seconds)
     states = []
@@ -82,7 +86,7 @@ def _typed_watts(load: str, cores: int) -> tuple[float, float]:
                 return fmean(found), stdev(found) if len(found) > 1 else 0.0
         except ValueError:
             pass
-        print("write a number such as 3.42", file=sys.stderr)
+        print("enter a number such as 3.42", file=sys.stderr)
 
 
 def _fit_text(found: Fit, states: list[State], out: Path) -> str:
@@ -91,8 +95,8 @@ def _fit_text(found: Fit, states: list[State], out: Path) -> str:
         (s.load, f"{s.busy_cores:.2f}", f"{s.watts:.3f}", f"{-r:+.3f}")
         for s, r in zip(states, found.residual_watts, strict=True)
     ]
-    said = f"{out}: {found.idle_watts:.2f} W idle, {found.watts_per_core:.2f} W a busy core"
+    summary = f"{out}: {found.idle_watts:.2f} W idle, {found.watts_per_core:.2f} W a busy core"
     if found.joules_per_gflop is not None:
-        said += f", {found.joules_per_gflop:.3f} J/GFLOP above idle"
+        summary += f", {found.joules_per_gflop:.3f} J/GFLOP above idle"
     error = f"error of an estimate {100 * found.relative_error:.1f} % (one standard deviation)"
-    return f"{table(rows, right='123')}\n\n{said}; {error}"
+    return f"{table(rows, right='123')}\n\n{summary}; {error}"

@@ -28,16 +28,20 @@ tbft energy log meter.csv --start 1764100000 --seconds 95 --marker 1764099990
 
 
 def add(commands: Subparsers) -> None:
-    top = commands.add_parser("energy", help="what can be measured here; meter a command", allow_abbrev=False)
+    top = commands.add_parser(
+        "energy", help="what can be measured on this machine; meter a command", allow_abbrev=False
+    )
     actions = top.add_subparsers(title="actions", metavar="ACTION", required=True)
-    probe = command(actions, "probe", "tell what measures energy here, and what it can say", PROBE_EXAMPLES)
+    probe = command(
+        actions, "probe", "show what can measure energy on this machine, and what it covers", PROBE_EXAMPLES
+    )
     add_json(probe)
     probe.set_defaults(run=run_probe)
 
     measure = command(actions, "measure", "meter a command; its exit status is passed on", MEASURE_EXAMPLES)
     add_meter(measure)
     measure.add_argument(
-        "--idle", type=number, metavar="S", help="first measure the idle machine for so many seconds"
+        "--idle", type=number, metavar="S", help="measure the idle machine first, for S seconds"
     )
     measure.add_argument(
         "--json",
@@ -49,13 +53,13 @@ def add(commands: Subparsers) -> None:
 
     calibrating.add(actions)
 
-    log = command(actions, "log", "read a meter's log for a stretch of time", LOG_EXAMPLES)
+    log = command(actions, "log", "read the energy of a span of time from a meter's log", LOG_EXAMPLES)
     log.add_argument("log", metavar="FILE", help="CSV with time and watts or joules")
     log.add_argument("--start", type=number, required=True, metavar="T", help="seconds since 1970")
     log.add_argument("--seconds", type=number, required=True, metavar="S", help="how long the work took")
     clock = log.add_mutually_exclusive_group()
-    clock.add_argument("--offset", type=number, default=0.0, metavar="S", help="to add to the log's clock")
-    clock.add_argument("--marker", type=number, metavar="T", help="when the log's marked row really was")
+    clock.add_argument("--offset", type=number, default=0.0, metavar="S", help="added to the log's clock")
+    clock.add_argument("--marker", type=number, metavar="T", help="the true time of the log's marked row")
     add_json(log)
     log.set_defaults(run=run_log)
 
@@ -71,7 +75,7 @@ def run_probe(arguments: argparse.Namespace) -> None:
     places = Places.from_environment()
     sensors, profiles = find_sensors(places), shipped_profiles()
     board, best = board_name(places), best_sensor(sensors)
-    said = _conclusion(best, profiles, board)
+    conclusion = _conclusion(best, profiles, board)
     if arguments.json:
         described = ("name", "scope", "kind", "source", "available", "note", "reason", "remedy")
         shown = {n: {k: v for k, v in asdict(p).items() if k != "fit"} for n, p in profiles.items()}
@@ -81,18 +85,18 @@ def run_probe(arguments: argparse.Namespace) -> None:
                 "sensors": [{k: getattr(s, k) for k in described} for s in sensors],
                 "taken": best.name if best.available else None,
                 "profiles": shown,
-                "conclusion": said,
+                "conclusion": conclusion,
             }
         )
         return
     rows = [("sensor", "covers", "")]
     for sensor in sensors:
-        first, second = _says(sensor)
+        first, second = _cells(sensor)
         rows += [(sensor.name, sensor.scope, first), ("", "", second)]
-    print(f"board: {board}\n\n{table(rows)}\n\n{said}")
+    print(f"board: {board}\n\n{table(rows)}\n\n{conclusion}")
 
 
-def _says(sensor: Sensor) -> tuple[str, str]:
+def _cells(sensor: Sensor) -> tuple[str, str]:
     if not sensor.available:
         return f"no: {sensor.reason}", sensor.remedy or ""
     return f"{sensor.kind}: {sensor.source}", sensor.note
@@ -103,12 +107,12 @@ def _conclusion(best: Sensor, profiles: dict[str, Profile], board: str) -> str:
     if best.available:
         return f"Energy is measured here, by {best.name} (scope: {best.scope}); --sensor names another."
     fitting = [name for name in profiles if name.replace("-", " ") in board.lower()]
-    suggested = f" This is a board of which one is known: --profile {fitting[0]}." if fitting else ""
+    suggested = f" There is one for this board: --profile {fitting[0]}." if fitting else ""
     return (
-        "Nothing here can be measured in joules. What can be said instead: elapsed time, processor seconds "
-        "and peak memory of every run, measured; and an energy estimate, labeled as one, from a profile of "
-        f"the board it stands for: --profile {names} or a file.{suggested} With a meter at hand, "
-        "`tbft energy calibrate --typed` makes a profile of this machine."
+        "Energy cannot be measured here; elapsed time, processor seconds and peak memory of every run can. "
+        "It can be estimated, and is labeled so, from the profile of a board: --profile "
+        f"{names} or a file.{suggested} With an external meter, `tbft energy calibrate --typed` makes a "
+        "profile of this machine."
     )
 
 
@@ -142,7 +146,7 @@ def run_measure(arguments: argparse.Namespace) -> int:
 
 
 class _Used:
-    """Waits for a child and keeps what it used; its own children that it waited for count in."""
+    """Waits for a child and keeps what it used, its own children that it waited for included."""
 
     def __init__(self) -> None:
         self.usage: Any = None
@@ -193,5 +197,5 @@ def run_log(arguments: argparse.Namespace) -> None:
         print_json({"energy_kind": "measured", **found._asdict()})
         return
     mean = found.joules / arguments.seconds
-    print(f"{found.joules:.3f} J, {mean:.3f} W in the mean; {found.samples} rows, "
+    print(f"{found.joules:.3f} J, {mean:.3f} W on average; {found.samples} rows, "
           f"at most {found.longest_gap_seconds:.2f} s apart")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Metering of what adaptation costs: sensors, board profiles, and the meter."""
+"""Measures what adaptation costs: sensors, profiles of boards, and the meter."""
 
 from tbft.metering.measurement import Measurement
 from tbft.metering.meter import Meter, measure_idle

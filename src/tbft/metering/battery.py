@@ -1,12 +1,14 @@
-"""A battery's discharge, through Linux's ``power_supply``.
+"""The discharge of a machine's batteries, through Linux's ``power_supply``.
 
 ``power_now`` is in microwatts; where a driver lacks it, ``voltage_now`` (microvolts) times ``current_now``
-(microamperes). Firmware refreshes them every second at best, some only twice a minute.
+(microamperes). Firmware refreshes them once a second at best, some only twice a minute. A machine with
+several batteries may drain them in turn or together, so only their sum is what it takes.
 Source: https://docs.kernel.org/power/power_supply_class.html
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tbft.errors import SensorError
@@ -14,27 +16,45 @@ from tbft.metering.sensor import Places, Read, Sensor, read_number, read_text
 
 
 def find(places: Places) -> list[Sensor]:
-    """One sensor a battery of the machine's own; those of mice and headsets are left out."""
+    """One sensor for all batteries of the machine; those of mice and headsets are left out."""
     folder = places.sysfs / "class" / "power_supply"
     try:
         supplies = sorted(folder.iterdir())
     except OSError:
         supplies = []
-    batteries = [path for path in supplies if _is_ours(path)]
+    batteries = [path for path in supplies if _powers_the_machine(path)]
     if not batteries:
-        return [_described(folder, reason=f"{folder} has no battery", remedy="only for machines with one")]
-    return [_probed(path) for path in batteries]
+        return [_described([], reason=f"{folder} has no battery", remedy="only for machines with one")]
+    try:
+        discharge_watts(batteries)
+    except SensorError as error:
+        return [_described(batteries, str(error), "unplug the mains while you measure")]
+    except (OSError, ValueError) as error:
+        names = " and ".join(path.name for path in batteries)
+        return [_described(batteries, f"{names}: no power can be read: {error}", "use another sensor")]
+    return [_described(batteries)]
 
 
-def discharge_watts(battery: Path) -> float:
-    """Watts that flow out of a battery now.
+def discharge_watts(batteries: Sequence[Path]) -> float:
+    """Watts that flow out of all batteries together now.
+
+    A battery that is full or waits adds nothing while another one discharges.
 
     Raises:
-        SensorError: it is not discharging, so it says nothing of what the machine takes.
+        SensorError: none discharges, or one is charged, so that they do not show what the machine takes.
+        OSError, ValueError: a battery that discharges does not say how much.
     """
-    status = read_text(battery / "status")
-    if status != "Discharging":
-        raise SensorError(f"{battery.name} is not discharging but {status.lower()!r}")
+    states = {battery: read_text(battery / "status") for battery in batteries}
+    discharging = [battery for battery, state in states.items() if state == "Discharging"]
+    shown = ", ".join(f"{battery.name} is {state.lower()!r}" for battery, state in states.items())
+    if not discharging:
+        raise SensorError(f"not discharging: {shown}")
+    if "Charging" in states.values():
+        raise SensorError(f"one battery charges another: {shown}")
+    return sum(map(_watts, discharging))
+
+
+def _watts(battery: Path) -> float:
     try:
         return abs(read_number(battery / "power_now")) / 1e6
     except OSError:
@@ -42,39 +62,29 @@ def discharge_watts(battery: Path) -> float:
         return abs(volts * amperes) / 1e12
 
 
-def _probed(battery: Path) -> Sensor:
-    try:
-        discharge_watts(battery)
-    except SensorError as error:
-        return _described(battery, reason=str(error), remedy="unplug the mains while you measure")
-    except (OSError, ValueError) as error:
-        return _described(
-            battery, reason=f"{battery.name} tells no power: {error}", remedy="use another sensor"
-        )
-    return _described(battery)
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        if read_text(path / "type") != "Battery":
-            return False
-    except OSError:
+def _powers_the_machine(path: Path) -> bool:
+    if _read(path / "type") != "Battery":
         return False
+    return _read(path / "scope") != "Device" and _read(path / "present") != "0"
+
+
+def _read(path: Path) -> str | None:
     try:
-        return read_text(path / "scope") != "Device"
+        return read_text(path)
     except OSError:
-        return True
+        return None
 
 
-def _described(battery: Path, reason: str | None = None, remedy: str | None = None) -> Sensor:
-    def open_battery() -> Read:
-        return lambda: discharge_watts(battery)
+def _described(batteries: Sequence[Path], reason: str | None = None, remedy: str | None = None) -> Sensor:
+    def open_batteries() -> Read:
+        return lambda: discharge_watts(batteries)
 
+    names = [battery.name for battery in batteries]
     return Sensor(
-        name="battery" if battery.name == "power_supply" else f"battery:{battery.name}",
+        name=":".join(["battery", "+".join(names)] if names else ["battery"]),
         scope="battery",
-        source=f"power_supply {battery.name}",
-        open=open_battery,
+        source=f"power_supply {' + '.join(names)}".strip(),
+        open=open_batteries,
         period_seconds=1.0,
         note="the whole machine with its screen; too coarse for work of under a minute",
         reason=reason,

@@ -75,11 +75,11 @@ LOADS: dict[str, Callable[[], Work]] = {"plain": plain, "memory": memory, "convo
 
 
 class Busy:
-    """So many cores kept busy in the body of a ``with`` statement.
+    """Keeps a number of cores busy in the body of a ``with`` statement.
 
     Attributes:
         cores: processor seconds per second, once the body has ended.
-        gflops_per_second: operations that count, over all cores; 0 where none do.
+        gflops_per_second: floating-point operations of all cores; 0 where none are counted.
 
     Raises:
         TbftError: unknown load, or a process that does not start.
@@ -105,9 +105,9 @@ class Busy:
                     )
                 )
             for worker in self._workers:
-                if self._told(worker) != "ready":
+                if self._reply(worker) != "ready":
                     raise TbftError(f"the load {self._load!r} does not start")
-            self._tell("go\n")
+            self._send("go\n")
         except BaseException:
             self._kill()
             raise
@@ -117,19 +117,19 @@ class Busy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            self._tell("stop\n")
-            told = [json.loads(self._told(worker) or "{}") for worker in self._workers]
-            self.cores = sum(t.get("cpu_seconds", 0.0) / t["wall_seconds"] for t in told if t)
-            self.gflops_per_second = sum(t["flops"] / 1e9 / t["wall_seconds"] for t in told if t)
+            self._send("stop\n")
+            replies = [json.loads(self._reply(worker) or "{}") for worker in self._workers]
+            self.cores = sum(r["cpu_seconds"] / r["wall_seconds"] for r in replies if r)
+            self.gflops_per_second = sum(r["flops"] / 1e9 / r["wall_seconds"] for r in replies if r)
         self._kill()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         for worker in self._workers:
             assert worker.stdin is not None
             worker.stdin.write(line)
             worker.stdin.flush()
 
-    def _told(self, worker: subprocess.Popen[str]) -> str:
+    def _reply(self, worker: subprocess.Popen[str]) -> str:
         assert worker.stdout is not None
         return worker.stdout.readline().strip()
 

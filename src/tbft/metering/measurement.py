@@ -16,19 +16,19 @@ class Measurement:
     Attributes:
         wall_seconds: elapsed, on a clock that does not jump.
         cpu_seconds: processor time of this process, all threads, user and system.
-        peak_rss_bytes: highest resident memory; None where the system does not tell.
+        peak_rss_bytes: highest resident memory; None where the system does not report it.
         peak_rss_scope: ``window``: since the start of the work; ``process``: since the process began.
         energy_joules: gross: of everything the scope covers, whoever caused it, idle power included.
         energy_kind: ``measured``, ``estimated`` or ``unavailable``.
-        energy_net_joules: less what idling would have taken; None where that is unknown.
+        energy_net_joules: the gross figure minus what idling would have taken; None where that is unknown.
         energy_source: such as ``rapl package-0`` or ``profile raspberry-pi-5``.
         energy_scope: what the figure covers: board, battery, rails, package, gpu or process.
         energy_relative_error: of an estimate, one standard deviation.
-        idle_watts: what was taken off for the net figure.
+        idle_watts: what was subtracted, per second, for the net figure.
         power_samples: readings of the sensor in this time, its start and end among them.
-        longest_gap_seconds: between two of them.
+        longest_gap_seconds: the longest time between two of them.
         peak_tensor_bytes: most bytes of tensors at a time; None unless asked for.
-        energy_reason: why there is no measured figure, where there might have been one.
+        energy_reason: why there is no measured figure; None if there is one.
     """
 
     wall_seconds: float
@@ -66,7 +66,7 @@ class Measurement:
 
 
 def added(a: Measurement, b: Measurement) -> Measurement:
-    """Two stretches of work under one meter as one; a figure that either lacks is lacking.
+    """Two measurements of one meter as one; a figure that either lacks is None.
 
     >>> a = Measurement(1.0, 1.0, 5, "window", 2.0, "measured", power_samples=3, longest_gap_seconds=0.1)
     >>> added(a, a).energy_joules, added(a, a).power_samples, added(a, a).peak_rss_bytes

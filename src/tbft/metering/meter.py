@@ -27,7 +27,7 @@ from tbft.metering.sensor import Sensor
 
 @dataclass
 class _Open:
-    """A stretch of work that has begun."""
+    """A window that has begun."""
 
     wall: float
     cpu: float
@@ -47,8 +47,8 @@ class Meter:
         sensor: one of :func:`tbft.metering.find_sensors`; by default the best there is. ``NO_SENSOR``: none.
         profile: of this board: for estimates, and for its idle power where it has the sensor's scope. By
             default the one that ``TBFT_PROFILE`` names.
-        idle_watts: to take off for the net figure, in the sensor's scope, as :func:`measure_idle` gives it.
-        period_seconds: between readings; by default the sensor's own, a tenth of a second mostly.
+        idle_watts: subtracted for the net figure, in the sensor's scope, as :func:`measure_idle` gives it.
+        period_seconds: time between readings; by default the sensor's own, mostly 0.1 s.
         count_tensors: also fill in `peak_tensor_bytes`. Slows small operations down.
         cpu_clock: gives the processor seconds of what is metered; by default this process's.
 
@@ -102,9 +102,9 @@ class Meter:
 
     @contextmanager
     def window(self, name: str) -> Iterator[None]:
-        """Measure a part of the work on its own. Windows may lie in each other, and then both count.
+        """Measure a part of the work on its own. Windows may be nested; then both count.
 
-        A name that comes again adds up: seconds, joules and samples are summed, peaks are the highest.
+        A name that is used again adds up: seconds, joules and samples are summed, peaks are the highest.
         """
         opened = self._begin()
         try:
@@ -114,7 +114,7 @@ class Meter:
             self.windows[name] = added(self.windows[name], found) if name in self.windows else found
 
     def live(self) -> str:
-        """What a progress bar shows: watts of late where there is a sensor, and the processor's use."""
+        """For a progress bar: recent watts where there is a sensor, and how busy the processor is."""
         wall, cpu = time.perf_counter(), self._cpu_clock()
         busy = (cpu - self._seen[1]) / max(wall - self._seen[0], 1e-6)
         self._seen = (wall, cpu)
@@ -144,7 +144,7 @@ class Meter:
         return self.sensor is not None and self.sensor.available and self.sensor.between is None
 
     def _measured(self, found: Measurement, opened: _Open) -> Measurement:
-        """With the sensor's figure, or with the reason why there is none."""
+        """Adds the sensor's figure, or the reason why there is none."""
         sensor = self.sensor
         assert sensor is not None
         if not sensor.available:
@@ -171,7 +171,7 @@ class Meter:
         )
 
     def _estimated(self, found: Measurement) -> Measurement:
-        """With the profile's figure, if there is a profile."""
+        """Adds the profile's figure, if there is a profile."""
         profile = self.profile
         if profile is None:
             return found
@@ -189,7 +189,7 @@ class Meter:
 
 
 def measure_idle(sensor: Sensor | None = None, seconds: float = 10.0) -> float:
-    """Watts of a machine that is left alone meanwhile.
+    """Watts of this machine while nothing else runs on it.
 
     Raises:
         SensorError: no sensor measures here, or it fails.
@@ -203,7 +203,7 @@ def measure_idle(sensor: Sensor | None = None, seconds: float = 10.0) -> float:
 
 
 def _logged(sensor: Sensor, epoch: float, wall_seconds: float) -> Span:
-    """A stretch of time as a log tells of it."""
+    """What a log says of a span of time."""
     assert sensor.between is not None
     span = Span(epoch, 0.0)
     try:

@@ -1,7 +1,7 @@
 """The log of an external meter: a CSV file of time and watts, or of time and joules counted.
 
 The first line names the columns: ``time`` (seconds, or ISO 8601; without a zone it is local time), ``watts``
-or ``joules``, and, if wanted, ``marker``: any text in it marks a moment that both clocks know.
+or ``joules``, and optionally ``marker``: any text in it marks a moment that is known on both clocks.
 
 A log on this machine's clock that grows while the work runs is a sensor like any other (``TBFT_METER_LOG``
 or ``--sensor FILE.csv``), read once at the end. One exported afterwards, on the meter's clock, is moved by
@@ -55,7 +55,7 @@ class MeterLog:
     def between(self, start: float, end: float) -> Logged:
         """What flowed between two moments on the log's clock, linear between its rows.
 
-        A log that ends up to two rows too early is drawn on at its last power.
+        A log that ends up to two rows too early is extrapolated at its last power.
 
         Raises:
             SensorError: the log does not cover the time.
@@ -85,7 +85,7 @@ def read_log(path: Path) -> MeterLog:
     """Read a log.
 
     Raises:
-        SensorError: it cannot be read, has other columns, fewer than two rows, or times that do not rise.
+        SensorError: it cannot be read, lacks a column, or has fewer than two rows or times that do not rise.
     """
     try:
         with path.open(newline="") as file:
@@ -152,7 +152,7 @@ def _check(path: Path, times: Sequence[float], values: Sequence[float]) -> None:
     if len(times) < 2:
         raise SensorError(f"{path} has fewer than two rows: nothing can be integrated")
     if not all(math.isfinite(x) for x in [*times, *values]):
-        raise SensorError(f"{path} has a number that is none (NaN or infinite)")
+        raise SensorError(f"{path} has a value that is not finite (NaN or infinite)")
     for i in range(1, len(times)):
         if times[i] <= times[i - 1]:
             raise SensorError(f"{path}, row {i + 1}: the time does not rise ({times[i - 1]} to {times[i]})")

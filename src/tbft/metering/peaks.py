@@ -1,7 +1,7 @@
-"""Peaks of resident memory and of tensors, of stretches of work that lie in each other.
+"""Peaks of resident memory and of tensors in nested windows.
 
-The system keeps one high-water mark. It is set back when a stretch begins; what it had reached by then is
-first noted for all that are open, so that none loses its own.
+The system keeps one high-water mark. It is reset when a window begins; what it had reached by then is first
+recorded for every open window, so that none loses its own peak.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 
 @dataclass
 class Peak:
-    scope: str  # "window", or "process" where the mark cannot be set back
+    scope: str  # "window", or "process" where the mark cannot be reset
     reached: int = 0
 
 
 class Peaks:
-    """High-water marks of open stretches, over one mark that can be read and set back."""
+    """High-water marks of open windows, kept with one mark that can be read and reset."""
 
     def __init__(self, read: Callable[[], int | None], reset: Callable[[], bool]) -> None:
         self._read, self._reset = read, reset
@@ -39,7 +39,7 @@ class Peaks:
 
 
 def _reset_peak_rss() -> bool:
-    """Set Linux's high-water mark of resident memory back to the present use."""
+    """Reset Linux's high-water mark of resident memory to the current use."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -63,5 +63,5 @@ def _peak_rss_bytes() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-#: Of this process, for all meters in it: there is one mark.
+#: For all meters of this process: it has one mark.
 RESIDENT = Peaks(_peak_rss_bytes, _reset_peak_rss)

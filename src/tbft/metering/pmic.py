@@ -1,7 +1,7 @@
 """The Raspberry Pi 5's power management chip, through ``vcgencmd pmic_read_adc``.
 
-It tells volts and amperes of twelve rails behind its regulators. Their sum is not the board's power: what
-hangs on 5 V (USB, HATs, NVMe, the fan) and the regulators' own loss are missing. A linear correction
+It reports volts and amperes of twelve rails behind its regulators. Their sum is not the board's power: what
+is fed from 5 V (USB, HATs, NVMe, the fan) and the regulators' own loss are missing. A linear correction
 estimates that:
 
     board watts = 1.1451 * (sum over rails) + 0.5879
@@ -60,7 +60,7 @@ def rail_watts(text: str) -> dict[str, float]:
     """Watts of every rail that has both a current and a voltage.
 
     Raises:
-        SensorError: the text names no such rail.
+        SensorError: the text lists no such rail.
 
     >>> text = "VDD_CORE_A current(7)=2.0A\\nVDD_CORE_V volt(15)=0.9V\\nEXT5V_V volt(24)=5.1V"
     >>> rail_watts(text)
@@ -71,7 +71,7 @@ def rail_watts(text: str) -> dict[str, float]:
         found[unit][rail] = float(value)
     watts = {rail: amperes * found["V"][rail] for rail, amperes in found["A"].items() if rail in found["V"]}
     if not watts:
-        raise SensorError(f"pmic_read_adc names no rail with a current and a voltage: {text.strip()[:80]!r}")
+        raise SensorError(f"pmic_read_adc lists no rail with a current and a voltage: {text.strip()[:80]!r}")
     return watts
 
 
@@ -93,7 +93,7 @@ def _both(command: str, reason: str | None = None, remedy: str | None = None) ->
         source="pmic, sum of its rails",
         open=open_rails,
         period_seconds=_PERIOD_SECONDS,
-        note="not what hangs on 5 V, nor the regulators' loss",
+        note="not what is fed from 5 V, nor the regulators' loss",
         reason=reason,
         remedy=remedy,
     )

@@ -1,7 +1,7 @@
 """Power models of boards: from processor seconds to joules, where nothing measures.
 
 A profile was fitted on one board beside a meter (``tbft energy calibrate``) or comes from a published
-measurement. What it says is an estimate, and carries its name and its error wherever it goes.
+measurement. Its figures are estimates, and carry its name and its error.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Profile:
         watts_per_core: above idle, for one busy core.
         joules_per_gflop: above idle, for convolutions; None where not measured.
         relative_error: of an estimate of power, one standard deviation; None where nobody published it.
-        scope: what is covered, one of ``energy.sensor.SCOPES``.
+        scope: what is covered, one of ``tbft.metering.sensor.SCOPES``.
         source: where the numbers come from, precisely.
-        fit: the points behind the fit, as :func:`tbft.metering.calibrate.fit` gives them.
+        fit: the points behind the fit, as :func:`tbft.metering.calibration.fit` gives them.
     """
 
     name: str
@@ -73,7 +73,9 @@ class Profile:
             ProfileError: the profile has no idle power.
         """
         if self.idle_watts is None:
-            raise ProfileError(f"profile {self.name!r} knows the power above idle alone, not the gross")
+            raise ProfileError(
+                f"profile {self.name!r} has only the power above idle: no gross figure can be given"
+            )
         return self.idle_watts * wall_seconds + self.net_joules(cpu_seconds)
 
     def net_joules(self, cpu_seconds: float) -> float:
@@ -113,10 +115,10 @@ def find_profile(name_or_path: Profile | str | Path | None = None) -> Profile | 
     """A shipped profile by its name, or one from a ``.json`` file; a profile is returned as it is.
 
     Args:
-        name_or_path: None: what the environment variable ``TBFT_PROFILE`` says; None again if unset.
+        name_or_path: None: the value of the environment variable ``TBFT_PROFILE``; no profile if it is unset.
 
     Raises:
-        ProfileError: unknown name, or a file that is no profile.
+        ProfileError: unknown name, or a file that is not a profile.
     """
     if isinstance(name_or_path, Profile):
         return name_or_path

@@ -1,4 +1,4 @@
-"""Which sensors there are here, and which of them is taken.
+"""The sensors of this machine, and which of them is used.
 
 Other packages add sensors through the entry point group ``tbft.sensors``: each entry names a function
 without arguments that returns some :class:`Sensor` s.
@@ -22,10 +22,10 @@ GROUP = "tbft.sensors"
 
 
 def find_sensors(places: Places | None = None) -> list[Sensor]:
-    """Every sensor there is or could be here, the readable ones first, then as :data:`SCOPES` ranks them.
+    """Every sensor that this machine has or could have: the readable ones first, then in the order of SCOPES.
 
     Args:
-        places: where to look; by default as the environment says.
+        places: where to look; by default what the environment names.
     """
     places = places or Places.from_environment()
     found = [sensor for module in MODULES for sensor in module.find(places)] + _third_party()
@@ -77,5 +77,5 @@ def _third_party() -> list[Sensor]:
             found += load()()
         except Exception as error:  # whatever goes wrong there must not stop what is metered here
             reason = f"a package's entry point in {GROUP!r} fails: {error!r}"
-            found.append(Sensor("third-party", "process", reason=reason, remedy="mend or remove it"))
+            found.append(Sensor("third-party", "process", reason=reason, remedy="fix or remove it"))
     return found

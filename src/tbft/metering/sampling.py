@@ -1,4 +1,4 @@
-"""Reads a sensor from a thread of its own, and adds up what flowed meanwhile."""
+"""Reads a sensor in a thread of its own and adds up the energy."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from dataclasses import dataclass
 from tbft.errors import SensorError
 from tbft.metering.sensor import Read, Sensor
 
-#: No board or machine that is adapted on takes more: a counter that rises faster was set back.
-MOST_WATTS = 20_000.0
+#: No machine of ours takes more: a counter that rises faster was reset.
+MAX_WATTS = 20_000.0
 
-#: Power that was not read for this share of a stretch of work, and ten periods, is not known for it.
-LONGEST_SHARE = 0.1
+#: The energy of a span is unknown if power was not read for this share of it, and for ten periods.
+MAX_GAP_SHARE = 0.1
 
 
 @dataclass
 class Span:
-    """A stretch of time under a sampler."""
+    """A span of time under a sampler."""
 
     start: float
     start_joules: float
-    seconds: float = 0.0  # from the first reading to the last, of a span that ended
+    seconds: float = 0.0  # from the first reading to the last; 0 until it ends
     samples: int = 0
     longest_gap_seconds: float = 0.0
-    joules: float | None = None  # None until it ends, and where it is not known
+    joules: float | None = None  # None until it ends, and where it is unknown
     reason: str | None = None  # why not
 
 
 class Sampler:
     """Reads a sensor every `period_seconds`, and at the ends of every span.
 
-    Power is integrated by the trapezoidal rule; counters are read as often, so that none goes round
-    unseen. What goes wrong while reading never reaches the metered work: it becomes a span's reason.
+    Power is integrated by the trapezoidal rule; counters are read as often, so that none wraps
+    around unseen. What goes wrong while reading never reaches the metered work: it becomes a span's reason.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Sampler:
     ) -> None:
         self.sensor = sensor
         self.period_seconds = period_seconds or sensor.period_seconds
-        self.watts: float | None = None  # of late
+        self.watts: float | None = None  # of the last reading
         self._clock = clock
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -78,15 +78,15 @@ class Sampler:
         return span
 
     def end(self, span: Span) -> Span:
-        """Take the last reading of a span and tell what flowed in it, or why that is not known."""
+        """Take the last reading of a span and set its energy, or the reason why it is unknown."""
         with self._lock:
             self._take()
             self._spans.remove(span)
             span.seconds = self._clock() - span.start
             joules = self._joules - span.start_joules
             span.reason = span.reason or self._problem or self._unseen(span)
-            if span.reason is None and joules <= 0:  # nothing runs on no power
-                span.reason = "its counter stood still" if self.sensor.cumulative else "it showed no power"
+            if span.reason is None and joules <= 0:  # nothing runs without power
+                span.reason = "its counter did not move" if self.sensor.cumulative else "it showed no power"
             span.joules = joules if span.reason is None else None
         return span
 
@@ -119,9 +119,9 @@ class Sampler:
 
     def _add(self, seconds: float, before: float, value: float) -> None:
         joules = value - before if self.sensor.cumulative else seconds * (before + value) / 2
-        if self.sensor.cumulative and not 0 <= joules <= MOST_WATTS * (seconds + self.period_seconds):
+        if self.sensor.cumulative and not 0 <= joules <= MAX_WATTS * (seconds + self.period_seconds):
             for span in self._spans:
-                span.reason = f"its counter was set back or jumped by {joules:.6g} J in {seconds:.3f} s"
+                span.reason = f"its counter was reset or jumped by {joules:.6g} J in {seconds:.3f} s"
             return
         self._joules += joules
         if self.sensor.cumulative and seconds > 0:
@@ -131,9 +131,9 @@ class Sampler:
             span.longest_gap_seconds = max(span.longest_gap_seconds, seconds)
 
     def _unseen(self, span: Span) -> str | None:
-        """Power between two readings is a guess; a counter counts on."""
-        most = max(10 * self.period_seconds, LONGEST_SHARE * (self._clock() - span.start))
-        if self.sensor.cumulative or span.longest_gap_seconds <= most:
+        """Power between two distant readings is a guess; a counter goes on counting."""
+        max_gap = max(10 * self.period_seconds, MAX_GAP_SHARE * (self._clock() - span.start))
+        if self.sensor.cumulative or span.longest_gap_seconds <= max_gap:
             return None
         return f"no reading for {span.longest_gap_seconds:.1f} s of it"
 

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from tbft.errors import SensorError
 
-#: What a figure covers; of several sensors, the one whose scope comes first is taken.
+#: What a figure covers; of several sensors, the one whose scope comes first is used.
 SCOPES = ("board", "battery", "rails", "package", "gpu", "process")
 
-#: Gives joules since some moment, or watts now; raises whatever it likes where it cannot.
+#: Returns joules since some moment, or watts now; may raise anything where it cannot.
 Read = Callable[[], float]
 
 
@@ -32,7 +32,7 @@ class Logged(NamedTuple):
 
 @dataclass(frozen=True)
 class Places:
-    """Where sensors are looked for; another tree or command stands in for recorded hardware.
+    """Where sensors are looked for; another tree or command can stand in for hardware.
 
     Attributes:
         sysfs: the mount point of sysfs. From the environment: ``TBFT_SYSFS_ROOT``, else ``/sys``.
@@ -63,14 +63,14 @@ class Sensor:
     """One source of a figure.
 
     Attributes:
-        name: to ask for it by, such as ``rapl``.
+        name: for ``--sensor``, such as ``rapl``.
         scope: what the figure covers, one of :data:`SCOPES`.
-        source: what it is made of, such as ``rapl package-0 + dram``.
+        source: what is read, such as ``rapl package-0 + dram``.
         cumulative: `open()` gives a function that returns joules since some moment; else watts now.
         open: starts reading. What it returns is called by one thread at a time.
         between: in place of `open`, for a log: what it says of the time between two moments (seconds since
             1970), asked once the second has passed.
-        period_seconds: time between two readings; longer where one reading costs more.
+        period_seconds: time between two readings; longer where a reading is expensive.
         kind: ``measured``, or ``estimated`` where a formula stands between reading and figure.
         relative_error: of an estimate, one standard deviation; None where nobody published it.
         note: what the figure leaves out.
@@ -109,7 +109,7 @@ def read_number(path: Path) -> float:
 
 
 def board_name(places: Places) -> str:
-    """What the firmware calls this board; "unknown" where it does not say."""
+    """The firmware's name of this board; "unknown" if it has none."""
     for name in ("firmware/devicetree/base/model", "class/dmi/id/product_name"):
         try:
             if text := read_text(places.sysfs / name).strip("\0 "):

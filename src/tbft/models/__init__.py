@@ -1,4 +1,4 @@
-"""Reference models with their declared cuts, and checkpoints."""
+"""Models by name, and checkpoints."""
 
 from tbft.models import presets as _presets  # registers what tbft brings
 from tbft.models.checkpoints import load_state, load_weights, read_state, read_state_for, save_weights

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class Normalize(nn.Module):
     """(x - mean) / std per channel, so that data outside the model is always in [0, 1].
 
-    The constants are no part of the state dict: checkpoints trained with normalization in the
+    The constants are not part of the state dict: checkpoints trained with normalization in the
     data pipeline load with ``strict=True``.
     """
 

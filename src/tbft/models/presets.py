@@ -55,7 +55,7 @@ TINY17_CLASSES = (
     "landscape",
 )
 
-#: Base models that ship, each with its card and ``<preset>.md``, which tells its making.
+#: Base models that ship, each with its card and ``<preset>.md``, which describes how it was made.
 BASES = Path(__file__).parent / "bases"
 
 _CIFAR10 = InputSpec(class_names=CIFAR10_CLASSES, resolution=32, channels=3)

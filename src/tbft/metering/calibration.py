@@ -1,4 +1,4 @@
-"""Fits a board's profile: power when idle and with 1 to n busy cores, beside a sensor or a meter one reads.
+"""Fits a board's profile: power when idle and with 1 to n busy cores, by a sensor or an external meter.
 
 states = list(measured_states(sensor_watts(sensor, seconds=20)))
 profile = make_profile(fit(states), states, name="my-board", board="...", meter="...", scope="board")
@@ -22,8 +22,8 @@ from tbft.metering.meter import Meter
 from tbft.metering.profile import Profile
 from tbft.metering.sensor import Sensor
 
-#: Busy cores have to add this share of the idle power; less is a meter that does not see them.
-LEAST_RISE = 0.02
+#: Busy cores have to add this share of the idle power; otherwise the meter does not see them.
+MIN_RISE = 0.02
 
 #: (load, cores) -> watts and their spread while the board is in that state.
 WattsOf = Callable[[str, int], tuple[float, float]]
@@ -31,14 +31,14 @@ WattsOf = Callable[[str, int], tuple[float, float]]
 
 @dataclass(frozen=True)
 class State:
-    """A board in one state, and what it took.
+    """A board in one state, and its power.
 
     Attributes:
-        load: ``idle``, or one of ``energy.loads.LOADS``.
-        cores: processes that were kept busy.
+        load: ``idle``, or one of ``tbft.metering.loads.LOADS``.
+        cores: number of processes that were kept busy.
         watts, spread_watts: mean, and standard deviation over the readings (0 for a single one).
-        busy_cores: processor seconds per second that they got.
-        gflops_per_second: of all of them; 0 where operations do not count.
+        busy_cores: processor seconds per second that they used.
+        gflops_per_second: of all of them together; 0 where operations are not counted.
     """
 
     load: str
@@ -51,7 +51,7 @@ class State:
 
 @dataclass(frozen=True)
 class Fit:
-    """A power model and how well it fits; `residual_watts` are measured minus fitted, a state each."""
+    """A power model and how well it fits; `residual_watts` are measured minus fitted, one for each state."""
 
     idle_watts: float
     watts_per_core: float
@@ -64,8 +64,8 @@ class Fit:
 def fit(states: Sequence[State]) -> Fit:
     """Least squares of watts = idle + watts_per_core * busy cores, over all states together.
 
-    Loads differ in what a core takes; pooled, that shows in the error, as it should: what will be
-    estimated is a mixture. J/GFLOP is the slope of power above idle over convolution speed.
+    Loads differ in the power of a busy core. Pooled, that becomes part of the error, as it should: what
+    will be estimated is a mixture. J/GFLOP is the slope of power above idle over convolution speed.
 
     Args:
         states: at least three, with at least two different numbers of busy cores.
@@ -82,7 +82,7 @@ def fit(states: Sequence[State]) -> Fit:
         raise ProfileError("a fit needs three states or more, with different numbers of busy cores")
     design = np.stack([np.ones_like(busy), busy], 1)
     (idle, per_core), *_ = np.linalg.lstsq(design, watts, rcond=None)
-    if idle <= 0 or per_core * np.ptp(busy) < LEAST_RISE * idle:
+    if idle <= 0 or per_core * np.ptp(busy) < MIN_RISE * idle:
         raise ProfileError(
             f"power does not rise with busy cores ({idle:.2f} W + {per_core:.2f} W a core): does the meter "
             "cover this board, and was it idle otherwise?"
@@ -114,12 +114,12 @@ def _slope(states: Sequence[State], idle_watts: float, over: str) -> float | Non
 def measured_states(
     watts_of: WattsOf, loads: Iterable[str] = tuple(LOADS), cores: int | None = None
 ) -> Iterator[State]:
-    """Bring the board into every state, one after another, and measure each.
+    """Put the board into every state, one after another, and measure each.
 
     Args:
         watts_of: measures while a state lasts; see :func:`sensor_watts`.
-        loads: names of ``energy.loads.LOADS``.
-        cores: most that are kept busy; by default all that this process may use.
+        loads: names of ``tbft.metering.loads.LOADS``.
+        cores: the highest number kept busy; by default all that this process may use.
     """
     yield State("idle", 0, *watts_of("idle", 0))
     for load in loads:
@@ -130,7 +130,7 @@ def measured_states(
 
 
 def sensor_watts(sensor: Sensor, seconds: float, parts: int = 5) -> WattsOf:
-    """Measures power with a sensor: a fifth of `seconds` to settle, then the mean over `parts` stretches."""
+    """Measures power with a sensor: a fifth of `seconds` to settle, then the mean over `parts` windows."""
 
     def watts_of(load: str, cores: int) -> tuple[float, float]:
         time.sleep(seconds / 5)
