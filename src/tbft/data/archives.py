@@ -89,8 +89,10 @@ def list_tar(path: Path) -> Listing:
     try:
         tar = tarfile.TarFile(fileobj=file)
     except _DAMAGE as error:
+        file.close()
         raise DataError(f"{path} is damaged or no tar: {cut or error}") from error
-    cut = cut or _scan(tar, entries, shared)
+    found = _scan(tar, entries, shared)
+    cut = cut or found
     if cut:
         whole = counted(len(entries.files), "file")
         collector.listing.damaged.append((printable(path.name), f"{cut} (after {whole})"))
@@ -181,7 +183,7 @@ def _decompressed(path: Path) -> tuple[IO[bytes], str]:
     with file, opener(file) as unpacked, _progress(path) as bar:
         while True:
             try:
-                chunk = unpacked.read(_CHUNK)
+                chunk = unpacked.read1(_CHUNK)  # what comes before any damage
             except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
                 cut = f"it is damaged or cut off: {error}"
                 break
@@ -280,13 +282,13 @@ def _follow(entries: _Entries, collector: Collector) -> list[str]:
     """Put what links lead to in their place; returns those that lead to a folder that they lie in."""
     left, loops = dict(entries.links), []
     while left:
-        folders = {path[:i] for path in entries.files for i, c in enumerate(path) if c == "/"}
+        folders = {path[:i] for path in entries.files for i, c in enumerate(path) if c == "/"} | {""}
         followed = {
             path: target for path, target in left.items() if target in entries.files or target in folders
         }
         for path, target in followed.items():
             del left[path]
-            if path.startswith(target + "/"):
+            if not target or path.startswith(target + "/"):
                 loops.append(printable(path))
             elif target in entries.files:
                 entries.files[path] = entries.files[target]

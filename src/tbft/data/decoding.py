@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,14 +79,14 @@ def decode(
     kept: list[int] = []
     hashes: list[bytes] = []
     tally, sizes, bad = Tally(), Counter[Size](), list(damaged)
-    for i, made in enumerate(_progress(decoder.all(members), members, name)):
+    for i, made in enumerate(_progress(replace(decoder, hashes=not fits).all(members), members, name)):
         if isinstance(made, DataError):
             bad.append((members[i].name, str(made)))
             continue
         if fits:
             whole[len(kept)] = made.pixels
         else:
-            hashes.append(content_hash(made.pixels))  # while they are decoded; splits look for copies
+            hashes.append(made.hash)
         tally.add(made.notes, members[i].name)
         sizes[made.size] += 1
         kept.append(i)
@@ -94,6 +94,11 @@ def decode(
     if not kept:
         raise DataError(f"{name}: none of its pictures can be read: {_shown(bad)}")
     notes = (*tally.sentences(name), *_on_sizes(sizes, decoder), *notes)
+    if not fits:
+        notes += (
+            f"{counted(len(kept), 'picture')} take {len(kept) * row_bytes >> 20:,} MiB decoded, more than "
+            f"--data-memory {spec.memory_mib}: they are decoded when they are needed",
+        )
     inputs = whole[: len(kept)] if fits else _lazy(decoder, [members[i] for i in kept], hashes)
     return Decoded(inputs, np.array(kept, dtype=np.int64), notes)
 
@@ -118,6 +123,7 @@ class _Picture:
     pixels: Pixels
     size: Size  # as shown, before it was fitted
     notes: tuple[str, ...]
+    hash: bytes
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,7 @@ class _Decoder:
     shape: tuple[int, int, int]
     spec: InputSpec
     name: str
+    hashes: bool = False  # tell the contents of each picture; splits look for copies
 
     def all(self, members: Sequence[Member]) -> Iterator[_Picture | DataError]:
         """Decode pictures in as many threads as torch uses, in order, some at a time."""
@@ -154,7 +161,7 @@ class _Decoder:
             return DataError("it ends in zeros, as files do whose copy was interrupted")
         size = shown.size
         pixels, more = self._fitted(shown)
-        return _Picture(pixels, size, (*notes, *more))
+        return _Picture(pixels, size, (*notes, *more), content_hash(pixels) if self.hashes else b"")
 
     def _fitted(self, picture: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
         height, width, channels = self.shape

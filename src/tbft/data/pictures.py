@@ -70,7 +70,7 @@ def _classes(folders: Sequence[str], spec: InputSpec, name: str) -> tuple[tuple[
     """The classes in the order of their labels, and what is to be said of it."""
     if spec.class_names is None:
         return (
-            ordered_classes(set(folders))
+            ordered_classes(set(folders), spec.labels_from)
             if spec.folders is None
             else (tuple(sorted(spec.folders & set(folders))), ())
         )

@@ -20,6 +20,9 @@ from tbft.errors import DataError
 
 Names = Sequence[str]
 
+#: Higher numbers are ids and no class numbers.
+_MOST_NUMBERED = 1000
+
 
 @dataclass(frozen=True)
 class Tree:
@@ -133,30 +136,36 @@ def _same_photo(classes: Names, paths: Sequence[tuple[str, ...]]) -> npt.NDArray
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def ordered_classes(folders: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def ordered_classes(
+    folders: Collection[str], labels_from: int = 0
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Class folders in the order of their labels, and what is to be said of it.
 
-    Numbers are in numeric order. Where they start at 0 or 1 and few are absent, those count as classes
-    without pictures, so that the number of a folder tells its label.
+    Where all of them are numbers, a number tells the label: from 0, or from 1 if that is the first and none
+    is absent or `labels_from` says so. Absent ones then are classes without pictures. Numbers from
+    1,000 on are names like others, in numeric order.
 
-    >>> ordered_classes({"10", "9", "11"})[0]
-    ('9', '10', '11')
-    >>> ordered_classes({"0", "1", "3"})[0]
-    ('0', '1', '2', '3')
+    >>> ordered_classes({"10", "9", "8"}, labels_from=1)[0][6:]
+    ('7', '8', '9', '10')
+    >>> ordered_classes({"3000", "500"})[0]
+    ('500', '3000')
     """
     names = sorted(set(folders))
-    numbers = sorted(int(n) for n in names if n.isascii() and n.isdecimal())
-    if len(set(numbers)) < len(names):
+    if not all(n.isascii() and n.isdecimal() for n in names) or len({int(n) for n in names}) < len(names):
         return tuple(names), ()
-    by_number = sorted(names, key=int)
-    first, last = numbers[0], numbers[-1]
-    if first in (0, 1) and len(names) - 1 < last - first < 2 * len(names):
-        width = len(names[0]) if len({len(n) for n in names}) == 1 else 0
-        absent = [f"{n:0{width}}" for n in range(first, last) if n not in set(numbers)]
-        by_number = sorted([*names, *absent], key=int)
-        noted = f"class folders are numbered {by_number[0]} to {by_number[-1]} and some are absent, which "
-        return tuple(by_number), (f"{noted}count as classes without pictures: {some(absent)}",)
-    if first > 0 or by_number != names:
-        noted = f"class folders are numbers, in numeric order: {some(by_number)}"
-        return tuple(by_number), (f"{noted}; {by_number[0]} has the label 0",)
-    return tuple(by_number), ()
+    names = sorted(names, key=int)
+    numbers = [int(n) for n in names]
+    if numbers[-1] >= _MOST_NUMBERED:
+        return tuple(names), (f"class folders are numbers, in numeric order: {names[0]} has the label 0",)
+    first = 1 if numbers[0] > 0 and (labels_from == 1 or numbers == list(range(1, len(numbers) + 1))) else 0
+    width = len(names[0]) if len({len(n) for n in names}) == 1 else 0
+    known = dict(zip(numbers, names, strict=True))
+    every = tuple(known.get(n, f"{n:0{width}}") for n in range(first, numbers[-1] + 1))
+    absent = [name for name in every if name not in names]
+    if not absent and first == 0:
+        return every, ()
+    noted = f"class folders are numbers: {names[-1]} has the label {len(every) - 1}"
+    if absent:
+        noted += f"; classes without pictures: {some(absent)}"
+        noted += " (--labels-from 1 if they are numbered from 1)" if numbers[0] > 0 == first else ""
+    return every, (noted,)

@@ -1,0 +1,139 @@
+"""A set of photos larger than memory: what reading it, splitting it and one pass over it take.
+
+    python benchmarks/large_set.py --json benchmarks/results/large_set.json
+    git worktree add ../before e8871ba
+    python benchmarks/large_set.py --before ../before/src --json benchmarks/results/large_set.json
+
+Photos of 227 px are made by the script: smooth color with noise, as JPEG of quality 90, in ten class folders.
+Every reading is a process of its own; its peak of resident memory is what the system counted. `held` MiB is
+the limit of decoded pictures (``--data-memory``). With `--before` the code of another version does the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from tbft.data import InputSpec, read, split_samples
+from tbft.files import atomic_path
+
+SIDE = 227
+BATCH = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--photos", type=int, default=10_000)
+    parser.add_argument("--held", type=int, nargs="*", default=[1024, 256, 4096], metavar="MIB")
+    parser.add_argument("--before", type=Path, help="src of another version, to compare with")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the record here")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(one_reading(Path(arguments.one), arguments.held)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        make_photos(Path(folder), arguments.photos)
+        files = sum(p.stat().st_size for p in Path(folder).rglob("*.jpg"))
+        runs = {f"held_{mib}_mib": repeated(folder, arguments.repeats, [str(mib)]) for mib in arguments.held}
+        if arguments.before:
+            runs["before"] = repeated(folder, arguments.repeats, [], arguments.before.resolve())
+    record = {
+        "machine": {
+            "machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+            "torch": torch.__version__, "python": platform.python_version(),
+        },
+        "photos": arguments.photos,
+        "side_px": SIDE,
+        "file_bytes": files,
+        "decoded_bytes": arguments.photos * SIDE * SIDE * 3,
+        "repeats": arguments.repeats,
+        "runs": runs,
+    }  # fmt: skip
+    print(json.dumps(record, indent=1))
+    if arguments.json:
+        with atomic_path(arguments.json) as temporary:
+            temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def make_photos(folder: Path, count: int) -> None:
+    generator = np.random.default_rng(0)
+    for i in tqdm(range(count), "making photos", leave=False, disable=None):
+        coarse = Image.fromarray(generator.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), dtype=np.int16)
+        noisy = smooth + generator.normal(0, 8, smooth.shape).astype(np.int16)
+        place = folder / f"class{i % 10}" / f"{i:06}.jpg"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(place, quality=90)
+
+
+def repeated(folder: str, times: int, held: list[str], source: Path | None = None) -> dict[str, Any]:
+    """The same reading several times, each in a process of its own: mean and spread of every figure."""
+    env = dict(os.environ)
+    if source is not None:
+        env["PYTHONPATH"] = str(source)
+    command = [sys.executable, __file__, "--one", folder, "--held", *held]
+    runs = []
+    for _ in range(times):
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+        runs.append(json.loads(done.stdout))
+    return {
+        key: {"mean": statistics.mean(r[key] for r in runs), "values": [r[key] for r in runs]}
+        for key in runs[0]
+    }
+
+
+def one_reading(folder: Path, held: list[int]) -> dict[str, float]:
+    spec = InputSpec(resolution=SIDE, channels=3)
+    if held:
+        spec = replace(spec, memory_mib=held[0])
+    start, cpu = time.perf_counter(), time.process_time()
+    samples = read(folder, spec)
+    read_seconds, read_cpu = time.perf_counter() - start, time.process_time() - cpu
+    read_peak = peak_mib()
+    start = time.perf_counter()
+    parts = split_samples(samples, "rest", 0.15, 0.15)
+    split_seconds = time.perf_counter() - start
+    passes = []
+    for epoch in range(2):
+        start = time.perf_counter()
+        order = np.random.default_rng(epoch).permutation(len(parts.train))
+        for at in range(0, len(order), BATCH):
+            parts.train.batch(order[at : at + BATCH])
+        passes.append(time.perf_counter() - start)
+    return {
+        "read_seconds": read_seconds,
+        "read_cpu_seconds": read_cpu,
+        "read_peak_mib": read_peak,
+        "split_seconds": split_seconds,
+        "first_pass_seconds": passes[0],
+        "second_pass_seconds": passes[1],
+        "peak_mib": peak_mib(),
+    }
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
