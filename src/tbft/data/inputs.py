@@ -57,7 +57,7 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Ranged:
     if not _has_size(placed, spec):
         height, width = _size(placed)
         notes += (f"pictures of {width}x{height} px are fitted to {spec.resolution}x{spec.resolution}",)
-        placed = (_resized if pictures else _resized_floats)(placed, spec.preprocessing)
+        placed = resized(placed, spec.preprocessing)
     return Ranged(placed, ranged.as_taken, notes)
 
 
@@ -193,6 +193,15 @@ def _has_size(inputs: Array, spec: InputSpec) -> bool:
 def _size(pictures: Array) -> tuple[int, int]:
     """Height and width in px."""
     return pictures.shape[1:3] if pictures.dtype == np.uint8 else pictures.shape[2:4]
+
+
+def resized(pictures: Array, wanted: Preprocessing) -> Array:
+    """Pictures scaled and cropped as `wanted` says, in the layout and type that they have.
+
+    Args:
+        pictures: ``uint8`` (n, height, width, channels), or floats (n, channels, height, width).
+    """
+    return (_resized if pictures.dtype == np.uint8 else _resized_floats)(pictures, wanted)
 
 
 def _resized(pictures: Array, wanted: Preprocessing) -> Array:

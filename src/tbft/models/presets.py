@@ -58,7 +58,7 @@ TINY17_CLASSES = (
 #: Base models that ship, each with its card and ``<preset>.md``, which describes how it was made.
 BASES = Path(__file__).parent / "bases"
 
-_CIFAR10 = InputSpec(class_names=CIFAR10_CLASSES, resolution=32, channels=3)
+_CIFAR10 = InputSpec(class_names=CIFAR10_CLASSES, resolution=32, channels=3, normalizes=True)
 _HALF = (0.5, 0.5, 0.5)
 _ZERO, _ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -83,7 +83,13 @@ def _resnet26(
         cuts=ResNet26.cuts,
         block_names=ResNet26.block_names,
         # Photos come in many sizes; CIFAR-10's pictures do not.
-        inputs=InputSpec(class_names=class_names, resolution=resolution, channels=3, mixed=resolution > 32),
+        inputs=InputSpec(
+            class_names=class_names,
+            resolution=resolution,
+            channels=3,
+            mixed=resolution > 32,
+            normalizes=True,
+        ),
         mean=mean,
         std=std,
         summary=summary,
@@ -140,7 +146,7 @@ register(
         build=partial(DigitsNet, classes=10),
         cuts=DigitsNet.cuts,
         block_names=DigitsNet.block_names,
-        inputs=InputSpec(class_names=tuple("0123456789"), resolution=8, channels=1),
+        inputs=InputSpec(class_names=tuple("0123456789"), resolution=8, channels=1, normalizes=True),
         summary="a small network for 8x8 handwritten digits, as in the demo",
     )
 )
