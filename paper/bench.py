@@ -109,18 +109,22 @@ class Bench:
         """Of the base model as it was loaded, without noise."""
         return fingerprint(self.blocks.model.state_dict())
 
-    def identity(self, recipe: str | None = None) -> dict[str, Any]:
-        """What must not mix: the folder's hash is made of this; `recipe`: in place of the settings'."""
+    @cached_property
+    def _data_digest(self) -> str:
+        return digest(self.samples)
+
+    def identity(self) -> dict[str, Any]:
+        """What must not mix; the name of the folder is a hash of this."""
         e = self.experiment
         return {
             "experiment": e.name,
             "protocol": PROTOCOL,
             "quick": e.quick,
-            "recipe": recipe_identity(self.recipe(recipe)),
+            "recipe": recipe_identity(self.recipe()),
             "model": self.preset.name,
             "base_fingerprint": self.fingerprint,
             "data": self.settings.data_name,
-            "data_digest": digest(self.samples),
+            "data_digest": self._data_digest,
             # Of whole experiments PROTOCOL stands for it; quick versions change now and then.
             **({"test_digest": digest(self._test_set)} if self.settings.test_data_given else {}),
             **({"parts": [sorted(e.sizes.items()), e.val, e.test, e.spare]} if e.quick else {}),

@@ -140,7 +140,7 @@ def list_experiments(arguments: argparse.Namespace) -> None:
     from paper.experiments import EXPERIMENTS
 
     if arguments.json:
-        keys = ("name", "title", "level", "right", "model", "data_name", "seeds")
+        keys = ("name", "title", "level", "paper_best", "model", "data_name", "seeds")
         _print_json({"experiments": [{key: getattr(e, key) for key in keys} for e in EXPERIMENTS.values()]})
         return
     print(f"{'experiment':17} cells  description")
@@ -153,7 +153,7 @@ def run_experiment(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from paper.experiments import find_experiment
-    from paper.runner import describe, make_settings, run
+    from paper.runner import Given, Scope, describe, make_settings, run
 
     if find_experiment(arguments.experiment).is_cost:
         run_costs(arguments)
@@ -161,25 +161,22 @@ def run_experiment(arguments: argparse.Namespace) -> None:
     settings = make_settings(
         arguments.experiment,
         arguments.recipe,
-        quick=arguments.quick,
-        **{name: getattr(arguments, name) for name in SOURCES},
+        Given(**{name: getattr(arguments, name) for name in SOURCES}),
+        arguments.quick,
     )
     with tqdm(desc=arguments.experiment, unit="run", leave=False, disable=None) as bar:
 
-        def on_outcome(settled: int, total: int, outcome: Outcome) -> None:
+        def on_outcome(finished: int, total: int, outcome: Outcome) -> None:
             bar.total = total
             bar.set_postfix_str(describe(outcome.run), refresh=False)
-            bar.update(settled - bar.n)
+            bar.update(finished - bar.n)
             if outcome.reason:
                 print(f"\npaper: {describe(outcome.run)}: {outcome.reason}", file=sys.stderr)
 
         summary = run(
             settings,
             arguments.out,
-            sizes=arguments.sizes,
-            seeds=arguments.seeds,
-            corruptions=arguments.corruptions,
-            methods=arguments.methods,
+            Scope(arguments.sizes, arguments.seeds, arguments.corruptions, arguments.methods),
             engine=arguments.engine,
             workers=arguments.workers,
             on_outcome=on_outcome,
@@ -217,14 +214,14 @@ def _print_summary(summary: Summary, as_json: bool) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     from paper import claims, tables
-    from paper.reporting import text_of, write_report
+    from paper.reporting import write_report
 
     made = write_report(arguments.records, arguments.out)
     if arguments.json:
         shown = {"tables": tables.to_json(made.tables)["tables"], "claims": claims.to_json(made.claims)}
         _print_json({"files": [str(path) for path in made.files], **shown})
         return
-    print("\n\n".join([tables.text_of(table) for table in made.tables] + [text_of(made.claims)]))
+    print("\n\n".join([tables.text_of(table) for table in made.tables] + [claims.text_of(made.claims)]))
     print("\n" + "\n".join(f"-> {path}" for path in made.files))
 
 

@@ -1,54 +1,60 @@
-"""Where runs are done: in this process, in a pool of processes, or by Ray.
+"""Where runs are executed: in this process, or in a pool of processes on this machine.
 
-Each engine takes cells with the runs that are wanted in them and yields what becomes of each: a record, or
-the reason why there is none. Only the caller writes records.
+An engine takes the runs that are wanted and yields what becomes of each: a record, or the reason why there is
+none. Only the caller writes records.
 """
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
 import os
+import signal
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, Protocol
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import active_children, connection, get_context, parent_process
+from typing import TYPE_CHECKING, Any
 
 from paper.runs import Run, Settings
-from tbft.errors import MissingExtraError, TbftError
+from tbft.errors import TbftError
 
 if TYPE_CHECKING:
     from paper.bench import Bench
 
-ENGINES = ("serial", "pool", "ray")
-#: A run whose worker died is begun so many times in all.
-ATTEMPTS = 2
+ENGINES = ("serial", "pool")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run."""
+    """What became of a run.
+
+    Attributes:
+        record: None: there is none, for this `reason`; without a reason, another process has the run.
+    """
 
     run: Run
     record: Mapping[str, Any] | None
-    reason: str = ""  # why there is no record; empty where the run was done by another process meanwhile
+    reason: str = ""
 
 
-IsDone = Callable[[Run], bool]
+#: Asked before a run starts; False: another process has done it, or is at it.
+IsFree = Callable[[Run], bool]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker needs to know of all runs."""
+    """What a worker needs to know for all runs; `origin` has the commit and whether the code differs."""
 
     settings: Settings
     engine: str
-    origin: Mapping[str, Any]  # commit and dirty
+    origin: Mapping[str, Any]
 
 
 class Worker:
-    """Does runs, one after the other, in whatever process it is in; keeps base model and latest cell."""
+    """Executes runs one after the other, on one torch thread; keeps the base model and the latest cell."""
 
     def __init__(self, work: Work, bench: Bench | None = None) -> None:
         import torch
@@ -59,244 +65,137 @@ class Worker:
         self.work = work
         self.bench = bench or Bench(work.settings)
 
-    def do(self, run: Run) -> Outcome:
+    def execute(self, run: Run) -> Outcome:
         from paper.methods import record_of
 
         try:
             return Outcome(run, record_of(self.bench, run, self.work.engine, self.work.origin))
         except TbftError as error:
             return Outcome(run, None, str(error))
-        except (RuntimeError, MemoryError) as error:  # torch's, such as out of memory: the rest goes on
+        except (RuntimeError, MemoryError) as error:  # raised by torch, such as out of memory
             return Outcome(run, None, f"{type(error).__name__}: {error}")
-
-
-class Crew(Protocol):
-    """Workers elsewhere, by number."""
-
-    def hire(self, number: int) -> None:
-        """Start a worker, in place of a dead one if there was one of this number."""
-
-    def give(self, number: int, run: Run) -> None:
-        """Have an idle worker do a run."""
-
-    def next(self) -> tuple[int, Outcome | str]:
-        """Wait for a busy worker: its outcome, or the reason why it will give none."""
-
-    def dismiss(self) -> None:
-        """End all workers at once."""
 
 
 def outcomes(
     work: Work,
-    cells: Sequence[Sequence[Run]],
+    runs: Sequence[Run],
     workers: int | None = None,
     bench: Bench | None = None,
-    is_done: IsDone = lambda run: False,
+    is_free: IsFree = lambda run: True,
 ) -> Iterator[Outcome]:
-    """Do all runs and yield what becomes of each as soon as it is known.
+    """Execute all runs; yield what becomes of each as soon as it is known.
 
     Args:
-        workers: of ``pool`` and ``ray``; None: one a core of the machine or of the cluster.
-        bench: for ``serial``, if it is made already.
-        is_done: asked before a run is begun.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
+        workers: processes of ``pool``; None: one per core.
+        bench: used by ``serial``, if it exists already.
     """
     if work.engine == "serial":
-        return _one_by_one(work, cells, bench, is_done)
-    if work.engine == "pool":
-        return scheduled(Pool(work), cells, workers or os.cpu_count() or 1, is_done)
-    crew = RayCrew(work)
-    return scheduled(crew, cells, min(workers or crew.cores, crew.cores), is_done)
+        return _in_this_process(work, runs, bench, is_free)
+    return _in_a_pool(work, runs, workers or os.cpu_count() or 1, is_free)
 
 
-def _one_by_one(
-    work: Work, cells: Sequence[Sequence[Run]], bench: Bench | None, is_done: IsDone
+def _in_this_process(
+    work: Work, runs: Sequence[Run], bench: Bench | None, is_free: IsFree
 ) -> Iterator[Outcome]:
     import torch
 
     threads = torch.get_num_threads()
     try:
         worker = Worker(work, bench)
-        for runs in cells:
-            for run in runs:
-                yield Outcome(run, None) if is_done(run) else worker.do(run)
+        for run in runs:
+            yield worker.execute(run) if is_free(run) else Outcome(run, None)
     finally:
         torch.set_num_threads(threads)
 
 
-@dataclass
-class _Desk:
-    """What one worker has before it."""
+def _in_a_pool(work: Work, runs: Sequence[Run], workers: int, is_free: IsFree) -> Iterator[Outcome]:
+    """A worker that dies takes the pool with it. What was running is then repeated, one run at a time.
 
-    todo: list[Run] = field(default_factory=list)
-    doing: Run | None = None
-    attempts: int = 0
-
-
-def scheduled(
-    crew: Crew, cells: Sequence[Sequence[Run]], workers: int, is_done: IsDone = lambda run: False
-) -> Iterator[Outcome]:
-    """Deal cells to workers, run by run; a worker that dies is replaced, and its run begun once more.
-
-    When no cell is left, one that has nothing to do takes half of what the busiest has before it.
+    So it turns out which run kills its worker: that one is reported, and the rest goes on in a new pool.
     """
-    waiting = [list(runs) for runs in cells if runs]
-    desks = [_Desk() for _ in range(min(workers, sum(map(len, waiting))))]
-    try:
-        for number in range(len(desks)):
-            crew.hire(number)
-            yield from _go_on(crew, number, desks, waiting, is_done)
-        while any(desk.doing is not None for desk in desks):
-            number, outcome = crew.next()
-            desk = desks[number]
-            if desk.doing is None:  # an idle worker died, and nobody needs it any more
-                continue
-            if isinstance(outcome, str):
-                crew.hire(number)
-                if desk.attempts < ATTEMPTS:
-                    desk.attempts += 1
-                    crew.give(number, desk.doing)
-                    continue
-                outcome = Outcome(desk.doing, None, f"its worker died {ATTEMPTS} times: {outcome}")
-            yield from _go_on(crew, number, desks, waiting, is_done)
-            yield outcome
-    finally:
-        crew.dismiss()
+    waiting, suspects = deque(runs), deque[Run]()
+    while waiting or suspects:
+        alone, running = bool(suspects), dict[Future[Outcome], Run]()
+        queue, width = (suspects, 1) if alone else (waiting, min(workers, len(waiting)))
+        with suppress(BrokenProcessPool), _pool(work, width) as pool:
+            yield from _until_broken(pool, width, queue, is_free, running)
+        for future, run in running.items():
+            if future.exception() is None:
+                yield future.result()
+            elif alone:
+                yield Outcome(run, None, "its worker died, and died again when the run was repeated alone")
+            else:
+                suspects.append(run)
 
 
-def _go_on(
-    crew: Crew, number: int, desks: Sequence[_Desk], waiting: list[list[Run]], is_done: IsDone
+def _until_broken(
+    pool: ProcessPoolExecutor,
+    width: int,
+    queue: deque[Run],
+    is_free: IsFree,
+    running: dict[Future[Outcome], Run],
 ) -> Iterator[Outcome]:
-    """Give a worker its next run; those that were done meanwhile are passed over."""
-    desk = desks[number]
-    desk.doing, desk.attempts = None, 1
-    while True:
-        if not desk.todo:
-            desk.todo = waiting.pop(0) if waiting else _half(max(desks, key=lambda other: len(other.todo)))
-        if not desk.todo:
-            return
-        run = desk.todo.pop(0)
-        if not is_done(run):
-            desk.doing = run
-            crew.give(number, run)
-            return
-        yield Outcome(run, None)
+    """Execute the queue; no run waits in the pool, so that each is asked for right before it starts.
+
+    Raises:
+        BrokenProcessPool: a worker died; `running` then holds what was lost.
+    """
+    while queue or running:
+        while queue and len(running) < width:
+            if is_free(queue[0]):
+                running[pool.submit(_execute, queue[0])] = queue[0]
+            else:
+                yield Outcome(queue[0], None)
+            queue.popleft()
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            outcome = future.result()
+            del running[future]
+            yield outcome
 
 
-def _half(desk: _Desk) -> list[Run]:
-    """The later half of what a worker has before it, taken from it."""
-    kept = len(desk.todo) // 2
-    taken, desk.todo = desk.todo[kept:], desk.todo[:kept]
-    return taken
-
-
-class Pool:
-    """Processes of this machine, one torch thread each."""
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        self._context = multiprocessing.get_context("spawn")
-        self._processes: dict[int, Any] = {}
-        self._pipes: dict[int, Connection] = {}
-
-    def hire(self, number: int) -> None:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when the new process loads it
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(self.work, theirs), daemon=True)
-        process.start()
-        theirs.close()  # so that the pipe ends when the worker does
-        self._processes[number], self._pipes[number] = process, ours
-
-    def give(self, number: int, run: Run) -> None:
-        with suppress(OSError):  # it is dead, and `next` will say so
-            self._pipes[number].send(run)
-
-    def next(self) -> tuple[int, Outcome | str]:
-        numbers = {id(pipe): number for number, pipe in self._pipes.items()}
-        pipe = wait(list(self._pipes.values()))[0]
-        assert isinstance(pipe, Connection)
-        number = numbers[id(pipe)]
-        try:
-            outcome: Outcome | str = pipe.recv()
-        except (EOFError, OSError):
-            process = self._processes[number]
-            process.join()
-            outcome = f"exit status {process.exitcode}"
-            pipe.close()
-            del self._pipes[number]
-        return number, outcome
-
-    def dismiss(self) -> None:
-        for process in self._processes.values():
+@contextmanager
+def _pool(work: Work, width: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes; on Ctrl-C they are stopped at once, whatever they are at."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when a new process loads it
+    others = set(active_children())
+    pool = ProcessPoolExecutor(width, get_context("spawn"), initializer=_start, initargs=(work,))
+    try:
+        yield pool
+    except BaseException:
+        for process in set(active_children()) - others:
             process.terminate()
-        for process in self._processes.values():
-            process.join()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _work(work: Work, pipe: Connection) -> None:
-    """The life of a process of the pool."""
-    import signal
-    import threading
+_work: Work
+_worker: Worker | None = None
 
+
+def _start(work: Work) -> None:
+    """Prepare a worker process; the base model is loaded with its first run."""
     from tqdm import tqdm
 
-    tqdm.set_lock(threading.RLock())  # its default is a semaphore of the system, which outlives a kill
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends this process
-    worker: Worker | None = None
-    while True:
-        try:
-            run = pipe.recv()
-            try:
-                worker = worker or Worker(work)
-                outcome = worker.do(run)
-            except TbftError as error:
-                outcome = Outcome(run, None, str(error))
-            pipe.send(outcome)
-        except (EOFError, BrokenPipeError):  # the parent is gone
-            return
+    global _work
+    _work = work
+    tqdm.set_lock(threading.RLock())  # the default is a system semaphore, which outlives a kill
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-class RayCrew:
-    """Ray actors, one processor each, on this machine or on a cluster (``RAY_ADDRESS``)."""
+def _end_with_parent() -> None:
+    """The executor's own processes would wait forever for a parent that was killed."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
-    def __init__(self, work: Work) -> None:
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingExtraError("ray", "ray") from error
-        self.ray = ray
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            # Else they yield to everything else on the machine, and starve where it is busy.
-            os.environ.setdefault("RAY_worker_niceness", "0")
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        self.cores = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-        self._work = ray.put(work)
-        self._actor = ray.remote(num_cpus=1, max_restarts=0)(Worker)
-        self._actors: dict[int, Any] = {}
-        self._doing: dict[Any, int] = {}
 
-    def hire(self, number: int) -> None:
-        if number in self._actors:
-            self.ray.kill(self._actors[number])
-        environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
-        self._actors[number] = self._actor.options(runtime_env=environment).remote(self._work)
-
-    def give(self, number: int, run: Run) -> None:
-        self._doing[self._actors[number].do.remote(run)] = number
-
-    def next(self) -> tuple[int, Outcome | str]:
-        ready, _ = self.ray.wait(list(self._doing), num_returns=1)
-        number = self._doing.pop(ready[0])
-        try:
-            return number, self.ray.get(ready[0])
-        except self.ray.exceptions.RayError as error:
-            return number, str(error).strip().splitlines()[0]
-
-    def dismiss(self) -> None:
-        for actor in self._actors.values():
-            self.ray.kill(actor)
-        if self._ours:
-            self.ray.shutdown()
+def _execute(run: Run) -> Outcome:
+    global _worker
+    try:
+        _worker = _worker or Worker(_work)
+    except TbftError as error:
+        return Outcome(run, None, str(error))
+    return _worker.execute(run)

@@ -1,7 +1,7 @@
 """The paper's experiments, as data. No torch here.
 
-What they are: Huang et al. (EuroMLSys 2024), sections 3 and 4, and its scripts; ``docs/reproduce.md`` tells
-where ours differ and why.
+They are those of Huang et al. (EuroMLSys 2024), sections 3 and 4, and of its scripts; ``paper/README.md``
+says where ours differ, and why.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from tbft.errors import TbftError, unknown
 
-#: Goes into every run's identity; raise it when the same arguments would mean another experiment.
+#: Part of every run's identity; raise it when the same arguments would mean another experiment.
 PROTOCOL = 1
 
 #: The fifteen common corruptions of CIFAR-10-C, in RobustBench's order.
@@ -20,14 +20,14 @@ CORRUPTIONS = (
     "zoom_blur", "frost", "glass_blur", "impulse_noise", "contrast", "jpeg_compression", "elastic_transform",
 )  # fmt: skip
 
-#: What tunes one block, in the order of the blocks; ``rear`` is the paper's ``fc``, the last layer alone.
+#: Methods that tune one block, in the order of the blocks; ``rear`` is the paper's ``fc``, the last layer.
 BLOCK_METHODS = ("front", "layer2", "layer3", "rear")
-#: What every table holds. ``ours`` diagnoses, chooses and tunes by itself, with the recipe ``fast``.
+#: What every table holds. ``ours`` diagnoses, chooses and tunes on its own, with the recipe ``fast``.
 OWN_METHODS = ("none", "adabn", *BLOCK_METHODS, "full", "ours")
-#: Other people's, re-derived from their papers in ``reproduce/baselines``.
+#: Methods from other papers, re-derived in ``paper/baselines``.
 BASELINE_METHODS = ("auto-rgn", "tent", "memo")
 METHODS = OWN_METHODS + BASELINE_METHODS
-#: What does the same whatever the recipe of the arms.
+#: Methods that do not depend on the recipe of the arms.
 RECIPE_FREE = ("none", "ours", *BASELINE_METHODS)
 
 RECIPES = ("paper", "fast")
@@ -38,28 +38,29 @@ class Experiment:
     """One table or figure of the paper.
 
     Attributes:
-        level: the level of drift it is about; None where it is about all, or about cost.
-        right: the block that the paper finds best; None where there is not one.
+        level: the level of drift; None: all levels, or the experiment is about cost.
+        paper_best: the block that the paper finds best at that level; None: it names none.
         model: a preset.
-        weights: the base's checkpoint, below the folder of data; None: what ships with the model.
-        data: sets to draw train, val and test from, below the folder of data; several are joined.
-        data_name: what they are, for tables; set by the file's name where another is given.
-        test_data: the set to test on, where it is another.
-        where, class_map: as ``tbft personalize --where`` and ``--classes``; a path below the folder of data.
-        drifts: what is put on top, a cell each; None: nothing.
-        noised: blocks that get noise on their weights, a cell each; None: none does.
-        noised_accuracy: what the noise's strength is found for, 0 to 1.
-        sizes: size in percent -> the training part, as ``--train`` of ``tbft personalize``.
+        weights: checkpoint of the base, in the data folder; None: the weights that ship with the model.
+        data: sets to draw train, val and test from, in the data folder; several are joined.
+        data_name: what tables call the data; another set goes by the name of its file.
+        test_data: a separate set to test on, in the data folder.
+        where, class_map: as ``--where`` and ``--classes`` of ``tbft personalize``; a map may be a file in the
+            data folder.
+        drifts: what is put on top of the data, one cell each; None: nothing.
+        noised: blocks that get noise on their weights, one cell each; None: no block.
+        noised_accuracy: accuracy that the noise is to leave, 0 to 1.
+        sizes: size in percent -> training part, as ``tbft.data.split_samples`` takes it.
         val, test: the other parts.
-        spare: samples in none of the three, where noise is found on such.
-        changes: fields of the paper's recipe that this experiment has otherwise.
-        batch_size: in place of every recipe's, where samples are too few for its own; None: its own.
+        spare: samples kept out of all three, to find the noise on.
+        changes: fields of the paper's recipe that differ in this experiment.
+        batch_size: replaces the recipe's where there are too few samples for it; None: the recipe's.
     """
 
     name: str
     title: str
     level: str | None = None
-    right: str | None = None
+    paper_best: str | None = None
     model: str = "resnet26-cifar10"
     weights: str | None = "checkpoints/resnet26_cifar10_released.pth"
     data: tuple[str, ...] = ("cifar10/test.tar",)
@@ -81,7 +82,7 @@ class Experiment:
 
     @property
     def is_cost(self) -> bool:
-        """Whether it is about time and energy alone, and not made of runs."""
+        """Whether it measures time alone, and is not made of runs."""
         return self.name == "system-cost"
 
 
@@ -106,21 +107,21 @@ EXPERIMENTS = {
             name="cifar10-c",
             title="input level: the fifteen corruptions of CIFAR-10-C, severity 5",
             level="input",
-            right="front",
+            paper_best="front",
             drifts=tuple(f"{name}:5" for name in CORRUPTIONS),
         ),
         Experiment(
             name="cifar-flip",
             title="output level: labels in reverse order",
             level="output",
-            right="rear",
+            paper_best="rear",
             drifts=("labels:reverse",),
         ),
         Experiment(
             name="living17",
             title="feature level: BREEDS Living-17, from a local ImageNet tree",
             level="feature",
-            right="layer3",
+            paper_best="layer3",
             model="resnet26-living17",
             weights="checkpoints/resnet26_living17_released.pth",
             data=("imagenet/train",),
@@ -132,9 +133,9 @@ EXPERIMENTS = {
         ),
         Experiment(
             name="living17-photos",
-            title="feature level: the photos of Living-17's target domain that are at hand, 103 of 205",
+            title="feature level: the photos of Living-17's target domain that are available, 103 of 205",
             level="feature",
-            right="layer3",
+            paper_best="layer3",
             model="resnet26-living17",
             weights="checkpoints/resnet26_living17_released.pth",
             data=(
@@ -154,7 +155,7 @@ EXPERIMENTS = {
             name="tiny17",
             title="feature level: Tiny-17, a stand-in for Living-17 cut from Tiny-ImageNet",
             level="feature",
-            right="layer3",
+            paper_best="layer3",
             model="resnet26-tiny17",
             weights=None,
             data=("tiny17/target.tar",),
@@ -170,8 +171,8 @@ EXPERIMENTS = {
 }
 
 
-#: What the quick versions have otherwise: fewer drifts and samples, and smaller batches, so that the paper's
-#: recipe makes as many steps as it does on its smallest size.
+#: What differs in the quick versions: fewer drifts and samples, and smaller batches, so that the paper's
+#: recipe takes as many steps as at its smallest size.
 QUICK: dict[str, dict[str, object]] = {
     "noise-motivation": {
         "noised": ("front", "rear"),
@@ -202,6 +203,6 @@ def find_experiment(name: str, quick: bool = False) -> Experiment:
 
 
 def _quick(experiment: Experiment) -> Experiment:
-    """Minutes instead of hours. Records say that they are quick, and no table mixes the two."""
+    """Minutes instead of hours. Records say that they are quick, and no table mixes the two kinds."""
     smaller = {"title": f"{experiment.title} (quick version)", "seeds": 1, "quick": True}
     return replace(experiment, **smaller, **QUICK.get(experiment.name, {}))  # type: ignore[arg-type]

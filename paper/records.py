@@ -1,14 +1,15 @@
-"""Records: one JSON line a run, appended and never changed. No torch here.
+"""Records: one JSON line per run, appended and never changed. No torch here.
 
-``DIR/<experiment>-<hash>/records.jsonl`` beside ``arguments.json``; the hash is of what must not mix. A line
-is written whole and synced before the run counts as done; what a killed process left of a line is cut off.
+They lie in ``DIR/<experiment>-<hash>/records.jsonl`` beside ``arguments.json``; the hash covers what must not
+mix. A line is written whole and synced before the run counts as done; a line that a killed process left
+unfinished is cut off.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -19,9 +20,9 @@ from tbft.files import atomic_path
 
 Record = Mapping[str, Any]
 
-RECORDS, ARGUMENTS = "records.jsonl", "arguments.json"
+RECORDS, ARGUMENTS, CLAIMS = "records.jsonl", "arguments.json", ".claims"
 
-#: What tables and pages read of a record, and of its measurement; a record may hold more.
+#: What tables and pages read from a record, and from what is nested in it; a record may hold more.
 FIELDS: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "experiment", "recipe", "model", "data", "method", "finished", "engine"), (str,)),
     **dict.fromkeys(("drift", "noised", "commit"), (str, type(None))),
@@ -31,26 +32,34 @@ FIELDS: Mapping[str, tuple[type, ...]] = {
     "base_fingerprint": (str,),
     "accuracy": (int, float),
 }
+MACHINE: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("processor", "system"), (str,)),
+    "cores": (int, type(None)),
+}
 MEASURED: Mapping[str, tuple[type, ...]] = {
     "cpu_seconds": (int, float),
     "energy_joules": (int, float, type(None)),
     "energy_kind": (str,),
 }
-#: What tables and pages read of a measurement of ``system-cost``.
+#: What tables and pages read from a file of ``system-cost``.
 COSTS = {"model", "resolution", "quick", "finished", "system", "system_columns", "energy_kind", "published"}
 
 
 class Store:
-    """The records of one folder. Several processes may append to it; only whole lines are ever read."""
+    """The records of one folder.
+
+    Several processes may run the same experiment and share a folder: each claims a run before it starts, and
+    only whole lines are ever read.
+    """
 
     def __init__(self, folder: Path, arguments: Mapping[str, Any]) -> None:
-        """Make the folder, or go on with it.
+        """Create the folder, or continue with it.
 
         Args:
-            arguments: with the key ``identity``, what the folder's name is made of; the rest is notes.
+            arguments: under the key ``identity``, what the folder's name is made of; the rest is notes.
 
         Raises:
-            TbftError: it belongs to something else.
+            TbftError: the folder belongs to other arguments.
         """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,18 +68,32 @@ class Store:
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(arguments, indent=1) + "\n")
         elif read_identity(folder) != json.loads(json.dumps(arguments["identity"])):
-            raise TbftError(f"{path} holds other arguments than its folder's name says: move it away")
+            raise TbftError(f"{path} holds other arguments than the name of its folder: move the folder away")
 
     @property
     def path(self) -> Path:
         return self.folder / RECORDS
 
     def done(self) -> set[str]:
-        """The ids of the runs that are there."""
+        """The ids of the recorded runs."""
         return done_in(self.folder)
 
+    @contextmanager
+    def claims(self) -> Iterator[Callable[[str], bool]]:
+        """Yield a function that claims a run by its id; False if another process has claimed or done it.
+
+        Claims end with the context, or with the process, however that ends.
+        """
+        with (self.folder / CLAIMS).open("ab") as file:
+
+            def claim(run_id: str) -> bool:
+                # A byte of the file stands for each run; the file itself stays empty.
+                return _lock_byte(file, int(run_id, 16) >> 2) and run_id not in self.done()
+
+            yield claim
+
     def append(self, record: Record) -> bool:
-        """Write one record, synced to the disk; not if another process has written that run meanwhile.
+        """Write one record and sync it to the disk, unless another process has written that run meanwhile.
 
         Returns:
             whether it was written.
@@ -87,12 +110,12 @@ class Store:
 
 
 def done_in(folder: Path) -> set[str]:
-    """The ids of a folder's runs; none where there is no such folder."""
+    """The ids of the runs recorded in a folder; none if there is no such folder."""
     return {str(record["id"]) for record in read_file(folder / RECORDS)}
 
 
 def read_identity(folder: Path) -> Any:
-    """What a folder's name is made of; None where nothing, or something else, says it."""
+    """What a folder's name is made of; None if its arguments cannot be read."""
     try:
         return json.loads((folder / ARGUMENTS).read_text())["identity"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -100,10 +123,10 @@ def read_identity(folder: Path) -> Any:
 
 
 def read_file(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of one file; a torn last one is passed over.
+    """The records of one file; an unfinished last line is skipped.
 
     Raises:
-        TbftError: a whole line is no record.
+        TbftError: a whole line is not a record.
     """
     if not path.exists():
         return []
@@ -115,38 +138,42 @@ def read_file(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             record = None
         if wrong := _wrong(record):
-            raise TbftError(f"{path}, line {number} is no record ({wrong}): remove it; its run is done again")
+            raise TbftError(
+                f"{path}, line {number} is not a record ({wrong}): remove it; its run is then repeated"
+            )
         records.append(record)
     return records
 
 
 def _wrong(record: Any) -> str:
-    """Why something is no record; empty where it is one."""
+    """Why something is not a record; empty if it is one."""
     if not isinstance(record, dict):
-        return "no JSON object"
+        return "not a JSON object"
     if wrong := _mistyped(record, FIELDS):
         return wrong
-    wrong = _mistyped(record["measurement"], MEASURED)
-    return f"measurement: {wrong}" if wrong else ""
+    for name, types in (("measurement", MEASURED), ("machine", MACHINE)):
+        if wrong := _mistyped(record[name], types):
+            return f"{name}: {wrong}"
+    return ""
 
 
 def _mistyped(values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]]) -> str:
     for name, known in types.items():
         if name not in values:
             return f"{name!r} is missing"
-        # To Python a truth value is a number, too.
+        # In Python a bool is an int, too.
         if not isinstance(values[name], known) or (isinstance(values[name], bool) and bool not in known):
             return f"{name!r} is {values[name]!r}"
     return ""
 
 
 def read_records(root: str | Path) -> list[dict[str, Any]]:
-    """The records of every folder below `root`; of a run that is there twice, the later one.
+    """The records of every folder below `root`; of a run that is recorded twice, the later record.
 
-    Each also tells ``group``, a hash of what must not mix, and ``source``, the same whatever the recipe.
+    Each also gets ``group``, a hash of what must not mix, and ``source``, the same without the recipe.
 
     Raises:
-        TbftError: there are none.
+        TbftError: there are no records.
     """
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(Path(root).rglob(RECORDS)):
@@ -164,7 +191,7 @@ def read_records(root: str | Path) -> list[dict[str, Any]]:
 
 
 def read_costs(root: str | Path) -> list[dict[str, Any]]:
-    """What the experiment ``system-cost`` measured, a file a model; none where it was not run.
+    """What the experiment ``system-cost`` measured, one file per model; empty if it was not run.
 
     Raises:
         TbftError: a file with such a name is something else.
@@ -193,7 +220,7 @@ def _cut_torn_line(file: IO[bytes]) -> None:
 
 @contextmanager
 def _locked(file: IO[bytes]) -> Iterator[None]:
-    """Alone with the file, where the system has such locks; they end with the process."""
+    """Exclusive access to the file, where the system has such locks; they end with the process."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -204,3 +231,16 @@ def _locked(file: IO[bytes]) -> Iterator[None]:
         yield
     finally:
         fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _lock_byte(file: IO[bytes], position: int) -> bool:
+    """Lock one byte, which need not exist, until the file is closed; False if another process holds it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, position)
+    except OSError:
+        return False
+    return True

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paper import claims as claims_of_tables
-from paper import tables as tables_of_records
+from paper import claims as claims_module
+from paper import tables as tables_module
 from paper.claims import Claim, claims_of
-from paper.experiments import EXPERIMENTS
 from paper.page import reproduction_page
-from paper.published import published
+from paper.page.strips import drift_strips
 from paper.records import read_costs, read_records
-from paper.shown import reproduction_of
-from paper.strips import drift_strips
 from paper.tables import Table, tables_of
 from tbft.files import atomic_path
-from tbft.report import write_page
+from tbft.report.pages import write_page
 
 
 @dataclass(frozen=True)
@@ -31,53 +27,26 @@ class Report:
     claims: tuple[Claim, ...]
 
 
-def write_report(records: str | Path, out: str | Path) -> Report:
-    """Read all records below a folder and write what they show.
+def write_report(source: str | Path, out: str | Path) -> Report:
+    """Read all records below the folder `source`, and write what they show into the folder `out`.
 
     Raises:
         TbftError: there are no records.
+        MissingExtraError: the extra `paper` is not installed.
     """
-    found = read_records(records)
-    costs = read_costs(records)
-    tables = tables_of(found)
+    records, costs = read_records(source), read_costs(source)
+    tables = tables_of(records)
     claims = claims_of(tables, costs)
+    page = reproduction_page(tables, claims, records, costs, drift_strips())
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    files = [
-        _write(folder / "tables.json", tables_of_records.to_json(tables)),
-        _write(folder / "claims.json", claims_of_tables.to_json(claims)),
-    ]
-    files.append(folder / "index.html")
-    given = reproduction_of(
-        tables_of_records.to_json(tables)["tables"],
-        claims_of_tables.to_json(claims),
-        found,
-        [{"name": e.name, "title": e.title, "right": e.right} for e in EXPERIMENTS.values()],
-        published("noise-motivation"),
-        costs,
-        drift_strips(),
-    )
-    write_page(reproduction_page(given), files[-1])
-    return Report(tuple(files), tuple(tables), tuple(claims))
+    files = (folder / "tables.json", folder / "claims.json", folder / "index.html")
+    _write_json(files[0], tables_module.to_json(tables))
+    _write_json(files[1], claims_module.to_json(claims))
+    write_page(page, files[2])
+    return Report(files, tuple(tables), tuple(claims))
 
 
-def _write(path: Path, value: Any) -> Path:
+def _write_json(path: Path, value: Any) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-    return path
-
-
-def text_of(claims: Sequence[Claim]) -> str:
-    """The claims for the terminal, one a line."""
-    marks = {True: "holds", False: "does not hold", None: "open"}
-    lines = []
-    for claim in claims:
-        numbers = f"published {_number(claim.published)}, ours {_number(claim.ours)} {claim.unit}"
-        told = [numbers] if claim.ours is not None else []
-        told += [f"needs {claim.missing}"] if claim.holds is None else []
-        lines.append(f"{marks[claim.holds]:14}{claim.claim}: {'; '.join(told)}")
-    return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:g}"

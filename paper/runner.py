@@ -1,4 +1,4 @@
-"""Running an experiment: what is there already is not done again, and what is done is on the disk at once."""
+"""Running an experiment: what is recorded is not done again, and what is done is on the disk at once."""
 
 from __future__ import annotations
 
@@ -6,95 +6,118 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paper.engines import ENGINES, Outcome, Work, outcomes
 from paper.experiments import METHODS, RECIPE_FREE, RECIPES, Experiment, find_experiment
-from paper.identity import hashed
+from paper.identity import hashed, recipe_identity
 from paper.provenance import commit
 from paper.records import Store, done_in
-from paper.runs import Run, Settings, cells, runs_of
+from paper.runs import Cell, Run, Settings, cells, runs_of
 from tbft.errors import TbftError, unknown
 
-#: Said in every folder's ``arguments.json``.
+if TYPE_CHECKING:
+    from paper.bench import Bench
+
+#: Part of every folder's ``arguments.json``, worded as in the first ones.
 NOTES = (
     "pictures are kept with their channels together in memory, which changes the time and not the arithmetic",
     "a cost in the paper's own way is a matter of the experiment system-cost",
     "one torch thread in every engine; energy is recorded in serial runs alone",
 )
 
-OnOutcome = Callable[[int, int, Outcome], None]  # (runs settled, runs in all, the latest)
+OnOutcome = Callable[[int, int, Outcome], None]  # (runs finished, runs in all, the latest)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a call did."""
+    """What a call did.
+
+    Attributes:
+        wanted: runs asked for.
+        done: runs done and recorded by this call.
+        failed: runs that ended without a record, with the reason.
+    """
 
     folder: Path
-    wanted: int  # runs asked for
-    done: int  # by this call
+    wanted: int
+    done: int
     failed: tuple[Outcome, ...]
 
     @property
     def found(self) -> int:
-        """Runs that were there already, or that another process did meanwhile."""
+        """Runs that were recorded already, or that another process has taken."""
         return self.wanted - self.done - len(self.failed)
 
 
-def make_settings(
-    name: str,
-    recipe: str = "paper",
-    *,
-    model: str | None = None,
-    weights: str | None = None,
-    data: str | None = None,
-    test_data: str | None = None,
-    classes: str | None = None,
-    card: str | None = None,
-    quick: bool = False,
-) -> Settings:
-    """Where model and data of an experiment lie: as given, or below the folder that ``TBFT_DATA`` names.
+@dataclass(frozen=True)
+class Given:
+    """What to use in place of an experiment's own; None: its own.
+
+    Attributes:
+        model: a preset, or ``package.module:factory``.
+        weights, card: checkpoint and source card of the base.
+        data, test_data, classes: as ``--data`` and ``--classes`` of ``tbft personalize``.
+    """
+
+    model: str | None = None
+    weights: str | None = None
+    data: str | None = None
+    test_data: str | None = None
+    classes: str | None = None
+    card: str | None = None
+
+
+def make_settings(name: str, recipe: str = "paper", given: Given = Given(), quick: bool = False) -> Settings:
+    """Where an experiment's model and data lie: as given, or else below the folder that ``TBFT_DATA`` names.
 
     Raises:
-        TbftError: an unknown experiment or recipe, or a file that is not there.
+        TbftError: an unknown experiment or recipe, or a missing file.
     """
     from tbft.models import find_model
 
     experiment = find_experiment(name, quick)
     if recipe not in RECIPES:
-        raise TbftError(f"the recipe is one of {', '.join(RECIPES)}, not {recipe!r}")
-    preset = find_model(model or experiment.model)
+        raise TbftError(f"the recipe must be one of {', '.join(RECIPES)}, not {recipe!r}")
+    preset = find_model(given.model or experiment.model)
+    weights, card = given.weights, given.card
     if weights is None and experiment.weights is not None and preset.name == experiment.model:
         weights = str(below(experiment.weights, "--weights FILE"))
     if weights is None and preset.weights is None and ":" not in preset.name:
-        raise TbftError(f"{preset.name} is untrained as it is built: give its checkpoint with --weights FILE")
+        raise TbftError(f"{preset.name} comes without weights: give a checkpoint with --weights FILE")
     if card is None and weights is None and preset.card is not None:
         card = str(preset.card)
     return Settings(
         experiment=name,
         recipe=recipe,
         model=preset.name,
-        weights=None if weights is None else str(_there(weights)),
-        data=tuple(str(below(path, "--data SET")) for path in experiment.data)
-        if data is None
-        else (str(Path(data).absolute()) if Path(data).exists() else data,),
-        test_data=_test_data(experiment, data, test_data),
-        test_data_given=test_data is not None,
-        class_map=classes or _class_map(experiment),
-        card=None if card is None else str(_there(card)),
-        data_name=experiment.data_name if data is None else Path(data).name,
+        weights=None if weights is None else str(_existing(weights)),
+        data=_data(experiment, given.data),
+        test_data=_test_data(experiment, given),
+        test_data_given=given.test_data is not None,
+        class_map=given.classes or _class_map(experiment),
+        card=None if card is None else str(_existing(card)),
+        data_name=experiment.data_name if given.data is None else Path(given.data).name,
         quick=quick,
     )
 
 
-def _test_data(experiment: Experiment, data: str | None, given: str | None) -> str | None:
-    if experiment.test_data is None:
-        if given is not None:
+def _data(experiment: Experiment, given: str | None) -> tuple[str, ...]:
+    if given is None:
+        return tuple(str(below(path, "--data SET")) for path in experiment.data)
+    return (str(Path(given).absolute()) if Path(given).exists() else given,)
+
+
+def _test_data(experiment: Experiment, given: Given) -> str | None:
+    if given.test_data is not None:
+        if experiment.test_data is None:
             raise TbftError(f"{experiment.name} tests on a part of its data: leave --test-data out")
+        return str(_existing(given.test_data))
+    if experiment.test_data is None:
         return None
-    if given is None and data is not None:
-        raise TbftError(f"{experiment.name} tests on a set of its own: give it with --test-data, too")
-    return str(below(experiment.test_data, "--test-data SET")) if given is None else str(_there(given))
+    if given.data is not None:
+        raise TbftError(f"{experiment.name} tests on a separate set: give it with --test-data, too")
+    return str(below(experiment.test_data, "--test-data SET"))
 
 
 def _class_map(experiment: Experiment) -> str | None:
@@ -102,90 +125,116 @@ def _class_map(experiment: Experiment) -> str | None:
     return str(below(name, "--classes FILE")) if name and "/" in name else name
 
 
-def below(path: str, otherwise: str = "") -> Path:
-    """A file of the folder of shared data."""
-    place = os.environ.get("TBFT_DATA")
-    if not place:
-        told = f", or give {otherwise}" if otherwise else ""
-        raise TbftError(f"{path} is needed: set TBFT_DATA to the folder that holds it{told}")
-    return _there(Path(place) / path, otherwise)
+def below(path: str, option: str) -> Path:
+    """A path in the data folder; `option` is what to give if it is not there."""
+    folder = os.environ.get("TBFT_DATA")
+    if not folder:
+        raise TbftError(f"{path} is needed: set TBFT_DATA to the folder that holds it, or give {option}")
+    return _existing(Path(folder) / path, f": put it there, or give {option}")
 
 
-def _there(path: str | Path, otherwise: str = "") -> Path:
+def _existing(path: str | Path, remedy: str = "") -> Path:
     if not Path(path).exists():
-        told = f": put it there, or give {otherwise}" if otherwise else ""
-        raise TbftError(f"{path}: no such file or folder{told}")
+        raise TbftError(f"{path}: no such file or folder{remedy}")
     return Path(path).absolute()
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which runs of an experiment; None: all of them.
+
+    Attributes:
+        sizes: training sizes in percent.
+        seeds: how many, from 0.
+        corruptions: names, for the experiment on corruptions.
+    """
+
+    sizes: Sequence[int] | None = None
+    seeds: int | None = None
+    corruptions: Sequence[str] | None = None
+    methods: Sequence[str] | None = None
+
+    def cells(self, experiment: Experiment) -> list[Cell]:
+        """The cells in scope.
+
+        Raises:
+            TbftError: something that the experiment, or the library, does not have.
+        """
+        if self.seeds == 0:
+            raise TbftError("with 0 seeds there is nothing to run: give 1 or more")
+        check_names("method", self.methods or (), METHODS)
+        return cells(experiment, self.sizes, self.seeds, self.corruptions)
 
 
 def run(
     settings: Settings,
     out: str | Path = "results",
+    scope: Scope = Scope(),
     *,
-    sizes: Sequence[int] | None = None,
-    seeds: int | None = None,
-    corruptions: Sequence[str] | None = None,
-    methods: Sequence[str] | None = None,
     engine: str = "serial",
     workers: int | None = None,
     on_outcome: OnOutcome | None = None,
 ) -> Summary:
-    """Do the runs of an experiment that are not done yet.
+    """Do the runs of an experiment that are not recorded yet.
 
     Args:
         out: records go to ``out/<experiment>-<hash>/``.
-        methods: default: all.
-        workers: of the engines ``pool`` and ``ray``; default: one a core.
-        on_outcome: called after every run, its record being on the disk.
+        workers: processes of the engine ``pool``; None: one per core.
+        on_outcome: called after every run, once its record is on the disk.
 
     Raises:
-        TbftError: settings that do not fit together.
+        TbftError: arguments that do not fit together.
     """
     from paper.bench import Bench
 
-    experiment: Experiment = find_experiment(settings.experiment, settings.quick)
-    if workers == 0 or seeds == 0:
-        raise TbftError("nothing can be done by 0 workers, or with 0 seeds: give 1 or more")
-    wanted_cells = cells(experiment, sizes, seeds, corruptions)
-    wanted_methods = METHODS if methods is None else methods
-    for kind, given, known in (("engine", [engine], ENGINES), ("method", wanted_methods, METHODS)):
-        if wrong := [name for name in given if name not in known]:
-            raise TbftError(unknown(kind, wrong[0], known))
+    experiment = find_experiment(settings.experiment, settings.quick)
+    wanted_cells = scope.cells(experiment)
+    check_names("engine", [engine], ENGINES)
+    if workers == 0:
+        raise TbftError("0 workers can do nothing: give 1 or more")
     bench = Bench(settings)
     identity = bench.identity()
     group = hashed(identity, 8)
-    folder = Path(out) / f"{experiment.name}-{group}"
-    store = Store(folder, {"identity": identity, "notes": list(NOTES)})
-    others = [hashed(bench.identity(recipe), 8) for recipe in RECIPES if recipe != settings.recipe]
-    found = [(other, done_in(Path(out) / f"{experiment.name}-{other}")) for other in others]
-
-    def is_elsewhere(run: Run) -> bool:
-        """What does the same whatever the recipe may have been done with another one."""
-        return run.method in RECIPE_FREE and any(replace(run, group=g).id in ids for g, ids in found)
-
-    def is_done(run: Run) -> bool:
-        """By another process, meanwhile."""
-        return run.id in store.done()
-
-    done_before = store.done()
-    wanted = [list(runs_of(group, cell, wanted_methods, bench.definitions())) for cell in wanted_cells]
-    todo = [[r for r in runs if r.id not in done_before and not is_elsewhere(r)] for runs in wanted]
-    total, count = sum(map(len, wanted)), sum(map(len, todo))
-    failed: list[Outcome] = []
-    done = 0
+    store = Store(Path(out) / f"{experiment.name}-{group}", {"identity": identity, "notes": list(NOTES)})
+    methods = METHODS if scope.methods is None else scope.methods
+    definitions = bench.definitions()
+    wanted = [run for cell in wanted_cells for run in runs_of(group, cell, methods, definitions)]
+    recorded = store.done() | _recorded_with_another_recipe(wanted, bench, Path(out))
+    todo = [run for run in wanted if run.id not in recorded]
+    done, failed = 0, []
     work = Work(settings, engine, commit())
-    for settled, outcome in enumerate(outcomes(work, todo, workers, bench, is_done), start=1):
-        if outcome.record is not None:
-            done += store.append(outcome.record)
-        elif outcome.reason:
-            failed.append(outcome)
-        if on_outcome is not None:
-            on_outcome(settled, count, outcome)
-    return Summary(store.folder, total, done, tuple(failed))
+    with store.claims() as claim:
+        every = outcomes(work, todo, workers, bench, is_free=lambda run: claim(run.id))
+        for finished, outcome in enumerate(every, start=1):
+            if outcome.record is not None:
+                done += store.append(outcome.record)
+            elif outcome.reason:
+                failed.append(outcome)
+            if on_outcome is not None:
+                on_outcome(finished, len(todo), outcome)
+    return Summary(store.folder, len(wanted), done, tuple(failed))
+
+
+def check_names(kind: str, given: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse an unknown name."""
+    for name in given:
+        if name not in known:
+            raise TbftError(unknown(kind, name, known))
+
+
+def _recorded_with_another_recipe(runs: Sequence[Run], bench: Bench, out: Path) -> set[str]:
+    """The ids of those runs that do not depend on the recipe and are recorded under another one."""
+    identity, found = bench.identity(), set()
+    for name in RECIPES:
+        group = hashed({**identity, "recipe": recipe_identity(bench.recipe(name))}, 8)
+        recorded = done_in(out / f"{bench.experiment.name}-{group}")
+        free = [run for run in runs if run.method in RECIPE_FREE]
+        found |= {run.id for run in free if replace(run, group=group).id in recorded}
+    return found
 
 
 def describe(run: Run) -> str:
-    """A run in a few words.
+    """A run in a few words, such as for a progress bar.
 
     >>> from paper.runs import Cell
     >>> describe(Run("", Cell("fog:5", None, 10, 0), "front"))

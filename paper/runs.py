@@ -1,4 +1,4 @@
-"""Runs: an experiment expanded into cells, and cells into runs, each known by a hash of its arguments."""
+"""Runs: an experiment expands into cells, a cell into runs; each run is known by a hash of its arguments."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tbft.errors import TbftError, unknown
 
 @dataclass(frozen=True)
 class Settings:
-    """What all runs of one folder share, and what a worker needs to make its own copy of the base model.
+    """What all runs of one folder share; a worker loads its own copy of the base model and data from it.
 
     Attributes:
-        weights, card: files; None: what ships with the model, or no card.
+        weights, card: files; None: the weights that ship with the model, or no card.
         data: files; `data_name` is what tables call them.
-        test_data_given: whether the set to test on is another than the experiment's own.
+        test_data_given: whether the test set replaces the experiment's own.
     """
 
     experiment: str
@@ -35,7 +35,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Cell:
-    """What several methods are compared on: one drift, one size, one split."""
+    """What methods are compared on: one drift, one size, one split."""
 
     drift: str | None
     noised: str | None
@@ -49,8 +49,8 @@ class Run:
 
     Attributes:
         group: the hash in the folder's name.
-        definition: of what the method does beyond the folder's recipe, such as ``fast`` for ``ours``; a
-            changed definition is another run.
+        definition: a hash of what the method depends on beside the folder's recipe, such as the recipe
+            ``fast`` for ``ours``; with another definition it is another run.
     """
 
     group: str
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Sixteen hexadecimal digits that no other run has."""
+        """Sixteen hexadecimal digits, unique to the run."""
         return hashed(asdict(self))
 
 
@@ -70,10 +70,10 @@ def cells(
     seeds: int | None = None,
     corruptions: Sequence[str] | None = None,
 ) -> list[Cell]:
-    """The cells of an experiment: all drifts of the first size and seed, then of the next seed, and so on.
+    """The cells of an experiment: all drifts for the first size and seed, then for the next seed, and so on.
 
     Args:
-        sizes, seeds, corruptions: fewer or others than the experiment's own.
+        sizes, seeds, corruptions: in place of the experiment's own.
 
     Raises:
         TbftError: a size or corruption that the experiment does not have.

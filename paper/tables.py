@@ -1,7 +1,7 @@
 """From records to tables: pure functions of plain values. No torch here.
 
-A figure is a mean over seeds, each seed's value being the mean over the column's drifts; a seed that
-lacks one of the drifts does not count. Accuracies are shares from 0 to 1, the published ones too.
+A figure is a mean over seeds; the value of a seed is the mean over the drifts of the column, and a seed that
+lacks one of them does not count. Accuracies are fractions from 0 to 1, the published ones too.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ ROWS = ("none", "adabn", *BLOCK_METHODS, BLOCK_AVERAGE, *METHODS[len(BLOCK_METHO
 
 @dataclass(frozen=True)
 class Figure:
-    """What a method reached in one column.
+    """What a method achieved in one column.
 
     Attributes:
-        accuracy: mean over the seeds; by_seed holds their values.
-        half_width: of the 95 % confidence interval over seeds; None of one seed.
-        cpu_seconds: mean of a run, choosing included; for the whole test part where a method adapts to it.
-        cpu_ratio: processor seconds over those of ``full`` in the same cells; None without it.
-        energy_joules: mean of a run, where every run of it has a figure of the same kind.
+        accuracy: mean over the seeds; `by_seed` holds their values.
+        half_width: half the width of the 95 % confidence interval over seeds; None for one seed.
+        cpu_seconds: mean per run, choosing included; for the whole test part if a method adapts to it.
+        cpu_ratio: processor seconds relative to ``full`` in the same cells; None without ``full``.
+        energy_joules: mean per run, if all runs have a figure of the same kind.
         runs: ids of the records.
     """
 
@@ -53,22 +53,23 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """One experiment with one recipe and one base, on one set of data.
+    """One experiment with one recipe and one base model, on one set of data.
 
     Attributes:
-        group: of the records that follow the recipe: the end of their folder's name; empty: not known.
-        columns: training sizes such as ``10 %``; in noise-motivation, the block that has the noise.
+        paper_best: the block that the paper finds best; None: it names none.
+        group: end of the name of the folder with the records that follow the recipe; empty: unknown.
+        complete: column -> whether its means are over all drifts of the experiment.
+        columns: training sizes such as ``10 %``; in noise-motivation, the block with the noise.
         figures: method -> column -> figure; ``block average`` is a method here.
-        published: the same as the paper printed them: mean and half-width; empty: it has no such table.
-        detail: column -> drift -> method -> figure, where there are several drifts.
-        best: column -> the method with the highest mean; best_block: of single blocks alone.
-        complete: column -> whether its means are over all of the experiment's drifts.
+        published: the same as printed in the paper, mean and half-width; empty: it has no such table.
+        detail: column -> drift -> method -> figure, if there are several drifts.
+        best: column -> the method with the highest mean; best_block: the same among single blocks.
     """
 
     experiment: str
     title: str
     level: str | None
-    right: str | None
+    paper_best: str | None
     recipe: str
     model: str
     data: str
@@ -83,14 +84,19 @@ class Table:
     best_block: Mapping[str, str]
 
     def figure(self, method: str, column: str) -> Figure | None:
-        """A cell of the table; None where records are missing."""
+        """A cell of the table; None if records are missing."""
         return self.figures.get(method, {}).get(column)
+
+    def time_share(self, method: str) -> float | None:
+        """Processor time relative to full fine-tuning, mean over the columns that have both."""
+        ratios = [f.cpu_ratio for f in self.figures.get(method, {}).values() if f.cpu_ratio is not None]
+        return fmean(ratios) if ratios else None
 
 
 def tables_of(records: Iterable[Record]) -> list[Table]:
     """All tables that there are records for, in the order of the experiments; quick ones last.
 
-    What does the same whatever the recipe, such as ``ours``, is in the tables of all recipes.
+    Methods that do not depend on the recipe, such as ``ours``, appear in the tables of all recipes.
     """
     known = [record for record in records if record["experiment"] in EXPERIMENTS]
     groups: dict[tuple[Any, ...], dict[tuple[Any, ...], Record]] = {
@@ -103,7 +109,7 @@ def tables_of(records: Iterable[Record]) -> list[Table]:
         run = tuple(record[key] for key in ("drift", "noised", "method", "size", "seed"))
         for group in own:
             held = groups[group]
-            # Of the same run with other definitions, such as another `fast`, the latest counts.
+            # Of several definitions of a run, such as after a change of `fast`, the latest counts.
             if run not in held or held[run]["finished"] <= record["finished"]:
                 held[run] = record
     order, recipes = list(EXPERIMENTS), list(RECIPES)
@@ -116,12 +122,12 @@ def tables_of(records: Iterable[Record]) -> list[Table]:
 
 
 def _shared(record: Record) -> tuple[Any, ...]:
-    """What no table mixes."""
+    """What no table mixes, whatever the method."""
     return (*(record[k] for k in ("quick", "experiment", "model", "data")), record.get("source", ""))
 
 
 def _own(record: Record) -> tuple[Any, ...]:
-    """What, besides, no table mixes of methods that follow the recipe: its name, and what it then was."""
+    """What else no table mixes among methods that follow the recipe: its name, and its fields at the time."""
     return record["recipe"], record.get("group", "")
 
 
@@ -146,7 +152,7 @@ def _table(key: tuple[Any, ...], records: list[Record]) -> Table:
         experiment=name,
         title=EXPERIMENTS[name].title,
         level=experiment.level,
-        right=experiment.right,
+        paper_best=experiment.paper_best,
         recipe=recipe,
         model=model,
         data=data,
@@ -163,9 +169,9 @@ def _table(key: tuple[Any, ...], records: list[Record]) -> Table:
 
 
 def comparable(records: Iterable[Record]) -> set[str | None]:
-    """The drifts that a column's means are over: those that lack no method which most drifts have.
+    """The drifts that a column averages over: those that have every method which most drifts have.
 
-    So a run that has only begun another drift does not empty the column, and a method that was tried on a
+    So a run that has only started another drift does not empty the column, and a method that was tried on
     few drifts does not narrow it.
     """
     methods: dict[str | None, set[str]] = {}
@@ -177,20 +183,20 @@ def comparable(records: Iterable[Record]) -> set[str | None]:
 
 
 def _place(names: Sequence[str | None], name: str | None) -> int:
-    """Position of a name; unknown ones come last."""
+    """Position of a name; unknown names come last."""
     return list(names).index(name) if name in names else len(names)
 
 
 def _figures(records: list[Record], drifts: set[str | None]) -> dict[str, Figure]:
-    """method -> figure, over the seeds that have all the drifts."""
+    """method -> figure, over the seeds that have all of the drifts."""
     cells = {(r["method"], r["seed"], r["drift"]): r for r in records if r["drift"] in drifts}
     made: dict[str, Figure] = {}
     whole: dict[str, dict[int, list[Record]]] = {}
     for method in METHODS:
         for seed in sorted({s for m, s, _ in cells if m == method}):
-            found = [cells[method, seed, drift] for drift in drifts if (method, seed, drift) in cells]
-            if len(found) == len(drifts):
-                whole.setdefault(method, {})[seed] = found
+            keys = [(method, seed, drift) for drift in sorted(drifts, key=str)]
+            if all(key in cells for key in keys):
+                whole.setdefault(method, {})[seed] = [cells[key] for key in keys]
     full = whole.get("full", {})
     for method, by_seed in whole.items():
         accuracies = {seed: fmean(r["accuracy"] for r in found) for seed, found in by_seed.items()}
@@ -231,7 +237,7 @@ def _figure(
 
 
 def _cpu_seconds(record: Record) -> float:
-    """Of a run; of a method that was evaluated on some of the test part, what all of it would take."""
+    """Seconds of a run, scaled to the whole test part if the method was evaluated on some of it."""
     evaluated, test = record.get("details", {}).get("samples_evaluated"), record.get("test_samples")
     return float(record["measurement"]["cpu_seconds"]) * (test / evaluated if evaluated and test else 1.0)
 
@@ -256,16 +262,16 @@ def to_json(tables: Sequence[Table]) -> dict[str, Any]:
 
 
 def text_of(table: Table) -> str:
-    """A table for the terminal: accuracy in percent, and the published one in brackets."""
+    """A table for the terminal: accuracy in percent, and the published one in parentheses."""
     quick = " (quick version)" if table.quick else ""
     folder = f" ({table.experiment}-{table.group})" if table.group else ""
     lines = [f"{table.experiment}{quick}, recipe {table.recipe}, {table.model}, {table.data}{folder}"]
     width = 23
     lines.append(" " * 16 + "".join(column.rjust(width) for column in table.columns) + "   cpu/full")
-    for method, row in table.figures.items():
+    for method in table.figures:
         cells = "".join(_cell(table, method, column).rjust(width) for column in table.columns)
-        ratios = [f.cpu_ratio for f in row.values() if f.cpu_ratio is not None]
-        lines.append(f"{method:16}{cells}" + (f"{100 * fmean(ratios):9.1f} %" if ratios else ""))
+        share = table.time_share(method)
+        lines.append(f"{method:16}{cells}" + ("" if share is None else f"{100 * share:9.1f} %"))
     return "\n".join(lines)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 
 sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
 
@@ -63,8 +62,8 @@ def _table(table: Table) -> Iterator[str]:
     yield from _row(["method", *table.columns, "processor time"])
     yield from _row(["---"] + ["---:"] * (len(table.columns) + 1))
     for method, row in table.figures.items():
-        ratios = [figure.cpu_ratio for figure in row.values() if figure.cpu_ratio is not None]
-        cost = f"{100 * fmean(ratios):.1f} %" if ratios else ""
+        share = table.time_share(method)
+        cost = "" if share is None else f"{100 * share:.1f} %"
         yield from _row([method, *(_cell(table, method, row.get(c), c) for c in table.columns), cost])
 
 

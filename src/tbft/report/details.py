@@ -59,7 +59,7 @@ def options(r: Values, choice: Values) -> dict[str, Any]:
     return {
         "columns": columns,
         "rows": rows,
-        "chart": charts.costs(title, [*known, *outcomes], choice["option"], plain=True),
+        "chart": charts.costs(title, [*known, *outcomes], choice["option"]),
     }
 
 

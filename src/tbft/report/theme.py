@@ -1,4 +1,4 @@
-"""Colors, marks and names of the arms, the same in every chart and table.
+"""Colors and marks of the arms, the same in every chart.
 
 The colors are those of Okabe and Ito (2008), which color-blind readers can tell apart, a little lighter
 on a dark page; every arm has a mark of its own as well.
@@ -6,7 +6,7 @@ on a dark page; every arm has a mark of its own as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -89,54 +89,3 @@ MARKS: Mapping[str, str] = {
     "tent": "<",
     "memo": ">",
 }
-
-#: The order of arms and methods wherever they stand side by side.
-ORDER = (
-    "none",
-    "adabn",
-    "front",
-    "layer2",
-    "layer3",
-    "rear",
-    "block average",
-    "full",
-    "ours",
-    "auto-rgn",
-    "tent",
-    "memo",
-)
-
-#: What readers know the methods as.
-LABELS: Mapping[str, str] = {
-    "none": "no adaptation",
-    "adabn": "AdaBN",
-    "front": "front (block 1)",
-    "layer2": "block 2",
-    "layer3": "block 3",
-    "rear": "rear (fc)",
-    "block average": "block average",
-    "full": "full",
-    "ours": "tbft",
-    "auto-rgn": "Auto-RGN",
-    "tent": "TENT",
-    "memo": "MEMO",
-}
-
-
-def label(method: str) -> str:
-    """What readers know a method as.
-
-    >>> label("rear"), label("something new")
-    ('rear (fc)', 'something new')
-    """
-    return LABELS.get(method, method)
-
-
-def ordered(methods: Iterable[str]) -> list[str]:
-    """Methods in the usual order, those not known last.
-
-    >>> ordered({"full", "none", "xyz"})
-    ['none', 'full', 'xyz']
-    """
-    known = {name: i for i, name in enumerate(ORDER)}
-    return sorted(methods, key=lambda name: (known.get(name, len(known)), name))

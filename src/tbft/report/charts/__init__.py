@@ -1,8 +1,8 @@
 """The charts: each returns a :class:`tbft.report.drawing.Picture` from plain numbers, shares from 0 to 1."""
 
-from tbft.report.charts.bars import Bar, bars, before_after
+from tbft.report.charts.bars import before_after
 from tbft.report.charts.curves import learning
 from tbft.report.charts.evidence import interval, values
 from tbft.report.charts.scatter import Point, costs
 
-__all__ = ["Bar", "Point", "bars", "before_after", "costs", "interval", "learning", "values"]
+__all__ = ["Point", "before_after", "costs", "interval", "learning", "values"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tbft.report.drawing import FONT_SIZE, SMALL, Picture, picture
-from tbft.report.theme import MARKS, Theme, label
+from tbft.report.theme import MARKS, Theme
 from tbft.report.words import listed, percent, seconds
 
 if TYPE_CHECKING:
@@ -31,15 +31,18 @@ class Point:
 
 
 def costs(
-    title: str, given: Sequence[Point], taken: str | None = None, plain: bool = False, height: int = 300
+    title: str,
+    given: Sequence[Point],
+    taken: str | None = None,
+    label: Callable[[str], str] = str,
+    height: int = 300,
 ) -> Picture:
     """Accuracy against processor time, on a logarithmic axis; up and to the left is better.
 
     Args:
         taken: the method that was chosen, circled.
-        plain: call methods as they are given, not as readers of the paper know them.
+        label: gives what readers know a method as.
     """
-    called = str if plain else label
 
     def draw(axes: Axes, theme: Theme) -> None:
         dear = max(p.cpu_seconds for p in given) / NOTHING
@@ -52,10 +55,10 @@ def costs(
             _mark(axes, theme, point, place, point.method == taken)
         _scale(axes, places, floor)
         filled = {p.method for p in given if p.filled}
-        names = [called(p.method) if p.filled or p.method not in filled else "" for p in given]
+        names = [label(p.method) if p.filled or p.method not in filled else "" for p in given]
         _name_points(axes, theme, names, places)
 
-    said = listed([f"{called(p.method)} {percent(p.accuracy)} for {seconds(p.cpu_seconds)}" for p in given])
+    said = listed([f"{label(p.method)} {percent(p.accuracy)} for {seconds(p.cpu_seconds)}" for p in given])
     return picture(draw, title, f"Accuracy against processor time: {said}.", height)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from paper.page.names import label
 from tbft.report.drawing import FONT_SIZE, SMALL, Picture, picture
-from tbft.report.theme import Theme, label
+from tbft.report.theme import Theme
 from tbft.report.words import percent
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ def heat(
     row_name: str = "",
     column_name: str = "",
 ) -> Picture:
-    """Shares as a grid of colors and numbers.
+    """Accuracies as a grid of colors and numbers.
 
     Args:
-        values: (row, column) -> share; missing ones stay blank.
+        values: (row, column) -> accuracy, 0 to 1; missing ones stay blank.
         winners: cells that get a frame and bold type.
     """
     low, high = min(values.values()), max(values.values())
