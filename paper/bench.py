@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from paper.experiments import BLOCK_METHODS, CORRUPTIONS, PROTOCOL, Experiment, find_experiment
+from paper.experiments import (
+    BLOCK_METHODS,
+    CORRUPTIONS,
+    OURS,
+    PROTOCOL,
+    Experiment,
+    find_experiment,
+)
 from paper.identity import hashed, recipe_identity
 from paper.noise import add_noise
 from paper.runs import Cell, Settings
@@ -134,7 +141,8 @@ class Bench:
         """What methods do beyond the folder's recipe; of `ours`, with what card if not the preset's own."""
         given = self.settings.card if self.settings.card != str(self.preset.card) else None
         card = {} if given is None else {"card": hashlib.sha256(Path(given).read_bytes()).hexdigest()}
-        return {"ours": hashed({**recipe_identity(self.fast), **card}, 8)}
+        version = {} if OURS == 1 else {"version": OURS}
+        return {"ours": hashed({**recipe_identity(self.fast), **card, **version}, 8)}
 
     def cell(self, cell: Cell) -> CellBench:
         """A cell, ready to run methods in; the latest one is kept."""

@@ -7,7 +7,6 @@ none. Only the caller writes records.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +14,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing import active_children, get_context
 from typing import TYPE_CHECKING, Any
 
 from paper.runs import Run, Settings
 from tbft.errors import TbftError
+from tbft.processes import become_worker
 
 if TYPE_CHECKING:
     from paper.bench import Bench
@@ -180,16 +180,7 @@ def _start(work: Work) -> None:
     global _work
     _work = work
     tqdm.set_lock(threading.RLock())  # the default is a system semaphore, which outlives a kill
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops this process
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """The executor's own processes would wait forever for a parent that was killed."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+    become_worker()
 
 
 def _execute(run: Run) -> Outcome:
