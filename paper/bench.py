@@ -23,14 +23,13 @@ from paper.experiments import (
     Experiment,
     find_experiment,
 )
-from paper.identity import hashed, recipe_identity
+from paper.identity import data_digest, hashed, recipe_identity
 from paper.noise import add_noise
 from paper.runs import Cell, Settings
 from tbft.blocks import Blocks
 from tbft.blocks.tensors import fingerprint
 from tbft.data import Parts, Samples, read, split_samples
 from tbft.data.cifar10c import find_cifar10c
-from tbft.data.samples import digest
 from tbft.diagnosis.card import MIN_SAMPLES, SourceCard
 from tbft.errors import TbftError
 from tbft.models import Preset, find_model
@@ -118,7 +117,7 @@ class Bench:
 
     @cached_property
     def _data_digest(self) -> str:
-        return digest(self.samples)
+        return data_digest(self.samples)
 
     def identity(self) -> dict[str, Any]:
         """What must not mix; the name of the folder is a hash of this."""
@@ -133,7 +132,7 @@ class Bench:
             "data": self.settings.data_name,
             "data_digest": self._data_digest,
             # Of whole experiments PROTOCOL stands for it; quick versions change now and then.
-            **({"test_digest": digest(self._test_set)} if self.settings.test_data_given else {}),
+            **({"test_digest": data_digest(self._test_set)} if self.settings.test_data_given else {}),
             **({"parts": [sorted(e.sizes.items()), e.val, e.test, e.spare]} if e.quick else {}),
         }
 

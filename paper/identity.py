@@ -11,7 +11,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tbft.data import Samples
     from tbft.plan import Recipe
+
+#: Samples that are hashed at once.
+CHUNK = 1024
 
 #: Keys that are left out where a recipe has this value, so that a new field renames no folder.
 DEFAULTS: dict[str, Any] = {
@@ -52,6 +56,15 @@ def recipe_identity(recipe: Recipe) -> dict[str, Any]:
     written = recipe.to_json()
     values = {RENAMED.get(key, key): value for key, value in written.items() if key not in ("name", "source")}
     return {key: value for key, value in values.items() if key not in DEFAULTS or value != DEFAULTS[key]}
+
+
+def data_digest(samples: Samples) -> str:
+    """SHA-256 over inputs, labels and ids, in hex, as in the first records."""
+    found = hashlib.sha256(f"{samples.inputs.dtype} {samples.inputs.shape}".encode())
+    for start in range(0, len(samples), CHUNK):
+        found.update(samples.inputs[start : start + CHUNK].tobytes())
+    found.update(samples.labels.tobytes() + samples.ids.tobytes())
+    return found.hexdigest()
 
 
 def hashed(value: Any, digits: int = 16) -> str:

@@ -64,10 +64,12 @@ def test_every_field_of_a_recipe_is_part_of_its_identity(path):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", ["tiny17", "cifar-flip"])
-def test_recorded_runs_are_found_with_the_real_data(name, data_dir):
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("tiny17", "paper"), ("cifar-flip", "paper"), ("living17-photos", "fast")]
+)
+def test_recorded_runs_are_found_with_the_real_data(name, recipe, data_dir):
     """Base model, data and split are those of the records: reading and splitting have not changed."""
-    bench = Bench(make_settings(name, "paper"))
+    bench = Bench(make_settings(name, recipe))
     folder = RESULTS / f"{name}-{hashed(bench.identity(), 8)}"
     assert read_identity(folder) == json.loads(json.dumps(bench.identity()))
     record = read_file(folder / "records.jsonl")[0]
