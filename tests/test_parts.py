@@ -178,7 +178,7 @@ def test_by_default_the_last_of_each_class_are_held_out_where_groups_hold_one_cl
     samples = noise(np.arange(40) // 10, series=np.arange(40) // 10)
     parts = as_parts(samples)
     assert parts.val.ids.tolist() == [8, 9, 18, 19, 28, 29, 38, 39]
-    assert any("groups of series are too few" in note for note in parts.notes)
+    assert any("whole groups of series" in note for note in parts.notes)
     with pytest.raises(DataError, match="no group of series can be held out"):
         as_parts(samples, group_by="series")
 

@@ -47,13 +47,20 @@ def pools_in_time(labels: Indices, groups: Indices | None, ranks: Indices) -> li
     return [Pool(int(labels[m[0]]), m) for m in members]
 
 
-def draw(pools: Sequence[Pool], asked: Mapping[str, Amount], name: str, keep: int = 0) -> Drawn:
+def draw(
+    pools: Sequence[Pool],
+    asked: Mapping[str, Amount],
+    name: str,
+    keep: int = 0,
+    class_names: Sequence[str] = (),
+) -> Drawn:
     """Take each part, in the order of `asked`, from the beginning of what is left of every pool.
 
     Args:
         asked: a part gets of each pool in proportion to its size.
         name: of the set, for messages.
         keep: samples of each pool that no other part than train may take.
+        class_names: for messages.
     """
     left = [pool.members for pool in pools]
     sizes = np.array([len(members) for members in left])
@@ -62,29 +69,28 @@ def draw(pools: Sequence[Pool], asked: Mapping[str, Amount], name: str, keep: in
     for part, amount in asked.items():
         remaining = np.array([len(members) for members in left])
         spare = remaining if amount.is_rest or part == "train" else np.maximum(remaining - keep, 0)
-        counts = _counts(amount, classes, sizes, spare, f"{name}: the {part} part")
+        kept = ", since train keeps one of each class" if (spare < remaining).any() else ""
+        what = f"{name}: the {part} part ({amount}) needs {{}} but {{}} are left{kept}; ask for less"
+        if amount.is_rest:
+            counts = remaining
+        elif amount.per_class is None:
+            counts = _shares(amount.of(int(sizes.sum())), sizes, spare, what)
+        else:
+            counts = np.zeros_like(sizes)
+            for c in np.unique(classes):
+                at, of = classes == c, class_names[c] if len(class_names) else f"class {c}"
+                counts[at] = _shares(amount.per_class, sizes[at], spare[at], what, f" of {of}")
         chosen = [_split_off(m, n, p.copies) for m, n, p in zip(left, counts, pools, strict=True)]
         drawn[part] = np.concatenate([taken for taken, _ in chosen])
         left = [rest for _, rest in chosen]
     return drawn
 
 
-def _counts(amount: Amount, classes: Indices, sizes: Indices, left: Indices, what: str) -> Indices:
-    """How many samples of each pool a part takes, in proportion to the sizes."""
-    if amount.is_rest:
-        return left.copy()
-    if amount.per_class is None:
-        return _shares(amount.of(int(sizes.sum())), sizes, left, what)
-    counts = np.zeros_like(sizes)
-    for c in np.unique(classes):
-        at = classes == c
-        counts[at] = _shares(amount.per_class, sizes[at], left[at], f"{what}, of each class,")
-    return counts
-
-
-def _shares(wanted: int, sizes: Indices, left: Indices, what: str) -> Indices:
+def _shares(wanted: int, sizes: Indices, left: Indices, what: str, of: str = "") -> Indices:
+    """How many samples of each pool make so many in all, in proportion to the sizes."""
     if wanted > left.sum():
-        raise DataError(f"{what} needs {wanted} samples, but {int(left.sum())} are left; ask for less")
+        samples = "sample" if wanted == 1 else "samples"
+        raise DataError(what.format(f"{wanted} {samples}{of},", int(left.sum())))
     exact = wanted * sizes / sizes.sum()
     counts = np.minimum(np.floor(exact).astype(np.int64), left)
     # What is short goes, one by one, to the pool furthest below its share that has samples left.

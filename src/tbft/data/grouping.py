@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from tbft.data.amounts import Amount
 from tbft.data.columns import Groups
 from tbft.data.copies import clusters
+from tbft.data.covering import Target, covering
 from tbft.data.drawing import NOTHING, Drawn, Indices, Pool, draw, random_pools
 from tbft.errors import DataError
 
-Mask = npt.NDArray[np.bool_]
-
-#: Changes that are tried to get every class into a part.
-_TRIES = 1500
-#: Groups times classes up to which they are.
+#: Groups times classes up to which the classes of groups are counted.
 _MAX_CELLS = 4_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """Samples of each class in each group.
-
-    Attributes:
-        members: positions of the samples of each group, the group that is not known last.
-        counts: (groups, classes).
-    """
-
-    members: list[Indices]
-    counts: Indices
-
-    def sizes(self) -> Indices:
-        return self.counts.sum(1)
 
 
 def draw_groups(
@@ -49,7 +28,8 @@ def draw_groups(
     Raises:
         DataError: more parts than groups, more samples than there are, or a class that train would lack.
     """
-    table = _table(labels, groups)
+    members, counts = _members(groups), _class_counts(labels, groups)
+    sizes = np.array([len(m) for m in members])
     order = generator.permutation(len(groups.names)).tolist()
     unknown = [len(groups.names)] if groups.unknown_count else []
     parts = [part for part, amount in asked.items() if not amount.is_nothing]
@@ -68,14 +48,14 @@ def draw_groups(
         later = len(parts) - 1 - parts.index(part)
         if part == "train" and unknown:
             order, unknown = order + unknown, []
-        chosen = _nearest(order, table.sizes(), wanted[part], max(later - len(unknown), 0))
-        if not asked[part].is_rest:
+        chosen = _nearest(order, sizes, wanted[part], max(later - len(unknown), 0))
+        if counts is not None and not asked[part].is_rest:
             # Nothing may be missing in train, which takes what is left, or what comes after it does.
             weights = (100, 10 if later else 0) if part == "train" else (10, 100)
-            chosen = _covering(table, order, chosen, _Score(wanted[part], *weights), generator)
-        drawn[part] = np.concatenate([table.members[g] for g in chosen])
+            chosen = covering(counts, order, chosen, Target(wanted[part], *weights), generator)
+        drawn[part] = np.concatenate([members[g] for g in chosen])
         if part == "train" and not later:
-            left = np.concatenate([table.members[g] for g in order])
+            left = np.concatenate([members[g] for g in order])
             drawn[part] = _out_of_many(labels, drawn[part], left, asked[part], generator)
         order = [g for g in order if g not in set(chosen)]
     return drawn
@@ -94,14 +74,21 @@ def _out_of_many(
     return draw(pools, {"train": amount}, "the groups that no other part has")["train"]
 
 
-def _table(labels: Indices, groups: Groups) -> _Table:
-    count = len(groups.names) + 1
+def _members(groups: Groups) -> list[Indices]:
+    """Positions of the samples of each group, the group that is not known last."""
     order = np.argsort(groups.codes, kind="stable")
-    members = np.split(order, np.searchsorted(groups.codes[order], np.arange(1, count)))
+    return np.split(order, np.searchsorted(groups.codes[order], np.arange(1, len(groups.names) + 1)))
+
+
+def _class_counts(labels: Indices, groups: Groups) -> Indices | None:
+    """Samples of each class in each group (groups, classes); None where that would be too large."""
     classes, codes = np.unique(labels, return_inverse=True)
-    counts = np.zeros((count, len(classes)), dtype=np.int64)
+    shape = (len(groups.names) + 1, len(classes))
+    if shape[0] * shape[1] > _MAX_CELLS:
+        return None
+    counts = np.zeros(shape, dtype=np.int64)
     np.add.at(counts, (groups.codes, codes), 1)
-    return _Table(members, counts)
+    return counts
 
 
 def _nearest(order: list[int], sizes: Indices, wanted: int, later: int) -> list[int]:
@@ -114,71 +101,6 @@ def _nearest(order: list[int], sizes: Indices, wanted: int, later: int) -> list[
         chosen.append(g)
         size += int(sizes[g])
     return chosen
-
-
-def _covering(
-    table: _Table, order: list[int], chosen: list[int], score: _Score, generator: np.random.Generator
-) -> list[int]:
-    """The chosen groups, or others about as large that leave neither them nor the rest without a class."""
-    counts = table.counts[order]
-    counts = counts[:, counts.sum(0) > 0]
-    inside = np.isin(order, chosen)
-    score = replace(score, deviation=abs(int(counts[inside].sum()) - score.wanted))
-    alone = int(((counts > 0).sum(0) == 1).sum())  # classes of one group cannot be on both sides
-    best, good = score(counts, inside), 1 + alone * min(score.part_weight, score.rest_weight)
-    if best < good or counts.size > _MAX_CELLS:
-        return chosen
-    for tried in range(_TRIES):
-        if best < good and tried % 100 == 0:
-            break
-        changed = _changed(counts, inside, generator)
-        if changed.any() and not changed.all() and (new := score(counts, changed)) <= best:
-            inside, best = changed, new
-    return [g for g, taken in zip(order, inside, strict=True) if taken]
-
-
-@dataclass(frozen=True, eq=False)
-class _Score:
-    """How far a choice of groups is from what is asked of it; below 1 where no class is missing.
-
-    Attributes:
-        wanted: samples of the part.
-        part_weight, rest_weight: of a class that is missing in the part, or in the groups left.
-        deviation: from `wanted`, in samples, that is allowed anyway.
-    """
-
-    wanted: int
-    part_weight: int
-    rest_weight: int
-    deviation: int = 0
-
-    def __call__(self, counts: Indices, inside: Mask) -> float:
-        part = counts[inside].sum(0)
-        rest = counts.sum(0) - part
-        size = int(part.sum())
-        largest = int(counts.sum(1).max())
-        off = abs(size - self.wanted)
-        missing = self.rest_weight * int((rest == 0).sum()) + self.part_weight * int((part == 0).sum())
-        uneven = float(np.abs(part / max(size, 1) - (part + rest) / (part + rest).sum()).sum())
-        allowed = max(self.deviation, largest // 2)
-        return missing + 1000 * max(0, off - allowed) + 0.4 * uneven / 2 + 0.4 * off / (off + largest)
-
-
-def _changed(counts: Indices, inside: Mask, generator: np.random.Generator) -> Mask:
-    """One group moved in or out, or two exchanged; mostly one of a class that is missing on a side."""
-    changed = inside.copy()
-    lacking = np.flatnonzero(counts[inside].sum(0) == 0), np.flatnonzero(counts[~inside].sum(0) == 0)
-    side = int(generator.integers(2))
-    candidates = np.flatnonzero(inside == bool(side))
-    if len(lacking[side]) and generator.random() < 0.8:
-        wanted = int(generator.choice(lacking[side]))
-        candidates = candidates[counts[candidates, wanted] > 0]
-    others = np.flatnonzero(inside != bool(side))
-    if len(candidates):
-        changed[generator.choice(candidates)] ^= True
-    if len(others) and generator.random() < 0.5:
-        changed[generator.choice(others)] ^= True
-    return changed
 
 
 def joined(groups: Groups, copies: Indices, part_count: int) -> Groups:

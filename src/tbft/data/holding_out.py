@@ -18,8 +18,8 @@ from tbft.errors import DataError
 MAX_VAL, VAL_SHARE = 500, 0.2
 #: More than this share is not held out unasked: then groups are too large for one to be.
 _MAX_SHARE = 0.4
-#: Share of the classes that may be missing in what is held out by groups.
-_MAX_MISSING = 0.2
+#: One in so many classes may be missing in what is held out by groups; of more than 20, one in two.
+_MAX_MISSING, _MAX_MISSING_OF_MANY = 5, 2
 
 
 def hold_out(samples: Samples, train: Indices, manner: Manner) -> tuple[Indices, Manner]:
@@ -66,20 +66,22 @@ def _whole_groups(own: Samples, asked: dict[str, Amount], manner: Manner) -> Ind
     if len(np.unique(own.labels[drawn["train"]])) < classes:
         return None
     most = len(own) if manner.is_asked else max(_MAX_SHARE * len(own), 1)
+    allowed = classes // (_MAX_MISSING_OF_MANY if classes > 20 else _MAX_MISSING)
     missing = classes - len(np.unique(own.labels[val]))
-    return val if len(val) <= most and (manner.is_asked or missing <= _MAX_MISSING * classes) else None
+    return val if len(val) <= most and (manner.is_asked or missing <= allowed) else None
 
 
 def _without_groups(own: Samples, manner: Manner) -> Manner:
-    """In order of time instead."""
+    """The last of each class in each group instead."""
     if manner.is_asked:
         raise DataError(
             f"{own.name}: no group of {manner.group_by} can be held out to decide acceptance and leave every "
             "class in train; give --val 0, samples of their own with --val, or another --group-by"
         )
-    timed = in_order_of(own, replace(manner, groups=None), None)
+    timed = in_order_of(own, manner, None)
     note = (
-        f"groups of {manner.group_by} are too few or too large to hold out some that have most classes; "
-        "samples next to those held out may resemble them (--group-by KEY or --val 0 changes that)"
+        f"val is not made of whole groups of {manner.group_by}, which are too few or too large to leave every "
+        "class in train and most in val: training samples next to those held out may resemble them "
+        "(--group-by KEY or --val 0 changes that)"
     )
     return replace(timed, group_by=None, notes=(*timed.notes, note))

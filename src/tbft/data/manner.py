@@ -113,6 +113,12 @@ def find_manner(samples: Samples, asked: Mapping[str, Amount], by: SplitBy) -> M
             "samples close in time resemble each other, so none were drawn at random; --order none does that"
         )
         return replace(manner, notes=(*manner.notes, note))
+    if manner.groups is None and by.group_by is None and by.order is None and samples.inputs.ndim == 3:
+        note = (
+            "samples were drawn at random: if they are windows cut from longer recordings, neighbors lie in "
+            "two parts; --order file, or an attribute for --group-by, avoids that"
+        )
+        return replace(manner, notes=(*manner.notes, note))
     return manner
 
 
@@ -163,7 +169,7 @@ def in_order_of(samples: Samples, manner: Manner, order: str | None) -> Manner:
         keys = [] if order == "file" else order_keys(samples, asked=True)
     else:
         keys = [key.strip() for key in order.split(",")]
-    said = ", ".join(keys) if keys else "the file"
+    said = ", ".join(keys) if keys else "the set"
     notes = manner.notes
     if not keys and order != "file":
         notes += (
@@ -186,7 +192,7 @@ def draw_parts(samples: Samples, asked: Mapping[str, Amount], manner: Manner) ->
         name = f"{samples.name}, by {manner.group_by}"
         return draw_groups(samples.labels, manner.groups, asked, generator, name)
     pools = random_pools(samples.labels, generator, manner.copies)
-    drawn = draw(pools, asked, samples.name, manner.keep)
+    drawn = draw(pools, asked, samples.name, manner.keep, samples.class_names)
     if manner.copies is not None:
         reunite(drawn, manner.copies, samples.labels)
     return drawn
@@ -200,12 +206,14 @@ def _in_time(samples: Samples, asked: Mapping[str, Amount], manner: Manner) -> D
     if 2 * len(pools) > len(samples):  # a sample or so each: only the class counts
         pools = pools_in_time(samples.labels, None, manner.ranks)
     if next(iter(asked)) == "train":
-        return draw(pools, asked, samples.name, manner.keep)
+        return draw(pools, asked, samples.name, manner.keep, samples.class_names)
     late = {part: amount for part, amount in asked.items() if part != "train"}
-    drawn = draw([replace(p, members=p.members[::-1]) for p in pools], late, samples.name, manner.keep)
+    backwards = [replace(p, members=p.members[::-1]) for p in pools]
+    drawn = draw(backwards, late, samples.name, manner.keep, samples.class_names)
     taken = np.concatenate(list(drawn.values()))
     left = [replace(p, members=p.members[~np.isin(p.members, taken)]) for p in pools]
     train = asked["train"]
     if train.fraction is not None:
         train = replace(train, fraction=None, count=train.of(len(samples)))
-    return {**drawn, **draw([p for p in left if len(p.members)], {"train": train}, samples.name)}
+    left = [p for p in left if len(p.members)]
+    return {**drawn, **draw(left, {"train": train}, samples.name, 0, samples.class_names)}
