@@ -5,22 +5,29 @@ from typing import Any
 
 from tbft.data.amounts import Amount, parse_amount
 from tbft.data.cifar10c import load_cifar10c
+from tbft.data.manner import SplitBy
 from tbft.data.parts import as_parts
 from tbft.data.reading import read
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
-from tbft.data.splitting import Parts, split_samples
+from tbft.data.splitting import Amounts, Parts, split_by, split_samples
+from tbft.data.summary import Summary, describe
 
 __all__ = [
     "Amount",
+    "Amounts",
     "InputSpec",
     "Parts",
     "Samples",
+    "SplitBy",
+    "Summary",
     "as_parts",
+    "describe",
     "load_cifar10c",
     "make_samples",
     "parse_amount",
     "read",
+    "split_by",
     "split_samples",
 ]
 

@@ -80,8 +80,8 @@ def _without_groups(own: Samples, manner: Manner) -> Manner:
         )
     timed = in_order_of(own, manner, None)
     note = (
-        f"val is not made of whole groups of {manner.group_by}, which are too few or too large to leave every "
-        "class in train and most in val: training samples next to those held out may resemble them "
+        f"val is not made of whole groups of {manner.group_by}, which are too few or too large to leave "
+        "every class in train and most in val: training samples next to those held out may resemble them "
         "(--group-by KEY or --val 0 changes that)"
     )
     return replace(timed, group_by=None, notes=(*timed.notes, note))

@@ -82,7 +82,7 @@ class LazyRows:
             return function(self._store.rows(self._rows[at], keep=False), at)
 
         whole = (len(self), *(self.shape[1:] if shape is None else shape))
-        return LazyRows(make, whole, self.dtype, self._store.memory_bytes)
+        return LazyRows(make, whole, self.dtype, self._store.memory_bytes, self.hashes)
 
     @classmethod
     def _like(cls, store: _Store, rows: Positions, hashes: Array | None) -> LazyRows:
