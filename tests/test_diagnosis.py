@@ -22,10 +22,11 @@ from tbft.choosing.options import options_of
 from tbft.choosing.planning import Setting, choose_plan
 from tbft.data import make_samples
 from tbft.diagnosis.card import SourceCard
-from tbft.diagnosis.divergence import channel_moments, mapped_accuracy
-from tbft.diagnosis.evidence import example_evidence, gather, probe_accuracy
+from tbft.diagnosis.divergence import channel_moments
+from tbft.diagnosis.evidence import example_evidence, gather
 from tbft.diagnosis.levels import diagnose_evidence
 from tbft.diagnosis.observation import observe
+from tbft.diagnosis.predictions import mapped_accuracy, probe_accuracy
 from tbft.errors import CardError, DataError, PlanError
 from tbft.front_door import build_card, diagnose, tune
 from tbft.metering.tensor_bytes import TensorBytes

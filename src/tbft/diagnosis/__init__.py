@@ -1,1 +1,1 @@
-"""From samples to the level of drift: observation, source card, evidence, levels."""
+"""Diagnose the level of drift from samples: observation, source card, evidence, levels."""

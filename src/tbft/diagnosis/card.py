@@ -1,11 +1,11 @@
-"""The source card: small statistics of a base model on source data, so that no source data need travel.
+"""The source card: small statistics of a base model on source data, so that the data itself need not travel.
 
     card = tbft.build_card(blocks, held_out_source_samples)
     card.save("base.card.safetensors")
 
-A few ten kilobytes, tied to the base model by its fingerprint. For each layer that is looked at (the inputs
-of BatchNorms, or of blocks) it holds the channels' mean and variance on source samples, and how far clean
-samples of any number lie from them; the same of pixels; accuracy and confidence.
+A card takes tens of kilobytes and is tied to the base model by a fingerprint. For each observed layer (the
+inputs of BatchNorms, or of blocks) it holds the mean and variance of every channel on source samples, and how
+far clean samples lie from them. It also holds statistics of pixels, accuracy and confidence.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from torch import Tensor, nn
 
 from tbft import container
 from tbft.blocks import Blocks
+from tbft.blocks.state import batch_norms
 from tbft.blocks.tensors import fingerprint, not_finite
 from tbft.data.samples import Samples
 from tbft.diagnosis.divergence import (
     CleanDistance,
     channel_moments,
     clean_distance,
-    mapped_accuracy,
-    softmax,
     symmetric_kl,
 )
 from tbft.diagnosis.observation import Floats, Observation, observe
+from tbft.diagnosis.predictions import mapped_accuracy, softmax
 from tbft.errors import CardError, DataError
 from tbft.schema import Amount, Count, Digest, Name, Share, build
 from tbft.verification.evaluation import check_fits
 
-#: Version 2, of tbft 0.1, holds more, which is passed over, under older names.
+#: Version 2, written by tbft 0.1, uses other names and holds tensors that are ignored here.
 FORMAT_VERSION, OLDEST_VERSION = 3, 2
-#: A card from fewer samples would know neither channels nor classes.
+#: Fewer samples would describe neither channels nor classes well enough.
 MIN_SAMPLES = 100
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What the file of a card says."""
+    """The header of a card's file."""
 
     base_fingerprint: Digest
     sample_count: Count
@@ -57,16 +57,16 @@ class _Header:
 
 @dataclass(frozen=True, eq=False)
 class SourceCard:
-    """What is known of a base model on its source data.
+    """Statistics of a base model on its source data.
 
     Attributes:
-        base_fingerprint: of the model that the card was made with.
-        sample_count: held-out source samples that it was made from.
-        accuracy: on them, 0 to 1.
-        mapped_accuracy: if each predicted class meant its most frequent label; a model that has learned
-            its classes gains nothing by it.
+        base_fingerprint: fingerprint of the model that the card was built with.
+        sample_count: number of held-out source samples that it was built from.
+        accuracy: accuracy on them, 0 to 1.
+        mapped_accuracy: accuracy if each predicted class meant its most frequent label; the same for a model
+            that has learned its classes.
         confidence: mean of the largest softmax output.
-        confidence_spread: its standard deviation over samples.
+        confidence_spread: standard deviation of the largest softmax output over samples.
         clean: layer -> how far clean samples lie from the source.
         tensors: ``site/<layer>/mean`` and ``/variance`` (channels,); ``pixels/mean`` and ``/spread`` (4,).
     """
@@ -82,7 +82,7 @@ class SourceCard:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """In the order in which the model runs them."""
+        """The observed layers in the order in which the model runs them."""
         return tuple(self.clean)
 
     def array(self, key: str) -> Floats:
@@ -90,7 +90,7 @@ class SourceCard:
         return self.tensors[key].numpy()
 
     def distances(self, seen: Observation) -> dict[str, float]:
-        """Layer -> :func:`symmetric_kl` of the samples' channels from the source's.
+        """Layer -> :func:`symmetric_kl` between the channels of the samples and of the source.
 
         Raises:
             CardError: the model has other layers.
@@ -98,9 +98,7 @@ class SourceCard:
         for layer in self.layers:
             channels = seen.layers[layer][0].shape[1] if layer in seen.layers else 0
             if channels != len(self.tensors[f"site/{layer}/mean"]):
-                raise CardError(
-                    f"the source card knows {layer} with other channels: build one for this model"
-                )
+                raise CardError(f"the source card has other channels for {layer}: build one for this model")
         return {
             layer: symmetric_kl(
                 self.array(f"site/{layer}/mean"),
@@ -137,13 +135,13 @@ class SourceCard:
         clean = header.pop("clean", None) or header.pop("strays")
         kept = {key: value for key, value in tensors.items() if key.startswith(("site/", "pixels/"))}
         where = f"the header of {path}"
-        made = build(_Header, {**header, "clean": clean}, where, CardError)
-        card = cls(**{**vars(made), "clean": dict(made.clean)}, tensors=kept)
+        checked = build(_Header, {**header, "clean": clean}, where, CardError)
+        card = cls(**{**vars(checked), "clean": dict(checked.clean)}, tensors=kept)
         card.check_tensors(str(path))
         return card
 
     def check_tensors(self, where: str) -> None:
-        """Raise CardError unless there are finite moments of every layer, and of the pixels."""
+        """Raise CardError unless there are finite moments for every layer and for the pixels."""
         if bad := not_finite(self.tensors):
             raise CardError(f"{where}: {bad[0]} holds NaN or infinity; build the card again")
         for key in [f"site/{layer}" for layer in self.layers] + ["pixels"]:
@@ -155,17 +153,17 @@ class SourceCard:
                 raise CardError(f"{where} lacks the moments of {key}, or has them in another shape")
 
     def check(self, model: nn.Module) -> None:
-        """Raise CardError unless the card was made with this model."""
+        """Raise CardError unless the card was built with this model."""
         if fingerprint(model.state_dict()) != self.base_fingerprint:
-            raise CardError("the source card was made with another base model: build one for this one")
+            raise CardError("the source card was built with another base model: build one for this model")
 
 
 def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCard:
-    """Make a card from held-out source samples, labeled; the model stays as it is.
+    """Build a card from labeled, held-out source samples; the model is not changed.
 
     Args:
-        samples: none that the base was trained on, or its accuracy and confidence look too good. A few
-            hundred do.
+        samples: a few hundred are enough. The base must not have been trained on them, or its accuracy and
+            confidence look too good.
 
     Raises:
         DataError: too few samples, or samples that the model cannot take.
@@ -193,3 +191,36 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
     )
     card.check_tensors("the model's outputs")
     return card
+
+
+def card_of_model(blocks: Blocks, seen: Observation) -> SourceCard:
+    """A stand-in for a missing card, from the model's own BatchNorm statistics.
+
+    The distance of clean samples is estimated from the samples at hand, accuracy from their confidence.
+
+    Raises:
+        DataError: the model has no BatchNorm with running statistics.
+    """
+    known = set(batch_norms(blocks.model))
+    norms = {name: m for name, m in blocks.model.named_modules() if m in known}
+    if not norms:
+        raise DataError(
+            "a model without BatchNorm keeps no statistics of its source: build a card (tbft card build)"
+        )
+    rng = np.random.default_rng(0)
+    confidence = float(softmax(seen.logits).max(1).mean())
+    tensors = {}
+    for name, norm in norms.items():
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        tensors[f"site/{name}/mean"], tensors[f"site/{name}/variance"] = norm.running_mean, norm.running_var
+    return SourceCard(
+        base_fingerprint=fingerprint(blocks.model.state_dict()),
+        sample_count=0,
+        accuracy=confidence,
+        mapped_accuracy=confidence,
+        confidence=confidence,
+        confidence_spread=float(softmax(seen.logits).max(1).std()),
+        clean={name: clean_distance(seen, name, rng) for name in norms},
+        tensors={key: tensor.detach().to(torch.float32).clone() for key, tensor in tensors.items()},
+    )

@@ -1,6 +1,8 @@
-"""The named numbers that a diagnosis rests on, each from one small pure function.
+"""The named numbers that a diagnosis rests on, gathered from samples.
 
-evidence = gather(blocks, samples, card)      # labels are used if they are there
+evidence = gather(blocks, samples, card)
+
+The numbers come from the pure functions in ``divergence.py`` and ``predictions.py``.
 """
 
 from __future__ import annotations
@@ -10,44 +12,40 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from tbft.blocks import Blocks
 from tbft.blocks.state import batch_norms
-from tbft.blocks.tensors import fingerprint
 from tbft.data.samples import Samples
-from tbft.diagnosis.card import SourceCard
-from tbft.diagnosis.divergence import CleanDistance, clean_distance, mapped_accuracy, softmax
-from tbft.diagnosis.observation import BATCH_SIZE, Floats, Observation, observe
+from tbft.diagnosis.card import SourceCard, card_of_model
+from tbft.diagnosis.divergence import mean_shift, statistics_shift
+from tbft.diagnosis.observation import BATCH_SIZE, Observation, observe
+from tbft.diagnosis.predictions import Labels, confidence_lost, mapped_accuracy, probe_accuracy, softmax
 from tbft.errors import DataError
 from tbft.plan import PSEUDO_SAMPLES
 from tbft.verification.binomial import binomial_cdf
 from tbft.verification.evaluation import check_fits
 
-Labels = npt.NDArray[np.int64]
-
-#: More samples than this say little more, and would cost more.
+#: More samples than this add little evidence, but cost more.
 MAX_SAMPLES = 256
 MIN_SAMPLES = 8
-#: (share, minimum) of samples to observe, and to try AdaBN on: all of them were not seen to choose better,
+#: (share, minimum) of samples to observe, and to try AdaBN on. Taking all of them did not improve the choice
 #: and would cost more than 3 % of the paper's full fine-tuning.
 OBSERVED, ADABN_TRIED = (0.7, 64), (0.5, 48)
-_RIDGE = 30.0
 
 
 @dataclass(frozen=True)
 class Shift:
-    """How far the statistics of the inputs moved from the source's.
+    """How far the statistics of the inputs moved away from the source's.
 
     Distances are symmetric Kullback-Leibler divergences per channel, see
-    :func:`tbft.diagnosis.divergence.symmetric_kl`, less what clean samples of this number would show.
+    :func:`tbft.diagnosis.divergence.symmetric_kl`, minus what as many clean samples would show.
 
     Attributes:
-        distance: at the layer where it is largest.
-        z_score: the same in standard deviations of clean samples, largest over layers.
-        blocks: largest distance within each block.
-        pixels: change of the mean, in source standard deviations of a sample; empty without a card.
+        distance: largest distance over layers.
+        layer: the layer with the largest distance.
+        z_score: largest z-score over layers: the distance in standard deviations of clean samples.
+        blocks: block -> largest distance in it.
+        pixels: change of the mean, in standard deviations of source samples; empty without a card.
     """
 
     distance: float
@@ -62,7 +60,9 @@ class Confidence:
     """The mean of the largest softmax output.
 
     Attributes:
-        lost: how far `mean` lies below the source's, in standard errors.
+        mean: on the samples.
+        source: on the source.
+        lost: how far `mean` lies below `source`, in standard errors.
     """
 
     mean: float
@@ -75,10 +75,10 @@ class Agreement:
     """How well predictions agree with labels.
 
     Attributes:
-        accuracy: as predictions stand.
-        p_value: chance of so few right at the source's accuracy.
-        mapped_accuracy: if each predicted class meant the label it goes with most often.
-        probe_accuracy: leave-one-out, of a linear probe on what enters the head.
+        accuracy: share of correct predictions.
+        p_value: probability of so few correct predictions at the source's accuracy.
+        mapped_accuracy: accuracy if each predicted class meant its most frequent label.
+        probe_accuracy: leave-one-out accuracy of a linear probe on the inputs of the head.
     """
 
     accuracy: float
@@ -89,7 +89,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class AdaBN:
-    """The same samples, or some of them, after AdaBN; accuracies are None without labels."""
+    """The samples, or some of them, after AdaBN; accuracies are None without labels."""
 
     samples: int
     confidence: float
@@ -99,15 +99,15 @@ class AdaBN:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What samples of unknown drift look like to a model, against its source card.
+    """What samples of unknown drift look like to a model, compared with its source card.
 
     Attributes:
-        samples: that were observed.
-        labels_per_class: labels for each class, on average; None: no labels.
-        has_card: otherwise the model's own BatchNorm statistics stand in, which is weaker.
-        source_accuracy, source_mapped_accuracy: on the source, as the card has them.
+        samples: number of observed samples.
+        labels_per_class: mean number of labels per class; None without labels.
+        has_card: False if the model's BatchNorm statistics stand in for a card, which is weaker.
+        source_accuracy, source_mapped_accuracy: on the source, from the card.
         labels: None without labels.
-        adabn: None where the model has no BatchNorm.
+        adabn: None if the model has no BatchNorm.
     """
 
     samples: int
@@ -133,12 +133,12 @@ def gather(
     labeled: bool = True,
     batch_size: int = BATCH_SIZE,
 ) -> Evidence:
-    """Look at samples: two forward passes over some of them, at most 256; the model stays as it is.
+    """Gather evidence in two forward passes over at most 256 of the samples; the model is not changed.
 
     Args:
-        card: of this base model; without one, its BatchNorm statistics stand in, which is weaker.
-        labeled: use the samples' labels.
-        batch_size: of the forward passes; smaller ones take less memory.
+        card: source card of this model; without one, its BatchNorm statistics stand in, which is weaker.
+        labeled: whether to use the labels.
+        batch_size: batch size of the forward passes; smaller batches take less memory.
 
     Raises:
         CardError: the card belongs to another model.
@@ -146,9 +146,7 @@ def gather(
     """
     check_fits(blocks.model, samples)
     if len(samples) < MIN_SAMPLES:
-        raise DataError(
-            f"{len(samples)} samples are too few to diagnose a drift from; give {MIN_SAMPLES} or more"
-        )
+        raise DataError(f"{len(samples)} samples are too few to diagnose drift; give {MIN_SAMPLES} or more")
     if card is not None:
         card.check(blocks.model)
     count = len(samples)
@@ -208,112 +206,20 @@ def _adabn(adapted: Observation, labels: Labels | None) -> AdaBN:
 
 
 def some_of(count: int, share: float, minimum: int, of: int | None = None) -> Labels:
-    """Which samples to look at, in an order drawn by a fixed seed: a share of `count`, within bounds.
+    """Positions of a share of `count` samples, at least `minimum` and at most 256, drawn with a fixed seed.
 
     Args:
-        of: so many that are to be drawn from; None: `count`.
+        of: number of samples to draw from; None: `count`.
 
     >>> len(some_of(20, 0.7, 64)), len(some_of(100, 0.7, 64)), len(some_of(1000, 0.7, 64))
     (20, 70, 256)
     """
-    most = min(max(minimum, round(share * count)), MAX_SAMPLES)
-    return np.random.default_rng(0).permutation(of or count)[:most]
-
-
-def statistics_shift(
-    distances: Mapping[str, float], clean: Mapping[str, CleanDistance], count: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Distance beyond what clean samples show, and the same in standard deviations, for each layer.
-
-    A clean sample's distance falls with the number of samples, as sampling error does.
-
-    >>> statistics_shift({"bn1": 0.75}, {"bn1": CleanDistance(mean=1.0, spread=0.5)}, count=4)
-    ({'bn1': 0.5}, {'bn1': 4.0})
-    """
-    excess = {layer: d - clean[layer].mean / count for layer, d in distances.items()}
-    return excess, {layer: e * count / max(clean[layer].spread, 1e-9) for layer, e in excess.items()}
-
-
-def mean_shift(values: Floats, mean: Floats, spread: Floats) -> list[float]:
-    """Change of the mean of each column, in standard deviations of source samples.
-
-    >>> one = np.ones(2, np.float32)
-    >>> mean_shift(np.stack([one, 2 * one]), one, one)
-    [0.5, 0.5]
-    """
-    change: list[float] = ((values.mean(0) - mean) / np.maximum(spread, 1e-6)).tolist()
-    return change
-
-
-def confidence_lost(probabilities: Floats, source_confidence: float, source_spread: float) -> float:
-    """How far the mean largest output lies below the source's, in standard errors.
-
-    Drift that the model sees makes it less sure; labels that mean something else do not.
-
-    >>> confidence_lost(np.array([[0.5, 0.5]] * 4, np.float32), 0.9, 0.2)
-    4.0
-    """
-    lost = source_confidence - float(probabilities.max(1).mean())
-    return lost / (max(source_spread, 1e-6) / len(probabilities) ** 0.5)
-
-
-def probe_accuracy(features: Floats, labels: Labels, classes: int) -> float:
-    """Leave-one-out accuracy of a ridge regression from features to one-hot labels, in closed form.
-
-    Allen's PRESS (1974): the residual without a sample is its residual over one minus its leverage.
-
-    >>> x = np.array([[0.0], [0.1], [1.0], [1.1]], np.float32)
-    >>> probe_accuracy(np.repeat(x, 20, axis=0), np.repeat([0, 0, 1, 1], 20), 2)
-    1.0
-    """
-    x = (features - features.mean(0)) / (features.std(0) + 1e-3)
-    x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1).astype(np.float64)
-    y = np.eye(classes)[labels]
-    if x.shape[1] <= len(x):
-        hat = x @ np.linalg.solve(x.T @ x + _RIDGE * np.eye(x.shape[1]), x.T)
-    else:  # the same matrix by way of the smaller inverse
-        kernel = x @ x.T
-        hat = kernel @ np.linalg.inv(kernel + _RIDGE * np.eye(len(x)))
-    own = np.diag(hat)[:, None]
-    without = (hat @ y - own * y) / (1 - own)
-    return float((without.argmax(1) == labels).mean())
-
-
-def card_of_model(blocks: Blocks, seen: Observation) -> SourceCard:
-    """What the model itself remembers of its source, where no card was made: BatchNorm statistics.
-
-    How far clean samples lie is taken from the samples at hand; accuracy from their confidence.
-
-    Raises:
-        DataError: the model has no BatchNorm with running statistics.
-    """
-    known = set(batch_norms(blocks.model))
-    norms = {name: m for name, m in blocks.model.named_modules() if m in known}
-    if not norms:
-        raise DataError(
-            "a model without BatchNorm remembers nothing of its source: build a card (tbft card build)"
-        )
-    rng = np.random.default_rng(0)
-    confidence = float(softmax(seen.logits).max(1).mean())
-    tensors = {}
-    for name, norm in norms.items():
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        tensors[f"site/{name}/mean"], tensors[f"site/{name}/variance"] = norm.running_mean, norm.running_var
-    return SourceCard(
-        base_fingerprint=fingerprint(blocks.model.state_dict()),
-        sample_count=0,
-        accuracy=confidence,
-        mapped_accuracy=confidence,
-        confidence=confidence,
-        confidence_spread=float(softmax(seen.logits).max(1).std()),
-        clean={name: clean_distance(seen, name, rng) for name in norms},
-        tensors={key: tensor.detach().to(torch.float32).clone() for key, tensor in tensors.items()},
-    )
+    wanted = min(max(minimum, round(share * count)), MAX_SAMPLES)
+    return np.random.default_rng(0).permutation(of or count)[:wanted]
 
 
 def _by_block(blocks: Blocks, excess: Mapping[str, float]) -> dict[str, float]:
-    """Largest within each block; a layer is a BatchNorm inside a block, or the block whose input it is."""
+    """Largest distance in each block; a layer is a BatchNorm inside a block, or a block itself."""
     largest: dict[str, float] = {}
     for layer, value in excess.items():
         owner = next((b.name for b in blocks if any(k.startswith(f"{layer}.") for k in b.keys)), layer)
@@ -322,10 +228,10 @@ def _by_block(blocks: Blocks, excess: Mapping[str, float]) -> dict[str, float]:
 
 
 def example_evidence(**numbers: Any) -> Evidence:
-    """Evidence of clean samples, with some numbers in place of others; for examples and tests.
+    """Evidence of clean samples with some numbers replaced; for examples and tests.
 
     Args:
-        numbers: fields of the evidence, or of one of its parts as ``part__field``.
+        numbers: fields of the evidence, or of one of its parts in the form ``part__field``.
     """
     clean = Evidence(
         samples=100,

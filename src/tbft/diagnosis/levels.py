@@ -1,10 +1,10 @@
-"""From evidence to the level of drift; but for :func:`diagnose` itself pure, without tensors.
+"""From evidence to the level of drift; all functions but :func:`diagnose_samples` are pure.
 
-The order of the questions follows from what each level leaves alone. Drift at the output level leaves
-every statistic of the inputs where it was, exactly. Drift at the feature level moves statistics a
-little, as other pictures of the same kind do, and costs accuracy. Drift at the input level moves them
-by far more than other pictures would. Labels that mean something else are told by their consistency:
-each predicted class still goes with one label, only with another.
+The rules follow from what each level leaves unchanged. Drift at the output level leaves all statistics of the
+inputs exactly as they were. Drift at the feature level moves statistics a little, as other pictures of the
+same kind do, and costs accuracy. Drift at the input level moves them by far more than other pictures would.
+Labels that mean something else are recognized by their consistency: each predicted class still goes with one
+label, but with another one.
 
 The constants below were set on the development half of ``benchmarks/shifts.py``.
 """
@@ -23,21 +23,21 @@ from tbft.diagnosis.evidence import Evidence, gather
 from tbft.diagnosis.observation import BATCH_SIZE
 from tbft.verification.binomial import binomial_cdf
 
-#: Distance beyond which statistics moved by more than other pictures of the same kind would: between
+#: Distance beyond which statistics moved more than other pictures of the same kind would move them: between
 #: the 0.012 of unseen subclasses and the 0.023 of the weakest corruption of severity 3.
 INPUT_DISTANCE = 0.017
-#: Standard deviations beyond which statistics moved at all; 25 layers move together, so more than 3.
+#: z-score beyond which statistics moved at all; the maximum is over some 25 layers, so it is more than 3.
 Z_SCORE = 4.5
-#: Chance below which accuracy counts as lower than on the source.
+#: p-value below which accuracy counts as lower than on the source.
 ACCURACY_P = 0.001
-#: Standard errors by which the model is less confident than on the source, where labels disagree as well: two
-#: in a hundred draws of clean samples exceed it, the card being a sample too. Unseen subclasses show 3.2 and
-#: more.
+#: Loss of confidence in standard errors, beyond which the model counts as less confident than on the source.
+#: Two in a hundred draws of clean samples exceed it, as the card is a sample too. Unseen subclasses show 3.2
+#: and more.
 CONFIDENCE_LOST = 2.5
-#: Least gain in accuracy from reading predictions by their labels, in standard errors.
+#: Minimum gain from mapping predictions to their most frequent labels, in standard errors.
 MAPPED_ERRORS = 3.0
-#: Share of the source's accuracy that AdaBN leaves at least under drift of the inputs alone, and the
-#: chance of so few right below which it is not that alone.
+#: Minimum share of the source's accuracy after AdaBN if only the inputs drifted, and the p-value below which
+#: that is ruled out.
 MIN_AFTER_ADABN, CONTRADICTED_P = 0.45, 0.002
 #: With too few labels to detect a loss this large, "no drift" does not prove "no loss".
 LOSS_THAT_MATTERS = 0.15
@@ -45,15 +45,15 @@ LOSS_THAT_MATTERS = 0.15
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a model's samples suffer from.
+    """The diagnosed drift of a set of samples.
 
     Attributes:
-        levels: of ``input``, ``feature`` and ``output``; two where drift is mixed; empty: see `verdict`.
+        levels: ``input``, ``feature``, ``output``, or two of them for mixed drift; if empty, see `verdict`.
         verdict: ``drift``, ``none`` (no drift, or none that matters), or ``cannot tell``.
-        confidence: 0 to 1, that the levels are right.
-        reasons: the evidence in words and numbers.
-        advice: what would help to tell; None where nothing is open.
-        evidence: that it rests on.
+        confidence: confidence in the levels, 0 to 1.
+        reasons: the evidence in words and numbers, decisive reasons first.
+        advice: what would make the diagnosis more certain; None if nothing is needed.
+        evidence: the numbers behind the diagnosis.
     """
 
     levels: tuple[str, ...]
@@ -80,13 +80,13 @@ def diagnose_samples(
     labeled: bool = True,
     batch_size: int = BATCH_SIZE,
 ) -> Diagnosis:
-    """Diagnose the level of drift that samples show; the model stays as it is.
+    """Diagnose the level of drift from samples; the model is not changed.
 
     Args:
-        samples: of the target; up to 256 of them are looked at.
-        card: of this base model, see :func:`tbft.build_card`; without one the diagnosis is weaker.
-        labeled: use their labels; without, drift at the output level cannot be seen.
-        batch_size: of the forward passes; smaller ones take less memory.
+        samples: target samples; at most 256 of them are used.
+        card: source card of this model, see :func:`tbft.build_card`; without one the diagnosis is weaker.
+        labeled: whether to use the labels; without them, drift at the output level cannot be detected.
+        batch_size: batch size of the forward passes; smaller batches take less memory.
 
     Raises:
         CardError, DataError: the card belongs to another model, or there are too few samples.
@@ -95,7 +95,7 @@ def diagnose_samples(
 
 
 def diagnose_evidence(e: Evidence) -> Diagnosis:
-    """The levels that the evidence speaks for.
+    """Diagnose the level of drift from evidence.
 
     >>> from tbft.diagnosis.evidence import Agreement, example_evidence
     >>> diagnose_evidence(example_evidence(shift__distance=0.4, shift__z_score=200.0)).levels
@@ -107,10 +107,10 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
     input_level = moved and e.shift.distance >= INPUT_DISTANCE
     lower = e.labels is not None and e.labels.p_value < ACCURACY_P
     other_labels = remapped(e)
-    unsure = e.confidence.lost >= CONFIDENCE_LOST
-    feature_level = lower and not other_labels and not input_level and (moved or unsure)
-    # With statistics and confidence as they were, labels that are wrong at random are all that is left.
-    output_level = other_labels or (lower and not moved and not unsure)
+    less_confident = e.confidence.lost >= CONFIDENCE_LOST
+    feature_level = lower and not other_labels and not input_level and (moved or less_confident)
+    # If statistics and confidence are unchanged, only labels that are wrong at random explain the loss.
+    output_level = other_labels or (lower and not moved and not less_confident)
     present = (("input", input_level), ("feature", feature_level), ("output", output_level))
     levels = [level for level, is_present in present if is_present]
     verdict = "drift" if levels else "cannot tell" if _too_few(e) else "none"
@@ -130,9 +130,10 @@ def remapped(e: Evidence) -> bool:
 
 
 def mapped_gain(e: Evidence) -> float:
-    """What reading predictions by their labels gains, as they are or after AdaBN, in standard errors; or 0.
+    """Gain from mapping predictions to their most frequent labels, in standard errors, at least 0.
 
-    Less what it gains on the source, where a model has not learned to tell its classes.
+    It is the larger of the gains before and after AdaBN, minus the gain on the source, which is positive if
+    the model has not learned to separate its classes.
     """
     usual = max(0.0, e.source_mapped_accuracy - e.source_accuracy)
     readings: list[tuple[float | None, float | None, int]] = []
@@ -149,7 +150,7 @@ def mapped_gain(e: Evidence) -> float:
 
 
 def contradicted(e: Evidence) -> bool:
-    """Whether fewer labels agree after AdaBN than any drift of the inputs alone was seen to leave."""
+    """Whether accuracy after AdaBN is lower than any drift of the inputs alone was observed to leave."""
     if e.adabn is None or e.adabn.accuracy is None or e.shift.z_score < Z_SCORE:
         return False
     right = round(e.adabn.accuracy * e.adabn.samples)
@@ -165,7 +166,7 @@ def _too_few(e: Evidence) -> bool:
 
 
 def _confidence(e: Evidence, verdict: str) -> float:
-    """How far the deciding numbers are from their thresholds, as a logistic of the nearest."""
+    """How far the deciding numbers are from their thresholds: a logistic function of the smallest margin."""
     margins = [abs(log(max(e.shift.z_score, 0.1) / Z_SCORE))]
     if e.shift.z_score >= Z_SCORE:
         margins.append(abs(log(max(e.shift.distance, 1e-4) / INPUT_DISTANCE)))
@@ -178,13 +179,13 @@ def _confidence(e: Evidence, verdict: str) -> float:
 
 
 def _decisive_first(reasons: list[str], levels: list[str]) -> tuple[str, ...]:
-    """Statistics speak for the input level, labels for the others; what decided comes first."""
+    """Order the reasons: statistics decide the input level, labels the others."""
     return tuple(reasons if not levels or levels == ["input"] else reasons[::-1])
 
 
 def _reasons(e: Evidence) -> Iterator[str]:
     if e.shift.z_score < Z_SCORE:
-        yield "statistics did not move: they lie no further from the source's than those of clean samples"
+        yield "statistics did not move: they are no further from the source's than those of clean samples"
     else:
         yield (
             f"statistics moved: {e.shift.z_score:.0f} standard deviations of clean samples, by "
@@ -199,27 +200,29 @@ def _reasons(e: Evidence) -> Iterator[str]:
             f"after AdaBN {100 * e.adabn.confidence:.0f} %"
         )
     if e.labels is None:
-        yield "no labels: drift at the output level cannot be seen"
+        yield "no labels: drift at the output level cannot be detected"
         return
     adapted = "" if e.adabn is None else f", after AdaBN {100 * (e.adabn.accuracy or 0):.0f} %"
     yield (
         f"accuracy {100 * e.labels.accuracy:.0f} % on {e.samples} labeled samples{adapted}; on the source it "
-        f"was {100 * e.source_accuracy:.0f} % (chance of so few right: {e.labels.p_value:.2g})"
+        f"was {100 * e.source_accuracy:.0f} % (probability of so few correct: {e.labels.p_value:.2g})"
     )
     yield (
-        f"{100 * e.labels.mapped_accuracy:.0f} % if each predicted class meant the label it goes with most "
-        f"often; {100 * e.labels.probe_accuracy:.0f} % for a linear probe before the head"
+        f"{100 * e.labels.mapped_accuracy:.0f} % if each predicted class meant its most frequent label; "
+        f"{100 * e.labels.probe_accuracy:.0f} % with a linear probe before the head"
     )
 
 
 def _advice(e: Evidence, verdict: str) -> str | None:
     if not e.has_card:
         return (
-            "build a source card (tbft card build) where the source data is; the diagnosis is weaker without"
+            "build a source card (tbft card build) where the source data is; without one the diagnosis is "
+            "weaker"
         )
     if e.labels is None:
         return (
-            "label some samples: without labels, drift at the output level and lost accuracy cannot be seen"
+            "label some samples: without labels, neither drift at the output level nor lost accuracy can be "
+            "detected"
         )
     if verdict == "cannot tell":
         more = 1.64**2 * e.source_accuracy * (1 - e.source_accuracy) / LOSS_THAT_MATTERS**2

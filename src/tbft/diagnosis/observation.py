@@ -1,6 +1,6 @@
-"""What a model makes of samples, in small: what source cards and diagnoses are made from.
+"""Observe what a model computes on samples, as small statistics: the basis of source cards and diagnoses.
 
-Nothing here looks at labels; one forward pass in evaluation mode gives all of it.
+One forward pass in evaluation mode gives everything; labels are not used.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from tbft.verification.evaluation import batches, computing_on
 Floats = npt.NDArray[np.float32]
 
 BATCH_SIZE = 64
-#: What :func:`describe_pixels` finds in each sample, in order: names for pictures, and for anything else.
+#: Names of the columns of :func:`describe_pixels`, for pictures and for other samples.
 PIXELS = ("brightness", "contrast", "high frequencies", "color")
 VALUES = ("mean", "spread", "steps", "channel spread")
 
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """A model's view of n samples.
+    """What a model computes on n samples.
 
     Attributes:
-        layers: layer -> mean and mean square of each channel, two arrays (n, channels). Layers are
-            those of BatchNorm, at their inputs; where there are none, blocks, at their inputs.
-        pixels: (n, 4), see :data:`PIXELS`.
-        features: (n, d), what enters the head.
+        layers: layer -> mean and mean square of each channel of its input, two arrays (n, channels). Layers
+            are the BatchNorms of the model; in a model without BatchNorm, its blocks.
+        pixels: (n, 4), see :func:`describe_pixels`.
+        features: (n, d), the inputs of the head.
         logits: (n, classes).
-        pixel_names: what `pixels` are: :data:`PIXELS`, or :data:`VALUES` where samples are not pictures.
+        pixel_names: names of the columns of `pixels`: :data:`PIXELS` for pictures, else :data:`VALUES`.
     """
 
     layers: Mapping[str, tuple[Floats, Floats]]
@@ -60,44 +60,45 @@ def observe(
     batch_size: int = BATCH_SIZE,
     source_samples: int | None = None,
 ) -> Observation:
-    """Run the samples through the model once and note what is seen; the model stays as it is.
+    """Run the samples through the model once and record statistics; the model is not changed.
 
     Args:
-        source_samples: AdaBN in the same pass: each batch is normalized by the statistics of all samples
-            seen so far, its own included, in which the source counts as so many; None: at rest.
+        source_samples: apply AdaBN in the same pass: each batch is normalized by the statistics of all
+            samples so far, including its own, mixed with the source's, which count as this many samples.
+            None: no AdaBN.
     """
     computing = computing_on(blocks.model, samples, precision)
-    found = set(batch_norms(blocks.model))
-    norms = {name: m for name, m in blocks.model.named_modules() if m in found}
+    known = set(batch_norms(blocks.model))
+    norms = {name: m for name, m in blocks.model.named_modules() if m in known}
     layers: dict[str, list[tuple[Tensor, Tensor]]] = {}
     features: list[Tensor] = []
     logits: list[Tensor] = []
     pixels: list[Floats] = []
-    following = {}
+    running = {}
     if source_samples is not None:
-        following = {name: _Following(norm, source_samples) for name, norm in norms.items()}
+        running = {name: _RunningStatistics(norm, source_samples) for name, norm in norms.items()}
 
-    def note(name: str, x: Tensor) -> None:
-        seen = moments(x)
-        layers.setdefault(name, []).append(seen)
-        if name in following:
-            following[name].see(*seen)
+    def record(name: str, x: Tensor) -> None:
+        batch = moments(x)
+        layers.setdefault(name, []).append(batch)
+        if name in running:
+            running[name].update(*batch)
 
     head = blocks.head if blocks.head not in blocks.names else None
     with ExitStack() as stack, evaluating(blocks.model), computing.autocast():
-        if following:
+        if running:
             stack.enter_context(values_restored(blocks.model))
         for name, norm in norms.items():
-            stack.enter_context(_sees(norm, partial(note, name)))
+            stack.enter_context(_on_input(norm, partial(record, name)))
         if head is not None:
-            stack.enter_context(_sees(blocks.model.get_submodule(head), features.append))
+            stack.enter_context(_on_input(blocks.model.get_submodule(head), features.append))
         for at in batches(len(samples), batch_size):
             x, _ = samples.batch(at)
             pixels.append(describe_pixels(x.numpy()))
             x = computing.laid_out(x)
             for block in blocks:
                 if block.index and not norms:
-                    note(block.name, x)
+                    record(block.name, x)
                 if block.index == len(blocks) - 1 and head is None:
                     features.append(x)
                 x = blocks.block(block.index)(x)
@@ -114,8 +115,8 @@ def observe(
     )
 
 
-class _Following:
-    """Gives a BatchNorm the statistics of the samples seen so far, mixed with the source's."""
+class _RunningStatistics:
+    """Sets a BatchNorm's statistics to those of the samples so far, mixed with the source's."""
 
     def __init__(self, norm: _BatchNorm, source_samples: int) -> None:
         assert norm.running_mean is not None
@@ -125,8 +126,8 @@ class _Following:
         self.sums = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         self.source_samples, self.count = source_samples, 0
 
-    def see(self, means: Tensor, squares: Tensor) -> None:
-        """Moments of a batch's samples, (n, channels)."""
+    def update(self, means: Tensor, squares: Tensor) -> None:
+        """Add a batch, given the mean and mean square of each channel of its samples, both (n, channels)."""
         self.count += len(means)
         mean = self.sums[0].add_(means.sum(0)) / self.count
         variance = (self.sums[1].add_(squares.sum(0)) / self.count - mean**2).clamp_min(0)
@@ -136,9 +137,9 @@ class _Following:
 
 
 @contextmanager
-def _sees(module: nn.Module, note: Callable[[Tensor], None]) -> Iterator[None]:
-    """Tell of every tensor that enters a module."""
-    handle = module.register_forward_pre_hook(lambda _, inputs: note(inputs[0]))
+def _on_input(module: nn.Module, call: Callable[[Tensor], None]) -> Iterator[None]:
+    """Call a function with each input of a module."""
+    handle = module.register_forward_pre_hook(lambda _, inputs: call(inputs[0]))
     try:
         yield
     finally:
@@ -146,13 +147,13 @@ def _sees(module: nn.Module, note: Callable[[Tensor], None]) -> Iterator[None]:
 
 
 def describe_pixels(x: npt.NDArray[Any]) -> Floats:
-    """Four numbers a sample, (n, 4): mean, log standard deviation, log energy of steps between
-    neighbors, and log spread across channels.
+    """Four numbers per sample, (n, 4): mean, log standard deviation, log energy of the differences between
+    neighbors, and log standard deviation across channels.
 
     Noise raises the third, blur lowers it; fog lowers the second.
 
     Args:
-        x: (n, channels, ...) floats; windows and vectors count as pictures of one row.
+        x: (n, channels, ...) floats; windows and vectors are treated as pictures with one row.
     """
     flat, rows = x.reshape(len(x), -1), x.reshape(len(x), x.shape[1], -1) if x.ndim > 2 else x[:, None]
     axes = range(2, x.ndim) if x.ndim > 2 else [1]
@@ -169,7 +170,8 @@ def describe_pixels(x: npt.NDArray[Any]) -> Floats:
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and mean square of each channel of each sample, both (n, channels).
 
-    Of every other row, or moment of a window, which tells as much for half the time.
+    They are computed on every other row of a picture, or step of a window: just as informative, in half the
+    time.
 
     >>> mean, square = moments(torch.tensor([[[1.0, 7.0, 3.0]]]))
     >>> mean.item(), square.item()
@@ -178,7 +180,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     if x.ndim == 2:
         x = x.float()
         return x, x * x
-    # Channels last, as they lie in memory: twice as quick.
+    # Channels last, as in memory, which is twice as fast.
     rows = x[:, :, ::2].float().movedim(1, -1).flatten(1, -2)
     return rows.mean(1), (rows * rows).mean(1)
 
