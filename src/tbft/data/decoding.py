@@ -72,6 +72,8 @@ def decode(
     Raises:
         DataError: pictures that cannot be read, unless ``spec.skip_damaged``; sizes that differ.
     """
+    if not members:
+        raise DataError(f"{name}: no pictures are left of those asked for")
     decoder = _decoder(members, spec, name)
     row_bytes = int(np.prod(decoder.shape))
     fits = len(members) * row_bytes <= spec.memory_mib << 20

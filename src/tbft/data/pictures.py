@@ -2,55 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tbft.data.conditions import Conditions, matching
 from tbft.data.decoding import decode
 from tbft.data.levels import Hints
 from tbft.data.members import Listing, by_kind, counted, printable, some
 from tbft.data.samples import Samples
 from tbft.data.spec import InputSpec
-from tbft.data.trees import Tree, interpret, ordered_classes
+from tbft.data.trees import interpret, ordered_classes
 from tbft.errors import DataError, unknown
 
 Positions = npt.NDArray[np.int64]
 
 
-def read_pictures(
-    listing: Listing, path: Path, spec: InputSpec, where: Mapping[str, str] | None = None
-) -> Samples:
+def read_pictures(listing: Listing, path: Path, spec: InputSpec, conditions: Conditions) -> Samples:
     """Pictures in ``<class>/<file>``, or in deeper folders whose meaning is certain or named by a layout.
 
     Args:
         listing: the files of a folder, a tar or a zip.
         path: where it lies, for names.
-        where: values of attributes; other pictures are not decoded.
+        conditions: on attributes; pictures that do not meet them are not decoded.
 
     Raises:
         DataError: no pictures, damaged ones, or folders whose meaning is not certain.
     """
     if not listing.pictures:
         raise DataError(_nothing_in(listing))
-    where = dict(where or {})
-    hints = Hints(
-        spec.layout, _known(spec), {key: {value} for key, value in where.items()}, path.name.partition(".")[0]
-    )
+    wishes = {key: condition.wanted for key, condition in conditions.items()}
+    hints = Hints(spec.layout, _known(spec), wishes, path.name.partition(".")[0])
     tree = interpret([m.parts for m in listing.pictures], hints, listing.name)
-    wanted, more = _wanted(tree, spec, where, listing.name)
+    attributes = {**tree.attributes, "file": np.array([m.name for m in listing.pictures])}
+    known = {key: condition for key, condition in conditions.items() if key in attributes}
+    # As ids, positions do not depend on which pictures are wanted.
+    chosen, more = _in_folders(tree.classes, matching(attributes, known, listing.name), spec, listing.name)
     class_names, notes = _classes(tree.classes, spec, listing.name)
-    found = decode([listing.pictures[i] for i in wanted], spec, listing.name, listing.damaged)
-    at = wanted[found.kept]
+    found = decode([listing.pictures[i] for i in chosen], spec, listing.name, listing.damaged)
+    at = chosen[found.kept]
     position = {printable(c): i for i, c in enumerate(class_names)}
-    labels = np.array([position[tree.classes[i]] for i in at])
-    attributes = {key: values[at] for key, values in tree.attributes.items()}
-    attributes["file"] = np.array([listing.pictures[i].name for i in at])
-    told = (*tree.notes, *notes, *more, *listing.notes, *listing.describe_others(), *found.notes)
     return Samples(
-        found.inputs, labels, class_names, at, attributes, str(path), told, preprocessing=spec.preprocessing
+        inputs=found.inputs,
+        labels=np.array([position[tree.classes[i]] for i in at]),
+        class_names=class_names,
+        ids=at,
+        attributes={key: values[at] for key, values in attributes.items()},
+        name=listing.name,
+        notes=(*tree.notes, *notes, *more, *listing.notes, *listing.describe_others(), *found.notes),
+        preprocessing=spec.preprocessing,
     )
 
 
@@ -68,12 +70,10 @@ def _known(spec: InputSpec) -> frozenset[str]:
 
 def _classes(folders: Sequence[str], spec: InputSpec, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The classes in the order of their labels, and what is to be said of it."""
+    if spec.class_names is None and spec.folders is not None:
+        return tuple(sorted(spec.folders & set(folders))), ()
     if spec.class_names is None:
-        return (
-            ordered_classes(set(folders), spec.labels_from)
-            if spec.folders is None
-            else (tuple(sorted(spec.folders & set(folders))), ())
-        )
+        return ordered_classes(set(folders), spec.labels_from)
     known = {printable(c) for c in spec.class_names}
     for folder in folders:
         if folder not in known:
@@ -82,20 +82,16 @@ def _classes(folders: Sequence[str], spec: InputSpec, name: str) -> tuple[tuple[
     return spec.class_names, ()
 
 
-def _wanted(
-    tree: Tree, spec: InputSpec, where: Mapping[str, str], name: str
+def _in_folders(
+    classes: Sequence[str], wanted: npt.NDArray[np.bool_], spec: InputSpec, name: str
 ) -> tuple[Positions, tuple[str, ...]]:
-    """Positions of the pictures to read; as ids they do not depend on which ones are wanted."""
-    count = len(tree.classes)
-    none = np.zeros(count, np.int64)
-    every = Samples(none, none, ("",), np.arange(count), tree.attributes, name)
-    chosen = every.where({k: v for k, v in where.items() if k in tree.attributes}).ids
+    """Positions of the pictures that are wanted and lie in the class folders to read."""
     if spec.folders is None:
-        return chosen, ()
-    inside = np.array([c in spec.folders for c in tree.classes], dtype=bool)
+        return np.flatnonzero(wanted), ()
+    inside = np.array([c in spec.folders for c in classes], dtype=bool)
     if not inside.any():
-        own, wanted = (some(sorted(names)) for names in (set(tree.classes), spec.folders))
-        raise DataError(f"{name}: it has the class folders {own}, and none of those wanted: {wanted}")
-    left: Any = sorted({c for c, kept in zip(tree.classes, inside, strict=True) if not kept})
+        own, asked = (some(sorted(names)) for names in (set(classes), spec.folders))
+        raise DataError(f"{name}: it has the class folders {own}, and none of those wanted: {asked}")
+    left = sorted({c for c in classes if c not in spec.folders})
     noted = f"{counted(len(left), 'class folder')} not asked for: {some(left)}"
-    return chosen[inside[chosen]], (noted,) if left else ()
+    return np.flatnonzero(wanted & inside), (noted,) if left else ()

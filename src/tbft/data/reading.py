@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from tbft.data.array_files import find_array_folder, read_array_folder, read_npz
 from tbft.data.cifar import cifar_members, find_cifar, read_cifar
 from tbft.data.cifar10c import find_cifar10c, read_cifar10c
 from tbft.data.class_map import ClassMap, apply_class_map
-from tbft.data.conditions import Where, as_conditions, single_values
+from tbft.data.conditions import Conditions, Where, as_conditions, single_values
 from tbft.data.factory import is_factory, read_factory
 from tbft.data.labels import check_labels
+from tbft.data.members import Listing
 from tbft.data.pictures import read_pictures
 from tbft.data.samples import Samples, match_classes
 from tbft.data.spec import InputSpec, Preprocessing
@@ -50,48 +50,59 @@ def read(
     """
     spec = spec or InputSpec()
     conditions = as_conditions(where)
-    single = single_values(conditions)
     if not str(source):
         raise DataError(f"no data were named; expected {FORMS}")
     if class_map is None:
-        samples = _read_as_it_is(source, spec, single)
+        samples, left = _read_as_it_is(source, spec, conditions)
     else:
-        leaves = replace(spec, class_names=None, folders=_folders(class_map, single.get("domain")))
-        samples = apply_class_map(_read_as_it_is(source, leaves, single), class_map)
+        leaves = replace(spec, class_names=None, folders=_folders(class_map, conditions))
+        samples, left = _read_as_it_is(source, leaves, conditions)
+        samples = apply_class_map(samples, class_map)
         samples = match_classes(samples, spec.class_names)
     if spec.class_names is not None:
         check_labels(samples.labels, spec.class_names, samples.name)
     if samples.preprocessing == Preprocessing():  # readers have fitted the sizes
         samples = replace(samples, preprocessing=spec.preprocessing)
-    return samples.where(conditions)
+    return samples.where(left)
 
 
-def _folders(class_map: ClassMap, domain: str | None) -> frozenset[str]:
+def _folders(class_map: ClassMap, conditions: Conditions) -> frozenset[str]:
     """Of one domain, if that is all that is wanted and there is one; a wrong wish is told by `where`."""
+    domain = single_values(conditions).get("domain")
     return class_map.folders(domain) or class_map.folders()
 
 
-def _read_as_it_is(source: str | Path, spec: InputSpec, where: Mapping[str, str]) -> Samples:
+def _read_as_it_is(source: str | Path, spec: InputSpec, conditions: Conditions) -> tuple[Samples, Conditions]:
+    """Samples, and the conditions that they are still to meet; pictures have been chosen by the others."""
     path = Path(source)
     if not path.exists() and is_factory(str(source)):
-        return read_factory(str(source), spec)
-    return _read_path(path, spec, where)
+        return read_factory(str(source), spec), conditions
+    listing = _listed(path)
+    if listing is None:
+        return _read_file(path, spec, conditions), conditions
+    if batches := cifar_members(listing.others):
+        return read_cifar(batches, listing.name, spec), conditions
+    samples = read_pictures(listing, path, spec, conditions)
+    return samples, {key: c for key, c in conditions.items() if key not in samples.attributes}
 
 
-def _read_path(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samples:
+def _listed(path: Path) -> Listing | None:
+    """The files of a folder or an archive, unless it is one of arrays."""
+    if is_archive(path) and path.is_file():
+        return list_members(path)
+    arrays = path.is_dir() and (find_array_folder(path) or find_cifar10c(path) or find_cifar(path))
+    return list_members(path) if path.is_dir() and not arrays else None
+
+
+def _read_file(path: Path, spec: InputSpec, conditions: Conditions) -> Samples:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected {FORMS}")
     if arrays := find_array_folder(path):
         return read_array_folder(arrays, path, spec)
     if find_cifar10c(path):
-        return read_cifar10c(path, spec, where)
+        return read_cifar10c(path, spec, single_values(conditions))
     if batches := find_cifar(path):
         return read_cifar(batches, str(path), spec)
-    if path.is_dir() or is_archive(path):
-        listing = list_members(path)
-        if batches := cifar_members(listing.others):
-            return read_cifar(batches, listing.name, spec)
-        return read_pictures(listing, path, spec, where)
     if path.suffix == ".npz":
         return read_npz(path, spec)
     if path.suffix in (".pt", ".pth", ".safetensors"):
