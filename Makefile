@@ -45,5 +45,5 @@ clean:
 
 $(READY): pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[corruptions,demo,dev,paper,plots,report]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[corruptions,demo,dev,paper,plots,report,sign]'
 	touch $@

@@ -54,6 +54,10 @@ class PatchError(TbftError):
     """A patch is damaged, of an unknown version, or made for another base."""
 
 
+class KeyFileError(TbftError):
+    """A key, or the list of trusted ones, cannot be read or written as asked."""
+
+
 class CardError(TbftError):
     """A source card is damaged, of an unknown version, or made for another base."""
 

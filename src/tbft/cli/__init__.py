@@ -29,6 +29,7 @@ MODULES = (
     "cost",
     "inspect",
     "patches",
+    "keys",
     "cache",
     "datasets",
     "training",

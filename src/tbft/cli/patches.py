@@ -1,4 +1,4 @@
-"""``tbft patch show | verify | apply | revert | log``."""
+"""``tbft patch show | verify | apply | revert | log | sign``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tbft.cli.common import Subparsers, add_json, command, print_json
+from tbft.cli.data_options import whole_number
 from tbft.errors import PatchError
 from tbft.report.terminal import table
 
@@ -39,6 +40,7 @@ def add(commands: Subparsers) -> None:
     )
     verify.add_argument("patch", metavar="PATCH")
     verify.add_argument("--weights", metavar="FILE", help="the base checkpoint")
+    verify.add_argument("--key", metavar="FILE", help="public key that has to have signed it (.pub)")
     verify.set_defaults(run=run_verify)
 
     apply = command(
@@ -65,6 +67,20 @@ def add(commands: Subparsers) -> None:
     revert.add_argument("--out", metavar="FILE", help="the checkpoint to write (default: WEIGHTS itself)")
     revert.set_defaults(run=run_revert)
 
+    sign = command(
+        actions,
+        "sign",
+        "sign a patch, so that devices know who made it; needs tbft[sign]",
+        "tbft patch sign user.safetensors --key workshop",
+    )
+    sign.add_argument("patch", metavar="PATCH")
+    sign.add_argument("--key", metavar="NAME", required=True, help="a key of `tbft keys new`, or its file")
+    sign.add_argument(
+        "--serial", type=whole_number, metavar="N", help="higher than before (default: seconds since 1970)"
+    )
+    sign.add_argument("--out", metavar="FILE", help="where to write it (default: PATCH itself)")
+    sign.set_defaults(run=run_sign)
+
     log = command(
         actions,
         "log",
@@ -86,7 +102,8 @@ def run_show(arguments: argparse.Namespace) -> None:
     size = Path(arguments.patch).stat().st_size
     if arguments.json:
         tensors = {k: {"shape": list(t.shape), "dtype": str(t.dtype)} for k, t in patch.tensors.items()}
-        print_json({**asdict(header), "size_bytes": size, "tensors": tensors})
+        signature = None if patch.signature is None else asdict(patch.signature)
+        print_json({**asdict(header), "signature": signature, "size_bytes": size, "tensors": tensors})
         return
     scalars = sum(t.numel() for t in patch.tensors.values())
     rows = [
@@ -107,6 +124,7 @@ def run_show(arguments: argparse.Namespace) -> None:
             "measured",
             ", ".join(f"{k} {_shown(v)}" for k, v in header.measured.items() if v is not None) or "nothing",
         ),
+        ("signed by", "nobody" if patch.signature is None else f"the key {patch.signature.key}"),
         ("made", f"{header.created} with " + ", ".join(f"{k} {v}" for k, v in header.versions.items())),
     ]
     print(table(rows))
@@ -117,12 +135,27 @@ def run_verify(arguments: argparse.Namespace) -> None:
     from tbft.patches.installed import read_installed
 
     patch = Patch.load(arguments.patch)
+    whole = f"{arguments.patch} is whole, {_signed(patch, arguments.key)}"
     if arguments.weights is None:
-        print(f"{arguments.patch} is whole; give --weights BASE to check that it fits a base")
+        print(f"{whole}; give --weights BASE to check that it fits a base")
         return
     patch.verify(read_installed(arguments.weights, patch).state)
-    leads_to = patch.header.tuned_fingerprint[:12]
-    print(f"{arguments.patch} is whole, fits {arguments.weights}, and leads to {leads_to}...")
+    print(f"{whole}, fits {arguments.weights}, and leads to {patch.header.tuned_fingerprint[:12]}...")
+
+
+def _signed(patch: Patch, key_file: str | None) -> str:
+    """By whom, checked where a key is named or a signature required."""
+    from tbft.patches.keys import read_public
+    from tbft.patches.trust import is_required
+
+    if key_file:
+        key = read_public(key_file)
+        return f"signed by {patch.signer({key.id: key}).name}"
+    if is_required():
+        return f"signed by {patch.signer().name}"
+    if patch.signature is None:
+        return "not signed"
+    return f"says that the key {patch.signature.key} signed it (--key FILE checks that)"
 
 
 def run_apply(arguments: argparse.Namespace) -> None:
@@ -153,6 +186,19 @@ def run_revert(arguments: argparse.Namespace) -> None:
     left = len(made.log.entries)
     what = f"is as before the last patch ({_patches(left)} left)" if left else "is the base again"
     print(f"{out} {what}: {made.fingerprint[:12]}...")
+
+
+def run_sign(arguments: argparse.Namespace) -> None:
+    from tbft.files import claim
+    from tbft.patches import Patch
+    from tbft.patches.keys import read_private
+
+    out = claim(arguments.out or arguments.patch, ".safetensors")
+    key = read_private(arguments.key)
+    patch = Patch.load(arguments.patch).signed(key, arguments.serial)
+    patch.save(out)
+    assert patch.signature is not None
+    print(f"{out} is signed by {key.public.name} ({key.public.id}), serial {patch.signature.serial}")
 
 
 def run_log(arguments: argparse.Namespace) -> None:

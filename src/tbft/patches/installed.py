@@ -8,17 +8,18 @@ first, and never takes the place of another: wherever the work is cut off, what 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from tbft.blocks.tensors import State, fingerprint
-from tbft.errors import PatchError
+from tbft.errors import PatchError, TbftError
 from tbft.models import read_state, read_state_for, save_weights
 from tbft.patches.header import Moment, now
 from tbft.patches.patch import Patch
+from tbft.patches.trust import is_required
 from tbft.schema import Count, Digest, Name, build, decode
 
 KEY = "tbft_log"
@@ -32,7 +33,7 @@ class Entry:
     Attributes:
         base, tuned: fingerprints of the states before and after.
         created, applied: when it was made, and when put on; UTC, ISO 8601.
-        signer, serial: who signed it, by the name of the key, and under which number; empty and 0 if nobody.
+        signer, serial: the name of the trusted key that signed it, and the number; empty and 0 if none did.
     """
 
     base: Digest
@@ -49,11 +50,11 @@ class Log:
     """The patches on a file, the last one on top.
 
     Attributes:
-        newest: key -> the highest serial that it ever signed here, taken off or not.
+        newest: the highest serial of a signed patch that was ever put on here, taken off since or not.
     """
 
     entries: tuple[Entry, ...] = ()
-    newest: dict[str, Count] = field(default_factory=dict)
+    newest: Count = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,15 +117,13 @@ def put_on(patch: Patch, weights: str | Path, out: str | Path) -> tuple[Installe
     """
     out, base = Path(out), read_installed(weights, patch)
     tuned, undo = patch.applied_to(base.state), patch.undo(base.state)
-    entry = Entry(
-        patch.header.base_fingerprint,
-        patch.header.tuned_fingerprint,
-        patch.header.arm,
-        patch.header.created,
-        now(),
-    )
-    log = replace(base.log, entries=(*base.log.entries, entry))
-    made = Installed(out, tuned, log)
+    entry, newest = _entry(patch), max(base.log.newest, _newest(out))
+    if is_required() and entry.serial < newest:
+        raise PatchError(
+            f"the patch is older (serial {entry.serial}) than one that was put on {out} before ({newest}): "
+            "sign it again if it is meant to be used"
+        )
+    made = Installed(out, tuned, Log((*base.log.entries, entry), max(newest, entry.serial)))
     path = out.with_name(f"{out.name}.{_link(entry)}{SUFFIX}")
     there = path.exists()
     undo.save(path)
@@ -153,6 +152,8 @@ def take_off(weights: str | Path, out: str | Path, undo: Patch | None = None) ->
         undo = _found(tuned, last)
     if last is not None and undo.header.tuned_fingerprint != last.base:
         raise PatchError(f"this does not undo the patch that was put on {weights} last, of {last.applied}")
+    if last is not None:  # the log says where it leads, and so it needs no signature
+        undo = replace(undo, source=None)
     base = undo.applied_to(tuned.state)
     made = Installed(Path(out), base, replace(tuned.log, entries=tuned.log.entries[:-1]))
     _carry(tuned, made.path)
@@ -182,6 +183,26 @@ def _found(tuned: Installed, last: Entry | None) -> Patch:
         what = "no patch on it that could be taken off" if not undos else "several patches that it may have"
         raise PatchError(f"{tuned.path} has {what}: give what undoes it with --undo FILE")
     return undos[0]
+
+
+def _entry(patch: Patch) -> Entry:
+    """What the log says of a patch; of its signature only if a trusted key made it."""
+    header = patch.header
+    entry = Entry(header.base_fingerprint, header.tuned_fingerprint, header.arm, header.created, now())
+    if patch.signature is None:
+        return entry
+    try:
+        return replace(entry, signer=patch.signer().name, serial=patch.signature.serial)
+    except TbftError:  # where a signature is required, this has been refused before
+        return entry
+
+
+def _newest(out: Path) -> int:
+    """The highest serial that was ever put on a file that may be there."""
+    try:
+        return read_installed(out).log.newest if out.exists() else 0
+    except TbftError:
+        return 0  # it is written over
 
 
 def _link(entry: Entry) -> str:

@@ -27,20 +27,33 @@ from tbft.blocks.state import values_restored
 from tbft.blocks.tensors import State, fingerprint
 from tbft.blocks.unwrap import plain
 from tbft.errors import PatchError
-from tbft.patches.fitting import check_base, check_tensors, patched_state, write_in_place
+from tbft.patches.fitting import check_tensors, patched_state, write_in_place
 from tbft.patches.header import FORMAT_VERSION, Header, now, parse_header, versions
+from tbft.patches.keys import PrivateKey, PublicKey
+from tbft.patches.trust import Signature, is_required, parse_signature, sign, trusted_keys, verify
+
+#: Key of the file's metadata; what it holds is not under the checksum, which it signs.
+SIGNATURE = "tbft_signature"
 
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """Tensors that differ from a base, and a header."""
+    """Tensors that differ from a base, and a header.
+
+    Attributes:
+        signature: who made it; None if nobody has signed it.
+        source: the file it was read from; None for one made here, which needs no signature.
+    """
 
     header: Header
     tensors: Mapping[str, Tensor]
+    signature: Signature | None = None
+    source: str | None = None
 
     def to_bytes(self) -> bytes:
         """The patch as a ``.safetensors`` file; header and tensors are sealed by a checksum."""
-        return container.to_bytes("patch", asdict(self.header), self.tensors)
+        notes = {} if self.signature is None else {SIGNATURE: self.signature.to_json()}
+        return container.to_bytes("patch", asdict(self.header), self.tensors, notes)
 
     def save(self, path: str | Path) -> None:
         """Write the patch, atomically."""
@@ -54,7 +67,34 @@ class Patch:
             PatchError: missing, damaged, cut off, not a patch, or of an unknown version.
         """
         content = container.read(path, "patch", FORMAT_VERSION, PatchError)
-        return cls(parse_header(content.header, str(path)), content.tensors)
+        text = content.notes.get(SIGNATURE)
+        signature = None if text is None else parse_signature(text, str(path))
+        return cls(parse_header(content.header, str(path)), content.tensors, signature, str(path))
+
+    @property
+    def seal(self) -> str:
+        """The checksum over header and tensors, which signatures are of."""
+        return container.seal(container.header_text(asdict(self.header)), self.tensors)
+
+    def signed(self, key: PrivateKey, serial: int | None = None) -> Patch:
+        """The patch with a signature.
+
+        Args:
+            serial: has to be higher than that of the patch before; default: the seconds since 1970.
+        """
+        return replace(self, signature=sign(self.seal, key, serial))
+
+    def signer(self, keys: Mapping[str, PublicKey] | None = None) -> PublicKey:
+        """The key that signed the patch.
+
+        Args:
+            keys: that are trusted, by id; default: those of this device.
+
+        Raises:
+            PatchError: unsigned, or not by a trusted key.
+        """
+        keys = trusted_keys() if keys is None else keys
+        return verify(self.seal, self.signature, keys, self.source or "the patch")
 
     def apply(self, model: nn.Module) -> Patch:
         """Apply to a model in memory and return the patch that undoes it.
@@ -62,8 +102,8 @@ class Patch:
         A model that is compiled or in ``DataParallel`` is known by the module inside.
 
         Raises:
-            PatchError: the model is not the base this patch was made for, or the patch is not what it says;
-                the model stays untouched.
+            PatchError: the model is not the base this patch was made for, the patch is not what it says, or
+                not signed where ``TBFT_REQUIRE_SIGNATURE`` asks for it; the model stays untouched.
         """
         own = plain(model)
         state = own.state_dict()
@@ -92,9 +132,12 @@ class Patch:
         return self._patched(state)
 
     def undo(self, state: Mapping[str, Tensor]) -> Patch:
-        """The patch that leads from the tuned state back to `state`, its base."""
-        check_base(self.header, state)
-        check_tensors(self.tensors, state)
+        """The patch that leads from the tuned state back to `state`, its base.
+
+        Raises:
+            PatchError: as :meth:`apply`.
+        """
+        self._patched(state)
         return self._undo(state)
 
     def verify(self, state: Mapping[str, Tensor]) -> None:
@@ -102,6 +145,8 @@ class Patch:
         self._patched(state)
 
     def _patched(self, state: Mapping[str, Tensor]) -> State:
+        if self.source is not None and is_required():
+            self.signer()
         return patched_state(self.header, self.tensors, state)
 
     def _undo(self, state: Mapping[str, Tensor]) -> Patch:

@@ -1,0 +1,93 @@
+"""``tbft keys new | show | trust | revoke``."""
+
+from __future__ import annotations
+
+import argparse
+
+from tbft.cli.common import Subparsers, command
+from tbft.report.terminal import table
+
+EXAMPLES = """
+tbft keys new workshop
+tbft keys trust workshop.pub
+tbft keys show
+"""
+
+
+def add(commands: Subparsers) -> None:
+    parser = command(commands, "keys", "make keys that sign patches, and choose which to trust", EXAMPLES)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    new = command(
+        actions,
+        "new",
+        "make a key pair in $TBFT_KEYS; needs tbft[sign]",
+        "tbft keys new workshop\nTBFT_KEY_PASSPHRASE=... tbft keys new workshop",
+    )
+    new.add_argument("name", metavar="NAME")
+    new.set_defaults(run=run_new)
+
+    show = command(actions, "show", "list your keys and those trusted here, or print one", "tbft keys show")
+    show.add_argument("key", metavar="KEY", nargs="?", help="a name, or a file (.pub)")
+    show.set_defaults(run=run_show)
+
+    trust = command(
+        actions, "trust", "trust a public key on this device ($TBFT_TRUST)", "tbft keys trust workshop.pub"
+    )
+    trust.add_argument("key", metavar="FILE", help="a public key (.pub)")
+    trust.set_defaults(run=run_trust)
+
+    revoke = command(
+        actions, "revoke", "trust a key no more on this device, for good", "tbft keys revoke workshop.pub"
+    )
+    revoke.add_argument("key", metavar="KEY", help="a public key (.pub), or its id")
+    revoke.set_defaults(run=run_revoke)
+
+
+def run_new(arguments: argparse.Namespace) -> None:
+    from tbft.patches.keys import new_key, read_public
+
+    path = new_key(arguments.name)
+    key = read_public(path.with_suffix(".pub"))
+    print(f"{path}: keep it to yourself")
+    print(
+        f"{path.with_suffix('.pub')}: give it to the devices, for `tbft keys trust`\n{key.line} (id {key.id})"
+    )
+
+
+def run_show(arguments: argparse.Namespace) -> None:
+    from tbft.patches.keys import keys_folder, read_public, trust_folder
+    from tbft.patches.trust import revoked_ids
+
+    if arguments.key:
+        key = read_public(arguments.key)
+        print(f"{key.line}\nid {key.id}")
+        return
+    revoked = revoked_ids()
+    rows = [("name", "id", "what", "file")]
+    for folder, what in ((keys_folder(), "own"), (trust_folder(), "trusted")):
+        for path in sorted(folder.glob("*.pub")):
+            key = read_public(path)
+            state = "revoked" if key.id in revoked and what == "trusted" else what
+            rows.append((key.name, key.id, state, str(path)))
+    print(table(rows) if len(rows) > 1 else "no keys: make one with `tbft keys new NAME`")
+
+
+def run_trust(arguments: argparse.Namespace) -> None:
+    from tbft.patches.keys import read_public
+    from tbft.patches.trust import trust
+
+    key = read_public(arguments.key)
+    trust(key)
+    print(f"{key.name} ({key.id}) is trusted here; TBFT_REQUIRE_SIGNATURE=1 refuses patches of all others")
+
+
+def run_revoke(arguments: argparse.Namespace) -> None:
+    import re
+
+    from tbft.patches.keys import read_public
+    from tbft.patches.trust import revoke
+
+    key_id = arguments.key if re.fullmatch("[0-9a-f]{16}", arguments.key) else read_public(arguments.key).id
+    revoke(key_id)
+    print(f"{key_id} is trusted no more")
