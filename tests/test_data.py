@@ -123,6 +123,7 @@ def test_pictures_of_mixed_sizes_need_a_resolution_and_those_of_mixed_channels_n
     sizes = write_folder(tmp_path / "sizes", [RGB[0], np.zeros((40, 32, 3), np.uint8)])
     with pytest.raises(DataError, match=r"2 sizes: 32x32 px \(1, cat/0.png\), 32x40 .*--resolution"):
         read(sizes)
+    assert read(sizes, InputSpec(mixed=True)).inputs.shape == (2, 32, 32, 3)
     fitted = read(sizes, InputSpec(resolution=32))
     assert fitted.inputs.shape == (2, 32, 32, 3)
     assert any("1 picture (32x40 px) was fitted to 32x32 px" in note for note in fitted.notes)

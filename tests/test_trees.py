@@ -141,7 +141,13 @@ def test_the_severities_of_one_corruption():
         ),
         ([("0.png",), *files(PETS)], "1 picture as 0.png.*in no class folder"),
         ([("0.png",), ("1.png",)], "2 pictures and no class folders.*labels.csv"),
-        (files(["train", "test"]), "test, train tell parts"),
+        (files(["train", "test"]), "test, train name parts and no classes"),
+        (files(["images", "masks"]), "images, masks name kinds of files"),
+        (files(["images"], ["train", "val"]), "images name kinds of files"),
+        (
+            [*files(["train"], PETS), ("test", "0.png")],
+            "give the folder of one part alone, such as set/train",
+        ),
     ],
 )
 def test_what_is_not_certain_is_refused_with_what_was_seen(paths, message):

@@ -212,14 +212,20 @@ def _decoder(members: Sequence[Member], spec: InputSpec, name: str) -> _Decoder:
                 sizes[size] += 1
                 first.setdefault(size, member.name)
     if spec.resolution is None and len(sizes) > 1:
-        told = some((f"{w}x{h} px ({n:,}, {first[w, h]})" for (w, h), n in sizes.most_common()))
-        raise DataError(
-            f"{name}: pictures of {len(sizes)} sizes: {told}; give the size that the model takes "
-            "(--resolution 224), and they are resized and cropped"
-        )
+        if not spec.mixed:
+            raise DataError(f"{name}: {_mixed(sizes, first)}")
+        spec = replace(spec, resolution=min(map(min, sizes)))
     side = spec.resolution
     width, height = (side, side) if side is not None else next(iter(sizes), (1, 1))
     return _Decoder((height, width, spec.channels or (1 if gray else 3)), spec, name)
+
+
+def _mixed(sizes: Counter[Size], first: dict[Size, str]) -> str:
+    told = some(f"{w}x{h} px ({n:,}, {first[w, h]})" for (w, h), n in sizes.most_common())
+    return (
+        f"pictures of {len(sizes)} sizes: {told}; give the size that the model takes (--resolution 224), and "
+        "they are resized and cropped, or --mixed for the smallest of them"
+    )
 
 
 def _head(member: Member) -> Image.Image | None:

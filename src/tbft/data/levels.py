@@ -39,6 +39,8 @@ _DOMAINS = {
 _PLAIN = {
     "images", "image", "imgs", "img", "jpegimages", "pictures", "jpeg", "jpg", "png", "rgb", "raw", "frames",
 }  # fmt: skip
+#: Folders that lie beside them.
+_BESIDE = {"masks", "mask", "labels", "annotations", "segmentation", "segmentations", "depth", "gt"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Levels:
         """
         self._find_severities()
         self._find_parts()
+        self._find_wishes()
         self._pass_over_wrappers()
         left = self._left()
         if len(left) == 1:
@@ -114,17 +117,23 @@ class Levels:
             f"{counted(len(at), 'picture')} as {'/'.join(self.paths[at[0]])}"
             for _, at in sorted(depths.items())
         )
+        parts = [f[0] for f in self.folders if f and part_of(f[0])]
         remedy = "move or remove the pictures in no class folder"
-        if 0 not in depths:
+        if parts and len(set(parts)) > 1:
+            remedy = "give the folder of one part alone, such as " + f"{self.name}/{parts[-1]}"
+        elif 0 not in depths:
             remedy = "give --layout 'class/**' if the top folders are the classes, or give one of them alone"
         raise DataError(f"{self.name}: pictures lie at different depths: {seen}; {remedy}")
 
     def _check_classes(self, level: int) -> None:
         names = self.names[level]
-        if all(part_of(n) for n in names) and not names & set(self.hints.classes):
+        kinds = {n.lower() for n in names} <= _PLAIN | _BESIDE
+        if (kinds or all(part_of(n) for n in names)) and not self._are_classes(level):
+            what = "kinds of files" if kinds else "parts"
             raise DataError(
-                f"{self.name}: {some(sorted(names))} tell parts, and there are no class folders in them, as "
-                f"{self._example()} shows; expected <part>/<class>/<file>, or a table of labels"
+                f"{self.name}: {some(sorted(names))} name {what} and no classes, as {self._example()} shows; "
+                "expected <class>/<file>, <part>/<class>/<file>, or a table of labels beside the pictures "
+                "(labels.csv: file,label); --layout class if these are the classes"
             )
 
     def _find_parts(self) -> None:
@@ -134,6 +143,16 @@ class Levels:
             if distinct and len(self._left()) > 1 and not self._are_classes(i):
                 self.found[i] = "part"
                 return
+
+    def _find_wishes(self) -> None:
+        """Samples are chosen by an attribute, and one level alone has a value that is asked for."""
+        for key, values in self.hints.where.items():
+            at = [i for i in self._left() if self.names[i] & set(values)]
+            wanted = key not in ("file", "class", "picture", *self.found) and not self._are_classes(
+                at[0] if at else 0
+            )
+            if len(at) == 1 and wanted and len(self._left()) > 1:
+                self.found[at[0]] = key
 
     def _are_classes(self, level: int) -> bool:
         return bool(self.names[level] & set(self.hints.classes))
@@ -176,7 +195,7 @@ class Levels:
                 return
 
     def _find_class_of_two(self, outer: int, inner: int) -> None:
-        for rule in (self._by_known_classes, self._by_wish, self._by_kind):
+        for rule in (self._by_known_classes, self._by_kind):
             if found := rule(outer, inner):
                 self.found[outer], self.found[inner] = found
                 return
@@ -186,10 +205,11 @@ class Levels:
             "/".join(role or {outer: a, inner: b}[i] for i, role in enumerate(self.found))
             for a, b in (("class", word), ("domain", "class"))
         ]
+        names = "domain" if word == "domain" else f"{word} or domain"
         raise DataError(
             f"{self.name}: pictures lie {len(self.names)} folders deep, as {self._example()}, and it is not "
             f"certain which folders are the classes, {outside} or {inside}: say it with --layout "
-            f"'{layouts[0]}' or '{layouts[1]}' (any other name for {word} or domain; * if it says nothing)"
+            f"'{layouts[0]}' or '{layouts[1]}' (any other name in place of {names}; * if it says nothing)"
         )
 
     def _by_known_classes(self, outer: int, inner: int) -> tuple[str, str] | None:
@@ -199,14 +219,6 @@ class Levels:
         if self._are_classes(inner):
             return _recorded(self.names[outer]) or "domain", "class"
         return "class", _recorded(self.names[inner]) or "folder"
-
-    def _by_wish(self, outer: int, inner: int) -> tuple[str, str] | None:
-        """Samples are chosen by an attribute, and one level has the value that is asked for."""
-        for key, values in self.hints.where.items():
-            at = [bool(self.names[i] & set(values)) for i in (outer, inner)]
-            if key not in ("file", "part", "class") and at[0] != at[1]:
-                return (key, "class") if at[0] else ("class", key)
-        return None
 
     def _by_kind(self, outer: int, inner: int) -> tuple[str, str] | None:
         """By what folders are called: sessions and days, or domains of published sets."""

@@ -116,7 +116,7 @@ class InputSpec:
             (``--resolution 224``).
         channels: of the pictures.
         folders: the class folders to read; others are passed over. Default: all.
-        mixed: accept pictures of mixed sizes and channels in one set, as photos are.
+        mixed: without a resolution, fit pictures of mixed sizes to the smallest of them (``--mixed``).
         mean, std: the normalization that the model was trained with and does not do itself, for values in
             [0, 1]: a name of :data:`NORMALIZATIONS`, a number, or one number a channel (``--mean imagenet``,
             ``--mean 0.5,0.4,0.4 --std 0.2,0.2,0.2``). A name alone stands for both.

@@ -108,7 +108,8 @@ def _read_off(
     for role, column in columns.items():
         values = Counter(column)
         told = some((f"{v} ({n:,})" for v, n in sorted(values.items())), 8)
-        notes.append(f"folders tell the {role}: {told}; choose with --where {role}=NAME")
+        choice = "" if role in hints.where else f"; choose with --where {role}=NAME"
+        notes.append(f"folders tell the {role}: {told}{choice}")
     attributes: dict[str, npt.NDArray[Any]] = {role: np.array(column) for role, column in columns.items()}
     if "severity" in columns:
         matches = [SEVERITY.fullmatch(value) for value in columns["severity"]]
