@@ -1,7 +1,7 @@
 """Families outside the laboratory: real people's motion, small networks, and a base for each left-out person.
 
-A family is a network together with a kind of data. The base of a person is trained on everybody else, and kept
-in a folder, since every benchmark starts from it.
+A family is a network together with a kind of data. The base of a person is trained on everybody else, and
+kept in a folder, since every benchmark starts from it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ Ints = npt.NDArray[np.int64]
 
 class Standardize(nn.Module):
     """Channels less their mean, over their standard deviation on the source."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, x: npt.NDArray[np.float32]) -> None:
         super().__init__()
@@ -80,7 +83,10 @@ class Mean(nn.Module):
 def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     padding = kernel // 2
     return nn.Sequential(
-        nn.Conv1d(inputs, outputs, kernel, padding=padding), nn.BatchNorm1d(outputs), nn.ReLU(), nn.MaxPool1d(2)
+        nn.Conv1d(inputs, outputs, kernel, padding=padding),
+        nn.BatchNorm1d(outputs),
+        nn.ReLU(),
+        nn.MaxPool1d(2),
     )
 
 

@@ -99,11 +99,11 @@ def _arm(cell: CellBench, method: str) -> Done:
         tuned = tune_samples(cell.blocks, plan, cell.parts.train, val)
     if tuned.stopped == "interrupt":
         raise KeyboardInterrupt
-    accuracy = cell.before.accuracy
+    accuracy = cell.before.score
     if tuned.changed:
         with values_restored(cell.blocks.model):
             cell.blocks.model.load_state_dict({**cell.blocks.model.state_dict(), **tuned.changed})
-            accuracy = evaluate_samples(cell.blocks.model, cell.parts.test).accuracy
+            accuracy = evaluate_samples(cell.blocks.model, cell.parts.test).score
     return Done(
         arm=plan.arm.name,
         accuracy=accuracy,
@@ -129,7 +129,7 @@ def _ours(cell: CellBench) -> Done:
     assert result.after is not None
     return Done(
         arm=result.plan.arm.name,
-        accuracy=result.after.accuracy,
+        accuracy=result.after.score,
         measurement=result.measurement,
         history=tuple(asdict(epoch) for epoch in result.tuned.history),
         best_epoch=result.tuned.best_epoch,

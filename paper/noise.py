@@ -40,13 +40,13 @@ def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed:
     for _ in range(STEPS):
         middle = (low + high) / 2
         _set(parameters, clean, noise, math.exp(middle))
-        if evaluate_samples(blocks.model, samples).accuracy > accuracy:
+        if evaluate_samples(blocks.model, samples).score > accuracy:
             low = middle
         else:
             high = middle
     std = math.exp((low + high) / 2)
     _set(parameters, clean, noise, std)
-    found = evaluate_samples(blocks.model, samples).accuracy
+    found = evaluate_samples(blocks.model, samples).score
     if abs(found - accuracy) > TOLERANCE:
         raise TbftError(
             f"no noise on {arm} makes the model right on {accuracy:.0%}: the nearest is {found:.0%}. "

@@ -53,7 +53,7 @@ def result(**changed):
     made = {
         "model": "digits", "data": "samples/set.npz + gaussian_noise:5", "level": "input", "arm": "front",
         "block": "front", "recipe": "fast", "source_share": None, "seed": 3,
-        "accuracy_before": 0.2087, "accuracy_after": 0.6961, "loss_before": 3.5, "loss_after": 1.01,
+        "accuracy_before": 0.2087, "accuracy_after": 0.6961, "score_before": 0.2087, "score_after": 0.6961, "loss_before": 3.5, "loss_after": 1.01,
         "class_accuracies_before": {"cat": 0.1, "dog": 0.8, "eel": None},
         "class_accuracies_after": {"cat": 0.9, "dog": 0.6, "eel": None},
         "wall_seconds": 18.1, "cpu_seconds": 9.04, "peak_rss_bytes": 616 * 2**20, "peak_rss_scope": "window",
@@ -124,7 +124,8 @@ UNTRAINED = {"block": None, "history": [], "best_epoch": None}
         ({"arm": "fc", "block": "rear"}, "tuning one layer: fc"),
         ({"stopped": "interrupt"}, "stopped by Ctrl-C"),
         ({"stopped": "budget"}, "The budget was spent before training ended"),
-        ({"measured_on": None, "accuracy_before": None, "accuracy_after": None, "loss_before": None,
+        ({"measured_on": None, "accuracy_before": None, "accuracy_after": None, "score_before": None, "score_after": None,
+          "loss_before": None,
           "loss_after": None, "class_accuracies_before": {}, "class_accuracies_after": {}},
          "nothing was held out to measure"),
         ({f"class_accuracies_{when}": {"a": None} for when in ("before", "after")}, "No class has samples"),

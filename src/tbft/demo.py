@@ -188,7 +188,7 @@ def _outcome(
         rows.append(
             Row(
                 arm,
-                fmean(r.after.accuracy for r in results if r.after is not None),
+                fmean(r.after.score for r in results if r.after is not None),
                 median(r.measurement.cpu_seconds for r in results),
                 len(results[0].patch.to_bytes()),
             )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tbft.tuning.execution import MakeOptimizer, Tuned, Tuning, tune_samples
 from tbft.tuning.loop import OnStep
 from tbft.tuning.prefix_cache import CachePolicy, as_cache
 from tbft.verification.evaluation import Evaluation, evaluate_samples
+from tbft.verification.task import Loss, Score, as_task
 
 
 def split(
@@ -55,14 +57,17 @@ def split(
     return _blocks.split(model, cuts, names, example)
 
 
-def evaluate(model: Any, data: Any) -> Evaluation:
+def evaluate(model: Any, data: Any, *, loss: Loss | None = None, score: Score | None = None) -> Evaluation:
     """Accuracy and loss of a model on labeled samples; the model stays as it is.
 
     Args:
         model, data: in any form that :func:`tbft.personalize` takes; a module need not be cut into blocks.
+        loss, score: of another task than classification, see :func:`tbft.personalize`.
     """
     module, inputs = module_and_inputs(model)
-    return evaluate_samples(module, as_samples(data, inputs))
+    samples = as_samples(data, inputs if loss is None else replace(inputs, targets=True))
+    task = as_task(loss, score, samples.targets is not None)
+    return evaluate_samples(module, samples, task=task)
 
 
 def diagnose(
@@ -103,6 +108,7 @@ def tune(
     *,
     cache: CachePolicy | str | Path | None = None,
     optimizer: MakeOptimizer | None = None,
+    loss: Loss | None = None,
     resume: str | Path | None = None,
     progress: OnStep | None = None,
 ) -> Tuned:
@@ -114,6 +120,7 @@ def tune(
         plan: what to do; the name of an arm stands for ``Plan(arm)``.
         cache: where outputs of the frozen prefix are kept if memory does not hold them; or a folder.
         optimizer: makes one for (parameters, learning rate), in place of the recipe's.
+        loss: of another task than classification, see :func:`tbft.personalize`.
         resume: file that an unfinished run is kept in, and resumed from.
         progress: called with (step done, steps in all).
 
@@ -124,10 +131,12 @@ def tune(
         raise wrong_form("plan", plan, ["a Plan", "the name of an arm"])
     base = as_base(model)
     plan = Plan(plan, base.recipe("fast")) if isinstance(plan, str) else plan
-    held_out = None if val is None else as_samples(val, base.inputs)
+    spec = base.inputs if loss is None else replace(base.inputs, targets=True)
+    samples, held_out = as_samples(train, spec), None if val is None else as_samples(val, spec)
     path = None if resume is None else Path(resume)
-    how = Tuning(as_cache(cache), optimizer, path, progress)
-    return tune_samples(base.blocks, plan, as_samples(train, base.inputs), held_out, how)
+    task = as_task(loss, None, samples.targets is not None)
+    how = Tuning(as_cache(cache), optimizer, path, progress, task=task)
+    return tune_samples(base.blocks, plan, samples, held_out, how)
 
 
 __all__ = ["build_card", "diagnose", "evaluate", "split", "tune"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,14 +25,6 @@ from tbft.verification.comparison import Comparison
 from tbft.verification.evaluation import Evaluation
 
 Status = Literal["patched", "unchanged", "rejected", "stopped"]
-
-
-def refuse_other_tasks(loss: Any, score: Any) -> None:
-    """Raise PlanError for a loss or a score: what is tuned is a classifier, by cross-entropy."""
-    if loss is not None or score is not None:
-        raise PlanError(
-            "loss= and score= are for tasks that tbft cannot tune yet: leave them out for classification"
-        )
 
 
 @dataclass(frozen=True)
@@ -120,15 +112,19 @@ class Wish:
         return replace_plan(named, statistics=statistics, seed=self.seed, budget=self.settled_budget)
 
 
-def parts_of(base: Base, train: Any, val: Any, test: Any, seed: int, group_by: str | None) -> Parts:
+def parts_of(
+    base: Base, train: Any, val: Any, test: Any, seed: int, group_by: str | None, loss: Any = None
+) -> Parts:
     """The parts of an adaptation, from data of any form; parts that are split already stay as they are."""
     if isinstance(train, Parts):
         if val is not None or test is not None or group_by is not None:
             raise PlanError("these parts are split already: leave out val, test and group_by")
         return train
 
+    spec = base.inputs if loss is None else replace(base.inputs, targets=True)
+
     def read(data: Any) -> Samples:
-        return as_samples(data, base.inputs)
+        return as_samples(data, spec)
 
     return as_parts(read(train), val, test, seed=seed, group_by=group_by, as_samples=read)
 
@@ -215,6 +211,8 @@ class Personalization:
             "measured_on": None if self.comparison is None else self.comparison.part,
             "accuracy_before": None if before is None else before.accuracy,
             "accuracy_after": None if after is None else after.accuracy,
+            "score_before": None if before is None else before.score,
+            "score_after": None if after is None else after.score,
             "loss_before": None if before is None else before.loss,
             "loss_after": None if after is None else after.loss,
             "class_accuracies_before": {} if before is None else before.class_accuracies,

@@ -11,12 +11,13 @@ from tbft.base import as_base
 from tbft.choosing.planning import Setting, batch_size, check_affordable, choose_plan
 from tbft.diagnosis.card import SourceCard
 from tbft.metering import Meter, Profile, find_profile
-from tbft.personalization import Personalization, Wish, parts_of, patch_of, refuse_other_tasks
+from tbft.personalization import Personalization, Wish, parts_of, patch_of
 from tbft.plan import Allowance, Budget, Plan, Recipe, Statistics
 from tbft.tuning.execution import Tuning, tune_samples
 from tbft.tuning.loop import OnStep
 from tbft.tuning.prefix_cache import CachePolicy, as_cache
 from tbft.verification.comparison import compare_models, evaluate_both
+from tbft.verification.task import as_task
 
 
 def personalize(
@@ -68,7 +69,11 @@ def personalize(
         statistics: with a level or an arm: the share of the source in BatchNorm's statistics, 0 to 1, or
             ``auto``.
         budget: never exceeded, neither in what is predicted nor in what is then measured.
-        loss, score: of other tasks than classification; not supported yet.
+        loss: for another task than classification, (outputs, targets) -> mean loss of a batch, such as
+            ``torch.nn.functional.mse_loss``; floats, or several numbers a sample, are then targets. With
+            class labels it stands for the cross-entropy, for example with class weights.
+        score: (outputs, targets) -> one number a sample, or one for all; higher is better. It decides whether
+            the tuned model is kept. Default: accuracy, or minus the loss.
         profile: of this board, to estimate energy where nothing measures it; or its name or file.
         meter: measures all of it, in place of one with the best sensor there is.
         cache: where outputs of the frozen prefix are kept if memory does not hold them; or a folder.
@@ -81,27 +86,27 @@ def personalize(
         TbftError: something given is wrong, or does not go together; the message says what to do.
     """
     base = as_base(model, card, cuts, names)
-    refuse_other_tasks(loss, score)
     wish = Wish(base, level, arm, recipe, statistics, seed, budget, plan)
-    parts = parts_of(base, train, val, test, seed, group_by)
+    parts = parts_of(base, train, val, test, seed, group_by, loss)
+    task = as_task(loss, score, parts.train.targets is not None)
     with meter or Meter(profile=find_profile(profile)) as meter:
         allowance = Allowance(wish.settled_budget, meter.profile)
         choice = None
         if wish.named is None:
-            setting = Setting(wish.recipe, base.card, judged=len(parts.val), seed=seed)
+            setting = Setting(wish.recipe, base.card, task.is_classification, len(parts.val), seed)
             choice = choose_plan(base.blocks, parts.train, setting, allowance)
             plan = choice.plan
         else:
             plan = wish.named
             check_affordable(base.blocks, plan, parts.train, len(parts.val), allowance)
         choosing_cpu_seconds = allowance.cpu_seconds
-        how = Tuning(as_cache(cache), resume_path=None if resume is None else Path(resume), on_step=progress)
+        how = Tuning(as_cache(cache), None, None if resume is None else Path(resume), progress, task=task)
         chooses_epoch = plan.recipe.duration.validate
         tuned = tune_samples(
             base.blocks, plan, parts.train, parts.val if chooses_epoch else None, how, allowance
         )
         held_out = parts.val.subset(slice(0, 0)) if chooses_epoch else parts.val
-        acceptance = compare_models(base.model, tuned.changed, held_out, batch_size(allowance))
+        acceptance = compare_models(base.model, tuned.changed, held_out, batch_size(allowance), task)
     if acceptance is not None and not acceptance.accepted:
         tuned = replace(tuned, changed={})
     return Personalization(
@@ -113,5 +118,5 @@ def personalize(
         choosing_cpu_seconds=choosing_cpu_seconds,
         choice=choice,
         acceptance=acceptance,
-        comparison=evaluate_both(base.model, tuned.changed, parts),
+        comparison=evaluate_both(base.model, tuned.changed, parts, task),
     )

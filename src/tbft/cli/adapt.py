@@ -214,7 +214,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json({"model": base.name, **data, "patch": arguments.patch, **asdict(result)})
         return
-    share = f"{100 * result.accuracy:.2f} % of {result.sample_count:,} samples"
+    share = f"{100 * result.score:.2f} % of {result.sample_count:,} samples"
     print(f"{samples.name}: {share}, loss {result.loss:.4f}")
     if arguments.per_class:
         counts = samples.class_counts()

@@ -123,6 +123,30 @@ def numbered_from_one(count: int) -> str:
     )
 
 
+def targets_of(values: Any, name: str) -> Array | None:
+    """Targets of another task than classification, ``float32`` (n, ...); None if the values are classes.
+
+    Whole numbers in one column, booleans and words are classes; floats and several numbers a sample are
+    targets.
+
+    Raises:
+        DataError: a value that is missing or not finite.
+    """
+    typed = _typed(values, name)
+    column = typed.ndim == 1 or (typed.ndim == 2 and typed.shape[1] == 1)
+    if typed.dtype.kind in "SU" or (typed.dtype.kind in "biu" and column):
+        return None
+    targets = typed.astype(np.float32)
+    bad = ~np.isfinite(targets.reshape(len(targets), -1)).all(1)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"{name}: {int(bad.sum())} targets are missing or not finite, the first is of sample {first}; "
+            "remove those samples"
+        )
+    return targets
+
+
 def plain_label(value: Any) -> Any:
     """One label as a plain value: a number out of 0-d and one-element arrays and tensors, else as it is."""
     if isinstance(value, Tensor):

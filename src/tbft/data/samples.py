@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tbft.data.conditions import Where, as_conditions, matching
 from tbft.data.inputs import fit_inputs, normalize
-from tbft.data.labels import check_labels, class_positions, parse_labels
+from tbft.data.labels import Labels, check_labels, class_positions, parse_labels, targets_of
 from tbft.data.lazy import CHUNK, as_array, as_lazy
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError
@@ -41,6 +41,8 @@ class Samples:
         preprocessing: what the model's inputs are made of these by; sizes are fitted already.
         as_taken: the inputs are as the model takes them, normalized or otherwise, and no mean and std are
             to be applied.
+        targets: ``float32`` (n, ...), what another task than classification is tuned to; labels are then all
+            zero. None: labels are classes.
     """
 
     inputs: Array
@@ -52,6 +54,7 @@ class Samples:
     notes: tuple[str, ...] = ()
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     as_taken: bool = False
+    targets: Array | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,6 +73,7 @@ class Samples:
             labels=self.labels[at],
             ids=self.ids[at],
             attributes={key: values[at] for key, values in self.attributes.items()},
+            targets=None if self.targets is None else self.targets[at],
         )
 
     def where(self, conditions: Where) -> Samples:
@@ -89,10 +93,10 @@ class Samples:
 
         Returns:
             inputs ``float32``, pictures as (n, channels, height, width) in [0, 1], then normalized as
-            `preprocessing` says; labels ``int64`` (n,).
+            `preprocessing` says; labels ``int64`` (n,), or targets ``float32`` (n, ...).
         """
         x = np.array(self.inputs[indices])
-        y = torch.from_numpy(np.array(self.labels[indices]))
+        y = torch.from_numpy(np.array((self.labels if self.targets is None else self.targets)[indices]))
         if self.are_pictures:
             x = x.transpose(0, 3, 1, 2).astype(np.float32, order="C") / np.float32(255)
         inputs = torch.from_numpy(x.astype(np.float32, copy=False))
@@ -140,7 +144,11 @@ def make_samples(
         shape = np.shape(labels) if not isinstance(labels, (list, tuple)) else (len(labels),)
         raise DataError(f"{name}: {count} inputs but labels of shape {tuple(shape)}; one label a sample")
     own = spec.class_names if class_names is None else class_names
-    parsed = parse_labels(labels, name, own, spec.labels_from)
+    targets = targets_of(labels, name) if spec.targets else None
+    if targets is None:
+        parsed = parse_labels(labels, name, own, spec.labels_from)
+    else:
+        parsed = Labels(np.zeros(count, dtype=np.int64), ("targets",), ())
     samples = Samples(
         inputs=ranged.inputs,
         labels=parsed.indices,
@@ -151,8 +159,9 @@ def make_samples(
         notes=(*ranged.notes, *parsed.notes),
         preprocessing=spec.preprocessing,
         as_taken=ranged.as_taken,
+        targets=targets,
     )
-    return match_classes(samples, spec.class_names)
+    return samples if spec.targets and targets is not None else match_classes(samples, spec.class_names)
 
 
 def match_classes(samples: Samples, class_names: Sequence[str] | None) -> Samples:
@@ -179,8 +188,9 @@ def fit_samples(samples: Samples, spec: InputSpec) -> Samples:
     Raises:
         DataError: a class that the model has not, or another preprocessing than the model's.
     """
-    samples = match_classes(samples, spec.class_names)
-    if spec.class_names is not None:
+    if samples.targets is None:
+        samples = match_classes(samples, spec.class_names)
+    if spec.class_names is not None and samples.targets is None:
         check_labels(samples.labels, spec.class_names, samples.name)
     wanted = spec.preprocessing
     if samples.preprocessing == wanted or wanted == Preprocessing():
@@ -203,5 +213,7 @@ def digest(samples: Samples) -> str:
     for start in range(0, len(samples), CHUNK):
         found.update(np.ascontiguousarray(samples.inputs[start : start + CHUNK]).data)
     found.update(samples.labels.tobytes() + samples.ids.tobytes())
+    if samples.targets is not None:
+        found.update(np.ascontiguousarray(samples.targets).tobytes())
     found.update(f"{samples.preprocessing} {samples.as_taken}".encode())
     return found.hexdigest()

@@ -135,6 +135,8 @@ class InputSpec:
         layout: what the levels of folders mean, such as ``domain/class`` (``--layout domain/class``).
         memory_mib: what decoded pictures may take; of larger sets they are decoded when they are needed
             (``--data-memory 1024``).
+        targets: labels that are not whole class numbers or names are targets of another task, such as floats
+            or several numbers a sample.
     """
 
     class_names: tuple[str, ...] | None = None
@@ -154,6 +156,7 @@ class InputSpec:
     normalizes: bool = False
     layout: str | None = None
     memory_mib: int = 1024
+    targets: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what does not go together, before anything is read."""

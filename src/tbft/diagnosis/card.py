@@ -168,6 +168,8 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
     Raises:
         DataError: too few samples, or samples that the model cannot take.
     """
+    if samples.targets is not None:
+        raise DataError("a source card is made from class labels; for another task go without a card")
     check_fits(blocks.model, samples)
     if len(samples) < MIN_SAMPLES:
         raise DataError(f"{len(samples)} source samples are too few for a card; give {MIN_SAMPLES} or more")

@@ -144,7 +144,8 @@ def gather(
         CardError: the card belongs to another model.
         DataError: too few samples, or neither a card nor BatchNorm statistics.
     """
-    check_fits(blocks.model, samples)
+    if samples.targets is None:
+        check_fits(blocks.model, samples)
     if len(samples) < MIN_SAMPLES:
         raise DataError(f"{len(samples)} samples are too few to diagnose drift; give {MIN_SAMPLES} or more")
     if card is not None:

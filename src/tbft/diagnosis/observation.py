@@ -102,7 +102,7 @@ def observe(
                 if block.index == len(blocks) - 1 and head is None:
                     features.append(x)
                 x = blocks.block(block.index)(x)
-            logits.append(x)
+            logits.append(x.reshape(len(x), -1))
     return Observation(
         {
             name: (_joined([m for m, _ in rows]), _joined([s for _, s in rows]))

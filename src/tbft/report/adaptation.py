@@ -11,7 +11,7 @@ from tbft.report.details import Values, changed, undone
 from tbft.report.evidence import diagnosis_shown, found
 from tbft.report.inputs import Adaptation
 from tbft.report.pages import render
-from tbft.report.words import count, joules, percent, points, seconds, size, unbroken
+from tbft.report.words import count, gained, joules, percent, seconds, size, unbroken
 
 
 def adaptation_page(given: Adaptation) -> str:
@@ -89,10 +89,13 @@ def _headline(r: Values) -> str:
     if r["status"] == "rejected":
         return f"Tried and undone: tuning {r['arm']} did not help"
     if r["status"] != "patched":
-        stays = f": accuracy stays at {percent(r['accuracy_before'])}" if r["measured_on"] else ""
+        known = r["accuracy_before"] is not None
+        stays = f": accuracy stays at {percent(r['accuracy_before'])}" if known else ""
         return f"Nothing was changed{stays}"
     if r["measured_on"] is None:
         return f"Adapted by {_arm(r)}; nothing was held out to measure what it gained"
+    if r["accuracy_before"] is None:
+        return f"A score of {r['score_before']:.4g} becomes {r['score_after']:.4g} by {_arm(r)}"
     return f"From {percent(r['accuracy_before'])} to {percent(r['accuracy_after'])} by {_arm(r)}"
 
 
@@ -106,9 +109,10 @@ def _lead(r: Values) -> str:
     done = f"Adapted with {count(r['train_samples'], 'labeled sample')}"
     judged = r["acceptance"]
     if judged is not None:
-        interval = f"95 % interval {points(judged['low'])} to {points(judged['high'])}"
-        change = f"{points(judged['gain'])} points ({interval})"
-        done += f" and judged on {count(judged['count'], 'other')}, it changes accuracy by {change}"
+        unit, what = judged["unit"], "accuracy" if judged["unit"] == "points" else "the score"
+        low, high = (gained(judged[key], unit).removesuffix(" points") for key in ("low", "high"))
+        change = f"{gained(judged['gain'], unit)} (95 % interval {low} to {high})"
+        done += f" and judged on {count(judged['count'], 'other')}, it changes {what} by {change}"
     taken = f"It took {seconds(r['cpu_seconds'])} of processor time"
     patch = f", and the patch of {size(r['patch_bytes'])} can be undone, bit for bit." if changed(r) else "."
     return f"{why} {done}. {taken}{patch}"
@@ -154,13 +158,16 @@ def _accuracy_tile(r: Values) -> dict[str, str]:
     name = "accuracy, before and after"
     if r["measured_on"] is None:
         return {"name": name, "value": "not measured", "note": "nothing was held out", "kind": "wide"}
-    gain = r["accuracy_after"] - r["accuracy_before"]
+    gain, in_points = r["score_after"] - r["score_before"], r["accuracy_before"] is not None
     kind = "wide" + (" good" if gain > 0 else " bad" if gain < 0 else "")
     samples = count(
         r[f"{r['measured_on']}_samples"], f"{'test' if r['measured_on'] == 'test' else 'held-out'} sample"
     )
-    change = f"{percent(r['accuracy_before'])} → {percent(r['accuracy_after'])}"
-    return {"name": name, "value": change, "note": f"{points(gain)} points, {samples}", "kind": kind}
+    write = percent if in_points else "{:.4g}".format
+    change = f"{write(r['score_before'])} → {write(r['score_after'])}"
+    note = f"{gained(gain, 'points' if in_points else 'score')}, {samples}"
+    name = name if in_points else "score, before and after"
+    return {"name": name, "value": change, "note": note, "kind": kind}
 
 
 def _acceptance(judged: Values | None) -> dict[str, Any] | None:
@@ -170,8 +177,11 @@ def _acceptance(judged: Values | None) -> dict[str, Any] | None:
     words = (
         f"Judged on {count(judged['count'], 'label')} that neither choosing nor tuning saw: "
         f"{judged['fixed']:,} fixed, {judged['regressed']:,} regressed. {said[judged['verdict']]} "
-        "The bar is the exact 95 % interval."
     )
+    if judged["unit"] == "score":
+        low, high = (gained(judged[key], "score") for key in ("low", "high"))
+        return {"chart": None, "words": f"{words}The score changes by {low} to {high} (95 % interval)."}
+    words += "The bar is the exact 95 % interval."
     chart = charts.interval("Gain on held-out labels", judged["gain"], judged["low"], judged["high"])
     return {"chart": chart, "words": words}
 

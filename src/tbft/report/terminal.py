@@ -47,7 +47,7 @@ def summary(r: Values, patch_path: str | None = None, page: str | None = None) -
         ("samples", f"{r['train_samples']:,} train, {r['val_samples']:,} val, {r['test_samples']:,} test"),
         ("arm", f"{r['arm']}, {_why(r)}: {r['tuned_parameters']:,} parameters tuned"),
         ("recipe", f"{r['recipe']}, seed {r['seed']}{_epochs(r)}"),
-        ("accuracy", accuracy(r)),
+        ("score" if r["measured_on"] and r["accuracy_before"] is None else "accuracy", accuracy(r)),
     ]
     if r["acceptance"] is not None:
         rows.append(("held out", acceptance(r["acceptance"])))
@@ -67,24 +67,30 @@ def accuracy(r: Values) -> str:
     """Before and after, and on what it was measured."""
     if r["measured_on"] is None:
         return "not measured: nothing was held out (--val, --test)"
-    gain = 100 * (r["accuracy_after"] - r["accuracy_before"])
+    in_percent = r["accuracy_before"] is not None
+    gain = r["score_after"] - r["score_before"]
     count = r[f"{r['measured_on']}_samples"]
     where = (
         f"the {count:,} test samples"
         if r["measured_on"] == "test"
         else f"the {count:,} held-out samples that also decided (--test holds out others)"
     )
+    if not in_percent:
+        return f"{r['score_before']:.4g} -> {r['score_after']:.4g} ({gain:+.3g}) on {where}"
     change = f"{100 * r['accuracy_before']:.1f} % -> {100 * r['accuracy_after']:.1f} %"
-    return f"{change} ({gain:+.1f} points) on {where}"
+    return f"{change} ({100 * gain:+.1f} points) on {where}"
 
 
 def acceptance(judged: Values) -> str:
     """What the held-out labels say."""
     said = VERDICTS[judged["verdict"]] + ("" if judged["accepted"] else "; undone, there is no patch")
-    return (
-        f"{100 * judged['gain']:+.1f} points on {judged['count']} held-out labels "
-        f"(95 % interval {100 * judged['low']:+.1f} to {100 * judged['high']:+.1f}): {said}"
-    )
+    if judged["unit"] == "score":
+        figures = f"{judged['gain']:+.3g} on {judged['count']} held-out samples"
+        interval = f"{judged['low']:+.3g} to {judged['high']:+.3g}"
+    else:
+        figures = f"{100 * judged['gain']:+.1f} points on {judged['count']} held-out labels"
+        interval = f"{100 * judged['low']:+.1f} to {100 * judged['high']:+.1f}"
+    return f"{figures} (95 % interval {interval}): {said}"
 
 
 def _why(r: Values) -> str:

@@ -103,3 +103,14 @@ def unbroken(text: str) -> str:
     '66\\xa0% for 10.8\\xa0s, with ease'
     """
     return re.sub(r"(?<=\d) (?=(%|s|J|MiB)(\W|$))", _SPACE, text)
+
+
+def gained(value: float, unit: str = "points") -> str:
+    """A change in percentage points, or of another score.
+
+    >>> gained(0.125), gained(-0.5, "score")
+    ('+12.5 points', '\u22120.5')
+    """
+    if unit == "points":
+        return f"{points(value)} points"
+    return f"{value:+.3g}".replace("-", "\u2212")

@@ -17,6 +17,7 @@ from tbft.blocks.state import batch_norms, modes_restored, values_restored
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
 from tbft.verification.evaluation import evaluate_samples
+from tbft.verification.task import CLASSIFICATION, Task
 
 #: What :func:`choose_source_share` tries.
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -75,7 +76,11 @@ def adapt_statistics(
 
 
 def choose_source_share(
-    model: nn.Module, samples: Samples, batch_size: int, computing: Computing | None = None
+    model: nn.Module,
+    samples: Samples,
+    batch_size: int,
+    computing: Computing | None = None,
+    task: Task = CLASSIFICATION,
 ) -> float:
     """The share of the source statistics with which the model fits labeled samples best.
 
@@ -97,7 +102,7 @@ def choose_source_share(
             for norm, old, new in zip(norms, source, target, strict=True):
                 _mean(norm).copy_(new[0].lerp(old[0], share))
                 _var(norm).copy_(new[1].lerp(old[1], share))
-            losses[share] = evaluate_samples(model, samples, batch_size).loss
+            losses[share] = evaluate_samples(model, samples, batch_size, task).loss
     return min(SHARES, key=lambda share: losses[share])
 
 

@@ -35,7 +35,7 @@ def check_training(train: Samples, val: Samples | None, recipe: Recipe, training
             f"{len(train)} training samples are fewer than a batch of {training.batch_size}; "
             f"give more samples, or --batch-size {max(2, len(train) // 4)} or so"
         )
-    if len(np.unique(train.labels)) < 2:
+    if train.targets is None and len(np.unique(train.labels)) < 2:
         only = train.class_names[int(train.labels[0])]
         raise DataError(
             f"all {len(train)} training samples are of the class {only!r}; two or more are needed"

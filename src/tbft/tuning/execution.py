@@ -41,6 +41,7 @@ from tbft.tuning.memory_limit import MIN_BATCH, MemoryLimit
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
 from tbft.tuning.resume import load_run, save_run
 from tbft.verification.evaluation import check_fits, computing_on
+from tbft.verification.task import CLASSIFICATION, Task
 
 #: (parameters, learning rate) -> optimizer; in place of the recipe's.
 MakeOptimizer = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
@@ -81,6 +82,7 @@ class Tuning:
         resume_path: written after every epoch, for the caller to remove; if it is there already,
             tuning resumes from it and ends with the same bits as if it had never stopped.
         on_step, on_epoch: told of the progress.
+        task: whose loss is lowered.
     """
 
     cache: CachePolicy | None = None
@@ -88,6 +90,7 @@ class Tuning:
     resume_path: Path | None = None
     on_step: OnStep | None = None
     on_epoch: OnEpoch | None = None
+    task: Task = CLASSIFICATION
 
 
 def tune_samples(
@@ -115,13 +118,15 @@ def tune_samples(
     resolved = resolve(plan, blocks, len(train), 0 if val is None else len(val))
     if not resolved.passes:
         return Tuned(plan, {})
-    check_fits(blocks.model, train)
+    check_fits(blocks.model, train, how.task)
     if resolved.training is not None:
         check_training(train, val, plan.recipe, resolved.training)
     wanted = plan.recipe.computation
     computing = computing_on(blocks.model, train, wanted.precision, wanted.channels_last)
     if isinstance(resolved.passes[0], ChooseShare):
-        plan = replace_plan(plan, statistics=_chosen_statistics(blocks, plan, train, resolved.passes[0]))
+        plan = replace_plan(
+            plan, statistics=_chosen_statistics(blocks, plan, train, resolved.passes[0], how.task)
+        )
         resolved = resolve(plan, blocks, len(train), 0 if val is None else len(val))
     with (
         values_restored(blocks.model) as base,
@@ -172,7 +177,9 @@ class _Work:
         self.part: nn.Module = self.resolved.stages.model
         self.entering, self.entering_val = self.train, self.val
         # The base is saved before, and copied after to tell what changed.
-        self.limit = MemoryLimit(self.resolved, self.computing, self.parameters, 2 * state_bytes(self.base))
+        self.limit = MemoryLimit(
+            self.resolved, self.computing, self.parameters, 2 * state_bytes(self.base), self.how.task.loss
+        )
         self.policy, self.prefix_batch = self.how.cache or CachePolicy(), 0
 
     def run(self) -> None:
@@ -238,7 +245,13 @@ class _Work:
             if self.how.on_epoch is not None:
                 self.how.on_epoch(state)
 
-        run = Run(self.resolved.plan.seed, latest, self.allowance.watching(self.how.on_step), after_epoch)
+        run = Run(
+            self.resolved.plan.seed,
+            latest,
+            self.allowance.watching(self.how.on_step),
+            after_epoch,
+            self.how.task,
+        )
         try:
             state = fit(self.part, optimizer, self.training, self.entering, self.entering_val, run)
         except (KeyboardInterrupt, SpentError) as stop:
@@ -309,10 +322,12 @@ def _heeding(allowance: Allowance, module: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def _chosen_statistics(blocks: Blocks, plan: Plan, train: Samples, one: ChooseShare) -> Statistics:
+def _chosen_statistics(
+    blocks: Blocks, plan: Plan, train: Samples, one: ChooseShare, task: Task
+) -> Statistics:
     few = train.subset(_some(train, plan.seed, one.samples))
     batch_size = MIN_BATCH if plan.budget.peak_bytes else one.batch_size
-    return Statistics.of(choose_source_share(blocks.model, few, batch_size))
+    return Statistics.of(choose_source_share(blocks.model, few, batch_size, task=task))
 
 
 def _some(samples: Samples, seed: int, count: int) -> npt.NDArray[np.int64]:

@@ -21,6 +21,7 @@ from tbft.errors import DivergedError, PlanError, unknown
 from tbft.plan.recipe import Optimization, Training
 from tbft.tuning.augment import crop_flip
 from tbft.verification.evaluation import evaluate_samples
+from tbft.verification.task import CLASSIFICATION, Loss, Task
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,6 @@ class FitState:
 
 OnStep = Callable[[int, int], None]  # (step done, steps in all)
 OnEpoch = Callable[[FitState], None]
-#: (outputs, labels) -> mean loss.
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,14 @@ class Run:
 
     Attributes:
         state: of an earlier call; the run goes on where that stopped.
+        task: whose loss is lowered.
     """
 
     seed: int = 0
     state: FitState | None = None
     on_step: OnStep | None = None
     on_epoch: OnEpoch | None = None
+    task: Task = CLASSIFICATION
 
 
 def fit(
@@ -90,6 +91,7 @@ def fit(
     state = FitState() if run.state is None else _restored(run.state, model, optimizer, generator)
     steps_per_epoch = training.steps_per_epoch(len(train))
     total = training.epochs * steps_per_epoch
+    loss = partial(loss_of, model, training.computing, loss=run.task.loss)
 
     for epoch in range(len(state.history) + 1, training.epochs + 1):
         if (
@@ -106,10 +108,10 @@ def fit(
             x, y = train.batch(at.numpy())
             if training.computation.augment == "crop-flip":
                 x = crop_flip(x, generator)
-            total_loss += len(y) * _step(optimizer, partial(_gradients, model, optimizer, training, x, y))
+            total_loss += len(y) * _step(optimizer, partial(_gradients, loss, optimizer, training, x, y))
             if run.on_step is not None:
                 run.on_step(done + 1, total)
-        record = _record(epoch, total_loss / len(train), model, val)
+        record = _record(epoch, total_loss / len(train), model, val, run.task)
         state = _after_epoch(state, record, model, optimizer, generator)
         if run.on_epoch is not None:
             run.on_epoch(state)
@@ -134,28 +136,38 @@ def _step(optimizer: torch.optim.Optimizer, gradients: Callable[[], float]) -> f
 
 
 def _gradients(
-    model: nn.Module, optimizer: torch.optim.Optimizer, training: Training, x: Tensor, y: Tensor
+    loss_of_batch: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    training: Training,
+    x: Tensor,
+    y: Tensor,
 ) -> float:
     """The gradients of a batch's mean loss, added up in parts; gives the loss."""
     optimizer.zero_grad(set_to_none=True)
     total_loss = 0.0
     parts = -(-len(y) // training.part_size) if training.part_size else 1
     for x_part, y_part in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
-        loss = loss_of(model, training.computing, x_part, y_part)
+        loss = loss_of_batch(x_part, y_part)
         (loss * (len(y_part) / len(y))).backward()
         total_loss += loss.item() * len(y_part)
     return total_loss / len(y)
 
 
-def loss_of(model: nn.Module, computing: Computing, x: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of a batch, computed on the model's device, in this precision and memory layout."""
+def loss_of(
+    model: nn.Module,
+    computing: Computing,
+    x: Tensor,
+    y: Tensor,
+    loss: Loss = nn.functional.cross_entropy,
+) -> Tensor:
+    """Mean loss of a batch, computed on the model's device, in this precision and memory layout."""
     with computing.autocast():
         logits = model(computing.laid_out(x))
-    return nn.functional.cross_entropy(logits.float(), y.to(computing.device))
+    return loss(logits.float(), y.to(computing.device))
 
 
-def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None) -> EpochRecord:
-    measured = None if val is None else evaluate_samples(model, val)
+def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None, task: Task) -> EpochRecord:
+    measured = None if val is None else evaluate_samples(model, val, task=task)
     losses = train_loss + (0.0 if measured is None else measured.loss)
     if not math.isfinite(losses):
         raise DivergedError(f"training diverged in epoch {epoch}: use a lower --learning-rate")

@@ -26,6 +26,7 @@ from tbft.tuning.checkpointing import recomputed
 from tbft.tuning.loop import loss_of, make_optimizer
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix, cached_bytes
 from tbft.verification.evaluation import computing_on
+from tbft.verification.task import Loss
 
 MIN_BATCH = 4
 #: Kept free: what one step allocates is not quite what another does.
@@ -81,9 +82,10 @@ class MemoryLimit:
         computing: Computing,
         parameters: Sequence[nn.Parameter],
         spent_bytes: int,
+        loss: Loss = nn.functional.cross_entropy,
     ) -> None:
         self.resolved, self.computing = resolved, computing
-        self.parameters, self.spent_bytes = parameters, spent_bytes
+        self.parameters, self.spent_bytes, self.loss = parameters, spent_bytes, loss
         self.allowed_bytes = resolved.plan.budget.peak_bytes
         if self.allowed_bytes is not None and resolved.training is not None and resolved.training.validate:
             raise PlanError(
@@ -191,7 +193,7 @@ class MemoryLimit:
             with values_restored(part), modes_restored(part), TensorBytes() as counted:
                 optimizer = make_optimizer(optimization, self.parameters)
                 for _ in range(2):  # the second finds the first one's gradients, as parts of a batch do
-                    loss_of(part, self.computing, x, y).backward()
+                    loss_of(part, self.computing, x, y, self.loss).backward()
                 optimizer.step()
             for p in self.parameters:
                 p.grad = None

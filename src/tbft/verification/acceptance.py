@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from tbft.verification.binomial import proportion_interval
 
 Labels = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Acceptance:
     high: float
     verdict: str
     accepted: bool
+    unit: str = "points"
 
     def __str__(self) -> str:
         said = {"helps": "it helps", "harms": "it harms", "cannot tell": "too few labels to tell"}[
@@ -71,4 +74,54 @@ def compare(labels: Labels, before: Labels, after: Labels) -> Acceptance:
         high=high,
         verdict="helps" if low > 0 else "harms" if high < 0 else "cannot tell",
         accepted=fixed >= regressed,
+    )
+
+
+#: Resamples of the paired bootstrap (Efron 1979); its interval is by percentiles.
+RESAMPLES = 2000
+
+
+def compare_scores(before: Scores, after: Scores) -> Acceptance:
+    """Judge a tuned model by the score of each sample, higher being better, (n,) each.
+
+    The interval is that of a paired bootstrap: samples are drawn again, with what base and tuned model
+    make of them kept together.
+
+    >>> scores = np.arange(40.0)
+    >>> judged = compare_scores(scores, scores + 1)
+    >>> judged.gain, judged.verdict, judged.accepted
+    (1.0, 'helps', True)
+    """
+    change = np.asarray(after, np.float64) - np.asarray(before, np.float64)
+    at = np.random.default_rng(0).integers(0, len(change), (RESAMPLES, len(change)))
+    return _judged(change, change[at].mean(1))
+
+
+def compare_totals(total: Callable[[npt.NDArray[np.int64]], tuple[float, float]], count: int) -> Acceptance:
+    """The same for a score that is one number for all samples.
+
+    Args:
+        total: positions of samples, with repeats -> the score of base and of tuned model on them.
+    """
+    generator = np.random.default_rng(0)
+    before, after = total(np.arange(count))
+    pairs = [total(generator.integers(0, count, count)) for _ in range(RESAMPLES // 10)]
+    resampled = np.array([b - a for a, b in pairs])
+    judged = _judged(np.array([after - before]), resampled)
+    return replace(judged, count=count, fixed=0, regressed=0)
+
+
+def _judged(change: Scores, resampled: Scores) -> Acceptance:
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    gain = float(change.mean())
+    return Acceptance(
+        count=len(change),
+        fixed=int((change > 0).sum()),
+        regressed=int((change < 0).sum()),
+        gain=gain,
+        low=float(low),
+        high=float(high),
+        verdict="helps" if low > 0 else "harms" if high < 0 else "cannot tell",
+        accepted=gain > 0,
+        unit="score",
     )

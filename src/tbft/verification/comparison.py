@@ -13,8 +13,16 @@ from torch import Tensor, nn
 from tbft.blocks.state import values_restored
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
-from tbft.verification.acceptance import Acceptance, compare
-from tbft.verification.evaluation import BATCH_SIZE, Evaluation, check_fits, evaluation_of, predict
+from tbft.verification.acceptance import Acceptance, compare, compare_scores, compare_totals
+from tbft.verification.evaluation import (
+    BATCH_SIZE,
+    Evaluation,
+    check_fits,
+    evaluation_of,
+    predict,
+    targets_of,
+)
+from tbft.verification.task import CLASSIFICATION, Task
 
 
 @contextmanager
@@ -29,7 +37,11 @@ def changed_to(model: nn.Module, changed: Mapping[str, Tensor]) -> Iterator[None
 
 
 def compare_models(
-    model: nn.Module, changed: Mapping[str, Tensor], held_out: Samples, batch_size: int = BATCH_SIZE
+    model: nn.Module,
+    changed: Mapping[str, Tensor],
+    held_out: Samples,
+    batch_size: int = BATCH_SIZE,
+    task: Task = CLASSIFICATION,
 ) -> Acceptance | None:
     """Judge a tuned model on samples that neither choosing nor tuning has seen.
 
@@ -42,7 +54,16 @@ def compare_models(
     if not len(held_out) or not changed:
         return None
     before, after = _both(model, changed, held_out, batch_size)
-    return compare(held_out.labels, before.argmax(1).numpy(), after.argmax(1).numpy())
+    if task == CLASSIFICATION:
+        return compare(held_out.labels, before.argmax(1).numpy(), after.argmax(1).numpy())
+    targets = targets_of(held_out)
+    scores = task.scores(before, targets), task.scores(after, targets)
+    if scores[0] is not None and scores[1] is not None:
+        return compare_scores(scores[0], scores[1])
+    return compare_totals(
+        lambda at: (task.mean_score(before[at], targets[at]), task.mean_score(after[at], targets[at])),
+        len(held_out),
+    )
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,9 @@ class Comparison:
     part: Literal["test", "val"]
 
 
-def evaluate_both(model: nn.Module, changed: Mapping[str, Tensor], parts: Parts) -> Comparison | None:
+def evaluate_both(
+    model: nn.Module, changed: Mapping[str, Tensor], parts: Parts, task: Task = CLASSIFICATION
+) -> Comparison | None:
     """Evaluate the model as it is and with what tuning changed, on the test part.
 
     Without a test part, on the val part; None without either.
@@ -63,9 +86,9 @@ def evaluate_both(model: nn.Module, changed: Mapping[str, Tensor], parts: Parts)
     samples = parts.test if part == "test" else parts.val
     if not len(samples):
         return None
-    check_fits(model, samples)
+    check_fits(model, samples, task)
     before, after = _both(model, changed, samples, BATCH_SIZE)
-    return Comparison(evaluation_of(before, samples), evaluation_of(after, samples), part)
+    return Comparison(evaluation_of(before, samples, task), evaluation_of(after, samples, task), part)
 
 
 def _both(

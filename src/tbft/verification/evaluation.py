@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,18 +15,27 @@ from tbft.blocks.state import evaluating
 from tbft.data.labels import numbered_from_one
 from tbft.data.samples import Samples
 from tbft.errors import DataError
+from tbft.verification.task import CLASSIFICATION, Task
 
 BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a model on samples; fractions, not percent."""
+    """Figures of a model on samples; fractions, not percent.
 
-    accuracy: float  # share of samples whose largest logit is their label
-    loss: float  # mean cross-entropy in nats
+    Attributes:
+        accuracy: share of samples whose largest logit is their label; None for another task.
+        loss: mean of the task's loss; of classification the cross-entropy in nats.
+        class_accuracies: None where a class has no sample.
+        score: mean of the task's score, higher is better; of classification the accuracy.
+    """
+
+    accuracy: float | None
+    loss: float
     sample_count: int
-    class_accuracies: dict[str, float | None]  # None where a class has no sample
+    class_accuracies: dict[str, float | None]
+    score: float
 
 
 def predict(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) -> Tensor:
@@ -36,29 +46,40 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) ->
         return torch.cat([model(to_device(x, device)).float().cpu() for x in parts])
 
 
-def evaluate_samples(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) -> Evaluation:
+def evaluate_samples(
+    model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE, task: Task = CLASSIFICATION
+) -> Evaluation:
     """Evaluate a model on samples.
 
     Raises:
         DataError: the model cannot take these inputs, or has fewer outputs than there are labels.
     """
-    check_fits(model, samples)
-    return evaluation_of(predict(model, samples, batch_size), samples)
+    check_fits(model, samples, task)
+    return evaluation_of(predict(model, samples, batch_size), samples, task)
 
 
-def evaluation_of(logits: Tensor, samples: Samples) -> Evaluation:
-    """The figures that logits (n, classes) of these samples come to."""
-    labels = torch.from_numpy(np.array(samples.labels))
-    right = (logits.argmax(dim=1) == labels).numpy()
+def evaluation_of(outputs: Tensor, samples: Samples, task: Task = CLASSIFICATION) -> Evaluation:
+    """The figures that a model's outputs (n, ...) on these samples come to."""
+    targets = targets_of(samples)
+    loss, score = float(task.loss(outputs, targets)), task.mean_score(outputs, targets)
+    if not task.is_classification:
+        return Evaluation(None, loss, len(samples), {}, score)
+    right = (outputs.argmax(dim=1) == targets).numpy()
     return Evaluation(
         accuracy=float(right.mean()),
-        loss=float(nn.functional.cross_entropy(logits, labels)),
+        loss=loss,
         sample_count=len(samples),
         class_accuracies={
             name: float(right[samples.labels == c].mean()) if (samples.labels == c).any() else None
             for c, name in enumerate(samples.class_names)
         },
+        score=score,
     )
+
+
+def targets_of(samples: Samples) -> Tensor:
+    """The class numbers (n,), or the targets (n, ...) of another task."""
+    return torch.from_numpy(np.array(samples.labels if samples.targets is None else samples.targets))
 
 
 def computing_on(
@@ -80,24 +101,44 @@ def batches(count: int, batch_size: int) -> list[slice]:
     return [slice(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
 
 
-def check_fits(model: nn.Module, samples: Samples) -> None:
-    """Run one sample: the model has to take it, and to have an output for every label.
+def check_fits(model: nn.Module, samples: Samples, task: Task = CLASSIFICATION) -> None:
+    """Run one sample: the model has to take it, and its outputs have to fit the labels or targets.
 
     Raises:
-        DataError: it does not; the message gives both shapes.
+        DataError: they do not; the message gives both shapes.
     """
     if len(samples) == 0:
         raise DataError("a part without samples cannot be evaluated or tuned on; give it some")
-    x, _ = samples.batch(slice(0, 1))
+    x, y = samples.batch(slice(0, 1 if task == CLASSIFICATION else 2))
     try:
         with evaluating(model):
-            logits = model(to_device(x, device_of(model)))
+            outputs = model(to_device(x, device_of(model)))
     except (RuntimeError, ValueError) as error:
         raise DataError(
             f"{samples.name}: the model cannot take inputs of shape {tuple(x.shape[1:])}: {error}"
         ) from error
+    if task.is_classification:
+        _check_logits(outputs, samples)
+    if task == CLASSIFICATION:
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # torch only warns where shapes are broadcast
+            task.loss(outputs.float().cpu(), y)
+    except Exception as error:  # whatever a loss of the user's own raises
+        raise DataError(
+            f"{samples.name}: the loss cannot compare outputs of shape {_shape(outputs)} with targets of "
+            f"shape {tuple(y.shape)}: {error}"
+        ) from error
+
+
+def _shape(outputs: object) -> object:
+    return tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+
+
+def _check_logits(logits: object, samples: Samples) -> None:
     if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise DataError("the model has to return logits of shape (n, classes)")
+        raise DataError("the model has to return logits of shape (n, classes); for another task give loss=")
     highest = int(samples.labels.max())
     if highest == logits.shape[1] and samples.labels.min() > 0:
         raise DataError(f"{samples.name}: {numbered_from_one(highest)}")

@@ -1,0 +1,142 @@
+"""Other tasks than classification: regression, several labels a sample, class weights, ignored labels."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tbft
+from tbft.verification.acceptance import compare_scores, compare_totals
+
+#: Networks as small as these learn by larger steps.
+LONGER = tbft.find_recipe("fast").given(epochs=30, learning_rate=0.02)
+
+
+def measurements(count=300, seed=0, shift=0.0):
+    """Inputs of eight numbers, and a target that is linear in them."""
+    x = np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
+    return x, (x[:, :1] * 2 - x[:, 1:2] + shift).astype(np.float32)
+
+
+def regressor():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+    x, y = map(torch.from_numpy, measurements(2000, seed=9))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(200):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        optimizer.step()
+    return model
+
+
+def test_a_regression_is_tuned_judged_and_shown(tmp_path):
+    model, data = regressor(), measurements(shift=3.0)
+    before = tbft.fingerprint(model.state_dict())
+    result = tbft.personalize(model, data, test=0.3, arm="full", recipe=LONGER, loss=nn.functional.mse_loss)
+    assert (result.status, result.before.accuracy) == ("patched", None)
+    assert result.after.loss < 0.5 < 8 < result.before.loss
+    assert result.after.score == pytest.approx(-result.after.loss, rel=1e-4)
+    assert (result.acceptance.unit, result.acceptance.verdict) == ("score", "helps")
+    assert tbft.fingerprint(model.state_dict()) == before
+    text = str(result)
+    assert "score" in text and "points" not in text
+    result.save_report(tmp_path / "user.html")
+    page = (tmp_path / "user.html").read_text()
+    assert "A score of" in page and "NaN" not in page
+    with result.patch.applied(model):
+        inside = tbft.evaluate(model, result.parts.test, loss=nn.functional.mse_loss)
+    assert inside == result.after
+
+
+def test_a_score_of_ones_own_decides():
+    def minus_largest_error(outputs, targets):
+        return -(outputs - targets).abs().max()
+
+    model, data = regressor(), measurements(shift=3.0)
+    result = tbft.personalize(model, data, arm="full", loss=nn.functional.mse_loss, score=minus_largest_error)
+    assert result.acceptance.verdict == "helps"
+    assert result.after.score == pytest.approx(result.before.score + result.acceptance.gain)
+
+
+def test_what_makes_the_score_worse_is_rejected():
+    good, bad = measurements(100, seed=5), measurements(100, seed=6, shift=5.0)
+    result = tbft.personalize(regressor(), bad, val=good, arm="full", loss=nn.functional.mse_loss)
+    assert (result.status, len(result.patch.tensors)) == ("rejected", 0)
+
+
+def test_several_labels_a_sample():
+    x, _ = measurements(400)
+    labels = np.stack([x[:, 0] > 0, x[:, 1] > 0, x[:, 2] > 0], axis=1).astype(np.float32)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+
+    def all_right(outputs, targets):
+        return ((outputs > 0) == (targets > 0.5)).all(1).float()
+
+    loss = nn.functional.binary_cross_entropy_with_logits
+    result = tbft.personalize(
+        model, (x, labels), test=100, arm="full", recipe=LONGER, loss=loss, score=all_right
+    )
+    assert result.after.score > result.before.score + 0.3
+    assert result.parts.test.targets.shape == (100, 3)
+
+
+def test_class_weights_and_ignored_labels_are_still_classification():
+    x, _ = measurements(300)
+    labels = (x[:, 0] > 0).astype(int)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    weighted = partial(nn.functional.cross_entropy, weight=torch.tensor([1.0, 50.0]))
+    result = tbft.personalize(model, (x, labels), test=0.3, arm="full", loss=weighted)
+    assert result.before.accuracy is not None
+    shares = [result.after.class_accuracies[name] for name in ("0", "1")]
+    assert shares[1] > shares[0]  # the class that weighs more is missed less
+
+
+def test_the_drift_of_another_task_is_diagnosed_without_labels():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1))
+    x, y = measurements(300)
+    model.train()(torch.from_numpy(x))
+    model.eval()
+    result = tbft.personalize(model, (x * 4 + 3, y), loss=nn.functional.mse_loss)
+    assert result.choice.diagnosis.evidence.labels is None
+    assert any("labels" in reason for reason in result.choice.diagnosis.reasons)
+
+
+@pytest.mark.parametrize(
+    ("loss", "data", "message"),
+    [
+        (None, lambda: measurements(), "class"),
+        (3, lambda: measurements(), "loss: expected a function"),
+        (
+            nn.functional.mse_loss,
+            lambda: (measurements()[0], np.full((300, 1), np.nan)),
+            "missing or not finite",
+        ),
+        (nn.functional.nll_loss, lambda: measurements(), "the loss cannot compare outputs"),
+    ],
+)
+def test_what_cannot_be_a_task_is_refused(loss, data, message):
+    with pytest.raises(tbft.TbftError, match=message):
+        tbft.personalize(regressor(), data(), arm="full", loss=loss)
+
+
+def test_the_paired_bootstrap_covers_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    inside = 0
+    for _ in range(200):
+        before = generator.normal(size=60)
+        judged = compare_scores(before, before + generator.normal(0.3, 1.0, 60))
+        inside += judged.low <= 0.3 <= judged.high
+    assert 0.88 <= inside / 200 <= 0.99
+    scores = generator.normal(size=(2, 50))
+    whole = compare_totals(lambda at: (scores[0][at].mean(), scores[1][at].mean()), 50)
+    each = compare_scores(*scores)
+    assert whole.gain == pytest.approx(each.gain)
+    assert whole.low == pytest.approx(each.low, abs=0.1)
