@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from tbft.blocks import split, stages_for
+from tbft.blocks import check_gradients_reach, check_stages, split, stages_for
 from tbft.blocks.precision import Computing
 from tbft.blocks.tensors import tensor_bytes
 from tbft.choosing.choice import beyond
@@ -52,6 +52,9 @@ def test_operations_are_those_of_the_run(digits_blocks, recipe, arm):
     plan = Plan(arm, recipe, statistics=0.0)
     held_out = len(val) if recipe.duration.validate else 0
     cost = predict_costs(digits_blocks, {arm: plan}, train, Prediction(val_count=held_out, counted=True))[arm]
+    few = train.batch(slice(0, 4))[0]  # what is checked once for a model is not counted
+    check_stages(digits_blocks, few)
+    check_gradients_reach(digits_blocks, arm, few)
     with FlopCounterMode(display=False) as counter:
         tune(digits_blocks, plan, train, val)
     steps = 2 * recipe.training(60).steps_per_epoch(60)

@@ -208,7 +208,7 @@ class ByBatch(Base):
     [
         (ByValue, "depends on the values of a tensor"),
         (ByInstance, "the blocks in a row are not ByInstance"),
-        (Rounded, "another gradient"),
+        (Rounded, "StraightThrough is a torch.autograd.Function"),
         (ByBatch, "how many samples are in a batch"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,14 @@ from typing import Any
 from torch import nn
 
 from tbft.blocks import Blocks, split
+from tbft.blocks.norms import batch_dependent
 from tbft.blocks.tensors import state_bytes
+from tbft.data.forms import as_samples
+from tbft.data.samples import Samples
 from tbft.data.spec import InputSpec
+from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
-from tbft.errors import CheckpointError, PlanError, wrong_form
+from tbft.errors import CheckpointError, PlanError, SplitError, wrong_form
 from tbft.models import find_model, load_weights
 from tbft.models.registry import inputs_of
 from tbft.plan import Recipe, find_recipe
@@ -58,6 +62,15 @@ class Base:
         return find_recipe(recipe, dict(self.recipes))
 
 
+#: Reads the samples that a model is for, where the model can only be split along an example.
+ReadSamples = Callable[[InputSpec], Samples]
+
+
+def reader_of(data: Any) -> ReadSamples:
+    """Reads samples in any form; of parts, those to tune on."""
+    return lambda inputs: as_samples(data.train if isinstance(data, Parts) else data, inputs)
+
+
 #: What the functions at the root take as a model.
 MODEL_FORMS = (
     "a torch.nn.Module",
@@ -75,6 +88,7 @@ def load_base(
     cuts: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
     weights_key: str | None = None,
+    read: ReadSamples | None = None,
 ) -> Base:
     """Load a base model by name.
 
@@ -84,6 +98,7 @@ def load_base(
         card: source card of the weights; None: what ships with them.
         cuts, names: submodules at which new blocks start, and names of the blocks.
         weights_key: where the weights lie in the checkpoint; see :func:`tbft.load_weights`.
+        read: reads samples for the model, if it can only be split along an example.
 
     Raises:
         TbftError: an unknown name, weights that do not fit, or a preset that ships without weights.
@@ -103,12 +118,12 @@ def load_base(
     notes = () if path is None else load_weights(module, path, weights_key)
     shipped = preset.card if weights is None else None
     base = Base(
-        split(module, preset.cuts, preset.block_names),
+        _split(module, preset.cuts, preset.block_names, preset.inputs, read),
         inputs=preset.inputs,
         name=preset.name,
         recipes=preset.recipes,
         weights=None if path is None else Path(path),
-        notes=notes,
+        notes=(*notes, *_notes_on(module)),
     )
     return replace(base, card=as_card(card or shipped))
 
@@ -118,26 +133,63 @@ def as_base(
     card: SourceCard | str | Path | None = None,
     cuts: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    read: ReadSamples | None = None,
 ) -> Base:
     """A base model of any form that the functions at the root take, see :data:`MODEL_FORMS`.
+
+    Args:
+        read: reads samples for the model, if it can only be split along an example.
 
     Raises:
         FormError: another form.
         PlanError: cuts or names for a model that is split already.
     """
     if isinstance(model, str):
-        return load_base(model, None, card, cuts, names)
+        return load_base(model, None, card, cuts, names, read=read)
     if isinstance(model, (Base, Blocks)):
-        base = model if isinstance(model, Base) else Base(model, inputs_of(model.model))
+        base = model if isinstance(model, Base) else _base_of(model, inputs_of(model.model))
         if cuts is not None or names is not None:
             raise PlanError(
                 "the model is split already: give cuts and names to tbft.split, or the module here"
             )
         return base if card is None else replace(base, card=as_card(card))
     if isinstance(model, (nn.Module, list, tuple)):
-        blocks = split(model, cuts, names)
-        return Base(blocks, inputs_of(blocks.model), card=as_card(card))
+        inputs = inputs_of(model) if isinstance(model, nn.Module) else InputSpec()
+        blocks = _split(model, cuts, names, inputs, read)
+        base = _base_of(blocks, inputs)
+        return replace(base, card=as_card(card))
     raise wrong_form("model", model, MODEL_FORMS)
+
+
+def _split(
+    model: nn.Module | Sequence[tuple[str, nn.Module]],
+    cuts: Sequence[str] | None,
+    names: Sequence[str] | None,
+    inputs: InputSpec,
+    read: ReadSamples | None,
+) -> Blocks:
+    """Split a model; along the first of its samples, where it cannot be traced without any."""
+    try:
+        return split(model, cuts, names)
+    except SplitError as error:
+        if not error.needs_example or read is None:
+            raise
+    return split(model, cuts, names, example=read(inputs).batch(slice(0, 2))[0])
+
+
+def _base_of(blocks: Blocks, inputs: InputSpec) -> Base:
+    return Base(blocks, inputs, notes=_notes_on(blocks.model))
+
+
+def _notes_on(model: nn.Module) -> tuple[str, ...]:
+    """What is to be known of a model before its figures are read."""
+    names = batch_dependent(model)
+    if not names:
+        return ()
+    return (
+        f"BatchNorm keeps no running statistics in {', '.join(names[:3])}{' ...' if names[3:] else ''}: what "
+        "the model says of a sample depends on the other samples of its batch, and so does its accuracy",
+    )
 
 
 def module_and_inputs(model: Any) -> tuple[nn.Module, InputSpec]:

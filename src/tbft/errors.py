@@ -25,6 +25,8 @@ class TbftWarning(UserWarning):
 class SplitError(TbftError):
     """A model cannot be cut into blocks as asked."""
 
+    needs_example = False  # whether a batch of its inputs may help
+
 
 class CheckpointError(TbftError):
     """A checkpoint cannot be read, or does not fit the model."""

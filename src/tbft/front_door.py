@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from tbft import blocks as _blocks
-from tbft.base import Base, as_base, module_and_inputs
+from tbft.base import Base, as_base, module_and_inputs, reader_of
 from tbft.blocks import Blocks
 from tbft.data.forms import as_samples
 from tbft.diagnosis.card import SourceCard, card_of_samples
@@ -83,7 +83,7 @@ def diagnose(
     Raises:
         CardError, DataError: the card belongs to another model, or there are too few samples.
     """
-    base = as_base(model, card)
+    base = as_base(model, card, read=reader_of(data))
     return diagnose_samples(base.blocks, as_samples(data, base.inputs), base.card, labeled)
 
 
@@ -96,7 +96,7 @@ def build_card(model: Any, data: Any, *, seed: int = 0) -> SourceCard:
     Raises:
         DataError: too few samples, or samples that the model cannot take.
     """
-    base = as_base(model)
+    base = as_base(model, read=reader_of(data))
     return card_of_samples(base.blocks, as_samples(data, base.inputs), seed)
 
 
@@ -129,7 +129,7 @@ def tune(
     """
     if not isinstance(plan, (Plan, str)):
         raise wrong_form("plan", plan, ["a Plan", "the name of an arm"])
-    base = as_base(model)
+    base = as_base(model, read=reader_of(train))
     plan = Plan(plan, base.recipe("fast")) if isinstance(plan, str) else plan
     spec = base.inputs if loss is None else replace(base.inputs, targets=True)
     samples, held_out = as_samples(train, spec), None if val is None else as_samples(val, spec)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tbft.base import as_base
+from tbft.base import as_base, reader_of
 from tbft.choosing.planning import Setting, batch_size, check_affordable, choose_plan
 from tbft.diagnosis.card import SourceCard
 from tbft.metering import Meter, Profile, find_profile
@@ -85,7 +85,7 @@ def personalize(
     Raises:
         TbftError: something given is wrong, or does not go together; the message says what to do.
     """
-    base = as_base(model, card, cuts, names)
+    base = as_base(model, card, cuts, names, reader_of(train))
     wish = Wish(base, level, arm, recipe, statistics, seed, budget, plan)
     parts = parts_of(base, train, val, test, seed, group_by, loss)
     task = as_task(loss, score, parts.train.targets is not None)

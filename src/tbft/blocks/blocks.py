@@ -62,6 +62,8 @@ class Blocks:
         self.infos = tuple(infos)
         self.traced, self.example, self.output = traced, example, output
         self.checked: tuple[object, ...] | None = None  # for what the stages were compared with the model
+        self.reached: dict[str, tuple[object, ...]] = {}  # arms that gradients reach, and for what
+        self.finer: dict[str, tuple[Blocks, int]] = {}  # the same model cut where an arm starts
         self._stages = tuple(stages)
         self._head: str | None = None
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tbft.blocks.blocks import Blocks
 from tbft.blocks.inputs import Inputs, map_tensors, tensors_of
+from tbft.blocks.norms import refuse_batch_dependent
 from tbft.blocks.partition import parents_of
 from tbft.blocks.placement import device_of, to_device
 from tbft.blocks.state import evaluating, flags_restored, modes_restored, values_restored
@@ -23,7 +24,7 @@ COMPARED = 2
 TOLERANCE = 1e-4
 
 
-def check_stages(blocks: Blocks, x: Inputs) -> None:
+def check_stages(blocks: Blocks, x: Inputs, with_gradients: bool = True) -> None:
     """Compare the stages in a row with the model on a batch, in evaluation mode: logits and gradients.
 
     It costs two forward passes of the batch, and a backward pass of two samples; once for blocks that
@@ -32,11 +33,13 @@ def check_stages(blocks: Blocks, x: Inputs) -> None:
 
     Args:
         x: a batch as the model takes it, on any device.
+        with_gradients: compare gradients, too; they take the memory of a backward pass of two samples.
 
     Raises:
-        SplitError: the blocks would be another model.
+        SplitError: the blocks would be another model, or what the model gives depends on the batch.
     """
-    key = _signature(blocks, x)
+    refuse_batch_dependent(blocks.model)
+    key = signature(blocks, x)
     if blocks.checked == key:
         return
     model = blocks.model
@@ -54,7 +57,8 @@ def check_stages(blocks: Blocks, x: Inputs) -> None:
         strict = strict and (_same(got, expected) or _same(_seeded(blocks.whole, x), expected))
     if not _same(got, expected, 0.0 if strict else TOLERANCE):
         raise SplitError(_difference(blocks, got, expected))
-    _check_gradients(blocks, map_tensors(lambda t: t[:COMPARED], x))
+    if with_gradients:
+        _check_gradients(blocks, map_tensors(lambda t: t[:COMPARED], x))
     blocks.checked = key
 
 
@@ -148,7 +152,7 @@ def _gradients(
             return None
 
 
-def _signature(blocks: Blocks, x: Inputs) -> tuple[object, ...]:
+def signature(blocks: Blocks, x: Inputs) -> tuple[object, ...]:
     """What the comparison holds for: sizes and types of the inputs, and what the traced modules run."""
     inputs = tuple((t.shape[1:], t.dtype) for t in tensors_of(x))
     traced = [blocks.model, *(blocks.model.get_submodule(name) for name in parents_of(blocks.cuts))]

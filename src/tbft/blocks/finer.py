@@ -21,6 +21,12 @@ def cut_before(blocks: Blocks, arm: Arm | str) -> tuple[Blocks, int]:
         SplitError: an unknown arm.
     """
     arm = Arm.of(arm)
+    if arm.name not in blocks.finer:
+        blocks.finer[arm.name] = _cut_before(blocks, arm)
+    return blocks.finer[arm.name]
+
+
+def _cut_before(blocks: Blocks, arm: Arm) -> tuple[Blocks, int]:
     owners = blocks.owners(arm)
     if not owners or arm.is_full:
         return blocks, 0

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tbft.blocks.arm import Arm
 from tbft.blocks.blocks import Blocks
-from tbft.blocks.checking import squares
+from tbft.blocks.checking import signature, squares
 from tbft.blocks.finer import cut_before
 from tbft.blocks.inputs import Inputs, map_tensors
 from tbft.blocks.placement import device_of, to_device
@@ -33,7 +33,10 @@ def check_gradients_reach(
     arm = Arm.of(arm)
     if not arm.trains:
         return
-    finer, at = cut_before(blocks, str(arm))
+    key = (*signature(blocks, x), *(p.requires_grad for p in blocks.model.parameters()))
+    if blocks.reached.get(arm.name) == key:
+        return
+    finer, at = cut_before(blocks, arm)
     model = blocks.model
     few = map_tensors(lambda t: t[[0, -1]], to_device(x, device_of(model)))
     with values_restored(model), torch.random.fork_rng(devices=[]), blocks.only(arm) as parameters:
@@ -50,6 +53,7 @@ def check_gradients_reach(
             "behind a detach(), or in reentrant checkpointing, which needs an input with a gradient; use "
             "checkpoint(..., use_reentrant=False), or tune another arm"
         )
+    blocks.reached[arm.name] = key
 
 
 def _reached(

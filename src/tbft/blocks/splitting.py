@@ -103,10 +103,12 @@ def _initialize(model: nn.Module, example: Inputs | None) -> None:
     """Lazy layers get their shapes from an example."""
     lazy = [name for name, p in (*model.named_parameters(), *model.named_buffers()) if is_lazy(p)]
     if lazy and example is None:
-        raise SplitError(
+        error = SplitError(
             f"{type(model).__name__} has lazy layers without shapes yet ({lazy[0]}): load weights, "
             "run the model on a batch once, model(x), or give an example"
         )
+        error.needs_example = True
+        raise error
     if lazy and example is not None:
         with evaluating(model):
             call(model, example)

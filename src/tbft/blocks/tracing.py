@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -125,7 +126,7 @@ class UntraceableError(SplitError):
     """A model that cannot be traced; `path` is the innermost submodule that was being traced then."""
 
     def __init__(self, model: nn.Module, path: str, error: Exception, has_example: bool) -> None:
-        self.path = path
+        self.path, self.needs_example = path, not has_example
         what = type(model.get_submodule(path)).__name__
         remedy = "" if has_example else "give an example (a batch) to trace it along, or "
         super().__init__(
@@ -163,7 +164,7 @@ def module_paths(node: fx.Node) -> list[str]:
 
 def _traced(tracer: _Tracer, model: nn.Module) -> Traced:
     try:
-        with torch.enable_grad(), attributes_restored(model):
+        with torch.enable_grad(), attributes_restored(model), _functions_refused():
             if getattr(model, "_compiled_call_impl", None) is not None:
                 model._compiled_call_impl = None  # a call would run what was compiled
             graph = tracer.trace(model)
@@ -175,6 +176,23 @@ def _traced(tracer: _Tracer, model: nn.Module) -> Traced:
         path = tracer.entered[-1] if tracer.entered else ""
         raise UntraceableError(model, path, error, tracer.example is not None) from error
     return Traced(graph, tensors, adapted=tracer.adapted)
+
+
+@contextmanager
+def _functions_refused() -> Iterator[None]:
+    """Tracing would look into an ``autograd.Function`` and lose the backward pass that it defines."""
+    apply = torch.autograd.Function.__dict__["apply"]
+
+    def checked(cls: type, *arguments: Any, **keywords: Any) -> Any:
+        if any(isinstance(a, fx.Proxy) for a in (*arguments, *keywords.values())):
+            raise TypeError(f"{cls.__name__} is a torch.autograd.Function outside of a submodule")
+        return apply.__get__(None, cls)(*arguments, **keywords)
+
+    torch.autograd.Function.apply = classmethod(checked)  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        torch.autograd.Function.apply = apply  # type: ignore[method-assign]
 
 
 class _Tracer(fx.Tracer):

@@ -130,7 +130,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
 
         claim(arguments.report, ".html")
         check_extra()
-    cache, meter, base = _cache_policy(arguments), load_meter(arguments), load_base(arguments)
+    cache, meter, base = _cache_policy(arguments), load_meter(arguments), load_base(arguments, load_samples)
     recipe = load_recipe(arguments, base.recipe)
     wish = Wish(base, arguments.level, arguments.arm, recipe, arguments.source_share, arguments.seed)
     samples = load_samples(arguments, base.inputs)
@@ -205,7 +205,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from tbft.patches import Patch
     from tbft.verification.evaluation import evaluate_samples
 
-    base = load_base(arguments)
+    base = load_base(arguments, load_samples)
     if arguments.patch:
         Patch.load(arguments.patch).apply(base.model)
     samples = load_samples(arguments, base.inputs)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tbft.base import Base
+    from tbft.data import InputSpec, Samples
     from tbft.metering import Meter, Profile
     from tbft.models import Preset
     from tbft.plan import Recipe
@@ -123,13 +125,27 @@ def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
     return preset, model
 
 
-def load_base(arguments: argparse.Namespace) -> Base:
-    """The base model that the options name, with its weights, or those that ship, and its card."""
+def load_base(
+    arguments: argparse.Namespace, read: Callable[[argparse.Namespace, InputSpec], Samples]
+) -> Base:
+    """The base model that the options name, with its weights, or those that ship, and its card.
+
+    Args:
+        read: reads the samples that the options name, for a model that can only be split along an example.
+    """
     from tbft import base
 
     card = getattr(arguments, "card", None)
     cuts, names = _listed(arguments.cuts), _listed(arguments.names)
-    found = base.load_base(arguments.model, arguments.weights, card, cuts, names, arguments.weights_key)
+    found = base.load_base(
+        arguments.model,
+        arguments.weights,
+        card,
+        cuts,
+        names,
+        arguments.weights_key,
+        partial(read, arguments),
+    )
     show_notes(found.notes)
     return found
 

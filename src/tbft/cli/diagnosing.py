@@ -81,7 +81,7 @@ def run_build(arguments: argparse.Namespace) -> None:
     from tbft.files import claim
 
     out = claim(arguments.out, ".safetensors")
-    base = load_base(arguments)
+    base = load_base(arguments, load_samples)
     samples = load_samples(arguments, base.inputs)
     data = show_data(samples)
     card = card_of_samples(base.blocks, samples, arguments.seed)
@@ -119,7 +119,7 @@ def run_diagnose(arguments: argparse.Namespace) -> None:
     from tbft.plan import Allowance
     from tbft.report.terminal import choice_text, diagnosis_text
 
-    base = load_base(arguments)
+    base = load_base(arguments, load_samples)
     samples = load_samples(arguments, base.inputs)
     if arguments.samples:
         samples = split_samples(samples, arguments.samples, 0, 0, arguments.seed, "none").train

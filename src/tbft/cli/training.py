@@ -80,6 +80,8 @@ def run_train(arguments: argparse.Namespace) -> None:
     preset, model = load_model(arguments)
     recipe = load_recipe(arguments, lambda name: find_recipe(name, preset.recipes))
     samples = load_samples(arguments, preset.inputs)
+    # Cuts that do not work are reported before hours of training, not after.
+    blocks = preset.split(model, samples.batch(slice(0, 2))[0])
     if recipe.computation.augment != "none" and samples.inputs.ndim != 4:
         recipe = replace(recipe, computation=replace(recipe.computation, augment="none"))
         samples = samples.noted("the inputs are not pictures: no random crops and mirroring in training")
@@ -98,7 +100,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     record = {
         "model": preset.name,
         "out": str(out),
-        "card": _write_card(preset.split(model), parts.val, out),
+        "card": _write_card(blocks, parts.val, out),
         **data,
         "train_samples": len(parts.train),
         "val_samples": len(parts.val),

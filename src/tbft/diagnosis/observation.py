@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tbft.blocks import Blocks
+from tbft.blocks import Blocks, check_stages
 from tbft.blocks.state import batch_norms, evaluating, values_restored
 from tbft.data.samples import Samples
 from tbft.verification.evaluation import batches, computing_on
@@ -68,6 +68,7 @@ def observe(
             None: no AdaBN.
     """
     computing = computing_on(blocks.model, samples, precision)
+    check_stages(blocks, samples.batch(slice(0, batch_size))[0])
     known = set(batch_norms(blocks.model))
     norms = {name: m for name, m in blocks.model.named_modules() if m in known}
     layers: dict[str, list[tuple[Tensor, Tensor]]] = {}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tbft.blocks.state import write_state
 from tbft.blocks.tensors import fingerprint
 from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError
@@ -27,7 +28,7 @@ def train_base(
     run: Run | None = None,
     resume_path: Path | None = None,
 ) -> FitState:
-    """Train every parameter of `model`, which ends up with the weights of the best epoch.
+    """Train every parameter of `model` that is not frozen; it ends up with the weights of the best epoch.
 
     Args:
         run: random seed, and who is told of the progress.
@@ -51,13 +52,12 @@ def train_base(
         save_run(state, resume_path, identity)
 
     model.train()
-    model.requires_grad_(True)
-    optimizer = make_optimizer(training.optimization, list(model.parameters()))
+    optimizer = make_optimizer(training.optimization, [p for p in model.parameters() if p.requires_grad])
     run = replace(run, state=load_run(resume_path, identity, model, optimizer), on_epoch=keep)
     with torch.random.fork_rng(devices=[]), explained_batch_norm(len(train)):
         torch.manual_seed(run.seed)  # dropout, if any
         state = fit(model, optimizer, training, train, val, run)
-    model.load_state_dict(state.best)
+    write_state(model, state.best)
     model.eval()
     return state
 

@@ -17,14 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tbft.blocks import Blocks
+from tbft.blocks import Blocks, check_gradients_reach, check_stages
 from tbft.blocks.precision import Computing
-from tbft.blocks.state import clone_state, values_restored
+from tbft.blocks.state import clone_state, values_restored, write_state
 from tbft.blocks.tensors import State, fingerprint, state_bytes, tensor_bytes
 from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError, TbftWarning, WriteError
 from tbft.plan import Allowance, Plan, ResolvedPlan, SpentError, Statistics, Training, replace_plan, resolve
-from tbft.plan.resolution import AdaptStatistics, CachePrefix, ChooseShare, Train
+from tbft.plan.resolution import PREFIX_BATCH, AdaptStatistics, CachePrefix, ChooseShare, Train
 from tbft.tuning.batchnorm import adapt_statistics, choose_source_share
 from tbft.tuning.checks import check_training, explained_batch_norm
 from tbft.tuning.loop import (
@@ -121,6 +121,7 @@ def tune_samples(
     check_fits(blocks.model, train, how.task)
     if resolved.training is not None:
         check_training(train, val, plan.recipe, resolved.training)
+    _check_model(resolved, train)
     wanted = plan.recipe.computation
     computing = computing_on(blocks.model, train, wanted.precision, wanted.channels_last)
     if isinstance(resolved.passes[0], ChooseShare):
@@ -259,7 +260,7 @@ class _Work:
                 raise
             state = latest
             self.stopped = "interrupt" if isinstance(stop, KeyboardInterrupt) else "budget"
-        self.part.load_state_dict(state.best)
+        write_state(self.part, state.best)
         self.history, self.best_epoch = tuple(state.history), state.best_epoch
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
@@ -298,6 +299,15 @@ class _Work:
         return {"plan": plan, "base": base, "cuts": cuts, "data": data}
 
 
+def _check_model(resolved: ResolvedPlan, train: Samples) -> None:
+    """Refuse stages that are not the model, and an arm that no gradient reaches."""
+    in_short = resolved.plan.budget.peak_bytes is not None  # comparing is not to take more than tuning does
+    x = train.batch(slice(0, MIN_BATCH if in_short else PREFIX_BATCH))[0]
+    check_stages(resolved.stages, x, with_gradients=not in_short)
+    if not in_short:
+        check_gradients_reach(resolved.blocks, resolved.plan.arm, x)
+
+
 @contextmanager
 def _trainable(resolved: ResolvedPlan) -> Iterator[list[nn.Parameter]]:
     """The plan's parameters made trainable, and the BatchNorms that it names made to track."""
@@ -306,7 +316,10 @@ def _trainable(resolved: ResolvedPlan) -> Iterator[list[nn.Parameter]]:
         return
     with resolved.blocks.only(resolved.plan.arm, resolved.track) as parameters:
         if not parameters:
-            raise PlanError(f"{resolved.plan.arm.name!r} has no parameters to tune; choose another arm")
+            raise PlanError(
+                f"{resolved.plan.arm.name!r} has no parameters to tune, or all of them are frozen: choose "
+                "another arm, or set requires_grad where it may be tuned"
+            )
         if resolved.plan.recipe.tracking.refresh:
             resolved.stages.prefix(resolved.start).eval()  # its statistics are those of one AdaBN pass
         yield parameters

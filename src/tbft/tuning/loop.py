@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tbft.blocks.precision import Computing
-from tbft.blocks.state import clone_state
+from tbft.blocks.state import clone_state, write_state
 from tbft.blocks.tensors import State
 from tbft.data.samples import Samples
 from tbft.errors import DivergedError, PlanError, unknown
@@ -192,7 +192,11 @@ def make_optimizer(
     if o.optimizer == "adam":
         return torch.optim.Adam(parameters, o.learning_rate, weight_decay=o.weight_decay)
     if o.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, o.learning_rate, weight_decay=o.weight_decay, fused=True)
+        groups = [
+            p for group in parameters for p in (group["params"] if isinstance(group, dict) else [group])
+        ]
+        fused = all(p.is_floating_point() for p in groups)  # complex ones are not taken
+        return torch.optim.AdamW(parameters, o.learning_rate, weight_decay=o.weight_decay, fused=fused)
     raise PlanError(unknown("optimizer", o.optimizer, ["sgd", "adam", "adamw"]))
 
 
@@ -255,7 +259,7 @@ def _after_epoch(
 def _restored(
     state: FitState, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
 ) -> FitState:
-    model.load_state_dict(state.model)
+    write_state(model, state.model)
     optimizer.load_state_dict(copy.deepcopy(state.optimizer))
     if state.generator is not None and state.torch_generator is not None:
         generator.set_state(state.generator)

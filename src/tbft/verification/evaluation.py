@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tbft.blocks.norms import batch_dependent
 from tbft.blocks.placement import device_of, to_device
 from tbft.blocks.precision import Computing, computing_for
 from tbft.blocks.state import evaluating
@@ -109,7 +110,9 @@ def check_fits(model: nn.Module, samples: Samples, task: Task = CLASSIFICATION) 
     """
     if len(samples) == 0:
         raise DataError("a part without samples cannot be evaluated or tuned on; give it some")
-    x, y = samples.batch(slice(0, 1 if task == CLASSIFICATION else 2))
+    # BatchNorm without statistics cannot always take one sample alone.
+    one = task == CLASSIFICATION and not batch_dependent(model)
+    x, y = samples.batch(slice(0, 1 if one else 2))
     try:
         with evaluating(model):
             outputs = model(to_device(x, device_of(model)))
