@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.int64]
 #: Without class names, a label from here on is taken for something else, such as an id.
 MAX_CLASSES = 100_000
 
-_WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 #: Texts that tables and scripts write where there is no label.
 _MISSING = {"", "nan", "NaN", "<NA>"}
 
@@ -59,12 +59,14 @@ def parse_labels(values: Any, name: str, class_names: Sequence[str] | None = Non
     array([1, 0, 1])
     """
     names = None if class_names is None else tuple(str(c) for c in class_names)
+    if not len(values):
+        raise DataError(f"{name}: there are no samples in it")
     array, columns = _one_label_each(_typed(values, name), name)
     if columns is not None:
         return _by_number(array.astype(np.int64), name, names or tuple(str(i) for i in range(columns)), 0)
     if array.dtype.kind in "SU":
         words = _words(array, name)
-        if not all(_WHOLE.fullmatch(word) for word in words) or set(words) <= set(names or ()):
+        if not all(_NUMBER.fullmatch(word) for word in words) or set(words) <= set(names or ()):
             return _by_name(words, name, names)
         array = np.array([float(word) for word in words])
     return _by_number(_whole(array, name), name, names, first)

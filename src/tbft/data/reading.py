@@ -14,16 +14,21 @@ from tbft.data.cifar10c import find_cifar10c, read_cifar10c
 from tbft.data.class_map import ClassMap, apply_class_map
 from tbft.data.conditions import Conditions, Where, as_conditions, single_values
 from tbft.data.factory import is_factory, read_factory
+from tbft.data.feature_tables import read_features
 from tbft.data.labels import check_labels
+from tbft.data.listed import find_table
+from tbft.data.listed_pictures import listed_in, read_listed
 from tbft.data.members import Listing
 from tbft.data.pictures import read_pictures
 from tbft.data.samples import Samples, match_classes
 from tbft.data.spec import InputSpec, Preprocessing
+from tbft.data.tables import SUFFIXES, parse_table
 from tbft.errors import DataError
 
 FORMS = (
-    "a folder, .tar or .zip of class folders, an .npz, official CIFAR-10 or CIFAR-100 files, a CIFAR-10-C "
-    "folder, or package.module:factory"
+    "a folder, .tar or .zip of class folders, or of pictures with a table of their labels; a .csv or .tsv "
+    "of files or numbers with labels; an .npz, .npy, .pt or .safetensors of inputs and labels; official "
+    "CIFAR-10 or CIFAR-100 files; a CIFAR-10-C folder; or package.module:factory"
 )
 
 
@@ -36,9 +41,11 @@ def read(
     """Read labeled samples.
 
     Args:
-        source: a folder of class folders; a ``.tar`` or ``.zip`` of one; an ``.npz`` with inputs and
-            labels; a file or folder of the official CIFAR-10 or CIFAR-100; a CIFAR-10-C folder or one of its
-            files; or ``package.module:factory`` that returns a dataset.
+        source: a folder of class folders, or of pictures with a table ``file,label[,...]`` beside them; a
+            ``.tar`` or ``.zip`` of one; such a table itself, or one of numbers and labels; an ``.npz``,
+            ``.pt`` or ``.safetensors`` with inputs and labels, or a folder of two ``.npy``; a file or
+            folder of the official CIFAR-10 or CIFAR-100; a CIFAR-10-C folder or one of its files; or
+            ``package.module:factory`` that returns a dataset.
         spec: what the model takes; pictures are fitted to it and labels checked against it.
         where: keep only samples whose attributes have these values: ``{"domain": "target"}``,
             ``{"site": ["a", "b"]}`` for either, or ``["site=a", "day!=3"]`` as the command line takes them.
@@ -78,11 +85,16 @@ def _read_as_it_is(source: str | Path, spec: InputSpec, conditions: Conditions) 
     if not path.exists() and is_factory(str(source)):
         return read_factory(str(source), spec), conditions
     listing = _listed(path)
-    if listing is None:
+    if listing is None and not (path.suffix.lower() in SUFFIXES and path.is_file()):
         return _read_file(path, spec, conditions), conditions
-    if batches := cifar_members(listing.others):
+    if listing is None:
+        samples = _read_table(path, spec, conditions)
+    elif batches := cifar_members(listing.others):
         return read_cifar(batches, listing.name, spec), conditions
-    samples = read_pictures(listing, path, spec, conditions)
+    elif listed := find_table(listing, spec):
+        samples = read_listed(listed, listing, str(path), spec, conditions)
+    else:
+        samples = read_pictures(listing, path, spec, conditions)
     return samples, {key: c for key, c in conditions.items() if key not in samples.attributes}
 
 
@@ -108,6 +120,19 @@ def _read_file(path: Path, spec: InputSpec, conditions: Conditions) -> Samples:
     if path.suffix in (".pt", ".pth", ".safetensors"):
         return read_tensors(path, spec)
     raise DataError(f"{path}: unknown kind of data; expected {FORMS}")
+
+
+def _read_table(path: Path, spec: InputSpec, conditions: Conditions) -> Samples:
+    """A table of files and labels, or of numbers."""
+    try:
+        table = parse_table(path.read_bytes(), str(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    found = listed_in(table, path)
+    if found is not None:
+        return read_listed(*found, str(path), spec, conditions)
+    samples = read_features(table, spec)
+    return samples.where({key: c for key, c in conditions.items() if key in samples.attributes})
 
 
 def used_classes(samples: Samples) -> int:

@@ -1,0 +1,128 @@
+"""Tables of numbers: a row a sample, with a column of labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tbft.data.columns import GROUP_WORDS, TIME_WORDS, rank
+from tbft.data.listed import LABEL_COLUMNS
+from tbft.data.samples import Samples, make_samples
+from tbft.data.spec import InputSpec
+from tbft.data.tables import Table, column_array
+from tbft.errors import DataError, unknown
+
+#: Columns that number the rows.
+_INDEX = {"", "index", "idx", "id", "row", "rowid", "sample", "sampleid", "unnamed"}
+_PIXEL = re.compile(r"(pixel|px|p)[_ ]?\d+", re.IGNORECASE)
+
+
+def read_features(table: Table, spec: InputSpec) -> Samples:
+    """Samples of a table whose columns are numbers, one of them the label.
+
+    Columns of text, and those whose names say that they number the rows or tell groups or times, become
+    attributes; the others are the inputs (n, columns), in their order. Pixels that fill a square become gray
+    pictures.
+
+    Raises:
+        DataError: nothing says which column the label is, or a cell is empty or no number.
+    """
+    label = _label_column(table, spec)
+    attributes = _attribute_columns(table, label)
+    features = [c for c in range(len(table.columns)) if c != label and c not in attributes]
+    if not features:
+        raise DataError(
+            f"{table.name}: besides the label it has no columns of numbers, and it names no pictures"
+        )
+    words, others, inputs = [], [], []
+    for line, cells in table.rows():
+        words.append(cells[label])
+        others.append([cells[c] for c in attributes])
+        inputs.append(_numbers([cells[c] for c in features], line, table))
+    columns = zip(*others, strict=True) if attributes else ()
+    more = {
+        table.columns[c] or "index": column_array(column, table.separator != ",")
+        for c, column in zip(attributes, columns, strict=True)
+    }
+    told = f"the inputs are the columns {_listed([table.columns[c] for c in features])}; the label is "
+    told += table.columns[label] + (f"; attributes: {', '.join(more)}" if more else "")
+    array = (
+        _as_pictures(np.stack(inputs), [table.columns[c] for c in features]) if inputs else np.zeros((0, 1))
+    )
+    return make_samples(array, words, None, more, table.name, spec).noted(told)
+
+
+def _label_column(table: Table, spec: InputSpec) -> int:
+    wanted = (spec.keys or {}).get("labels")
+    if wanted is not None:
+        if wanted not in table.columns:
+            raise DataError(f"{table.name}: {unknown('column', wanted, table.columns)}")
+        return table.columns.index(wanted)
+    usual = [c for c, name in enumerate(table.columns) if re.sub("[^a-z]", "", name.lower()) in LABEL_COLUMNS]
+    if table.named and len(usual) == 1:
+        return usual[0]
+    if not table.named:
+        last = len(table.columns) - 1
+        raise DataError(
+            f"{table.name}: its first row has no names; say which column the label is, counted from 0: "
+            f"--keys labels={last} for the last one"
+        )
+    which = f"may be {' or '.join(table.columns[c] for c in usual)}" if usual else "has no usual name"
+    raise DataError(
+        f"{table.name}: the column of labels {which}; say it: --keys labels=COLUMN ({_listed(table.columns)})"
+    )
+
+
+def _attribute_columns(table: Table, label: int) -> list[int]:
+    """Positions of columns that are no inputs: text, numbers of rows, groups, times."""
+    head = table.head()
+    found = []
+    for c, name in enumerate(table.columns):
+        text = column_array([row[c] for row in head], table.separator != ",").dtype.kind == "U"
+        plain = re.sub("[^a-z]", "", name.lower())
+        known = rank(name, GROUP_WORDS) is not None or rank(name, TIME_WORDS) is not None
+        if c != label and (
+            text or (table.named and (plain in _INDEX or known) and not _PIXEL.fullmatch(name))
+        ):
+            found.append(c)
+    return found
+
+
+def _numbers(cells: Sequence[str], line: int, table: Table) -> npt.NDArray[np.float64]:
+    if table.separator != ",":
+        cells = [c.replace(",", ".") for c in cells]
+    try:
+        return np.array(cells, dtype=np.float64)
+    except ValueError:
+        bad = next(c for c in cells if not _is_number(c))
+        what = f"{bad!r} is not a number" if bad else "a cell is empty"
+        raise DataError(
+            f"{table.name}: line {line}: {what}; fill it in, leave the row out, or name the column of labels "
+            "with --keys labels=COLUMN"
+        ) from None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _as_pictures(inputs: npt.NDArray[np.float64], names: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Pixels by number as pictures (n, 1, side, side), if they fill a square."""
+    side = round(len(names) ** 0.5)
+    if side * side != len(names) or side < 4 or not all(_PIXEL.fullmatch(n) for n in names):
+        return inputs
+    return inputs.reshape(-1, 1, side, side)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(
+        n or "(no name)" for n in (names if len(names) <= 6 else [*names[:4], "...", names[-1]])
+    )
+    return f"{shown} ({len(names)})"

@@ -1,0 +1,174 @@
+"""Tables that name pictures, ``file,label[,subject,...]``: which they are, and what their columns mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tbft.data.keys import LABEL_NAMES
+from tbft.data.members import Listing, Member, picture_suffixes, printable
+from tbft.data.spec import InputSpec
+from tbft.data.tables import SUFFIXES, Table, parse_table
+from tbft.errors import DataError, unknown
+
+FILE_COLUMNS = (
+    "file", "filename", "path", "filepath", "image", "imagefile", "imagename", "imagepath", "imageid", "img",
+    "imgpath", "picture", "photo",
+)  # fmt: skip
+LABEL_COLUMNS = (
+    *(re.sub(r"[^a-z]", "", name) for name in LABEL_NAMES if name != "arr_1"),
+    "classname", "labelname", "categoryname", "species", "breed", "diagnosis", "dx", "activity", "emotion",
+    "gesture", "grade", "groundtruth", "gt",
+)  # fmt: skip
+_MAX_TABLE_BYTES = 1 << 28
+_PLAIN_BIT, _PLAIN_ONE = re.compile(r"[01](\.0*)?"), re.compile(r"1(\.0*)?")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A table that names pictures.
+
+    Attributes:
+        table: its rows.
+        files: position of the column of files.
+        place: folder of the table below the root of the set, as its parts.
+    """
+
+    table: Table
+    files: int
+    place: tuple[str, ...] = ()
+
+
+class PictureIndex:
+    """Finds pictures by what tables call them: a path, its end, or one of these without the suffix."""
+
+    def __init__(self, pictures: Sequence[Member]) -> None:
+        self._whole: dict[str, int | None] = {}
+        self._ends: dict[str, int | None] = {}
+        for stems in (False, True):  # a name with its suffix comes before another one without
+            whole: dict[str, int | None] = {}
+            ends: dict[str, int | None] = {}
+            for i, member in enumerate(pictures):
+                parts = member.parts
+                if stems:
+                    parts = (*parts[:-1], parts[-1].rpartition(".")[0] or parts[-1])
+                _add(whole, "/".join(parts), i)
+                for start in range(1, len(parts)):
+                    _add(ends, "/".join(parts[start:]), i)
+            self._whole = {**whole, **self._whole}
+            self._ends = {**ends, **self._ends}
+
+    def find(self, cell: str, place: tuple[str, ...] = ()) -> int | None:
+        """Position of the picture that a cell names; None if there is none, or if several may be meant.
+
+        Args:
+            place: folder of the table, from which paths in it may start.
+        """
+        parts = tuple(printable(p) for p in cell.replace("\\", "/").split("/") if p not in ("", "."))
+        for wanted in (place + parts, parts):
+            if (found := self._whole.get("/".join(wanted))) is not None:
+                return found
+        if (found := self._ends.get("/".join(parts))) is not None:
+            return found
+        above = ("/".join(parts[start:]) for start in range(1, len(parts)))  # from further up than the set
+        return next((i for end in above if (i := self._whole.get(end)) is not None), None)
+
+
+def _add(found: dict[str, int | None], name: str, i: int) -> None:
+    found[name] = None if name in found else i
+
+
+def find_table(listing: Listing, spec: InputSpec) -> Listed | None:
+    """The table beside pictures that says what they show; None if their folders have to say it.
+
+    Raises:
+        DataError: several tables name the pictures, and no folders do.
+    """
+    if not listing.pictures or spec.layout is not None:
+        return None
+    index = PictureIndex(listing.pictures)
+    tables = [t for m in listing.others if m.suffix in SUFFIXES and (t := _tried(m, index)) is not None]
+    in_folders = all(len(m.parts) > 1 for m in listing.pictures)
+    names = ", ".join(t.table.name for t in tables)
+    if len(tables) > 1 and not in_folders:
+        raise DataError(
+            f"{listing.name}: several tables name its pictures: {names}; give one of them as the set"
+        )
+    if in_folders and (len(tables) > 1 or (tables and label_columns(tables[0], spec) is None)):
+        listing.notes.append(
+            f"labels are those of the folders; {names} is not used: to use one, give it as the set, with "
+            "--keys labels=COLUMN where it does not say which column the label is"
+        )
+        return None
+    return tables[0] if tables else None
+
+
+def _tried(member: Member, index: PictureIndex) -> Listed | None:
+    try:
+        table = parse_table(member.read(_MAX_TABLE_BYTES), member.name)
+        return with_files(table, index, member.parts[:-1])
+    except DataError:
+        return None  # some other text
+
+
+def with_files(table: Table, index: PictureIndex, place: tuple[str, ...] = ()) -> Listed | None:
+    """The table with the column that names pictures, if most of its first rows do."""
+    if table.named and any(index.find(c, place) is not None for c in table.columns):
+        table = table.without_names()
+    head = table.head()
+    hits = [sum(index.find(row[c], place) is not None for row in head) for c in range(len(table.columns))]
+    best = int(np.argmax(hits))
+    return Listed(table, best, place) if head and hits[best] * 2 >= len(head) else None
+
+
+def with_named_files(table: Table) -> Listed | None:
+    """The table with the column that should name pictures, by its own name or by the suffixes in it."""
+    head = table.head()
+    for c, column in enumerate(table.columns):
+        in_name = table.named and _plain(column) in FILE_COLUMNS
+        if in_name or any(Path(row[c]).suffix.lower() in picture_suffixes() for row in head):
+            return Listed(table, c)
+    return None
+
+
+def label_columns(listed: Listed, spec: InputSpec) -> list[int] | None:
+    """Positions of the column of labels, or of the columns of one-hot rows; None if nothing says which.
+
+    Raises:
+        DataError: the named column is not there, or several have usual names.
+    """
+    table = listed.table
+    others = [c for c in range(len(table.columns)) if c != listed.files]
+    wanted = (spec.keys or {}).get("labels")
+    if wanted is not None:
+        if wanted not in table.columns:
+            raise DataError(f"{table.name}: {unknown('column', wanted, table.columns)}")
+        return [table.columns.index(wanted)]
+    usual = [c for c in others if table.named and _plain(table.columns[c]) in LABEL_COLUMNS]
+    if len(usual) > 1:
+        names = " or ".join(table.columns[c] for c in usual)
+        raise DataError(f"{table.name}: the label may be {names}; say which: --keys labels=COLUMN")
+    if usual:
+        return usual
+    if len(others) == 1 or not table.named:
+        return others[:1]
+    return others if _are_one_hot(table, others) else None
+
+
+def _are_one_hot(table: Table, columns: Sequence[int]) -> bool:
+    """Does every one of the first rows have a single 1 among zeros in these columns?"""
+    head = [[row[c] for c in columns] for row in table.head()]
+    return len(columns) > 1 and all(
+        sum(_PLAIN_ONE.fullmatch(cell) is not None for cell in row) == 1
+        and all(_PLAIN_BIT.fullmatch(cell) for cell in row)
+        for row in head
+    )
+
+
+def _plain(name: str) -> str:
+    """A column's name in lower case, without anything but letters."""
+    return re.sub(r"[^a-z]", "", name.lower())

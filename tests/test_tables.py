@@ -1,0 +1,241 @@
+"""Tables of labels beside pictures, lists of files, and tables of numbers."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tbft
+from tbft.data.tables import column_array, parse_table
+from tbft.errors import DataError
+
+NAMES = [f"{i:03}.png" for i in range(6)]
+WORDS = ["dog", "cat"] * 3
+
+
+def save_pictures(folder: Path, names=NAMES) -> Path:
+    for i, name in enumerate(names):
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), 40 * i, np.uint8)).save(place)
+    return folder
+
+
+def rows(*columns, separator=",", header=None) -> str:
+    lines = [separator.join(map(str, row)) for row in zip(*columns, strict=True)]
+    return "\n".join([separator.join(header), *lines] if header else lines) + "\n"
+
+
+def gray(samples) -> list[int]:
+    """Which of the pictures each sample is."""
+    return (samples.inputs[:, 0, 0, 0] // 40).tolist()
+
+
+TABLES = {
+    "comma": rows(NAMES, WORDS, header=("file", "label")),
+    "semicolon": rows(NAMES, WORDS, header=("Filename", "Class"), separator=";"),
+    "tab": rows(NAMES, WORDS, header=("image", "species"), separator="\t"),
+    "byte order mark and Windows lines": "\ufeff"
+    + rows(NAMES, WORDS, header=("file", "label")).replace("\n", "\r\n"),
+    "quotes": rows([f'"{n}"' for n in NAMES], [f'"{w}"' for w in WORDS], header=("file", "label")),
+    "unusual name of the label": rows(NAMES, WORDS, header=("file", "what is it")),
+    "without names": rows(NAMES, WORDS),
+    "a list": rows(NAMES, WORDS, separator=" "),
+    "without suffixes": rows([n[:-4] for n in NAMES], WORDS, header=("id", "label")),
+    "paths from elsewhere": rows([f"/data/mine/{n}" for n in NAMES], WORDS, header=("path", "label")),
+    "Windows paths": rows([f".\\{n}" for n in NAMES], WORDS, header=("path", "label")),
+    "one-hot": rows(NAMES, [0, 1] * 3, ["1.0", "0.0"] * 3, header=("image", "cat", "dog")),
+    "upside down": rows(NAMES[::-1], WORDS[::-1], header=("file", "label")),
+}
+
+
+@pytest.mark.parametrize("form", TABLES)
+@pytest.mark.parametrize("given", ["the folder", "the table", "a zip"])
+def test_labels_in_a_table_beside_pictures(tmp_path, form, given):
+    folder = save_pictures(tmp_path / "set")
+    table = folder / ("labels.txt" if form == "a list" else "labels.csv")
+    table.write_text(TABLES[form], encoding="utf-8")
+    source = {"the folder": folder, "the table": table, "a zip": tmp_path / "set.zip"}[given]
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    samples = tbft.read(source)
+    assert samples.class_names == ("cat", "dog")
+    assert [samples.class_names[y] for y in samples.labels] == [WORDS[i] for i in gray(samples)]
+    assert sorted(gray(samples)) == list(range(6))
+
+
+def test_further_columns_become_attributes(tmp_path):
+    save_pictures(tmp_path / "images")
+    table = rows(
+        NAMES, WORDS, ["007", "008", "007"] * 2, [1.5, 2, 3] * 2, header=("file", "label", "subject", "age")
+    )
+    (tmp_path / "labels.csv").write_text(table)
+    samples = tbft.read(tmp_path, where={"subject": "007"})
+    assert gray(samples) == [0, 2, 3, 5]
+    assert samples.attributes["age"].tolist() == [1.5, 3, 1.5, 3]
+    assert samples.ids.tolist() == [0, 2, 3, 5]
+
+
+def test_words_are_matched_to_the_models_classes_and_numbers_to_a_file_of_names(tmp_path):
+    save_pictures(tmp_path)
+    (tmp_path / "train.txt").write_text(rows(NAMES, [0, 1, 2] * 2, separator=" "))
+    (tmp_path / "classes.txt").write_text("1 emu\n2 fox\n3 cat\n")
+    assert tbft.read(tmp_path).class_names == ("emu", "fox", "cat")
+    samples = tbft.read(tmp_path, tbft.InputSpec(class_names=("cat", "emu", "fox")))
+    assert samples.labels.tolist() == [1, 2, 0] * 2
+    (tmp_path / "train.txt").write_text(rows(NAMES, [1, 2, 3] * 2, separator=" "))
+    with pytest.raises(DataError, match="numbered from 1"):
+        tbft.read(tmp_path)
+    samples = tbft.read(tmp_path, tbft.InputSpec(labels_from=1))
+    assert [samples.class_names[y] for y in samples.labels[:3]] == ["emu", "fox", "cat"]
+
+
+def test_what_a_table_and_a_folder_do_not_share_is_named(tmp_path):
+    save_pictures(tmp_path)
+    (tmp_path / "labels.csv").write_text(
+        rows(["no.png", *NAMES[:4]], ["cat", *WORDS[:4]], header=("file", "label"))
+    )
+    with pytest.raises(
+        DataError, match=r"names 1 picture not found in .*: no\.png \(line 2\).*--skip-damaged"
+    ):
+        tbft.read(tmp_path)
+    samples = tbft.read(tmp_path, tbft.InputSpec(skip_damaged=True))
+    assert len(samples) == 4
+    assert any("no.png" in note and "left out" in note for note in samples.notes)
+    assert any(
+        "2 pictures that labels.csv does not name left out: 004.png, 005.png" in n for n in samples.notes
+    )
+
+
+def test_a_picture_of_another_folder_is_never_taken_for_a_missing_one(tmp_path):
+    save_pictures(tmp_path / "dog", ["1.png", "2.png"])
+    (tmp_path / "labels.csv").write_text("file,label\ndog/2.png,a\ncat/1.png,b\n")
+    with pytest.raises(DataError, match=r"not found in .*cat/1\.png \(line 3\)"):
+        tbft.read(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            rows(NAMES, WORDS, WORDS, header=("file", "what", "kind")),
+            r"which column the label is \(what, kind\).*--keys",
+        ),
+        (
+            rows(NAMES, WORDS, WORDS, header=("file", "class", "label")),
+            "may be class or label; say which: --keys",
+        ),
+        (rows(NAMES, ["dog", ""] * 3, header=("file", "label")), "3 of 6 labels are missing"),
+        (
+            rows([*NAMES, NAMES[0]], [*WORDS, "cat"], header=("file", "label")),
+            "one picture two labels, dog and cat",
+        ),
+        ("file,label\n000.png,cat\n001.png,dog,x\n", "line 3 has 3 cells, there are 2 columns"),
+        (rows(NAMES, [0.5, 1] * 3, header=("file", "label")), "not whole numbers"),
+        ("", "the table is empty"),
+        ("file,label\n", "no samples in it"),
+    ],
+)
+def test_tables_that_do_not_say_what_pictures_show_are_refused(tmp_path, table, message):
+    save_pictures(tmp_path)
+    (tmp_path / "labels.csv").write_text(table)
+    with pytest.raises(DataError, match=message):
+        tbft.read(tmp_path / "labels.csv")
+
+
+def test_keys_name_the_column_of_labels(tmp_path):
+    save_pictures(tmp_path)
+    (tmp_path / "a.csv").write_text(rows(NAMES, WORDS, WORDS[::-1], header=("file", "what", "kind")))
+    assert tbft.read(tmp_path, tbft.InputSpec(keys={"labels": "kind"})).labels.tolist() == [0, 1] * 3
+    with pytest.raises(DataError, match="unknown column 'kin': did you mean 'kind'"):
+        tbft.read(tmp_path, tbft.InputSpec(keys={"labels": "kin"}))
+
+
+def test_class_folders_come_before_several_lists_and_tables_without_labels(tmp_path):
+    save_pictures(tmp_path, [f"{w}/{n}" for w, n in zip(WORDS, NAMES, strict=True)])
+    (tmp_path / "train.txt").write_text("dog/000.png\n")
+    (tmp_path / "about.csv").write_text(rows(NAMES, range(6), range(6), header=("file", "age", "length")))
+    samples = tbft.read(tmp_path)
+    assert samples.class_counts() == {"cat": 3, "dog": 3}
+    assert any("about.csv is not used" in note for note in samples.notes)
+
+
+def test_two_tables_of_a_flat_folder_are_refused(tmp_path):
+    save_pictures(tmp_path)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(rows(NAMES, WORDS, header=("file", "label")))
+    with pytest.raises(
+        DataError, match=r"several tables name its pictures: a\.csv, b\.csv; give one of them"
+    ):
+        tbft.read(tmp_path)
+
+
+def test_a_table_of_numbers(tmp_path):
+    path = tmp_path / "motion.csv"
+    values = np.random.default_rng(0).normal(size=(6, 3)).round(3)
+    path.write_text(
+        rows(
+            range(6), *values.T, ["s1", "s2"] * 3, WORDS, header=("", "ax", "ay", "az", "subject", "activity")
+        )
+    )
+    samples = tbft.read(path)
+    np.testing.assert_allclose(samples.inputs, values, rtol=1e-6)
+    assert samples.class_names == ("cat", "dog")
+    assert samples.attributes["subject"].tolist() == ["s1", "s2"] * 3
+    assert any("ax, ay, az (3)" in note and "subject" in note for note in samples.notes)
+    decimal_commas = path.read_text().replace(",", ";").replace(".", ",")
+    path.write_text(decimal_commas)
+    np.testing.assert_allclose(tbft.read(path).inputs, values, rtol=1e-6)
+
+
+def test_numbered_pixels_are_pictures(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64))
+    header = ("label", *(f"pixel{i}" for i in range(64)))
+    (tmp_path / "digits.csv").write_text(rows([0, 1, 1, 0], *pixels.T, header=header))
+    samples = tbft.read(tmp_path / "digits.csv")
+    np.testing.assert_array_equal(samples.inputs[..., 0], pixels.reshape(4, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            "ax,ay\n1,2\n3,4\n",
+            r"column of labels has no usual name; say it: --keys labels=COLUMN \(ax, ay \(2\)\)",
+        ),
+        ("ax,class,label\n1,0,0\n", "may be class or label"),
+        ("1,2,0\n3,4,1\n", r"first row has no names.*--keys labels=2 for the last one"),
+        ("ax,label\n1,0\n,1\n", "line 3: a cell is empty"),
+        ("ax,label\n" + "1,0\n" * 30 + "one,0\n", "line 32: 'one' is not a number"),
+        ("subject,label\ns1,0\ns2,1\n", "no columns of numbers, and it names no pictures"),
+        ("ax,label\nnan,0\n1,1\n", "NaN.*sample 0"),
+    ],
+)
+def test_tables_of_numbers_that_are_not_clear_are_refused(tmp_path, table, message):
+    (tmp_path / "a.csv").write_text(table)
+    with pytest.raises(DataError, match=message):
+        tbft.read(tmp_path / "a.csv")
+    if "first row" in message:
+        samples = tbft.read(tmp_path / "a.csv", tbft.InputSpec(keys={"labels": "2"}))
+        assert samples.inputs.tolist() == [[1, 2], [3, 4]]
+
+
+def test_text_in_other_encodings():
+    assert parse_table("file,label\na,é\n".encode("utf-16"), "t").head() == [["a", "é"]]
+    with pytest.raises(DataError, match="line 2 is not UTF-8"):
+        parse_table("file,label\na,é\n".encode("latin-1"), "t")
+    with pytest.raises(DataError, match="not a table of text"):
+        parse_table(b"\0\1\2,\0", "t")
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [(["1", "2"], "i"), (["1", ""], "f"), (["1.5", "2"], "f"), (["01", "02"], "U"), (["", ""], "U")],
+)
+def test_columns_keep_what_ids_are(cells, kind):
+    assert column_array(cells).dtype.kind == kind
