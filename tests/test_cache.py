@@ -16,6 +16,7 @@ from torch import nn
 from tbft.blocks import split
 from tbft.blocks.state import batch_norms, evaluating, values_restored
 from tbft.blocks.tensors import fingerprint
+from tbft.data.spec import Preprocessing
 from tbft.errors import PlanError
 from tbft.front_door import tune
 from tbft.metering.tensor_bytes import TensorBytes
@@ -43,7 +44,9 @@ def outputs(blocks, samples):
         return blocks.prefix("late")(samples.batch(slice(0, len(samples)))[0])
 
 
-def test_cached_outputs_are_the_prefixs_in_memory_and_on_disk(blocks, stripes, tmp_path):
+@pytest.mark.parametrize("preprocessing", [Preprocessing(), Preprocessing(mean=(0.5,), std=(0.25,))])
+def test_cached_outputs_are_the_prefixs_in_memory_and_on_disk(blocks, stripes, tmp_path, preprocessing):
+    stripes = replace(stripes, preprocessing=preprocessing)  # which is for the inputs, not for the outputs
     expected = outputs(blocks, stripes)
     scalars = expected.numel()
     whole, half = CachePolicy(4 * scalars), CachePolicy(2 * scalars)

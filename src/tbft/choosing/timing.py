@@ -185,7 +185,7 @@ def _stage_inputs(blocks: Blocks, samples: Samples, computing: Computing) -> lis
 
 
 def _stored(samples: Samples, x: Tensor, k: int) -> Samples:
-    return samples if k == 0 else replace(samples, inputs=x.contiguous().cpu().numpy())
+    return samples if k == 0 else replace(samples, inputs=x.contiguous().cpu().numpy(), as_taken=True)
 
 
 def _load(samples: Samples, computing: Computing) -> Any:

@@ -72,7 +72,7 @@ def cache_prefix(
     scalars = int(np.prod(shape))
     for dtype in (np.float32, np.float16):
         if scalars * np.dtype(dtype).itemsize <= policy.memory_bytes:
-            return replace(samples, inputs=_fill(np.empty(shape, dtype), first, rows))
+            return replace(samples, inputs=_fill(np.empty(shape, dtype), first, rows), as_taken=True)
     if policy.folder is None:
         raise PlanError(
             f"{samples.name}: after the frozen prefix its {len(samples):,} samples take "
@@ -84,7 +84,7 @@ def cache_prefix(
     if found is None:
         _write(path, shape, first, rows)
         found = RowFile(path)
-    return replace(samples, inputs=found)  # type: ignore[arg-type]
+    return replace(samples, inputs=found, as_taken=True)  # type: ignore[arg-type]
 
 
 def cached_bytes(samples: Samples) -> int:
