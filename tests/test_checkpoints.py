@@ -120,7 +120,7 @@ def test_parts_that_were_saved_apart_are_put_together(tmp_path):
     for key, value in STATE.items():
         part, _, rest = key.partition(".")
         content.setdefault(part, {})[rest] = value
-    assert loaded({"network": content}, tmp_path) == ("c.pt: prefix 'network.' taken off the names",)
+    assert loaded({"network": content}, tmp_path) == ("c.pt: the weights are those under 'network'",)
 
 
 def test_a_trainers_file_loads_beside_its_loss_and_its_bookkeeping(tmp_path):
@@ -130,7 +130,7 @@ def test_a_trainers_file_loads_beside_its_loss_and_its_bookkeeping(tmp_path):
         "hyper_parameters": {"lr": 0.1},
     }
     notes = " ".join(loaded(content, tmp_path))
-    assert "'state_dict.model.'" in notes and "criterion.weight" in notes and "exp_avg" not in notes
+    assert "'state_dict.model'" in notes and "criterion.weight" in notes and "exp_avg" not in notes
 
 
 def test_a_whole_pickled_model_gives_its_state_and_no_code_is_run(tmp_path):
@@ -334,7 +334,7 @@ def test_lazy_layers_take_their_shapes_from_the_file(tmp_path):
 
 def test_a_state_in_memory_loads_the_same_way():
     model = seeded()
-    assert load_state(model, prefixed("net.")) == ("prefix 'net.' taken off the names",)
+    assert load_state(model, prefixed("net.")) == ("the weights are those under 'net'",)
     assert fingerprint(model.state_dict()) == fingerprint(STATE)
     with pytest.raises(CheckpointError, match="meta device"):
         load_state(Net().to("meta"), STATE)

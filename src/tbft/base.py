@@ -77,7 +77,7 @@ MODEL_FORMS = (
     "a list of (name, module)",
     "Blocks of tbft.split",
     "a Base of tbft.load_base",
-    'a preset\'s name or "package.module:factory"',
+    'a preset\'s name, "package.module:factory" or "timm:NAME"',
 )
 
 
@@ -93,7 +93,7 @@ def load_base(
     """Load a base model by name.
 
     Args:
-        model: a preset's name, or ``package.module:factory``.
+        model: a preset's name, ``package.module:factory``, or ``timm:NAME?classes=10``.
         weights: checkpoint; None: what ships with the preset, or what the factory made.
         card: source card of the weights; None: what ships with them.
         cuts, names: submodules at which new blocks start, and names of the blocks.
@@ -106,7 +106,7 @@ def load_base(
     if not isinstance(model, str):
         raise wrong_form("model", model, [MODEL_FORMS[-1]])
     preset = find_model(model, cuts, names)
-    if weights is None and preset.weights is None and ":" not in model:
+    if weights is None and preset.weights is None and preset.untrained:
         raise CheckpointError(
             f"{model} is untrained as it is built: give its checkpoint, --weights FILE or "
             f"tbft.load_base({model!r}, weights=FILE)"

@@ -6,7 +6,7 @@ cost, at places that the model's author names: between `layer1` and `layer2` rat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
@@ -49,16 +49,21 @@ def propose_cuts(
     example: Inputs | None = None,
     output: Output = logits_of,
     max_blocks: int = MAX_BLOCKS,
+    among: Collection[str] | None = None,
 ) -> Proposal:
     """Find the places at which a model can be cut, and choose at most `max_blocks - 1` of them.
 
     Args:
         example: a batch; with it the cost of a part is its FLOPs, without it the number of its layers.
+        among: the submodules that may be cuts, besides those of the rear; None: any.
 
     Raises:
         SplitError: the model cannot be traced.
     """
     candidates = find_candidates(model, trace_deep(model, example, output))
+    if among is not None:
+        others = [c.path for c in candidates[1:] if c.path not in among and not c.in_rear]
+        candidates = _without(candidates, others)
     while True:
         counted = _with_flops(model, candidates, example, output)
         cuts = _grouped(counted, max_blocks)
@@ -75,9 +80,10 @@ def choose_cuts(
     example: Inputs | None = None,
     output: Output = logits_of,
     max_blocks: int = MAX_BLOCKS,
+    among: Collection[str] | None = None,
 ) -> tuple[str, ...]:
     """The cuts of :func:`propose_cuts`."""
-    return propose_cuts(model, example, output, max_blocks).cuts
+    return propose_cuts(model, example, output, max_blocks, among).cuts
 
 
 def names_for(count: int) -> tuple[str, ...]:

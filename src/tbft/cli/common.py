@@ -44,7 +44,7 @@ def command(commands: Subparsers, name: str, summary: str, examples: str) -> arg
 
 def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
     parser.add_argument(
-        "model", metavar="MODEL", help="a preset (see `tbft models`) or package.module:factory"
+        "model", metavar="MODEL", help="a preset (see `tbft models`), package.module:factory, or timm:NAME"
     )
     parser.add_argument("--cuts", metavar="A,B", help="submodules at which new blocks start")
     parser.add_argument("--names", metavar="A,B,C", help="names of the blocks, one more than cuts")

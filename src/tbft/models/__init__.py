@@ -3,7 +3,8 @@
 from tbft.models import presets as _presets  # registers what tbft brings
 from tbft.models.checkpoints import load_state, load_weights, read_state, read_state_for, save_weights
 from tbft.models.named_tensors import with_counters
-from tbft.models.registry import Preset, find_model, presets, register
+from tbft.models.preset import Preset
+from tbft.models.registry import find_model, presets, register
 
 __all__ = [
     "Preset",

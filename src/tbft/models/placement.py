@@ -163,7 +163,7 @@ def _unused(named: NamedTensors, match: Match) -> str:
 
 def _notes(match: Match, own: Mapping[str, Tensor], left_out: list[str]) -> Iterator[str]:
     if match.prefix:
-        yield f"prefix {match.prefix!r} taken off the names"
+        yield f"the weights are those under {match.key!r}"
     if match.note:
         yield match.note
     if left := [*left_out, *match.outside]:

@@ -9,7 +9,8 @@ from typing import Any
 from tbft.data.cifar import CIFAR10_CLASSES
 from tbft.data.spec import InputSpec
 from tbft.models.digits import DigitsNet
-from tbft.models.registry import Preset, register
+from tbft.models.preset import Preset
+from tbft.models.registry import register
 from tbft.models.resnet20 import ResNet20
 from tbft.models.resnet26 import ResNet26
 

@@ -1,17 +1,16 @@
-"""Presets: reference models by name, with everything that is needed to run them.
+"""Models by name: presets, ``package.module:factory``, and ``timm:NAME``.
 
-To add one, write its module beside this file and one :func:`register` line in ``presets.py``.
-``package.module:factory`` is understood wherever a preset's name is.
+To add a preset, write its module beside this file and one :func:`register` line in ``presets.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import nn
 
+<<<<<<< HEAD
 from tbft.blocks import Blocks, sequential, split
 from tbft.blocks.inputs import Inputs
 from tbft.data.factory import call_factory, is_factory
@@ -63,7 +62,15 @@ class Preset:
     def split(self, model: nn.Module, example: Inputs | None = None) -> Blocks:
         """Cut a model that this preset built; with an example, the blocks are compared with the model."""
         return split(model, self.cuts, self.block_names, example)
+=======
+from tbft.blocks import sequential
+from tbft.data.factory import call_factory, is_factory
+from tbft.data.spec import InputSpec
+from tbft.errors import TbftError, unknown
+from tbft.models.preset import Preset
+>>>>>>> 8d7f2e2 (timm models by name, with their size, normalization and stages; Preset in a module of its own; docs/models.md)
 
+TIMM = "timm:"
 
 _PRESETS: dict[str, Preset] = {}
 
@@ -84,23 +91,28 @@ def presets() -> tuple[Preset, ...]:
 def find_model(
     name: str, cuts: Sequence[str] | None = None, block_names: Sequence[str] | None = None
 ) -> Preset:
-    """The preset with this name, or one made of what ``package.module:factory`` returns.
+    """The preset with this name, or one made of a factory's model or of a model of timm.
 
-    A factory returns a :class:`Preset`, a module, or a list of ``(name, module)``. A module may carry
-    the attributes ``cuts``, ``block_names``, ``class_names``, ``resolution`` and ``channels``.
+    A factory returns a :class:`Preset`, a module, or a list of ``(name, module)``. A module may carry the
+    attributes ``cuts``, ``block_names``, ``class_names``, ``resolution`` and ``channels``.
+    ``timm:NAME?classes=10`` is described in :mod:`tbft.models.timm_models`.
 
     Args:
         cuts, block_names: used in place of the preset's own.
 
     Raises:
-        TbftError: no such preset, or a factory that cannot be imported or returns something else.
+        TbftError: no such model, or a factory that cannot be imported or returns something else.
     """
     if name in _PRESETS:
         preset = _PRESETS[name]
+    elif name.startswith(TIMM):
+        from tbft.models.timm_models import timm_preset
+
+        preset = timm_preset(name)
     elif is_factory(name):
         preset = _preset_of(name, call_factory(name))
     else:
-        raise TbftError(f"{unknown('model', name, _PRESETS)}, or package.module:factory")
+        raise TbftError(f"{unknown('model', name, _PRESETS)}; or package.module:factory, or timm:NAME")
     if cuts is not None:
         preset = replace(preset, cuts=tuple(cuts), block_names=None)
     if block_names is not None:
@@ -110,13 +122,19 @@ def find_model(
 
 def _preset_of(name: str, made: object) -> Preset:
     if isinstance(made, Preset):
-        return made
+        return replace(made, untrained=False)
     if isinstance(made, (list, tuple)):
         made = sequential(made)
     if not isinstance(made, nn.Module):
         raise TbftError(f"{name} returned a {type(made).__name__}, not a module, a list or a Preset")
     model = made
-    return Preset(name=name, build=lambda: model, inputs=inputs_of(model), summary=type(model).__name__)
+    return Preset(
+        name=name,
+        build=lambda: model,
+        inputs=inputs_of(model),
+        summary=type(model).__name__,
+        untrained=False,
+    )
 
 
 def inputs_of(model: nn.Module) -> InputSpec:
