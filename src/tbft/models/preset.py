@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from tbft.blocks import Blocks, split
+from tbft.blocks.inputs import Inputs
 from tbft.data.spec import InputSpec
 from tbft.errors import CheckpointError
 from tbft.models.checkpoints import load_weights
@@ -56,6 +57,6 @@ class Preset:
         load_weights(model, path)
         return model
 
-    def split(self, model: nn.Module) -> Blocks:
-        """Cut a model that this preset built."""
-        return split(model, self.cuts, self.block_names)
+    def split(self, model: nn.Module, example: Inputs | None = None) -> Blocks:
+        """Cut a model that this preset built; with an example, the blocks are compared with the model."""
+        return split(model, self.cuts, self.block_names, example)

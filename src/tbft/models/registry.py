@@ -10,65 +10,11 @@ from dataclasses import replace
 
 from torch import nn
 
-<<<<<<< HEAD
-from tbft.blocks import Blocks, sequential, split
-from tbft.blocks.inputs import Inputs
-from tbft.data.factory import call_factory, is_factory
-from tbft.data.spec import InputSpec
-from tbft.errors import CheckpointError, TbftError, unknown
-from tbft.models.checkpoints import load_weights
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A model and all that belongs to it.
-
-    Attributes:
-        build: makes the model, untrained.
-        cuts, block_names: how it is cut; None: as the model declares.
-        inputs: class names, resolution in px and channels that it takes.
-        mean, std: the normalization inside the model, per channel; None: none, or not known.
-        recipes: the recipe of its own that stands behind a recipe's name, e.g. ``paper``.
-        weights: checkpoint that ships with tbft; None: the model comes untrained.
-        card: source card of these weights.
-        summary: one line for listings.
-    """
-
-    name: str
-    build: Callable[[], nn.Module]
-    cuts: tuple[str, ...] | None = None
-    block_names: tuple[str, ...] | None = None
-    inputs: InputSpec = field(default_factory=InputSpec)
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    recipes: dict[str, str] = field(default_factory=dict)
-    weights: Path | None = None
-    card: Path | None = None
-    summary: str = ""
-
-    def load(self, weights: str | Path | None = None) -> nn.Module:
-        """Make the model with these weights, by default those that ship.
-
-        Raises:
-            CheckpointError: the file does not fit, or none was given and none ships.
-        """
-        path = weights or self.weights
-        if path is None:
-            raise CheckpointError(f"{self.name} ships without weights: give a checkpoint")
-        model = self.build()
-        load_weights(model, path)
-        return model
-
-    def split(self, model: nn.Module, example: Inputs | None = None) -> Blocks:
-        """Cut a model that this preset built; with an example, the blocks are compared with the model."""
-        return split(model, self.cuts, self.block_names, example)
-=======
 from tbft.blocks import sequential
 from tbft.data.factory import call_factory, is_factory
 from tbft.data.spec import InputSpec
 from tbft.errors import TbftError, unknown
 from tbft.models.preset import Preset
->>>>>>> 8d7f2e2 (timm models by name, with their size, normalization and stages; Preset in a module of its own; docs/models.md)
 
 TIMM = "timm:"
 
