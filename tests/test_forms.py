@@ -157,7 +157,10 @@ def test_a_loader_is_read_without_its_chance_and_what_it_loses_is_noted():
         (Items(lambda i: (PICTURES[i], None)), "6 of 6 labels are missing"),
         (Items(lambda i: (PICTURES[i], 0.9)), "0.9 of sample 0"),
         (Items(lambda i: (PICTURES[i][: i + 1], 0)), "mixed shapes"),
-        (Items(lambda i: (picture(i).crop((0, 0, 4 + i, 4)), 0)), "mixed sizes.*mixed=True"),
+        (
+            Items(lambda i: (picture(i).crop((0, 0, 4 + i, 4)), 0)),
+            "pictures of 6 sizes: 4x4, 5x4, 6x4.*resolution=224",
+        ),
         (Items(lambda i: ({"a": PICTURES[i]}, 0)), "input of item 0 is a dict"),
         (Items(lambda i: {"first": PICTURES[i], "second": 0}), "--keys inputs=NAME,labels=NAME"),
         (Items(lambda i: ("a word", 0)), "input of item 0 is a str"),
@@ -174,5 +177,13 @@ def test_what_is_wrong_in_a_form_is_named(items, message):
 
 def test_pictures_of_mixed_sizes_are_fitted_one_by_one():
     items = Items(lambda i: (picture(i).resize((8 + i, 20)), 0))
-    samples = as_samples(items, tbft.InputSpec(resolution=8, mixed=True))
+    samples = as_samples(items, tbft.InputSpec(resolution=8))
     assert samples.inputs.shape == (6, 8, 8, 3)
+
+
+def test_gray_pictures_among_colored_ones_become_colored():
+    items = Items(lambda i: (picture(i).convert("L") if i == 2 else picture(i), 0))
+    for spec in (None, tbft.InputSpec(channels=3)):
+        samples = as_samples(items, spec)
+        assert samples.inputs.shape[-1] == 3
+        assert any("1 picture (item 2) was gray" in note for note in samples.notes)

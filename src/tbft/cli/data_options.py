@@ -47,7 +47,9 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--labels-from", type=int, choices=(0, 1), metavar="N", help="number of the first class: 0 or 1"
     )
-    what.add_argument("--mixed", action="store_true", help="accept pictures of mixed sizes and channels")
+    what.add_argument(
+        "--mixed", action="store_true", help="fit pictures of mixed sizes to the smallest, if no --resolution"
+    )
     what.add_argument("--skip-damaged", action="store_true", help="leave out files that cannot be read")
     what.add_argument(
         "--data-memory",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,9 +18,10 @@ from tqdm import tqdm
 from tbft.data.keys import CLASS_NAMES, find_keys
 from tbft.data.labels import plain_label
 from tbft.data.loaders import items_of_loader
+from tbft.data.members import some
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
-from tbft.data.viewing import Tally, as_viewed, resize
+from tbft.data.viewing import COLOR_TO_GRAY, GRAY_TO_COLOR, Tally, as_viewed, resize
 from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -149,14 +151,15 @@ class _Collected:
     def _picture(self, picture: Image.Image) -> Array:
         where, spec = f"item {len(self.inputs)}", self.spec
         try:
-            shown, done = as_viewed(picture)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what matters of what decoders say is in the notes
+                shown, done = as_viewed(picture, keep_alpha=spec.channels == 4)
         except DataError as error:
             raise DataError(f"{self.name}: the picture of {where} cannot be used: {error}") from error
         self.tally.add(done, where)
-        self.sizes.add((*shown.size[::-1], len(shown.getbands())))
-        if len(self.sizes) > 1 and not spec.mixed:
-            return np.asarray(shown)  # refused as of mixed shapes
-        if spec.mixed and spec.channels in (1, 3):
+        self.sizes.add(shown.size)
+        if spec.channels in (1, 3) and len(shown.getbands()) != spec.channels:
+            self.tally.add((COLOR_TO_GRAY if spec.channels == 1 else GRAY_TO_COLOR,), where)
             shown = shown.convert("L" if spec.channels == 1 else "RGB")
         if spec.resolution is not None:
             self.scaled = True
@@ -167,18 +170,27 @@ class _Collected:
         """All inputs in one array, or in one tensor where they were tensors."""
         if not self.inputs:
             raise DataError(f"{self.name}: there are no samples in it")
-        if len(self.sizes) > 1 and not self.spec.mixed:
-            shown = ", ".join(str(s) for s in sorted(self.sizes)[:3])
+        if len(self.sizes) > 1 and self.spec.resolution is None:
+            shown = some(f"{w}x{h}" for w, h in sorted(self.sizes))
             raise DataError(
-                f"{self.name}: pictures of mixed sizes or channels: {shown}; make them one size, or give "
-                "--mixed (InputSpec(mixed=True)) and a resolution"
+                f"{self.name}: pictures of {len(self.sizes)} sizes: {shown} px; give the size that the model "
+                "takes (--resolution 224, InputSpec(resolution=224)), and they are resized and cropped"
             )
+        if self.sizes and {len(shape) for shape in self.shapes} == {2, 3}:
+            self._make_gray_pictures_color()
         if len(self.shapes) > 1:
             shown = ", ".join(str(s) for s in sorted(self.shapes, key=str)[:3])
             raise DataError(f"{self.name}: inputs of mixed shapes: {shown}; make them one size")
         if all(isinstance(x, Tensor) for x in self.inputs):
             return torch.stack(self.inputs)
         return np.stack(self.inputs)
+
+    def _make_gray_pictures_color(self) -> None:
+        for i, x in enumerate(self.inputs):
+            if x.ndim == 2:
+                self.inputs[i] = np.repeat(x[..., None], 3, axis=2)
+                self.tally.add((GRAY_TO_COLOR,), f"item {i}")
+        self.shapes = {tuple(x.shape) for x in self.inputs}
 
     def attributes(self, columns: Sequence[str] | None, notes: list[str]) -> dict[str, Array]:
         """What becomes an attribute; the rest is noted."""
