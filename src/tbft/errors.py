@@ -28,6 +28,10 @@ class SplitError(TbftError):
     needs_example = False  # whether a batch of its inputs may help
 
 
+class DeviceError(TbftError):
+    """A device is unknown, or not there."""
+
+
 class CheckpointError(TbftError):
     """A checkpoint cannot be read, or does not fit the model."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tbft.blocks.inputs import Inputs, map_tensors
-from tbft.errors import SplitError
+from tbft.errors import DeviceError, SplitError, unknown
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -23,6 +23,29 @@ def device_of(model: nn.Module) -> torch.device:
         names = ", ".join(str(device) for device in found)
         raise SplitError(f"{type(model).__name__} lies on several devices ({names}): move it to one")
     return next(iter(found), torch.device("cpu"))
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device that a name stands for; ``auto`` is a GPU if there is one, else the CPU.
+
+    Raises:
+        DeviceError: an unknown name, or a device that is not there.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
+    kind = name.partition(":")[0]
+    if kind not in present:
+        raise DeviceError(unknown("device", name, ["auto", *present]))
+    if not present[kind]:
+        here = ", ".join(kind for kind, is_present in present.items() if is_present)
+        raise DeviceError(f"there is no device {name!r} here; there is {here}")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"the device {name!r} cannot be used: {error}") from error
+    return device
 
 
 def to_device(x: Inputs, device: torch.device) -> Any:

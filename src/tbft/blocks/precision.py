@@ -40,6 +40,11 @@ class Computing:
     channels_last: bool = False
     device: torch.device = CPU
 
+    @property
+    def random_devices(self) -> list[torch.device]:
+        """Devices beside the CPU whose random numbers are drawn from."""
+        return [self.device] if self.device.type == "cuda" else []
+
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which a forward pass computes in this precision."""
         if self.precision == "bfloat16":
@@ -108,12 +113,11 @@ def _first_that_works(
 
 def _tried(model: nn.Module, x: Inputs, computing: Computing) -> Exception | None:
     """What a step in training mode raises; None if it works and gives finite numbers."""
-    devices = [computing.device] if computing.device.type == "cuda" else []
     with (
         values_restored(model),
         modes_restored(model),
         flags_restored(model),
-        torch.random.fork_rng(devices=devices),
+        torch.random.fork_rng(devices=computing.random_devices),
         torch.enable_grad(),
     ):
         model.requires_grad_(False)

@@ -48,6 +48,9 @@ def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
     )
     parser.add_argument("--cuts", metavar="A,B", help="submodules at which new blocks start")
     parser.add_argument("--names", metavar="A,B,C", help="names of the blocks, one more than cuts")
+    parser.add_argument(
+        "--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, cuda:1 or mps"
+    )
     if weights:
         parser.add_argument("--weights", metavar="FILE", help="checkpoint: .safetensors, .pt, .pth, .ckpt")
         parser.add_argument(
@@ -62,6 +65,12 @@ def add_recipe(parser: argparse._ActionsContainer, default: str, summary: str) -
     parser.add_argument("--epochs", type=int, metavar="N", help="in place of the recipe's")
     parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the recipe's")
     parser.add_argument("--learning-rate", type=number, metavar="RATE", help="in place of the recipe's")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        help="of the computing while tuning (default: the recipe's; auto is bfloat16 where the device gains "
+        "from it and the model takes it)",
+    )
 
 
 def add_profile(parser: argparse._ActionsContainer) -> None:
@@ -116,13 +125,14 @@ def number(text: str) -> float:
 
 def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
     """The preset and its model, with weights where they were given."""
+    from tbft.blocks.placement import find_device
     from tbft.models import find_model, load_weights
 
     preset = find_model(arguments.model, _listed(arguments.cuts), _listed(arguments.names))
     model = preset.build()
     if getattr(arguments, "weights", None):
         show_notes(load_weights(model, arguments.weights, arguments.weights_key))
-    return preset, model
+    return preset, model.to(find_device(arguments.device))
 
 
 def load_base(
@@ -134,6 +144,7 @@ def load_base(
         read: reads the samples that the options name, for a model that can only be split along an example.
     """
     from tbft import base
+    from tbft.blocks.placement import find_device
 
     card = getattr(arguments, "card", None)
     cuts, names = _listed(arguments.cuts), _listed(arguments.names)
@@ -147,6 +158,7 @@ def load_base(
         partial(read, arguments),
     )
     show_notes(found.notes)
+    found.model.to(find_device(arguments.device))
     return found
 
 
@@ -167,7 +179,8 @@ def load_recipe(arguments: argparse.Namespace, find: Callable[[str], Recipe]) ->
     for option, value in numbers.items():
         if value is not None and not 0 < value < float("inf"):
             raise TbftError(f"--{option.replace('_', '-')} has to be a positive number, not {value}")
-    return find(arguments.recipe).given(**numbers)
+    recipe = find(arguments.recipe).given(**numbers)
+    return recipe if arguments.precision is None else recipe.replace(precision=arguments.precision)
 
 
 def _listed(text: str | None) -> list[str] | None:

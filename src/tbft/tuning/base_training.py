@@ -54,7 +54,7 @@ def train_base(
     model.train()
     optimizer = make_optimizer(training.optimization, [p for p in model.parameters() if p.requires_grad])
     run = replace(run, state=load_run(resume_path, identity, model, optimizer), on_epoch=keep)
-    with torch.random.fork_rng(devices=[]), explained_batch_norm(len(train)):
+    with torch.random.fork_rng(devices=computing.random_devices), explained_batch_norm(len(train)):
         torch.manual_seed(run.seed)  # dropout, if any
         state = fit(model, optimizer, training, train, val, run)
     write_state(model, state.best)

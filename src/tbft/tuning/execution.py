@@ -131,7 +131,7 @@ def tune_samples(
         resolved = resolve(plan, blocks, len(train), 0 if val is None else len(val))
     with (
         values_restored(blocks.model) as base,
-        torch.random.fork_rng(devices=[]),
+        torch.random.fork_rng(devices=computing.random_devices),
         _trainable(resolved) as parameters,
         explained_batch_norm(len(train)),
     ):
