@@ -24,14 +24,13 @@ def write_tree(root: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int
     return root
 
 
-def write_messy_tree(root: Path, damaged: bool = False) -> Path:
-    """Cats and dogs with copies: exact, under both classes, re-encoded; on demand a damaged file."""
+def write_messy_tree(root: Path) -> Path:
+    """Cats and dogs with copies: exact, under both classes, re-encoded; and a damaged file."""
     write_tree(root)
     shutil.copy(root / "cat" / "0.png", root / "cat" / "0 (1).png")
     shutil.copy(root / "cat" / "1.png", root / "dog" / "cat.png")
     Image.open(root / "dog" / "2.png").save(root / "dog" / "2.jpg", quality=95)
-    if damaged:
-        (root / "dog" / "9.png").write_bytes((root / "dog" / "3.png").read_bytes()[:60])
+    (root / "dog" / "9.png").write_bytes((root / "dog" / "3.png").read_bytes()[:60])
     (root / "eel").mkdir()
     picture(7).save(root / "eel" / "only.png")
     return root

@@ -76,9 +76,10 @@ def test_check_prints_what_is_wrong_and_exits_with_1(tmp_path, capsys):
     assert main(["data", "check", str(tmp_path / "s")]) == 1
     out = capsys.readouterr().out
     assert "16 samples of 3 classes" in out
+    assert "dog/9.png" in out
     assert main(["data", "check", str(tmp_path / "s"), "--json"]) == 1
     kinds = [p["kind"] for p in json.loads(capsys.readouterr().out)["problems"]]
-    assert kinds == ["contradictions", "copies", "lookalikes", "single"]
+    assert kinds == ["damaged", "contradictions", "copies", "lookalikes", "single"]
     assert main(["data", "check", str(write_tree(tmp_path / "sound"))]) == 0
     assert "nothing is wrong" in capsys.readouterr().out
     assert main(["data", "check", str(tmp_path / "nowhere")]) == 2

@@ -8,7 +8,7 @@ from tbft.cli.common import (
     Subparsers,
     command,
 )
-from tbft.cli.data_options import add_selection, load_samples
+from tbft.cli.data_options import add_selection, load_samples, show_data
 from tbft.errors import DataError
 
 EXAMPLES = """
@@ -45,6 +45,7 @@ def run_corrupt(arguments: argparse.Namespace) -> None:
     _check_options(arguments, drift, names)
     if drift:
         samples = load_samples(arguments)
+        show_data(samples)
         print(write_drifted(samples, drift, arguments.out, arguments.seed))
         return
     try:
@@ -54,6 +55,7 @@ def run_corrupt(arguments: argparse.Namespace) -> None:
         raise DataError(f"--severity {arguments.severity!r}: {error}") from None
     workers = default_workers() if arguments.workers is None else arguments.workers
     samples = load_samples(arguments)
+    show_data(samples)
     written = write_corruptions(samples, names, arguments.out, severities, arguments.seed, workers)
     there = len(names) - len(written)
     print(

@@ -196,9 +196,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({**summary.to_json(), "problems": [problem.to_json() for problem in problems]})
         return int(bool(problems))
-    told = (
-        [f"{len(problems)} things may be wrong:", *map(str, problems)] if problems else ["nothing is wrong"]
-    )
+    told = [f"may be wrong ({len(problems)}):", *map(str, problems)] if problems else ["nothing is wrong"]
     print(visible("\n".join([str(summary), *told])))
     return int(bool(problems))
 
@@ -217,7 +215,9 @@ def _read_what_can_be(options: DataOptions) -> tuple[Samples, list[Problem]]:
         samples = replace(options, spec={**options.spec, "skip_damaged": True}).read()
     except DataError:
         raise refused from None
-    return samples, [Problem("damaged", 1, str(refused))]
+    text = str(refused).removeprefix(f"{samples.name}: ").partition("; ")[0]
+    count = text.split()[0].replace(",", "")
+    return samples, [Problem("damaged", int(count) if count.isdecimal() else 1, text)]
 
 
 def _save(sheet: Image, out: str) -> None:

@@ -14,6 +14,12 @@ from tbft.data.samples import Samples
 
 #: The largest class may have so many times the samples of the smallest.
 MAX_IMBALANCE = 10
+#: What a problem of samples is called: of one, of several.
+_WORDS = {
+    "contradictions": ("exact copy with another label", "exact copies with other labels"),
+    "copies": ("sample is an exact copy", "samples are exact copies of others"),
+    "lookalikes": ("picture looks almost like another", "pictures look almost like others"),
+}
 #: Sets of samples that are named.
 _SHOWN = 5
 #: Side of pictures from which on their outlines are compared.
@@ -47,7 +53,8 @@ class Problem:
         return asdict(self)
 
     def __str__(self) -> str:
-        more = "".join(f"\n    {' = '.join(names)}" for names in self.examples)
+        sign = " ~ " if self.kind == "lookalikes" else " = "
+        more = "".join(f"\n    {sign.join(names)}" for names in self.examples)
         return f"  - {self.text}{more}"
 
 
@@ -58,23 +65,21 @@ def find_problems(samples: Samples) -> list[Problem]:
     contradicting = [c for c in repeated if len(np.unique(samples.labels[c])) > 1]
     agreeing = [c for c in repeated if len(np.unique(samples.labels[c])) == 1]
     found = [
-        _of_samples(
-            samples, "contradictions", contradicting, "exact copies have another label than the first"
-        ),
-        _of_samples(samples, "copies", agreeing, "samples are exact copies of others"),
-        _of_samples(samples, "lookalikes", _lookalikes(samples, copies), "pictures look almost like others"),
+        _of_samples(samples, "contradictions", contradicting),
+        _of_samples(samples, "copies", agreeing),
+        _of_samples(samples, "lookalikes", _lookalikes(samples, copies)),
         *_of_classes(samples),
     ]
     return [problem for problem in found if problem is not None]
 
 
-def _of_samples(samples: Samples, kind: str, sets: Sequence[Indices], text: str) -> Problem | None:
+def _of_samples(samples: Samples, kind: str, sets: Sequence[Indices]) -> Problem | None:
     count = sum(len(s) - 1 for s in sets)
     if not count:
         return None
     examples = [[_name(samples, i) for i in s[:_SHOWN].tolist()] for s in sets[:_SHOWN]]
-    more = f", the first {_SHOWN} sets:" if len(sets) > _SHOWN else ":"
-    return Problem(kind, count, f"{count:,} {text}{more}", examples)
+    shown = f", the first {_SHOWN} sets:" if len(sets) > _SHOWN else ":"
+    return Problem(kind, count, f"{count:,} {_WORDS[kind][count > 1]}{shown}", examples)
 
 
 def _name(samples: Samples, i: int) -> str:

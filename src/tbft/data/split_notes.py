@@ -47,8 +47,8 @@ def check_train(samples: Samples, drawn: Drawn, manner: Manner) -> None:
     if len(lacking):
         raise DataError(
             f"{samples.name}: the train part would have no sample of {_names(samples, lacking)}, because no "
-            f"group of {manner.group_by!r} may lie in two parts; ask for less in the other parts, or give "
-            "--group-by none or another attribute"
+            f"group of {manner.group_by!r} may lie in two parts; ask for other amounts, take parts in time "
+            "(--order, --train first:N), or give --group-by none or another attribute"
         )
 
 
