@@ -222,9 +222,6 @@ def _bad_files() -> None:
     from PIL import Image
 
     Image.fromarray(x[0, ..., 0]).save("folder/eleven/a.png")
-    Path("mixed/0").mkdir(parents=True)
-    Image.fromarray(x[0, ..., 0]).save("mixed/0/a.png")
-    Image.fromarray(x[0, :5, :, 0]).save("mixed/0/b.png")
     torch.save(torch.nn.Linear(2, 2).state_dict(), "other.pt")
     Path("evil.pt").write_bytes(pickle.dumps(Boom()))
     Path("cut.pt").write_bytes(Path("base.pt").read_bytes()[:500])
@@ -239,7 +236,6 @@ def _bad_files() -> None:
         ("--data range.npz", "labels are out of range"),
         ("--data nan.npz", "NaN or infinite"),
         ("--data inf.npz", "NaN or infinite"),
-        ("--data mixed", "--resolution"),
         ("--data channels.npz", "the model takes 1 channels"),
         ("--data one.npz", "of the class '0'"),
         ("--weights other.pt", "does not fit DigitsNet"),
