@@ -11,7 +11,7 @@ from tbft.data import Samples, as_parts, make_samples, parse_amount, split_sampl
 from tbft.data.amounts import Amount
 from tbft.data.manner import SplitBy
 from tbft.data.splitting import Amounts, split_by
-from tbft.errors import DataError
+from tbft.errors import DataError, FormError
 
 PINNED_BY_CLASS = [[4, 12, 13, 15, 20, 23], [1, 3, 6, 8], [14, 18, 19, 21]]
 PINNED_BY_GROUP = [[3, 4, 5, 6, 7, 8, 12, 13, 14], [21, 22, 23], [18, 19, 20]]
@@ -88,7 +88,7 @@ def test_other_forms_are_read_by_whoever_knows_them():
     parts = as_parts(train, 0, "photos/", as_samples=lambda given: read.append(given) or noise([1, 0]))
     assert read == ["photos/"]
     assert len(parts.test) == 2
-    with pytest.raises(DataError, match="expected Samples, a share or a count, not str"):
+    with pytest.raises(FormError, match="expected Samples, a share or a count, not str"):
         as_parts(train, "photos/")
     with pytest.raises(DataError, match="needs an amount for train"):
         as_parts(train, test="rest")
@@ -234,6 +234,15 @@ def test_copies_with_two_labels_and_in_two_groups_stay_together():
     for seed in range(5):
         parts = split_samples(grouped, 0.5, 0, 0.3, seed=seed)
         assert not {x.tobytes() for x in parts.train.inputs} & {x.tobytes() for x in parts.test.inputs}
+
+
+def test_copies_are_parted_where_a_class_has_nothing_else_and_it_is_said():
+    pictures = noise([0, 1]).inputs.repeat(30, axis=0)
+    parts = split_samples(make_samples(pictures, np.repeat([0, 1], 30)), "rest", 0, 0.2)
+    assert [len(parts.train), len(parts.test)] == [48, 12]
+    assert (
+        "58 of 60 samples are exact copies of others: 60 samples have a copy in another part" in parts.notes
+    )
 
 
 def test_blank_inputs_are_no_copies():

@@ -126,6 +126,8 @@ def reunite(drawn: Drawn, copies: Indices, labels: Indices) -> None:
         part_of[indices] = number
     for members in clusters(copies):
         members = members[part_of[members] >= 0]
+        if len(np.unique(labels[members])) < 2:
+            continue
         for i in members[part_of[members] != part_of[members].min(initial=len(drawn))]:
             if ((part_of == part_of[i]) & (labels == labels[i])).sum() > 1:
                 part_of[i] = part_of[members].min()

@@ -14,7 +14,7 @@ from tbft.data.manner import SplitBy
 from tbft.data.samples import Samples, match_classes
 from tbft.data.split_notes import missing_line
 from tbft.data.splitting import Amounts, Parts, split_by
-from tbft.errors import DataError, unknown
+from tbft.errors import DataError, FormError, unknown
 
 
 def as_parts(
@@ -76,7 +76,7 @@ def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:
 def _read(given: Any, name: str, as_samples: Callable[[Any], Samples] | None) -> Samples:
     samples = given if isinstance(given, Samples) or as_samples is None else as_samples(given)
     if not isinstance(samples, Samples):
-        raise DataError(f"{name}: expected Samples, a share or a count, not {type(given).__name__}")
+        raise FormError(f"{name}: expected Samples, a share or a count, not {type(given).__name__}")
     return samples
 
 
