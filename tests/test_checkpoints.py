@@ -171,10 +171,16 @@ def test_averaged_weights_in_the_same_mapping_and_raw_ones_at_the_top(tmp_path):
 
 def test_averages_that_do_not_fit_are_named(tmp_path):
     shadow = {key: value for key, value in STATE.items() if "running" not in key and "batches" not in key}
-    assert (
-        "averaged weights under ema.shadow do not fit"
-        in loaded({"model": STATE, "ema": {"decay": 0.9, "shadow": shadow}}, tmp_path)[0]
-    )
+    notes = " ".join(loaded({"model": STATE, "ema": {"decay": 0.9, "shadow": shadow}}, tmp_path))
+    assert "averaged weights under ema.shadow do not fit" in notes
+
+
+def test_an_optimizers_averages_are_not_weights(tmp_path):
+    parameters = {k: v + 1 for k, v in STATE.items()}
+    loaded({"net": STATE, "optimizer": {"exp_avg": parameters}, "grads": parameters}, tmp_path)
+    model = seeded()
+    load_weights(model, tmp_path / "c.pt", "grads")
+    assert fingerprint(model.state_dict()) == fingerprint(parameters)
 
 
 def test_two_sets_that_fit_alike_have_to_be_chosen_from(tmp_path):
@@ -241,6 +247,21 @@ def test_a_file_that_asks_for_code_is_refused(tmp_path, capfd):
         assert "could run code" in said and function.__name__ in said
     refusal(Call(Path.touch, mark), tmp_path)
     assert "owned" not in capfd.readouterr().out and not mark.exists()
+
+
+def test_containers_without_end_are_refused(tmp_path):
+    deep: list[object] = []
+    for _ in range(40):
+        deep = [deep, deep]
+    assert "nest without end" in refusal({"model": STATE, "more": deep}, tmp_path)
+    cycle: dict[str, object] = {"model": STATE}
+    cycle["self"] = cycle
+    loaded(cycle, tmp_path)
+
+
+def test_a_tensor_or_a_number_alone_is_no_state_dict(tmp_path):
+    for content in (torch.ones(3), 3, None, "text", [], {"epoch": 1}, {"w": np.ones(2)}):
+        assert "holds no state dict" in refusal(content, tmp_path)
 
 
 def test_leftovers_of_profilers_are_left_out_and_named(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -14,12 +13,9 @@ from tbft.blocks.tensors import State, fingerprint, unshared
 from tbft.errors import CheckpointError
 from tbft.files import atomic_path
 from tbft.models.file_content import FINGERPRINT, Content, read_content
-from tbft.models.match import Match, is_averaged, matches, some
+from tbft.models.match import Match, is_averaged, is_bookkeeping, matches, some
 from tbft.models.named_tensors import NamedTensors, is_leftover, named_tensors, with_counters
 from tbft.models.placement import place
-
-#: Mappings of tensors that are no weights.
-_BOOKKEEPING = re.compile(r"(^|\.)(optim\w*|\w*scheduler\w*|loops|callbacks|scaler|\d+)\.")
 
 
 def load_weights(model: nn.Module, path: str | Path, key: str | None = None) -> tuple[str, ...]:
@@ -64,7 +60,7 @@ def read_state(path: str | Path, key: str | None = None) -> State:
     """
     named = _under(named_tensors(_content(Path(path)).root), key, str(path))
     sets = list(dict.fromkeys(named.containers.values()))
-    sets = [container for container in sets if not _BOOKKEEPING.search(container)] or sets
+    sets = [container for container in sets if not is_bookkeeping(container)] or sets
     sets = [container for container in sets if is_averaged(container)] or sets
     if len(sets) > 1:
         raise CheckpointError(
@@ -118,8 +114,14 @@ def save_weights(
 
 
 def _content(path: Path) -> Content:
-    content = read_content(path)
-    if not named_tensors(content.root).tensors:
+    try:
+        content = read_content(path)
+        found = named_tensors(content.root)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{path} is not a checkpoint: its containers nest without end") from error
+    if not found.tensors:
         what = "" if not content.replaced else f"; not unpickled: {some(content.replaced, 4)}"
         raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors){what}")
     return content

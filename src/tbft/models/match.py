@@ -20,6 +20,10 @@ _AVERAGED = re.compile(r"(^|[._-])(ema\d*|swa|averaged?|avg|polyak|shadow)([._-]
 _TRAINING_ONLY = re.compile(
     r"(^|_)(loss(es)?|criterion|metrics?|acc|accuracy|auroc|f1|aux\w*|ema|teacher)(_|\d|$)"
 )
+#: In a prefix: tensors by the names of weights that are no weights, such as an optimizer's averages.
+_BOOKKEEPING = re.compile(
+    r"(^|\.)(optim\w*|\w*scheduler\w*|loops|callbacks|scaler|grads?|gradients?|momentum\w*|exp_avg\w*|\d+)\."
+)
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -81,6 +85,15 @@ def is_averaged(prefix: str) -> bool:
     (True, False)
     """
     return _AVERAGED.search(prefix.lower()) is not None
+
+
+def is_bookkeeping(prefix: str) -> bool:
+    """Are tensors under such a prefix a trainer's own?
+
+    >>> is_bookkeeping("optimizer_states.0.state."), is_bookkeeping("model.")
+    (True, False)
+    """
+    return _BOOKKEEPING.search(prefix.lower()) is not None
 
 
 def matches(named: NamedTensors, own: Collection[str]) -> list[Match]:
@@ -151,11 +164,12 @@ def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor | None:
 
 
 def chosen(fitting: list[Match], own: Collection[str]) -> tuple[Match, str]:
-    """The one to take of several that all fit: the averaged weights; and a note that says so.
+    """The one to take of several that all fit: the averaged weights; and a note that says which.
 
     Raises:
         CheckpointError: nothing says which of them.
     """
+    fitting = [match for match in fitting if not is_bookkeeping(match.prefix)] or fitting
     different: list[Match] = []
     for match in fitting:
         if not any(all(torch.equal(match.state[k], other.state[k]) for k in own) for other in different):
@@ -167,7 +181,7 @@ def chosen(fitting: list[Match], own: Collection[str]) -> tuple[Match, str]:
         raise CheckpointError(f"holds {len(different)} sets of weights that fit: choose with {keys}")
     others = " and ".join(repr(match.key) for match in different if match is not pool[0])
     if not others:
-        return pool[0], ""
+        return pool[0], f"the weights are those under {pool[0].key!r}" if pool[0].prefix else ""
     return pool[0], f"took the averaged weights {pool[0].key!r} rather than {others} (to choose: {keys})"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from tbft.models.file_content import Placeholder
 WRAPPERS = frozenset(
     ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 )
+#: More than that is a file made to keep its reader busy.
+MAX_CONTAINERS = 200_000
+
 #: Last segments of tensors that profilers and counters leave in a state dict; no network computes with them.
 LEFTOVERS = ("total_ops", "total_params", "n_averaged", "num_batches_tracked")
 
@@ -70,9 +74,13 @@ class NamedTensors:
 
 
 def named_tensors(root: Any) -> NamedTensors:
-    """Every tensor that can be reached from `root` through mappings, sequences and placeholders."""
+    """Every tensor that can be reached from `root` through mappings, sequences and placeholders.
+
+    Raises:
+        RecursionError: containers in containers without end.
+    """
     found = NamedTensors()
-    _collect(root, "", found, frozenset())
+    _collect(root, "", found, frozenset(), count())
     return found
 
 
@@ -120,9 +128,13 @@ def with_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return complete
 
 
-def _collect(node: Any, place: str, found: NamedTensors, above: frozenset[int]) -> None:
+def _collect(
+    node: Any, place: str, found: NamedTensors, above: frozenset[int], visits: Iterator[int]
+) -> None:
     if id(node) in above:  # a cycle
         return
+    if next(visits) > MAX_CONTAINERS:
+        raise RecursionError("too many containers in containers")
     versions = getattr(node, "_metadata", None)
     if isinstance(versions, Mapping):
         found.versions |= {place + str(key): value for key, value in versions.items()}
@@ -131,7 +143,7 @@ def _collect(node: Any, place: str, found: NamedTensors, above: frozenset[int]) 
             found.tensors[place + key] = value.detach()
             found.containers[place + key] = place
         elif isinstance(value, (Mapping, list, tuple, Placeholder)):
-            _collect(value, f"{place}{key}.", found, above | {id(node)})
+            _collect(value, f"{place}{key}.", found, above | {id(node)}, visits)
 
 
 def _children(node: Any) -> Iterator[tuple[str, Any]]:
@@ -144,7 +156,7 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
                 yield from _children(part)
     elif isinstance(node, Mapping):
         yield from ((str(key), value) for key, value in node.items() if isinstance(key, (str, int)))
-    else:
+    elif isinstance(node, (list, tuple)):
         yield from ((str(i), value) for i, value in enumerate(node))
 
 

@@ -62,7 +62,7 @@ def _renamed_by_torch(model: nn.Module, misfits: Misfits, named: NamedTensors, n
         except CheckpointError:
             continue
         renamed = f"{len(wrong.missing)} tensors renamed by torch: {some(wrong.missing)}"
-        return (renamed, *_notes(match, model.state_dict(), unexpected))
+        return (renamed + _where(match), *_notes(match, model.state_dict(), unexpected))
     raise CheckpointError(_refusal(model, misfits, named, name))
 
 
@@ -71,14 +71,17 @@ def _refusal(model: nn.Module, misfits: Misfits, named: NamedTensors, name: str)
     if not misfits:
         return f"{start}: none of the model's names is in it; it has tensors under: {named.summary()}"
     match, wrong = misfits[0]
-    where = f" (under {match.key!r})" if match.prefix else ""
     if wrong.unexpected and not (wrong.missing or wrong.shapes or wrong.types):
         remedy = "; is it of a larger model? If the model does without them, save the checkpoint without them"
     elif wrong.shapes and all(words.partition(" ")[0].endswith(("weight", "bias")) for words in wrong.shapes):
         remedy = "; build the model with the classes and sizes that it was trained with"
     else:
         remedy = ""
-    return f"{start}{where}: {wrong}{remedy}"
+    return f"{start}{_where(match)}: {wrong}{remedy}"
+
+
+def _where(match: Match) -> str:
+    return f" (under {match.key!r})" if match.prefix else ""
 
 
 def _completed(match: Match, own: Mapping[str, Tensor]) -> Match:
@@ -162,8 +165,6 @@ def _unused(named: NamedTensors, match: Match) -> str:
 
 
 def _notes(match: Match, own: Mapping[str, Tensor], left_out: list[str]) -> Iterator[str]:
-    if match.prefix:
-        yield f"the weights are those under {match.key!r}"
     if match.note:
         yield match.note
     if left := [*left_out, *match.outside]:
