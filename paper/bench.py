@@ -1,7 +1,7 @@
-"""A base model and its data, and the cells made of them: what methods of one cell share.
+"""A base model, its data, and the cells made from them: what the methods of a cell share.
 
-Data, split, drift, noise, and the base model's accuracy are made once a cell. Adapted statistics and
-prefix caches are not shared between arms: what an arm takes then comes from its own run, whole.
+Data, split, drift, noise and the accuracy of the base model are made once per cell. Adapted statistics and
+prefix caches are not shared between methods, so that the whole cost of each comes from its own run.
 """
 
 from __future__ import annotations
@@ -37,13 +37,20 @@ from tbft.plan import Recipe, find_recipe
 from tbft.scenarios import apply_drift, find_class_map
 from tbft.verification.evaluation import Evaluation, evaluate_samples
 
-#: A card is made of at most so many samples.
+#: Most samples that a source card is made from.
 CARD_SAMPLES = 500
 
 
 @dataclass(frozen=True, eq=False)
 class CellBench:
-    """One cell: the model that is to be mended, and the parts of the data."""
+    """One cell: the model to adapt, and the parts of the data.
+
+    Attributes:
+        before: the base model on the test part.
+        recipe, paper, fast: recipe of the arms; that of the paper, which sets the length of other papers'
+            methods; that of ``ours``.
+        card: the one given, if any; else one is made from `card_samples`, if there are any.
+    """
 
     cell: Cell
     level: str | None
@@ -51,39 +58,41 @@ class CellBench:
     parts: Parts
     before: Evaluation
     recipe: Recipe
-    paper: Recipe  # whatever `recipe` is; others' methods are as long
+    paper: Recipe
     fast: Recipe
-    card: SourceCard | None  # where one was given
-    card_samples: Samples | None  # to make one of, else
+    card: SourceCard | None
+    card_samples: Samples | None
     noise_std: float | None
 
     def arm(self, method: str) -> str:
-        """The arm that a method tunes: its name, or the block at that place in another model."""
+        """The arm that a method tunes: its name, or in other models the block in that position."""
         names = self.blocks.names
         if method in ("none", "adabn", "full"):
             return method
         if len(names) != len(BLOCK_METHODS):
-            raise TbftError(f"the paper's tables are about four blocks; this model has {len(names)}")
+            raise TbftError(
+                f"the paper's tables have four blocks, this model has {len(names)}: give another with --model"
+            )
         if method == "rear" and self.recipe.head_alone:
             return self.blocks.head
         return names[BLOCK_METHODS.index(method)]
 
 
 class Bench:
-    """What all cells of one folder share; each worker has its own."""
+    """What all cells of one folder share; each worker process has its own."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.experiment: Experiment = find_experiment(settings.experiment, settings.quick)
         self.preset = find_model(settings.model)
         trained = settings.weights or self.preset.weights
-        # A factory's model comes with whatever weights the factory gave it.
+        # A model from a factory comes with its weights.
         model = self.preset.load(trained) if trained else self.preset.build()
         self.blocks = self.preset.split(model)
         self._latest: CellBench | None = None
 
     def recipe(self, name: str | None = None) -> Recipe:
-        """The recipe of the arms; of this name rather than that of the settings, if one is given."""
+        """The recipe of the arms; by default the one in the settings."""
         return arms_recipe(self.experiment, self.preset, name or self.settings.recipe)
 
     @cached_property
@@ -93,13 +102,13 @@ class Bench:
 
     @cached_property
     def samples(self) -> Samples:
-        """What cells are drawn from, without drift."""
+        """What cells are drawn from, before any drift is put on top."""
         class_map = find_class_map(self.settings.class_map) if self.settings.class_map else None
         sets = [read(path, self.preset.inputs, self._where(path), class_map) for path in self.settings.data]
         return joined(sets)
 
     def _where(self, path: str) -> dict[str, str]:
-        """The published set is read one corruption at a time (:meth:`_drifted`); any will do for labels."""
+        """Conditions on the samples; of the published set any corruption will do, as only labels count."""
         if not self.is_corrupted:
             return dict(self.experiment.where)
         there = [name for name in CORRUPTIONS if (Path(path) / f"{name}.npy").exists()]
@@ -107,12 +116,12 @@ class Bench:
 
     @cached_property
     def is_corrupted(self) -> bool:
-        """Whether the data are a CIFAR-10-C folder, with the drift on them."""
+        """Whether the data are a CIFAR-10-C folder, which has the drift in it."""
         return self.experiment.level == "input" and find_cifar10c(Path(self.settings.data[0]))
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the base model as it was loaded, without noise."""
+        """Fingerprint of the base model as it was loaded, without noise."""
         return fingerprint(self.blocks.model.state_dict())
 
     @cached_property
@@ -131,22 +140,22 @@ class Bench:
             "base_fingerprint": self.fingerprint,
             "data": self.settings.data_name,
             "data_digest": self._data_digest,
-            # Of whole experiments PROTOCOL stands for it; quick versions change now and then.
+            # PROTOCOL covers this for whole experiments; quick versions change now and then.
             **({"test_digest": data_digest(self._test_set)} if self.settings.test_data_given else {}),
             **({"parts": [sorted(e.sizes.items()), e.val, e.test, e.spare]} if e.quick else {}),
         }
 
     def definitions(self) -> dict[str, str]:
-        """What methods do beyond the folder's recipe; of `ours`, with what card if not the preset's own."""
+        """What methods depend on beside the folder's recipe; for ``ours``, a card other than the preset's."""
         given = self.settings.card if self.settings.card != str(self.preset.card) else None
         card = {} if given is None else {"card": hashlib.sha256(Path(given).read_bytes()).hexdigest()}
         version = {} if OURS == 1 else {"version": OURS}
         return {"ours": hashed({**recipe_identity(self.fast), **card, **version}, 8)}
 
     def cell(self, cell: Cell) -> CellBench:
-        """A cell, ready to run methods in; the latest one is kept."""
+        """A cell, ready for its methods; the latest one is kept."""
         if self._latest is None or self._latest.cell != cell:
-            self._latest = None  # its memory first
+            self._latest = None  # frees its memory first
             self._latest = self._made(cell)
         return self._latest
 
@@ -177,7 +186,7 @@ class Bench:
         )
 
     def drawn(self, cell: Cell) -> tuple[Parts, Samples]:
-        """Train, val and test without drift, and the samples that are in none of them."""
+        """Train, val and test before the drift, and the samples that are in none of them."""
         e = self.experiment
         parts = split_samples(self.samples, e.sizes[cell.size], e.val, e.spare or e.test, cell.seed)
         if self.settings.test_data is not None:
@@ -193,9 +202,9 @@ class Bench:
         return split_samples(samples, 0, 0, 0.1, 0).test if self.experiment.quick else samples
 
     def _drifted(self, samples: Samples, drift: str | None) -> Samples:
-        """The drift on top; of a CIFAR-10-C folder, the same pictures of that corruption.
+        """The samples with the drift on top; from a CIFAR-10-C folder, the same pictures corrupted.
 
-        The drift's seed is the same in all cells, as the published set is one set.
+        The seed of the drift is the same in all cells: the published set is one fixed set, too.
         """
         if drift is None or not len(samples):
             return samples
@@ -215,9 +224,9 @@ class Bench:
         return card
 
     def _card_samples(self, rest: Samples, seed: int) -> Samples | None:
-        """What the source card for ``ours`` is made of where none was given; None: it goes without.
+        """What to make the source card for ``ours`` from, if none was given; None: there is no card.
 
-        Where the drift is put on by us: clean pictures that are in no part of the cell.
+        If the drift is ours, these are clean pictures that are in no part of the cell.
         """
         if self.settings.card is not None:
             return None
@@ -227,7 +236,7 @@ class Bench:
         return split_samples(rest, min(CARD_SAMPLES, len(rest)), 0, 0, seed, "none").train
 
     def _noised(self, cell: Cell, calibration: Samples) -> tuple[Blocks, float]:
-        """A copy of the base with noise on every parameter of one block, and the noise's strength."""
+        """A copy of the base with noise on every parameter of one block, and the standard deviation."""
         model = self.preset.build()
         model.load_state_dict(self.blocks.model.state_dict())
         blocks = self.preset.split(model)
@@ -246,13 +255,13 @@ def arms_recipe(experiment: Experiment, preset: Preset, name: str) -> Recipe:
 
 
 def with_batches_of(experiment: Experiment, recipe: Recipe) -> Recipe:
-    """The recipe with the experiment's batch size, where it has one and the recipe does not adapt its own."""
+    """The recipe with the experiment's batch size, if it has one and the recipe does not adapt its own."""
     size = experiment.batch_size
     return recipe if size is None or recipe.scaling.min_steps else recipe.replace(batch_size=size)
 
 
 def joined(sets: list[Samples]) -> Samples:
-    """Several sets as one, numbered anew; only attributes that all have are kept."""
+    """Several sets as one, with new ids and the attributes that all of them have."""
     if len(sets) == 1:
         return sets[0]
     attributes: Mapping[str, Any] = {

@@ -1,7 +1,6 @@
-"""The experiment ``system-cost``: what one step, and one whole job, takes block by block, for both models.
+"""The experiment ``system-cost``: the time of one step and of a whole job, block by block, for both models.
 
-``tbft cost MODEL --system`` measures the same; here each model's tables are kept as one file, in the form of
-its ``--json``, and a file that is there is not made again.
+The tables of each model are kept in one file; what is there is not measured again.
 """
 
 from __future__ import annotations
@@ -17,21 +16,22 @@ from paper.identity import hashed
 from paper.provenance import commit, machine, now
 from tbft.files import atomic_path
 
-#: The paper's two, at 32 px and at 128 px.
+#: The paper's two models, at 32 px and at 128 px.
 MODELS = ("resnet26-cifar10", "resnet26-living17")
-#: Of the whole job.
+#: Samples of the whole job.
 SAMPLES = 1000
-#: Of one sample: so many rounds, of which the median counts.
+#: Rounds of one sample, of which the median is taken.
 ROUNDS, QUICK_ROUNDS = 21, 5
 
 
 def run_costs(
     out: str | Path = "results", quick: bool = False, on_model: Callable[[str], None] | None = None
 ) -> list[Path]:
-    """Measure what is not measured yet; alone on the machine, or the times are not worth much.
+    """Measure what has not been measured yet. On a busy machine the times are worth little.
 
     Args:
-        quick: one sample alone, in fewer rounds, and no whole job.
+        quick: only one sample, in fewer rounds, and no whole job.
+        on_model: called with the name of a model before it is measured.
 
     Returns:
         the files, ``out/system-cost-<hash>/system-cost-<model>.json``.
@@ -66,7 +66,7 @@ def _measured(name: str, rounds: int, quick: bool) -> dict[str, Any]:
     preset = find_model(name)
     side = preset.inputs.resolution
     assert side is not None
-    blocks = preset.split(preset.build())  # what is computed does not depend on the weights
+    blocks = preset.split(preset.build())  # the cost does not depend on the weights
     pictures = random_pictures(256, side, classes=len(preset.inputs.class_names or ()))
     tables = {"one sample, one epoch": system.one_sample(blocks, pictures, rounds)}
     if not quick:

@@ -1,4 +1,4 @@
-"""What a run does: one method in one cell, under a meter, and its record."""
+"""What a run does: one method in one cell, metered, and its record."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tbft.plan import Plan
 from tbft.tuning.execution import tune_samples
 from tbft.verification.evaluation import evaluate_samples
 
-#: Of the validation part, `ours` is judged on so many, as by default of ``tbft personalize``: 5 % of 10,000.
+#: Samples of the validation part on which `ours` is accepted, at most: as :func:`tbft.personalize` has it.
 ACCEPTANCE_SAMPLES = 500
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a method achieved on the test part, and what it took."""
+    """What a method achieved on the test part, and what it cost."""
 
     arm: str
     accuracy: float
@@ -42,7 +42,7 @@ class Done:
 
 
 def record_of(bench: Bench, run: Run, engine: str, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Do a run and tell of it; `origin` is the commit."""
+    """Execute a run and describe it; `origin` has the commit."""
     cell = bench.cell(run.cell)
     done = do(cell, run.method)
     measurement = asdict(done.measurement)
@@ -80,7 +80,7 @@ def record_of(bench: Bench, run: Run, engine: str, origin: Mapping[str, Any]) ->
 
 
 def do(cell: CellBench, method: str) -> Done:
-    """Run a method; the cell's model comes back as it was."""
+    """Execute a method; the model of the cell is restored afterward."""
     if method == "ours":
         return _ours(cell)
     if method in BASELINES:
@@ -89,9 +89,9 @@ def do(cell: CellBench, method: str) -> Done:
 
 
 def _arm(cell: CellBench, method: str) -> Done:
-    """One arm with the folder's recipe, from first step to last; not the evaluation on the test part."""
+    """One arm with the folder's recipe, metered without the evaluation on the test part."""
     recipe = cell.recipe
-    # An AdaBN that left the source's statistics alone would be none.
+    # AdaBN that kept the source's statistics would do nothing.
     statistics = recipe.default_statistics(None if method == "adabn" else cell.level)
     plan = Plan(cell.arm(method), recipe, cell.level, statistics, seed=cell.cell.seed)
     val = cell.parts.val if recipe.duration.validate else None
@@ -115,7 +115,7 @@ def _arm(cell: CellBench, method: str) -> Done:
 
 
 def _ours(cell: CellBench) -> Done:
-    """What ``tbft personalize --level auto`` does; the card is made once, where the source data are."""
+    """What :func:`tbft.personalize` does by default; the card is not part of the cost."""
     card, seed, card_seconds = cell.card, cell.cell.seed, 0.0
     if card is None and cell.card_samples is not None:
         with Meter() as meter:
@@ -163,13 +163,13 @@ def _baseline(cell: CellBench, method: str) -> Done:
 
 
 def some(samples: Samples, count: int, seed: int) -> Samples:
-    """So many of the samples at most, of all classes: sets are often sorted by class."""
+    """At most `count` of the samples, of all classes: sets are often sorted by class."""
     if len(samples) <= count:
         return samples
     return split_samples(samples, count, 0, 0, seed, "none").train
 
 
 def without_energy(measurement: Mapping[str, Any]) -> dict[str, Any]:
-    """A measurement of a run beside others: what a sensor says then is not that run's."""
+    """The measurement of a run beside others: what a sensor shows then is not the energy of that run."""
     kept = {k: None if "energy" in k or "watts" in k else v for k, v in measurement.items()}
     return {**kept, "energy_kind": "unavailable", **({"power_samples": 0} if "power_samples" in kept else {})}

@@ -1,4 +1,4 @@
-"""Noise on the weights of one block, as strong as it takes to make the model as bad as is asked."""
+"""Noise on the weights of one block, strong enough to bring the model down to a given accuracy."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tbft.data import Samples
 from tbft.errors import TbftError
 from tbft.verification.evaluation import evaluate_samples
 
-#: Of the search for the strength; each halves the interval of its logarithm.
+#: Steps of the bisection; each halves the interval of the logarithm of the strength.
 STEPS = 14
 WEAKEST, STRONGEST = 1e-3, 10.0
-#: How far from the accuracy that was asked for the one that was found may lie.
+#: How far the accuracy may lie from the one that was asked for.
 TOLERANCE = 0.05
 
 
 def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed: int) -> float:
-    """Add N(0, std) to every parameter of an arm, in place, such that accuracy on `samples` is as given.
+    """Add N(0, std) to every parameter of an arm, in place, so that the accuracy on `samples` is as given.
 
-    The noise's direction is drawn once; its strength is found by bisection, on samples to be tested on
-    nowhere.
+    The direction of the noise is drawn once. Its strength is found by bisection, on samples that are used for
+    nothing else.
 
     Returns:
         the standard deviation.
@@ -49,8 +49,8 @@ def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed:
     found = evaluate_samples(blocks.model, samples).score
     if abs(found - accuracy) > TOLERANCE:
         raise TbftError(
-            f"no noise on {arm} makes the model right on {accuracy:.0%}: the nearest is {found:.0%}. "
-            "Leave this base out of the experiment, or give another with --weights"
+            f"no noise on {arm} brings the accuracy to {accuracy:.0%}: the nearest is {found:.0%}. "
+            "Leave this base out of the experiment, or give another one with --weights"
         )
     return std
 

@@ -1,10 +1,11 @@
-"""Fine-tuning in the paper's own way, for comparison: nothing here is how tbft tunes.
+"""Fine-tuning in the paper's own way, for comparison. This is not how tbft tunes.
 
-Huang et al. (EuroMLSys 2024), their scripts. For accuracy (``exp_cifar10c.py``) every gradient is computed
-and only the optimizer is told what to tune. For time (``power.py``) gradients are switched on for the
-parameters whose names contain one of some words; for block 1 the words are ``conv1`` and ``layer1``, and
-``conv1`` is also in ``layer2.0.conv1``. Either way every BatchNorm tracks, pictures come through a
-``DataLoader`` in the default memory layout, and all of the validation part is evaluated after every epoch.
+It follows the scripts of Huang et al. (EuroMLSys 2024). Those for accuracy (``exp_cifar10c.py``) compute
+all gradients, and only the optimizer is restricted to what is tuned. The one for time (``power.py``)
+enables gradients for parameters whose names contain certain words; for block 1 these are ``conv1`` and
+``layer1``, and ``conv1`` also occurs in ``layer2.0.conv1``. In both, every BatchNorm tracks, pictures
+come from a ``DataLoader`` in the default memory layout, and the whole validation part is evaluated after
+every epoch.
 """
 
 from __future__ import annotations
@@ -45,12 +46,15 @@ def paper_way(
     seed: int,
     gradients: Sequence[nn.Parameter] | None = None,
 ) -> dict[str, Tensor]:
-    """Fine-tune as the paper's scripts do; gives the state of the best epoch, and the model back.
+    """Fine-tune as the paper's scripts do, and restore the model.
 
     Args:
-        arm: what the optimizer is told to tune.
-        gradients: the only parameters whose gradients are computed, and tuned; None: every gradient is
-            computed, and the arm tuned.
+        arm: what the optimizer tunes.
+        gradients: the only parameters whose gradients are computed, and which are tuned; None: all gradients
+            are computed, and the arm is tuned.
+
+    Returns:
+        the state of the best epoch.
     """
     model = blocks.model
     tuned = [p for module in blocks.tuned_modules(arm) for p in module.parameters()]

@@ -1,4 +1,4 @@
-"""Where a record comes from: the code, the machine, the time. No torch here."""
+"""What a record was made with: code, machine, time. No torch here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CODE = ("paper", "src")
 
 
 def commit() -> dict[str, Any]:
-    """The commit that the package's code is of, and whether it differs; None where there is no git."""
+    """The commit of the code, and whether the code differs from it; None without git."""
     # Copied into some other project's folder, the code is not part of that project's commits.
     ours = _git("ls-files", "--error-unmatch", __file__) is not None
     revision = _git("rev-parse", "HEAD") if ours else None
@@ -32,7 +32,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """The machine, as far as it bears on time."""
+    """The machine, as far as it affects time."""
     return {"processor": _processor(), "system": platform.system(), "cores": os.cpu_count()}
 
 
@@ -45,7 +45,7 @@ def _processor() -> str:
 
 
 def now() -> str:
-    """The time, to the second, in UTC.
+    """The current time in UTC, to the second.
 
     >>> now()[-1]
     'Z'

@@ -1,4 +1,4 @@
-"""What the paper printed, under our names, as shares from 0 to 1. No torch here."""
+"""The figures printed in the paper, under our names, as fractions from 0 to 1. No torch here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def paper() -> dict[str, Any]:
 
 
 def published(experiment: str) -> dict[str, dict[str, tuple[float, float]]]:
-    """What the paper printed for an experiment: method -> column -> mean and half-width, as shares.
+    """The paper's figures for an experiment: method -> column -> mean and half-width, as fractions.
 
     >>> published("cifar10-c")["front"]["10 %"]
     (0.7353, 0.0022)

@@ -199,7 +199,8 @@ def read_costs(root: str | Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(Path(root).rglob("system-cost-*.json")):
         try:
-            content = json.loads(path.read_text())
+            # The first measurements spell this way of tuning as it was spelled then.
+            content = json.loads(path.read_text().replace('"optimiser only"', '"optimizer only"'))
         except ValueError:
             content = None
         if not isinstance(content, dict) or not set(content) >= COSTS:

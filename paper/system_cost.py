@@ -1,8 +1,8 @@
 """The paper's table of system costs, measured here: four ways to tune each block.
 
-One sample and one epoch, as in the paper, or a whole job of many samples. A round goes once through all
-ways and blocks, so that a change in the machine's load meets all of them; the first round of one sample
-warms up. Of a whole job one epoch is measured, and taken as often as the recipe has epochs.
+One sample and one epoch, as in the paper, or a whole job with many samples. A round goes once through all
+ways and blocks, so that changes in the machine's load affect all of them; the first round of one sample
+is a warm-up. For a whole job, one epoch is measured and counted as often as the recipe has epochs.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from tbft.verification.evaluation import computing_on
 
 COLUMNS = ("block1", "block2", "block3", "fc", "full")
 WAYS = {
-    "substring": "the paper's timing script: gradients of what its words match, block 1 with layer2.*.conv1",
-    "optimizer only": "the paper's accuracy scripts: every gradient computed, only the optimizer restricted",
-    "frozen": "truly frozen: gradients of the block alone",
-    "tbft": "tbft: frozen, prefix cached, recipe fast",
+    "substring": "the paper's timing script: gradients of all that its words match",
+    "optimizer only": "the paper's accuracy scripts: all gradients computed, only the optimizer restricted",
+    "frozen": "truly frozen: only the gradients of the block computed",
+    "tbft": "tbft: truly frozen, prefix cached, recipe fast",
 }
-#: The published rows, by the side of the pictures in px.
+#: The published rows, by resolution in px.
 PUBLISHED = {32: "res32_out10", 128: "res128_out17"}
-#: Of a whole job in the paper's way so many samples are measured, and their time drawn out to all.
+#: Samples measured of a whole job in the paper's way, by resolution; the rest is extrapolated.
 MEASURED_SAMPLES = {32: 512, 128: 32}
 
 Times = tuple[float, float]  # wall and processor seconds
@@ -48,13 +48,13 @@ Times = tuple[float, float]  # wall and processor seconds
 
 @dataclass(frozen=True)
 class Row:
-    """One way to tune, all blocks; lists follow :data:`COLUMNS` with the mean of the blocks before ``full``.
+    """One way to tune. Tuples follow :data:`COLUMNS`, with the mean of the blocks before ``full``.
 
     Attributes:
         cpu_seconds, wall_seconds: medians over the rounds.
-        spread: largest less smallest processor time, over the median; None of a single round.
-        saving_percent: of processor time, against full fine-tuning in the same way; None for full itself.
-        of_paper_percent: of processor time, over full fine-tuning by the paper's accuracy scripts.
+        spread: range of the processor time over its median; None for a single round.
+        saving_percent: processor time saved against full fine-tuning in the same way; None for full itself.
+        of_paper_percent: processor time relative to full fine-tuning by the paper's accuracy scripts.
         energy_joules: None: nothing measured it.
     """
 
@@ -68,13 +68,13 @@ class Row:
 
 
 def published(resolution: int) -> dict[str, list[float | None]] | None:
-    """The paper's own row for pictures of this size: ``time_s``, ``energy_j``, ``saving_pct``."""
+    """The published row for this resolution, if any: ``time_s``, ``energy_j``, ``saving_pct``."""
     found: dict[str, list[float | None]] | None = paper()["system_cost"].get(PUBLISHED.get(resolution, ""))
     return found
 
 
 def arms_of(blocks: Blocks) -> dict[str, str]:
-    """Column -> arm: the paper's fc is the last layer alone."""
+    """Column -> arm; the paper's fc is only the last layer."""
     return dict(zip(COLUMNS, (*blocks.names[:3], blocks.head, "full"), strict=True))
 
 
@@ -89,7 +89,7 @@ def one_sample(blocks: Blocks, x: Samples, rounds: int = 7) -> list[Row]:
 
 
 def whole_job(blocks: Blocks, samples: Samples, count: int, rounds: int = 1) -> list[Row]:
-    """All of an adaptation to `count` samples; in the paper's way with validation on 1.5 times as many."""
+    """A whole adaptation to `count` samples; in the paper's way, with validation on 1.5 times as many."""
     works = {
         (way, column): partial(
             _our_job if way == "tbft" else _paper_job, blocks, way, column, arm, samples, count
@@ -122,7 +122,7 @@ def _timed(work: Callable[[], object]) -> Times:
 
 
 def _step_by_substring(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
-    """As ``power.py``: Adam on every parameter, which passes over those without a gradient."""
+    """As ``power.py``: Adam on all parameters, which skips those without a gradient."""
     chosen = by_substring(blocks.model, SUBSTRINGS.get(column, ("",)))
     return _step(blocks.model, chosen, torch.optim.Adam(blocks.model.parameters()), x)
 
@@ -188,7 +188,7 @@ def _sgd(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
 
 
 def _paper_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples, count: int) -> Times:
-    """One epoch on some of the samples, with validation, drawn out to all samples and epochs."""
+    """One epoch on some of the samples, with validation, extrapolated to all samples and epochs."""
     recipe = find_recipe("paper")
     some = min(count, MEASURED_SAMPLES.get(samples.inputs.shape[1], count))
     val = samples.subset(np.arange(some * 3 // 2) % len(samples))
@@ -205,7 +205,7 @@ def _paper_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples
 
 
 def _our_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples, count: int) -> Times:
-    """All that :func:`tbft.tune` does, its first epoch counted as often as there are epochs."""
+    """Everything that :func:`tbft.tune` does; its first epoch is counted as often as there are epochs."""
     marks: list[Times] = []
 
     def mark(*_: object) -> None:
@@ -218,7 +218,7 @@ def _our_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples, 
 
     def first_epoch(state: FitState) -> None:
         mark()
-        raise KeyboardInterrupt  # what was learned is kept, and the statistics are refreshed
+        raise KeyboardInterrupt  # tuning then refreshes the statistics and ends
 
     steps: list[int] = []
     train = samples.subset(np.arange(count) % len(samples))
@@ -228,12 +228,12 @@ def _our_job(blocks: Blocks, way: str, column: str, arm: str, samples: Samples, 
         whole = _timed(lambda: tune_samples(blocks, plan, train, None, how))
     training = resolve(plan, blocks, count).training
     assert training is not None
-    return _drawn_out(whole, marks, steps[0], training.steps_per_epoch(count))
+    return _extrapolated(whole, marks, steps[0], training.steps_per_epoch(count))
 
 
-def _drawn_out(whole: Times, marks: list[Times], steps: int, once: int) -> Times:
+def _extrapolated(whole: Times, marks: list[Times], steps: int, once: int) -> Times:
     """A run of one epoch of `once` steps as it would be with all steps."""
-    # From the first step's end to the epoch's end there are all steps but one.
+    # Between the end of the first step and the end of the epoch lie all steps but one.
     step = [(b - a) / max(1, once - 1) for a, b in zip(*marks, strict=True)]
     wall, cpu = (w + (steps - once) * s for w, s in zip(whole, step, strict=True))
     return wall, cpu

@@ -1,9 +1,9 @@
-"""Methods by others to compare with, re-derived from their papers; one file and one line here each.
+"""Methods from other papers, re-derived for comparison; each has a file, and a line here.
 
     outcome = BASELINES["tent"](blocks, parts, seed)
 
-Each gives the model back untouched, and uses the labels of `parts.test` for the accuracy alone. What it
-costs is what its call takes, any search included.
+Each restores the model, and uses the labels of `parts.test` only for the accuracy. Its cost is that of the
+call, including any search.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from paper.baselines.memo import memo
 from paper.baselines.outcome import Outcome
 from paper.baselines.tent import tent
 
-#: (blocks, parts, seed, and options of its own) -> outcome; raises PlanError where the method is not for
-#: such a model or samples.
+#: (blocks, parts, seed, own options) -> outcome; raises PlanError if the method does not fit the model or the
+#: samples.
 Baseline = Callable[..., Outcome]
 
 BASELINES: dict[str, Baseline] = {

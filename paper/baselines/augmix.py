@@ -1,7 +1,7 @@
 """Augmented copies of a picture: mixtures of chains of mild operations.
 
-Hendrycks et al., "AugMix" (ICLR 2020), at the strength and with the operations that Zhang et al. (2022)
-take: none that resembles a corruption of CIFAR-10-C (contrast, color, brightness and sharpness are out).
+Hendrycks et al., "AugMix" (ICLR 2020), with the strength and the operations of Zhang et al. (2022): none of
+them resembles a corruption of CIFAR-10-C (no contrast, color, brightness or sharpness).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tbft.tuning.augment import crop_flip
 
 CHAINS = 3
 LONGEST_CHAIN = 3
-#: Severity 1 on AugMix's scale of ten; each operation draws its strength between a tenth of it and all.
+#: Severity 1 on AugMix's scale of ten; each operation draws its strength from a tenth of it up to all of it.
 STRENGTH = 0.1
 
 #: (picture, strength from 0 to 1, direction -1 or 1) -> picture
@@ -27,10 +27,10 @@ Operation = Callable[[Image.Image, float, int], Image.Image]
 
 
 def augmented(picture: npt.NDArray[np.uint8], count: int, generator: np.random.Generator) -> Tensor:
-    """Copies of a picture, each cropped, mirrored and mixed anew.
+    """Copies of a picture, each cropped, flipped and mixed at random.
 
     Args:
-        picture: (height, width, channels) of one or three channels.
+        picture: (height, width, channels), with one or three channels.
 
     Returns:
         ``float32`` (count, channels, height, width) in [0, 1].
@@ -66,7 +66,7 @@ def _scaled(image: Image.Image, shape: tuple[int, ...]) -> npt.NDArray[Any]:
 
 
 def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-    """What comes in from outside is gray."""
+    """An affine transform, filled with gray."""
     return image.transform(
         image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=_gray(image)
     )

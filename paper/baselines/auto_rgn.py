@@ -1,7 +1,7 @@
-"""Auto-RGN: full fine-tuning whose learning rate is scaled for each tensor by its relative gradient norm.
+"""Auto-RGN: full fine-tuning, with the learning rate of each tensor scaled by its relative gradient norm.
 
-Lee et al., "Surgical Fine-Tuning Improves Adaptation to Distribution Shifts" (ICLR 2023), section 5;
-optimizer, batch, grid of rates and what is left out are those of its authors' code for CIFAR-10-C.
+Lee et al., "Surgical Fine-Tuning Improves Adaptation to Distribution Shifts" (ICLR 2023), section 5.
+Optimizer, batch size, grid of rates and what is not tuned are those of the authors' code for CIFAR-10-C.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from tbft.verification.evaluation import check_fits, predict
 
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 #: Batches whose gradient norms are averaged before each epoch.
-LOOKED_AT = 5
+NORM_BATCHES = 5
 
-#: Length, early stop and tracking of BatchNorm statistics as the paper's arms have them.
+#: Length, early stopping and tracking of BatchNorm statistics are those of the paper's arms.
 RECIPE = find_recipe("paper").replace(
     name="auto-rgn",
     optimizer="adam",
@@ -41,7 +41,7 @@ RECIPE = find_recipe("paper").replace(
 
 
 def as_long_as(paper: Recipe) -> Recipe:
-    """For an experiment whose arms follow another length, or have fewer samples in a batch."""
+    """The recipe with the length of this one, and at most its batch size."""
     duration = paper.duration
     return RECIPE.replace(
         epochs=duration.epochs,
@@ -53,19 +53,20 @@ def as_long_as(paper: Recipe) -> Recipe:
 def auto_rgn(
     blocks: Blocks, parts: Parts, seed: int, rates: Sequence[float] = RATES, recipe: Recipe = RECIPE
 ) -> Outcome:
-    """Tune with every rate, and keep the one with the highest validation accuracy, as its authors do.
+    """Tune with every rate, and keep the one with the highest validation accuracy, as the authors do.
 
-    Of each rate's training the epoch with the lowest validation loss is kept, as of our other arms.
+    For each rate, the epoch with the lowest validation loss is kept, as in our other arms.
 
-    Before each epoch the gradient norm of every tensor over the norm of the tensor, averaged over five
-    batches and divided by the largest, becomes the factor on the tensor's rate, and Adam starts afresh.
-    BatchNorms' scales and shifts are not tuned; their statistics follow the data.
+    Before each epoch, the gradient norm of every tensor relative to the norm of the tensor, averaged over
+    five batches and divided by the largest, becomes the factor on the rate of the tensor, and Adam is
+    reset. The scales and shifts of BatchNorms are not tuned; their statistics follow the data.
 
     Args:
-        rates: searched, each by a training of its own.
+        rates: the rates to search, each with its own training.
 
     Raises:
-        PlanError, DataError: nothing to train or to validate on, or training diverges at every rate.
+        PlanError, DataError: there is nothing to train or to validate on.
+        DivergedError: training diverges at every rate.
     """
     model, test = blocks.model, parts.test
     check_fits(model, parts.train)
@@ -101,7 +102,7 @@ def auto_rgn(
 
 
 def scaled_tensors(model: nn.Module) -> list[nn.Parameter]:
-    """What is tuned: all parameters but those of BatchNorms.
+    """What is tuned: all parameters except those of BatchNorms.
 
     Raises:
         PlanError: there are none.
@@ -109,14 +110,16 @@ def scaled_tensors(model: nn.Module) -> list[nn.Parameter]:
     norms = {id(p) for m in model.modules() if isinstance(m, _BatchNorm) for p in m.parameters()}
     tensors = [p for p in model.parameters() if id(p) not in norms]
     if not tensors:
-        raise PlanError("Auto-RGN tunes all parameters but those of BatchNorms, and this model has no others")
+        raise PlanError(
+            "Auto-RGN tunes all parameters except those of BatchNorms, and this model has no others"
+        )
     return tensors
 
 
 def rate_factors(gradient_norms: Sequence[float], norms: Sequence[float]) -> list[float]:
     """Relative gradient norms over the largest of them.
 
-    A tensor of zeros, such as a fresh bias, has no relative norm; it keeps the whole rate.
+    A tensor of zeros, such as a new bias, has no relative norm and keeps the whole rate.
 
     >>> rate_factors([1.0, 2.0, 5.0], [1.0, 8.0, 0.0])
     [1.0, 0.25, 1.0]
@@ -129,9 +132,9 @@ def rate_factors(gradient_norms: Sequence[float], norms: Sequence[float]) -> lis
 def _fitted(
     blocks: Blocks, tensors: list[nn.Parameter], parts: Parts, recipe: Recipe, rate: float, seed: int
 ) -> FitState | None:
-    """One training; None where it diverges. The model comes back as it was."""
+    """One training; None if it diverges. The model is restored."""
     model, train = blocks.model, parts.train
-    order = torch.Generator().manual_seed(seed)  # of the batches looked at
+    order = torch.Generator().manual_seed(seed)  # of the batches for the norms
     with (
         values_restored(model),
         torch.random.fork_rng(devices=[]),
@@ -163,9 +166,9 @@ def _fitted(
 def _gradient_norms(
     model: nn.Module, tensors: list[nn.Parameter], recipe: Recipe, train: Samples, order: torch.Generator
 ) -> list[float]:
-    """Norm of each tensor's gradient, averaged over some batches; looking moves no statistics."""
+    """Norm of the gradient of each tensor, averaged over some batches, without moving any statistics."""
     batches = torch.randperm(len(train), generator=order).split(recipe.duration.batch_size)
-    few = [at for at in batches if len(at) == recipe.duration.batch_size][:LOOKED_AT]
+    few = [at for at in batches if len(at) == recipe.duration.batch_size][:NORM_BATCHES]
     totals = torch.zeros(len(tensors))
     with statistics_still(model):
         for at in few:

@@ -1,9 +1,9 @@
-"""MEMO: each test sample by itself, predicted after one step that makes its augmented copies agree.
+"""MEMO: each test sample is predicted on its own, after one step that makes its augmented copies agree.
 
 Zhang, Levine and Finn, "MEMO: Test Time Robustness via Adaptation and Augmentation" (NeurIPS 2022), with
-the hyperparameters that its authors' code has for CIFAR-10. Their network there has GroupNorm; where
-ours has BatchNorm, its statistics are those of their networks with BatchNorm (ImageNet): the source's,
-mixed with those of what passes through (Schneider et al. 2020).
+the hyperparameters of the authors' code for CIFAR-10. Their network there has GroupNorm. If ours has
+BatchNorm, its statistics are handled as in their networks with BatchNorm (ImageNet): the source's, mixed
+with those of the batch (Schneider et al. 2020).
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ def memo(
     blocks: Blocks,
     parts: Parts,
     seed: int,
-    most_samples: int = 200,
+    max_samples: int = 200,
     learning_rate: float = 5e-3,
     copies: int = 32,
     pseudo_samples: int = PSEUDO_SAMPLES,
 ) -> Outcome:
-    """Adapt to each test sample, predict it, and forget what was learned.
+    """Adapt to each test sample, predict it, and restore the model.
 
     One step of SGD on all parameters lowers the entropy of the mean prediction over augmented copies;
-    the sample itself is then predicted. No label is used, nor any other sample. It takes so long that
-    only some samples of the test part are evaluated; `details` has their number and the processor time
-    for each, `cpu_seconds_a_sample`.
+    then the sample itself is predicted. No label is used, and no other sample. This takes so long that
+    only some samples of the test part are evaluated; `details` has their number and the processor time of
+    each, `cpu_seconds_a_sample`.
 
     Args:
-        seed: of the choice of samples and of the augmentations.
-        most_samples: of the test part, evaluated.
-        pseudo_samples: what the source statistics of BatchNorms count for, against one of the sample.
+        seed: random seed for the choice of samples and for the augmentations.
+        max_samples: samples of the test part to evaluate.
+        pseudo_samples: weight of the source statistics of BatchNorms, where the sample has weight one.
 
     Raises:
-        PlanError: the samples are no pictures of one or three channels.
+        PlanError: the samples are not pictures with one or three channels.
     """
     model, test = blocks.model, parts.test
     check_fits(model, test)
     if not test.are_pictures or test.inputs.shape[-1] not in (1, 3):
-        raise PlanError("MEMO augments pictures of one or three channels, and these samples are none")
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(test))[:most_samples])
+        raise PlanError("MEMO augments pictures with one or three channels; these samples are something else")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(test))[:max_samples])
     few = test.subset(chosen)
     predicted = np.empty(len(few), np.int64)
     start = time.process_time()
@@ -92,7 +92,7 @@ def memo(
 
 
 def marginal_entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of the mean of the rows' softmax, (n, classes) -> ().
+    """Entropy in nats of the mean softmax of the rows, (n, classes) -> ().
 
     >>> marginal_entropy(torch.tensor([[50.0, 0.0], [0.0, 50.0]])).exp()
     tensor(2.)
@@ -119,7 +119,7 @@ def statistics_mixed(model: nn.Module, pseudo_samples: int) -> Iterator[None]:
 def _mix(
     share: float, source_mean: Tensor, source_var: Tensor, norm: _BatchNorm, inputs: tuple[Tensor, ...]
 ) -> None:
-    """Put the mixture in the statistics' place; no gradient flows through it, as in the authors' code."""
+    """Replace the statistics by the mixture; no gradient flows through it, as in the authors' code."""
     rows = inputs[0].detach().transpose(0, 1).flatten(1)  # (channels, values)
     var, mean = torch.var_mean(rows, 1, correction=int(rows.shape[1] > 1))
     norm.running_mean = source_mean.lerp(mean, share)

@@ -1,4 +1,4 @@
-"""What a method by others gives back."""
+"""What a method from another paper returns."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Outcome:
     """The outcome of a method on one split.
 
     Attributes:
-        accuracy: on `parts.test`, 0 to 1; on some of it where `details` says so.
-        history: the learning curve; empty where there are no epochs.
+        accuracy: on `parts.test`, 0 to 1; `details` says if it was evaluated on some of it.
+        history: the learning curve; empty without epochs.
         tuned_parameters: scalars that the method trains.
-        details: plain values: hyperparameters, what was searched and chosen, and the source.
-        predicted: class of each sample that was evaluated, in the order of `parts.test`.
+        details: plain values: hyperparameters, what was searched and chosen, the source.
+        predicted: predicted class of each evaluated sample, in the order of `parts.test`.
     """
 
     accuracy: float
@@ -39,6 +39,6 @@ def scored(
     details: Mapping[str, Any],
     history: tuple[EpochRecord, ...] = (),
 ) -> Outcome:
-    """The outcome of these predictions; the one place where labels of the test part are read."""
+    """The outcome of these predictions. This is the only place where labels of the test part are read."""
     accuracy = float((predicted == samples.labels).mean())
     return Outcome(accuracy, history, tuned_parameters, details, tuple(predicted.tolist()))

@@ -1,7 +1,7 @@
-"""TENT: the entropy of predictions minimized at test time, without labels.
+"""TENT: the entropy of the predictions is minimized at test time, without labels.
 
-Wang et al., "Tent: Fully Test-Time Adaptation by Entropy Minimization" (ICLR 2021), with the
-hyperparameters that its authors' code has for CIFAR-10-C.
+Wang et al., "Tent: Fully Test-Time Adaptation by Entropy Minimization" (ICLR 2021), with the hyperparameters
+of the authors' code for CIFAR-10-C.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from tbft.verification.evaluation import check_fits
 def tent(
     blocks: Blocks, parts: Parts, seed: int, learning_rate: float = 1e-3, batch_size: int = 200
 ) -> Outcome:
-    """Stream the test part through the model once, and adapt it on the way.
+    """Stream the test part through the model once, adapting it along the way.
 
-    BatchNorms normalize by each batch's own statistics. After a batch is predicted, one step of Adam on
-    the scales and shifts of the BatchNorms lowers the mean entropy of these predictions; it helps only
-    the batches that follow. So the method learns from the inputs of the test part, by design. It sees no
+    BatchNorms normalize by the statistics of each batch. After a batch is predicted, one step of Adam on
+    the scales and shifts of the BatchNorms lowers the mean entropy of these predictions, which helps only
+    the batches that follow. So, by design, the method learns from the inputs of the test part. It uses no
     label, and neither `parts.train` nor `parts.val`.
 
     Args:
-        seed: of the order of the stream; sets are often sorted by class, which would defeat the method.
-        batch_size: at most so many; batches are as even as can be, so that no small one comes last.
+        seed: random seed for the order of the stream; sets sorted by class would defeat the method.
+        batch_size: largest batch; batches are as even as possible, so that no small one comes last.
 
     Raises:
-        PlanError: the model has no BatchNorm with scale and shift, or there is one test sample only.
+        PlanError: the model has no BatchNorm with scale and shift, or there is only one test sample.
     """
     model, test = blocks.model, parts.test
     check_fits(model, test)
@@ -44,7 +44,7 @@ def tent(
     if not norms:
         raise PlanError("TENT tunes the scales and shifts of BatchNorms, and this model has none")
     if len(test) < 2:
-        raise PlanError("TENT normalizes by the statistics of a batch: give two test samples or more")
+        raise PlanError("TENT normalizes by the statistics of a batch: give at least two test samples")
     order = np.random.default_rng(seed).permutation(len(test))
     predicted = np.empty(len(test), np.int64)
     with values_restored(model), modes_restored(model), flags_restored(model):

@@ -114,7 +114,7 @@ def claim_in_words(claim: Claim) -> str:
     """Our number, and what is missing.
 
     >>> claim_in_words(Claim("a gain", "points", 15.3, 14.0, None, half_width=0.5, missing="more seeds"))
-    '14 ± 0.5 points; needs more seeds'
+    '14 ± 0.5\\xa0points; needs more seeds'
     """
     spread = "" if claim.half_width is None else f" ± {claim.half_width:g}"
     words = [] if claim.ours is None else [_number(claim.ours, claim.unit, spread)]
@@ -122,4 +122,5 @@ def claim_in_words(claim: Claim) -> str:
 
 
 def _number(value: float, unit: str, spread: str = "") -> str:
-    return f"{value:g}{spread} {unit}".replace("-", "\u2212")
+    noun = "point" if (value, unit, spread) == (1, "points", "") else unit
+    return f"{value:g}{spread}\u00a0{noun}".replace("-", "\u2212")

@@ -71,7 +71,10 @@ def _rows(
     energy_kind: str,
 ) -> list[tuple[str, str, list[tuple[str, str]]]]:
     """(name, note, cells with a note each): times and what they save, and energy if there is a figure."""
-    saved = ["" if saving is None else f"saves {percent(saving / 100, 0)}" for saving in savings]
+    saved = [
+        "" if saving is None else f"saves {percent(saving / 100, 0)}".replace("-", "\u2212")
+        for saving in savings
+    ]
     note = "" if energy is not None else f"energy {energy_kind}"
     rows = [(way, note, list(zip(map(seconds, times), saved, strict=True)))]
     if energy is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from paper.records import Record
-from tbft.report.words import listed
+from tbft.report.words import DASH
 
 
 def origin_of(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
@@ -27,7 +27,7 @@ def origin_of(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
 
 
 def _distinct(values: Iterable[Any]) -> str:
-    return listed([str(value) for value in sorted({v for v in values if v is not None}, key=str)])
+    return "; ".join(sorted({str(value) for value in values if value is not None})) or DASH
 
 
 def warnings_of(records: Sequence[Record]) -> Iterator[str]:

@@ -150,12 +150,12 @@ def test_tent_takes_one_step_a_batch_and_predicts_before_it(digits_blocks):
 def test_memo_predicts_what_one_step_by_hand_predicts(digits_blocks):
     parts = parts_of(striped())
     torch.manual_seed(1)
-    outcome = memo(digits_blocks, parts, 0, most_samples=4, learning_rate=0.0)
+    outcome = memo(digits_blocks, parts, 0, max_samples=4, learning_rate=0.0)
     x, _ = parts.test.subset(np.sort(np.random.default_rng(0).permutation(18)[:4])).batch(slice(None))
     with evaluating(digits_blocks.model), statistics_mixed(digits_blocks.model, 16):
         by_hand = [int(digits_blocks.model(row[None]).argmax()) for row in x]
     assert list(outcome.predicted) == by_hand
-    assert len(memo(digits_blocks, parts, 0, most_samples=4).predicted) == 4
+    assert len(memo(digits_blocks, parts, 0, max_samples=4).predicted) == 4
 
 
 def test_mixed_statistics():
@@ -172,7 +172,7 @@ def test_memo_wants_pictures():
     blocks = split(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)))
     vectors = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
     samples = make_samples(vectors, np.arange(40) % 2)
-    with pytest.raises(PlanError, match="augments pictures of one or three channels"):
+    with pytest.raises(PlanError, match="augments pictures with one or three channels"):
         memo(blocks, parts_of(samples), 0)
 
 
@@ -210,5 +210,5 @@ def test_tent_and_auto_rgn_mend_noise_on_the_released_model(released):
 def test_memos_step_helps_beyond_its_statistics_on_the_released_model(released):
     blocks, samples = released
     parts = split_samples(apply_drift(samples.subset(slice(0, None, 10)), "contrast:5", 0), seed=0)
-    still = memo(blocks, parts, 0, most_samples=60, learning_rate=0.0, copies=1)
-    assert memo(blocks, parts, 0, most_samples=60, copies=8).accuracy > still.accuracy
+    still = memo(blocks, parts, 0, max_samples=60, learning_rate=0.0, copies=1)
+    assert memo(blocks, parts, 0, max_samples=60, copies=8).accuracy > still.accuracy

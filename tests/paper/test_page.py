@@ -75,8 +75,8 @@ def test_the_page_says_what_its_tables_and_claims_say():
     shown = page([*corrupted(), *noisy()], CLAIMS, (system_cost(),))
     for words in (
         "1 of the paper's 2 claims that could be checked holds", "1 claim is still open",
-        "✓ holds", "✕ does not hold", "○ not enough records", "9 ± 0.4 points",
-        "\u22120.3 points", "2\u00a0records",
+        "✓ holds", "✕ does not hold", "○ not enough records", "9 ± 0.4\u00a0points",
+        "\u22120.3\u00a0points", "2\u00a0records",
         "needs living17", "68.5 ± 6.4", "69.5 ± 6.4", "73.5 ± 0.2",
         "front at 10 % (68.5\u00a0%, as in the paper)", "4\u00a0runs", "25.0\u00a0%",
         "python -m paper run tiny17", "saves 52\u00a0%", "saves 15\u00a0%", "12\u00a0ms",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from made import record, whole, write
 
 from paper.cli import main
-from paper.records import Store, read_file, read_records
+from paper.records import Store, read_costs, read_file, read_records
+from paper.system_cost import WAYS
 from tbft.errors import TbftError
 
 
@@ -98,3 +100,10 @@ def test_a_file_that_only_looks_like_system_costs_is_refused(tmp_path, capsys):
     (tmp_path / "system-cost-own.json").write_text("{}")
     assert main(["report", "--records", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "was not written by `python -m paper run system-cost`" in capsys.readouterr().err
+
+
+def test_measurements_that_ship_name_the_ways_of_today():
+    costs = read_costs(Path(__file__).parents[2] / "results")
+    assert len(costs) == 2
+    for one in costs:
+        assert all([row["way"] for row in rows] == list(WAYS) for rows in one["system"].values())
