@@ -17,7 +17,7 @@ from tbft.errors import DataError, MissingExtraError
 from tbft.scenarios import apply_drift, corruptions, drifts
 from tbft.scenarios.corruptions import filters, weather
 from tbft.scenarios.corruptions.blur import disk
-from tbft.scenarios.corruptions.liquid import canny, distance_to, equalised
+from tbft.scenarios.corruptions.liquid import canny, distance_to, equalized
 
 Array = npt.NDArray[Any]
 
@@ -230,7 +230,7 @@ def test_parts_of_opencv() -> None:
     planes = ((smooth - smooth.min()) / np.ptp(smooth) * 255).astype(np.uint8)
     edges = canny(planes, 50, 150)
     distances = distance_to(edges)
-    flattened = equalised(planes // 9)
+    flattened = equalized(planes // 9)
     for plane, edge, distance, flat in zip(planes, edges, distances, flattened, strict=True):
         assert np.array_equal(edge, cv2.Canny(plane, 50, 150) > 0)
         there = cv2.distanceTransform((255 * ~edge).astype(np.uint8), cv2.DIST_L2, 5)

@@ -215,7 +215,7 @@ def test_a_server_that_starts_anew_and_breaks_off_is_given_up(server, tmp_path, 
     def end_early(url, part, have, size, bar):
         part.write_bytes(GOOD[: lengths.pop(0)])
 
-    monkeypatch.setattr(fetching, "_go_on", end_early)
+    monkeypatch.setattr(fetching, "_download_rest", end_early)
     with pytest.raises(DataError, match="the connection ended after"):
         fetch("cifar10-c", tmp_path)
     assert len(lengths) == 16
@@ -248,17 +248,17 @@ def test_a_part_beyond_the_end_of_the_file_is_dropped(server, tmp_path):
 @pytest.mark.parametrize(
     ("behave", "content", "message"),
     [
-        (["503"], GOOD, "503.*run it again to go on"),
+        (["503"], GOOD, "503.*run it again to resume"),
         (["says nothing"], GOOD, "cannot download .*timed out"),
         (["404"], GOOD, "the server answers 404"),
         (["well"], GOOD[:-1] + b"x", "it has the SHA-256 .*expected"),
         (["well"], GOOD + b"more", "announces .* bytes, the published file has"),
         (["well"], GOOD[:-600], "announces .* bytes, the published file has"),
-        (["breaks off", "503"], GOOD, "503.*download it by hand as .*cifar10-c.part"),
-        (["redirects to ftp://127.0.0.1/x"], GOOD, "no http"),
+        (["breaks off", "503"], GOOD, "503.*download it manually as .*cifar10-c.part"),
+        (["redirects to ftp://127.0.0.1/x"], GOOD, "not an http"),
     ],
 )
-def test_what_cannot_be_mended_is_told_and_leaves_nothing_half_done(
+def test_what_cannot_be_fixed_is_reported_and_leaves_nothing_half_done(
     server, tmp_path, capsys, monkeypatch, behave, content, message
 ):
     server.behave, server.content = behave, content
@@ -301,7 +301,7 @@ def test_an_archive_that_reaches_outside_is_not_unpacked(server, tmp_path, monke
     monkeypatch.setitem(ARCHIVES, "cifar10-c", described)
     inside = tmp_path / "inside"
     inside.mkdir()
-    with pytest.raises(DataError, match=r"no plain file|there is no|cannot be unpacked"):
+    with pytest.raises(DataError, match=r"not a plain file|does not contain|cannot be unpacked"):
         fetch("cifar10-c", inside)
     assert [p.name for p in inside.iterdir()] == ["cifar10-c.part"]
     assert [p.name for p in tmp_path.iterdir()] == ["inside"]
@@ -311,11 +311,11 @@ def test_wrong_requests_are_told(server, tmp_path, monkeypatch):
     for arguments, message in (
         (("cifar11", tmp_path), "unknown archive 'cifar11': did you mean 'cifar10'"),
         (("cifar10-c", tmp_path / "nowhere"), "does not exist; make it first"),
-        (("cifar10-c", tmp_path, "file:///etc/passwd"), "no http"),
-        (("cifar10-c", tmp_path, "http://[bad/x"), "no http"),
-        (("cifar10-c", tmp_path, "http://host:port/x"), "no http"),
-        (("cifar10-c", tmp_path, "http:///x"), "no http"),
-        (("cifar10-c", tmp_path, "http://host/a b"), "no http"),
+        (("cifar10-c", tmp_path, "file:///etc/passwd"), "not an http"),
+        (("cifar10-c", tmp_path, "http://[bad/x"), "not an http"),
+        (("cifar10-c", tmp_path, "http://host:port/x"), "not an http"),
+        (("cifar10-c", tmp_path, "http:///x"), "not an http"),
+        (("cifar10-c", tmp_path, "http://host/a b"), "not an http"),
         (("cifar10-c", tmp_path, "http://127.0.0.1:9/x"), "cannot download http://127.0.0.1:9/x: .*refused"),
     ):
         with pytest.raises(DataError, match=message):
@@ -353,7 +353,7 @@ def test_a_full_disk_is_told_as_one(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("about.npz", "also holds about.npz"), (None, "lacks fog.npy")]
+    ("name", "message"), [("about.npz", "also contains about.npz"), (None, "lacks fog.npy")]
 )
 def test_another_folder_of_that_name_is_not_taken_for_the_published_one(server, tmp_path, name, message):
     folder = tmp_path / "CIFAR-10-C"

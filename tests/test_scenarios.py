@@ -79,9 +79,9 @@ def test_every_drift_says_what_it_is_and_refuses_nonsense(drift):
         ("gausian_noise:5", "unknown drift 'gausian_noise': did you mean 'gaussian_noise'"),
         (
             "contrast:6",
-            "'contrast:6': the severity has to be .* 1 to 5, not '6'; write for example contrast:3",
+            "'contrast:6': the severity has to be .* 1 to 5, not '6'; for example contrast:3",
         ),
-        ("contrast", "not nothing; write for example contrast:3"),
+        ("contrast", "not nothing; for example contrast:3"),
         ("labels:shuffle", "unknown drift 'labels:shuffle': did you mean"),
         ("labels:reverse:2", "nothing may follow the name"),
         ("labels:noise", "the share has to be a number above 0 and up to 1, not nothing"),
@@ -169,7 +169,7 @@ def test_batches_are_full_though_a_drift_leaves_samples_out():
 
 
 def test_a_stream_of_nothing_is_refused_at_once():
-    with pytest.raises(DataError, match="no samples to make a stream of"):
+    with pytest.raises(DataError, match="a stream needs samples"):
         DriftStream(PICTURES.subset(slice(0, 0)), "clean")
     with pytest.raises(DataError, match="leaves none of its 1 samples"):
         DriftStream(PICTURES.subset(slice(0, 1)), "labels:prior:0.001", seed=2)
@@ -206,7 +206,7 @@ def test_what_is_written_is_what_a_drift_gives_whatever_the_workers(tmp_path):
     assert set(whole.attributes["severity"].tolist()) == {1, 4}
 
 
-def test_a_folder_is_gone_on_with_and_never_mixed(tmp_path):
+def test_a_folder_is_resumed_and_never_mixed(tmp_path):
     write_corruptions(PICTURES, ["contrast"], tmp_path, (5,))
     assert read(tmp_path).attributes["file"].tolist() == PICTURES.attributes["file"].tolist()
     before = (tmp_path / "contrast.npy").stat().st_mtime_ns
@@ -217,9 +217,9 @@ def test_a_folder_is_gone_on_with_and_never_mixed(tmp_path):
         (PICTURES, (5,), 1, "seed"),
         (PICTURES.subset(slice(1, 20)), (5,), 0, "made_of"),
     ):
-        with pytest.raises(DataError, match=f"made of something else.*{what}"):
+        with pytest.raises(DataError, match=f"made from something else.*{what}"):
             write_corruptions(samples, ["snow"], tmp_path, severities, seed)
-    with pytest.raises(DataError, match="made of something else"):
+    with pytest.raises(DataError, match="made from something else"):
         write_drifted(PICTURES, "labels:reverse", tmp_path)
     np.save(tmp_path / "foreign.npy", RGB)
     (tmp_path / "about.npz").unlink()
@@ -230,7 +230,7 @@ def test_a_folder_is_gone_on_with_and_never_mixed(tmp_path):
         write_corruptions(floats, ["snow"], tmp_path / "floats")
 
 
-def test_an_interrupted_command_leaves_whole_files_and_goes_on(tmp_path):
+def test_an_interrupted_command_leaves_whole_files_and_resumes(tmp_path):
     np.savez(tmp_path / "set.npz", x=np.resize(RGB, (2000, 32, 32, 3)), y=np.arange(2000) % 6)
     out = tmp_path / "c"
     command = [sys.executable, "-m", "tbft", "data", "corrupt", str(tmp_path / "set.npz")]

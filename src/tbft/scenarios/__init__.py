@@ -1,4 +1,4 @@
-"""Drifts, schedules and class maps: what can be put on top of data."""
+"""Drifts, schedules and class maps that can be applied to any data set."""
 
 from tbft.data.class_map import ClassMap, apply_class_map, class_maps, find_class_map
 from tbft.scenarios import breeds as _breeds  # registers its class maps

@@ -1,6 +1,6 @@
 """The class maps of BREEDS (Santurkar et al. 2020) on ImageNet's classes, registered.
 
-Their files, in ``hierarchies/``, are made by ``tools/derive_class_maps.py`` from the published hierarchy.
+``tools/derive_class_maps.py`` derives their files in ``hierarchies/`` from the published hierarchy.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from tbft.data.class_map import ClassMap, ClassMapFamily, parse_class_map, regis
 
 SOURCE = "Santurkar et al. 2020, BREEDS"
 
-#: How the leaves of a superclass are parted. ``none`` has the leaves of ``rand``, all of them source.
+#: How the leaves of a superclass are split into domains. ``none`` has the leaves of ``rand``, all as source.
 SPLITS = {
-    "rand": "parted at random",
+    "rand": "split at random",
     "good": "similar leaves in both domains",
     "bad": "similar leaves in one domain",
     "none": "no target domain",

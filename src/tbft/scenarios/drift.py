@@ -1,8 +1,8 @@
-"""The registry of drifts: what can be put on top of any set of samples, by name.
+"""The registry of drifts, which can be applied to any samples by name.
 
-A drift is written ``name`` or ``name:argument``: ``gaussian_noise:5``, ``labels:noise:0.2``. Several at
-once are joined by ``+`` and put on in that order: ``gaussian_noise:3+labels:reverse``. To add one, write
-a module with a function and one :func:`register` line, and import it in ``data/__init__.py``.
+A drift is written ``name`` or ``name:argument``: ``gaussian_noise:5``, ``labels:noise:0.2``. A mixture joins
+several with ``+``, applied in that order: ``gaussian_noise:3+labels:reverse``. To add a drift, write a module
+with a function and one :func:`register` line, and import it in ``scenarios/__init__.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tbft.data.samples import Samples
 from tbft.errors import DataError, unknown
 
 Pictures = npt.NDArray[np.uint8]
-#: (pictures (n, h, w, c), severity 1..5, one generator a picture) -> pictures of the same shape.
+#: (pictures (n, h, w, c), severity 1..5, one generator per picture) -> pictures of the same shape.
 Corruption = Callable[[Pictures, int, Iterable[np.random.Generator]], Pictures]
 
 
@@ -29,15 +29,15 @@ class Drift:
     """A registered drift.
 
     Attributes:
-        name: may hold colons itself, as ``labels:noise`` does.
-        level: the level it belongs to: input, feature, output, or none.
+        name: may itself contain colons, as in ``labels:noise``.
+        level: its level of drift: ``input``, ``feature``, ``output`` or ``none``.
         apply: (samples, parsed argument, seed) -> samples.
-        parse: the text after the name (empty if there is none) -> the argument; raises ValueError
-            that says what it has to be.
-        usage: how the drift is written, with the argument's kind in capitals.
-        examples: valid, complete ways to write it; sheets, lists and tests use them.
-        summary: one line on what it does.
-        source: where the definition and its constants come from.
+        parse: parses the text after the name (empty if there is none); raises a ValueError that says what
+            the argument must be.
+        usage: how the drift is written, with a placeholder for the argument in capitals.
+        examples: valid, complete spellings; sheets, lists and tests use them.
+        summary: what it does, in one line.
+        source: where its definition and constants come from.
     """
 
     name: str
@@ -62,20 +62,20 @@ _DRIFTS: dict[str, Drift] = {}
 
 
 def register(drift: Drift) -> Drift:
-    """Make a drift known under its name."""
+    """Register a drift under its name."""
     if drift.name in _DRIFTS:
-        raise ValueError(f"a drift named {drift.name!r} is registered already")
+        raise ValueError(f"a drift named {drift.name!r} is already registered")
     _DRIFTS[drift.name] = drift
     return drift
 
 
 def drifts() -> tuple[Drift, ...]:
-    """Every registered drift, in the order of registration."""
+    """All registered drifts, in the order of registration."""
     return tuple(_DRIFTS.values())
 
 
 def find_drifts(spec: str) -> tuple[Applied, ...]:
-    """The drifts that ``name:argument`` or a mixture ``a+b`` names, in the order they are put on.
+    """The drifts of a specification, ``name:argument`` or a mixture ``a+b``, in the order of application.
 
     Raises:
         DataError: an unknown name, severity or argument.
@@ -99,38 +99,38 @@ def _parsed(drift: Drift, argument: str, spec: str) -> Any:
         return drift.parse(argument)
     except ValueError as error:
         example = drift.examples[len(drift.examples) // 2]
-        raise DataError(f"drift {spec!r}: {error}; write for example {example}") from None
+        raise DataError(f"drift {spec!r}: {error}; for example {example}") from None
 
 
 def apply_drift(samples: Samples, spec: str, seed: int = 0) -> Samples:
-    """Put a drift, or a mixture of drifts, on top of samples.
+    """Apply a drift, or a mixture of drifts, to samples.
 
     Args:
         spec: ``name:argument`` or several joined by ``+``, see :func:`drifts`.
-        seed: of whatever is random in it. Each sample draws from a generator of its own, seeded
-            by `seed` and its id, so the result does not depend on order, subset or batch size.
+        seed: random seed. Each sample has a generator of its own, seeded by `seed` and the sample's id, so
+            the result does not depend on order, subset or batch size.
     """
     drifted = samples
-    for position, one in enumerate(find_drifts(spec)):
-        drifted = one.drift.apply(drifted, one.argument, _seed_at(seed, position))
+    for position, part in enumerate(find_drifts(spec)):
+        drifted = part.drift.apply(drifted, part.argument, _seed_at(seed, position))
     return replace(drifted, name=f"{samples.name} + {spec}")
 
 
 def kept_by(samples: Samples, spec: str, seed: int = 0) -> npt.NDArray[np.bool_]:
-    """Which samples a drift keeps; a change of the class shares leaves some out.
+    """Which samples a drift keeps; a change of the class prior leaves some out.
 
     Raises:
         DataError: it would leave none.
     """
     drifted = replace(samples, inputs=np.zeros((len(samples), 1), np.float32))
-    for position, one in enumerate(find_drifts(spec)):
-        if one.drift.level == "output":  # the others change inputs, which are not looked at here
-            drifted = one.drift.apply(drifted, one.argument, _seed_at(seed, position))
+    for position, part in enumerate(find_drifts(spec)):
+        if part.drift.level == "output":  # the others change inputs, which do not matter here
+            drifted = part.drift.apply(drifted, part.argument, _seed_at(seed, position))
     return np.isin(samples.ids, drifted.ids)
 
 
 def _seed_at(seed: int, position: int) -> int:
-    """The seed of one part of a mixture; two noises must not draw the same numbers."""
+    """The seed for one part of a mixture, so that two noises do not draw the same numbers."""
     return int(np.random.SeedSequence([seed, position]).generate_state(1)[0]) if position else seed
 
 
@@ -147,13 +147,14 @@ def severity(text: str) -> int:
     3
     """
     if text not in {str(s) for s in SEVERITIES}:
-        given = repr(text) if text else "nothing"
-        raise ValueError(f"the severity has to be a whole number from 1 to 5, not {given}")
+        raise ValueError(
+            f"the severity has to be a whole number from 1 to 5, not {repr(text) if text else 'nothing'}"
+        )
     return int(text)
 
 
 def number(what: str, low: float, high: float, default: float | None = None) -> Callable[[str], float]:
-    """A parser of numbers above `low` and up to `high`.
+    """A parser for numbers above `low` and up to `high`.
 
     >>> number("the share", 0, 1)("0.2")
     0.2
@@ -167,15 +168,17 @@ def number(what: str, low: float, high: float, default: float | None = None) -> 
         except ValueError:
             value = low
         if not low < value <= high:
-            given = repr(text) if text else "nothing"
-            raise ValueError(f"{what} has to be a number above {low:g} and up to {high:g}, not {given}")
+            raise ValueError(
+                f"{what} has to be a number above {low:g} and up to {high:g}, "
+                f"not {repr(text) if text else 'nothing'}"
+            )
         return value
 
     return parse
 
 
 def generators(samples: Samples, seed: int) -> Iterable[np.random.Generator]:
-    """A generator for each sample, which depends on `seed` and the sample's id alone."""
+    """A generator for each sample, which depends only on `seed` and the sample's id."""
     return _generators(samples.ids, seed)
 
 
@@ -215,7 +218,7 @@ register(
         parse=no_argument,
         usage="clean",
         examples=("clean",),
-        summary="nothing changes; for schedules and as a control",
+        summary="no change; for schedules and as a control",
         source="",
     )
 )

@@ -1,4 +1,4 @@
-"""Official archives: downloaded with resuming, checked, and unpacked as folders that ``read`` takes."""
+"""Download official archives with resuming, check them, and unpack them as folders that ``read`` takes."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from tbft.data.cifar10c import COMMON
 from tbft.errors import DataError, unknown
 
 TIMEOUT_SECONDS = 30.0
-#: Pauses before the next try after a broken connection; a try that brings new bytes starts them afresh.
+#: Pauses before retrying after a broken connection; they start over after an attempt that brought new bytes.
 PAUSES_SECONDS = (1.0, 3.0, 10.0, 30.0)
 _CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive that its owners publish.
+    """A published archive.
 
     Attributes:
-        size: in bytes.
-        sha256: of the whole file, in hexadecimal digits.
+        size: size in bytes.
+        sha256: checksum of the file, in hexadecimal digits.
         folder: the one folder that it unpacks to.
-        files: the data in it, by which the folder is known to be whole.
-        unpacked: bytes that they take, rounded up.
-        source: whose it is, and where size and checksum are listed.
+        files: the data files in it, by which a complete folder is recognized.
+        unpacked: total size of the data files in bytes, rounded up.
+        source: who publishes it, and where size and checksum are listed.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Archive:
 
     @property
     def file(self) -> str:
-        """The archive's own name."""
+        """The archive's file name."""
         return PurePosixPath(urlsplit(self.url).path).name
 
 
@@ -84,30 +84,30 @@ ARCHIVES = {
 }
 
 
-class _BrokenOffError(Exception):
-    """The connection failed; a second try may not."""
+class _ConnectionLostError(Exception):
+    """The connection failed; another attempt may succeed."""
 
 
 def fetch(name: str, folder: str | Path = ".", url: str | None = None, keep: bool = False) -> Path:
-    """Download an archive and unpack it; what is there already is not fetched again.
+    """Download an archive and unpack it, unless the unpacked folder is already there.
 
-    A download that broke off, also in an earlier run, goes on where it stopped, from the file
-    ``<folder>/<name>.part``. Nothing is unpacked unless length and checksum are right, and the
-    unpacked folder appears under its name only when it is whole.
+    An interrupted download, also of an earlier run, resumes from the file ``<folder>/<name>.part``. Nothing
+    is unpacked unless length and checksum are correct, and the unpacked folder appears under its name only
+    when it is complete.
 
     Args:
         name: ``cifar10`` or ``cifar10-c``.
-        folder: where to put the unpacked folder; has to exist.
-        url: of a mirror; length and checksum have to be the same.
-        keep: keep the archive beside the folder. An archive that lies there, kept or downloaded by
-            hand, is unpacked in place of a download.
+        folder: where to put the unpacked folder; it has to exist.
+        url: URL of a mirror; length and checksum have to be the same.
+        keep: keep the archive next to the unpacked folder. If the archive is already there, it is unpacked
+            instead of downloaded.
 
     Returns:
         the unpacked folder.
 
     Raises:
-        DataError: an unknown name, no connection, too little space, another file than the published
-            one, or another folder under its name.
+        DataError: an unknown name, no connection, too little space, a file that differs from the published
+            one, or another folder with its name.
     """
     place = Path(folder)
     if is_fetched(name, place):
@@ -121,10 +121,10 @@ def fetch(name: str, folder: str | Path = ".", url: str | None = None, keep: boo
 
 
 def is_fetched(name: str, folder: str | Path = ".") -> bool:
-    """Is the unpacked archive there?
+    """Whether the unpacked archive is there.
 
     Raises:
-        DataError: an unknown name, or something else lies in its place.
+        DataError: an unknown name, or another folder with its name.
     """
     if name not in ARCHIVES:
         raise DataError(unknown("archive", name, ARCHIVES))
@@ -132,13 +132,13 @@ def is_fetched(name: str, folder: str | Path = ".") -> bool:
     done = Path(folder) / archive.folder
     if not done.exists():
         return False
-    lacking = [file for file in archive.files if not (done / file).is_file()]
-    # `tbft data corrupt` writes folders of this shape, and people give them this name.
-    more = sorted(p.name for p in done.glob("*.np[yz]") if p.name not in archive.files)
-    if not (lacking or more):
+    missing = [file for file in archive.files if not (done / file).is_file()]
+    # `tbft data corrupt` writes folders with this structure, and people give them this name.
+    extra = sorted(p.name for p in done.glob("*.np[yz]") if p.name not in archive.files)
+    if not (missing or extra):
         return True
-    what = f"lacks {lacking[0]}" if lacking else f"also holds {more[0]}"
-    raise DataError(f"{done} is not the published set, it {what}; move it away, or give another folder")
+    what = f"lacks {missing[0]}" if missing else f"also contains {extra[0]}"
+    raise DataError(f"{done} is not the published set: it {what}; move it away, or give another folder")
 
 
 def _fetch(archive: Archive, place: Path, url: str | None, keep: bool) -> Path:
@@ -166,10 +166,10 @@ def _check_space(place: Path, needed: int) -> None:
 
 
 def download(url: str, part: Path, size: int, sha256: str, label: str = "") -> None:
-    """Download to `part`, going on where it stops, and check length and checksum.
+    """Download to `part`, resuming where it ends, and check length and checksum.
 
     Raises:
-        DataError: no connection, or another file than the one described; a wrong file is removed.
+        DataError: no connection, or a file that differs from the one described, which is removed.
     """
     _check_address(url)
     part.touch()
@@ -177,7 +177,7 @@ def download(url: str, part: Path, size: int, sha256: str, label: str = "") -> N
     with tqdm(
         total=size, initial=initial, desc=label, unit="B", unit_scale=True, leave=False, disable=None
     ) as bar:
-        _go_on_until_whole(url, part, size, bar)
+        _download_with_retries(url, part, size, bar)
     try:
         _check_file(url, part, size, sha256, "it was removed; try again, or give a mirror with --url")
     except DataError:
@@ -185,42 +185,42 @@ def download(url: str, part: Path, size: int, sha256: str, label: str = "") -> N
         raise
 
 
-def _go_on_until_whole(url: str, part: Path, size: int, bar: Any) -> None:
-    furthest, tries = part.stat().st_size, 0
+def _download_with_retries(url: str, part: Path, size: int, bar: Any) -> None:
+    largest, attempts = part.stat().st_size, 0
     while (have := part.stat().st_size) < size:
         try:
-            _go_on(url, part, have, size, bar)
+            _download_rest(url, part, have, size, bar)
             failure = f"the connection ended after {part.stat().st_size:,} of {size:,} bytes"
-        except _BrokenOffError as error:
+        except _ConnectionLostError as error:
             failure = str(error)
         got = part.stat().st_size
         if got >= size:
             return
-        # Against the furthest: a server that starts anew each time would bring "new" bytes for ever.
-        tries = 1 if got > furthest else tries + 1
-        furthest = max(furthest, got)
-        if tries > len(PAUSES_SECONDS):
+        # Compared with the largest size: a server that starts over each time would bring "new" bytes forever.
+        attempts = 1 if got > largest else attempts + 1
+        largest = max(largest, got)
+        if attempts > len(PAUSES_SECONDS):
             _give_up(url, failure, part)
         bar.set_postfix_str(f"{failure}; trying again")
-        time.sleep(PAUSES_SECONDS[tries - 1])
+        time.sleep(PAUSES_SECONDS[attempts - 1])
         bar.set_postfix_str("")
 
 
 def _give_up(url: str, failure: str, part: Path) -> NoReturn:
     raise DataError(
-        f"cannot download {url}: {failure}; run it again to go on, give a mirror with --url, "
-        f"or download it by hand as {part}"
+        f"cannot download {url}: {failure}; run it again to resume, give a mirror with --url, "
+        f"or download it manually as {part}"
     )
 
 
-def _go_on(url: str, part: Path, have: int, size: int, bar: Any) -> None:
-    """Append what the server sends from byte `have` on; start anew if it sends all."""
+def _download_rest(url: str, part: Path, have: int, size: int, bar: Any) -> None:
+    """Append what the server sends from byte `have` on; start over if it sends the whole file."""
     with _open(url, have, part) as response:
         resumed = response.status == 206
         if resumed and _starts_at(response) != have:
-            part.write_bytes(b"")  # the next try asks for all
-            raise _BrokenOffError("the server sends another range than it was asked for")
-        _check_announced(url, response, size, part)  # before a good part is overwritten
+            part.write_bytes(b"")  # the next attempt requests the whole file
+            raise _ConnectionLostError("the server sends another range than requested")
+        _check_announced(url, response, size, part)  # before a correct part is overwritten
         bar.update((have if resumed else 0) - bar.n)
         with part.open("ab" if resumed else "wb") as file:
             while file.tell() <= size and (chunk := _read(response)):
@@ -236,27 +236,27 @@ def _open(url: str, have: int, part: Path) -> HTTPResponse:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:
-            part.write_bytes(b"")  # the server's file ends before our part: one of them is another file
+            part.write_bytes(b"")  # the server's file is shorter than our part, so the two differ
         elif error.code < 500 and error.code not in (408, 429):
             _give_up(url, f"the server answers {error.code} {error.reason}", part)
-        raise _BrokenOffError(f"the server answers {error.code} {error.reason}") from error
+        raise _ConnectionLostError(f"the server answers {error.code} {error.reason}") from error
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             _give_up(url, f"its certificate is not trusted ({reason})", part)
-        raise _BrokenOffError(str(reason) or type(reason).__name__) from error
+        raise _ConnectionLostError(str(reason) or type(reason).__name__) from error
 
 
 def _read(response: HTTPResponse) -> bytes:
-    """A chunk; failures of the network are told apart from those of the disk."""
+    """Read a chunk; only network failures become :class:`_ConnectionLostError`."""
     try:
         return response.read(_CHUNK)
     except (OSError, HTTPException) as error:
-        raise _BrokenOffError(str(error) or type(error).__name__) from error
+        raise _ConnectionLostError(str(error) or type(error).__name__) from error
 
 
 class _WebOnly(urllib.request.HTTPRedirectHandler):
-    """urllib would also follow to ftp."""
+    """Refuses redirects to other schemes, such as ftp, which urllib would follow."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -273,24 +273,24 @@ def _check_address(url: str) -> None:
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
-    except ValueError:  # a port or an IPv6 host that is none
+    except ValueError:  # an invalid port or IPv6 host
         good = False
     if not (good and url.isascii() and url.isprintable() and " " not in url):
-        raise DataError(f"{url!r} is no http:// or https:// address")
+        raise DataError(f"{url!r} is not an http:// or https:// address")
 
 
 def _check_announced(url: str, response: HTTPResponse, size: int, part: Path) -> None:
-    """Raise if the server announces a file of another length: a wrong mirror, or a sign-in page."""
+    """Raise if the server announces a file of another length, as wrong mirrors and sign-in pages do."""
     if response.status == 206:
-        told = (response.headers.get("Content-Range") or "").rpartition("/")[2]
+        length = (response.headers.get("Content-Range") or "").rpartition("/")[2]
     else:
-        told = response.headers.get("Content-Length") or ""
-    if told.isdecimal() and int(told) != size:
-        _give_up(url, f"the server announces {int(told):,} bytes, the published file has {size:,}", part)
+        length = response.headers.get("Content-Length") or ""
+    if length.isdecimal() and int(length) != size:
+        _give_up(url, f"the server announces {int(length):,} bytes, the published file has {size:,}", part)
 
 
 def _starts_at(response: HTTPResponse) -> int | None:
-    """The first byte of a partial answer; a server may send another range than it was asked for."""
+    """Position of the first byte of a partial response; a server may send another range than requested."""
     kind, _, rest = (response.headers.get("Content-Range") or "").partition(" ")
     first = rest.partition("-")[0]
     return int(first) if kind == "bytes" and first.isdecimal() else None
@@ -306,13 +306,11 @@ def _check_file(origin: str, path: Path, size: int, sha256: str, remedy: str) ->
         return
     what = f"{got:,} bytes" if got != size else f"the SHA-256 {digest.hexdigest()}"
     expected = f"{size:,} bytes" if got != size else sha256
-    raise DataError(
-        f"{origin} is another file than the published one: it has {what}, expected {expected}; {remedy}"
-    )
+    raise DataError(f"{origin} differs from the published file: it has {what}, expected {expected}; {remedy}")
 
 
 def _unpack(packed: Path, archive: Archive, place: Path) -> None:
-    """The archive's one folder, unpacked beside its place and then renamed."""
+    """Unpack the archive's one folder under a temporary name, and rename it."""
     folder = archive.folder
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder}.", suffix=".part", dir=place))
     try:
@@ -322,18 +320,18 @@ def _unpack(packed: Path, archive: Archive, place: Path) -> None:
                 inside = not path.is_absolute() and ".." not in path.parts and path.parts[:1] == (folder,)
                 if not inside or not (member.isfile() or member.isdir()):
                     raise DataError(
-                        f"{packed}: {member.name!r} is no plain file in {folder}/; nothing was unpacked"
+                        f"{packed}: {member.name!r} is not a plain file in {folder}/; nothing was unpacked"
                     )
                 if member.isfile():
                     target = temporary / path
                     target.parent.mkdir(parents=True, exist_ok=True)
                     content = tar.extractfile(member)
-                    assert content is not None  # it is a file
+                    assert content is not None  # because it is a file
                     with target.open("wb") as file:
                         shutil.copyfileobj(content, file, 1 << 20)
         for name in archive.files:
             if not (temporary / folder / name).is_file():
-                raise DataError(f"{packed}: there is no {folder}/{name} in it")
+                raise DataError(f"{packed} does not contain {folder}/{name}")
         (temporary / folder).rename(place / folder)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{packed} cannot be unpacked: {error}") from error

@@ -1,4 +1,4 @@
-"""Label drift: what the classes mean, or how often they come, changes; the inputs stay."""
+"""Label drift: the meaning or the frequency of classes changes; the inputs stay the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reversal(classes: int) -> Order:
 
 
 def permutation(classes: int, seed: int) -> Order:
-    """A seeded permutation of the classes that moves at least one of them.
+    """A seeded permutation of the classes that moves at least one class.
 
     >>> permutation(3, 0)
     array([2, 0, 1])
@@ -39,7 +39,7 @@ def permutation(classes: int, seed: int) -> Order:
 
 
 def pair_swaps(classes: int, share: float, seed: int) -> Order:
-    """Seeded pairs of classes change places; `share` of the classes take part, at least one pair.
+    """Swap seeded pairs of classes; a `share` of the classes takes part, at least one pair.
 
     >>> pair_swaps(6, 1.0, 0), pair_swaps(6, 0.3, 0)
     (array([1, 0, 3, 2, 5, 4]), array([0, 1, 3, 2, 4, 5]))
@@ -53,12 +53,12 @@ def pair_swaps(classes: int, share: float, seed: int) -> Order:
 
 
 def class_prior(classes: int, concentration: float, seed: int) -> npt.NDArray[np.float64]:
-    """Shares of the classes drawn from a symmetric Dirichlet distribution; low values are uneven.
+    """Class shares drawn from a symmetric Dirichlet distribution; low concentrations give uneven shares.
 
     >>> class_prior(3, 0.5, 0).round(2)
     array([0.31, 0.  , 0.69])
     """
-    # Gamma draws underflow to 0 at tiny concentrations, and 0 / 0 is no distribution.
+    # At tiny concentrations all gamma draws underflow to 0, and 0 / 0 is not a distribution.
     return np.random.default_rng(seed).dirichlet(np.full(classes, max(concentration, 1e-2)))
 
 
@@ -68,10 +68,10 @@ def relabel(samples: Samples, order: Order) -> Samples:
 
 
 def add_noise(samples: Samples, share: float, seed: int) -> Samples:
-    """Each label becomes, with probability `share`, another class (symmetric label noise)."""
+    """Replace each label by another class with probability `share` (symmetric label noise)."""
     classes = len(samples.class_names)
     if classes < 2:
-        raise DataError(f"{samples.name}: label noise needs two classes, it has {classes}")
+        raise DataError(f"{samples.name} has {classes} class; label noise needs two or more")
     labels = samples.labels.copy()
     for i, rng in enumerate(generators(samples, seed)):
         if rng.random() < share:
@@ -80,10 +80,11 @@ def add_noise(samples: Samples, share: float, seed: int) -> Samples:
 
 
 def shift_prior(samples: Samples, concentration: float, seed: int) -> Samples:
-    """Keep each sample with a probability in proportion to its class's new share.
+    """Keep each sample with a probability proportional to the new share of its class.
 
-    The most frequent class is kept whole, so balanced samples end up with the shares of
-    :func:`class_prior` as nearly as chance allows; the order and the other samples do not matter.
+    All samples of the most frequent class are kept. Samples that were balanced end up with the shares of
+    :func:`class_prior`, up to chance. The result for a sample depends neither on the order nor on the other
+    samples.
     """
     shares = class_prior(len(samples.class_names), concentration, seed)
     chance = (shares / shares.max())[samples.labels]
@@ -94,16 +95,16 @@ def shift_prior(samples: Samples, concentration: float, seed: int) -> Samples:
 
 
 def merge(samples: Samples, pair: tuple[str, str] | None, seed: int) -> Samples:
-    """Two classes become one, named ``a/b``, at the lower index; the higher stays, without samples.
+    """Merge two classes into one, named ``a/b``, at the lower index.
 
-    So the labels still fit the model's outputs.
+    The higher index stays without samples, so that labels still fit the model's outputs.
 
     Args:
-        pair: names or numbers of the classes; None draws two by `seed`.
+        pair: names or numbers of the classes; None: two classes drawn with `seed`.
     """
     classes = len(samples.class_names)
     if classes < 2:
-        raise DataError(f"{samples.name}: a merge needs two classes, it has {classes}")
+        raise DataError(f"{samples.name} has {classes} class; a merge needs two or more")
     if pair is None:
         first, second = np.random.default_rng(seed).permutation(classes)[:2]
     else:
@@ -162,22 +163,22 @@ register(
 register(
     _label("labels:swap", apply=_swap, parse=_share(1.0), usage="labels:swap[:SHARE]",
            examples=("labels:swap", "labels:swap:0.4"),
-           summary="seeded pairs of classes change places, all or a share of the classes", source="")
+           summary="seeded pairs of classes swapped, of all classes or a share of them", source="")
 )  # fmt: skip
 register(
     _label("labels:noise", apply=add_noise, parse=_share(), usage="labels:noise:SHARE",
            examples=("labels:noise:0.2", "labels:noise:0.5"),
-           summary="a share of the labels is wrong, at random",
+           summary="a share of the labels wrong at random",
            source="symmetric noise, Patrini et al. 2017")
 )  # fmt: skip
 register(
     _label("labels:prior", apply=shift_prior, parse=number("the concentration", 0, 1000),
            usage="labels:prior:CONCENTRATION", examples=("labels:prior:0.5", "labels:prior:5"),
-           summary="classes come in other shares, drawn from a Dirichlet distribution",
+           summary="class shares drawn from a Dirichlet distribution",
            source="Lipton et al. 2018")
 )  # fmt: skip
 register(
     _label("labels:merge", apply=merge, parse=_pair, usage="labels:merge[:CLASS:CLASS]",
            examples=("labels:merge", "labels:merge:0:2"),
-           summary="two classes become one, seeded or named", source="")
+           summary="two classes merged into one, seeded or named", source="")
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Drift over time: a schedule of drifts, and the stream of batches that a device would meet under it."""
+"""Drift over time: a schedule of drifts, and the stream of batches that a device sees under it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _RANGE = re.compile(r"(?<![\w.])(\d+)\.\.(\d+)(?![\w.])")
 
 
 def parse_schedule(text: str) -> tuple[str, ...]:
-    """The drifts of a schedule in the order of time: ``clean,fog:1..5,fog:4..1,clean``.
+    """The drifts of a schedule in chronological order: ``clean,fog:1..5,fog:4..1,clean``.
 
-    Steps are joined by commas; ``1..5`` stands for one step each, upwards or downwards.
+    Steps are separated by commas; a range such as ``1..5`` or ``4..1`` stands for one step per number.
 
     Raises:
         DataError: an unknown drift, or two ranges in one step.
@@ -40,8 +40,8 @@ def _expanded(part: str) -> list[str]:
     if len(ranges) > 1:
         raise DataError(f"schedule step {part!r} has two ranges; write its steps one by one")
     first, last = (int(end) for end in ranges[0])
-    way = 1 if last >= first else -1
-    return [_RANGE.sub(str(value), part) for value in range(first, last + way, way)]
+    direction = 1 if last >= first else -1
+    return [_RANGE.sub(str(value), part) for value in range(first, last + direction, direction)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Moment:
 
     Attributes:
         step: position in the schedule, from 0.
-        drift: what the schedule says at this step.
+        drift: the drift of this step.
         samples: the drifted batch.
     """
 
@@ -60,17 +60,17 @@ class Moment:
 
 
 class DriftStream:
-    """Batches of samples under a schedule of drifts; may be iterated again and gives the same.
+    """Batches of samples under a schedule of drifts; every iteration gives the same batches.
 
-    Samples come in a seeded order and again in another one when all have been seen. A random drift
-    depends on the seed and the sample, so a permutation of labels stays the same over the stream. Samples
-    that a drift leaves out, as other class shares do, are passed over: every batch is full.
+    Samples come in a seeded order, reshuffled whenever all have been used. Random drifts depend on the seed
+    and the sample, so that a permutation of labels stays the same over the stream. Samples that a drift
+    leaves out, as a change of the class prior does, are skipped: every batch is full.
 
     Args:
-        samples: undrifted.
+        samples: samples without drift.
         schedule: see :func:`parse_schedule`, or its steps.
-        batches: in each step.
-        batch_size: samples in each batch.
+        batches: number of batches in each step.
+        batch_size: number of samples in each batch.
 
     Raises:
         DataError: no samples, no batches, an unknown drift, or one that leaves no sample.
@@ -92,7 +92,7 @@ class DriftStream:
         if batches < 1 or batch_size < 1:
             raise DataError(f"a stream needs at least one batch of one sample, not {batches} of {batch_size}")
         if len(samples) == 0:
-            raise DataError(f"{samples.name}: there are no samples to make a stream of")
+            raise DataError(f"{samples.name}: a stream needs samples, and there are none")
         self.samples = samples
         self.steps = parse_schedule(schedule if isinstance(schedule, str) else ",".join(schedule))
         self._kept = {drift: kept_by(samples, drift, seed) for drift in set(self.steps)}

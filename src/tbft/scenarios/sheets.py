@@ -1,4 +1,4 @@
-"""Contact sheets: what samples, a drift, or a schedule of drifts look like."""
+"""Contact sheets of samples, of a drift, or of a schedule of drifts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tbft.errors import DataError, MissingExtraError
 from tbft.scenarios.drift import Pictures, apply_drift, drifts
 from tbft.scenarios.schedule import parse_schedule
 
-#: Photos that scikit-image brings, which the extra `corruptions` installs: file and class.
+#: Photos that ship with scikit-image, which the extra `corruptions` installs: file -> class.
 PHOTOS = {"astronaut.png": "astronaut", "chelsea.png": "cat", "coffee.png": "coffee", "rocket.jpg": "rocket"}
 
-#: A sheet is at most this many pictures wide.
+#: Maximum number of pictures in a row.
 ACROSS = 8
-_TEXT = 14  # px of a line of text, and of the margin that the captions stand in
+_TEXT = 14  # height of a line of text, px
 _GAP = 2
 
 #: A caption and the pictures beside it, labeled below with their classes.
@@ -30,22 +30,24 @@ Row = tuple[str, Samples]
 
 
 def set_sheet(samples: Samples) -> Image.Image:
-    """One row a class, some pictures each."""
-    picked = [np.flatnonzero(samples.labels == c)[:ACROSS] for c in np.unique(samples.labels)]
-    rows = [(samples.class_names[samples.labels[at[0]]], samples.subset(at)) for at in picked]
+    """A row of pictures for each class."""
+    rows = []
+    for label in np.unique(samples.labels):
+        members = np.flatnonzero(samples.labels == label)[:ACROSS]
+        rows.append((samples.class_names[label], samples.subset(members)))
     return _sheet(rows, below=False)
 
 
 def domain_sheet(samples: Samples) -> Image.Image:
-    """Two rows a class, source and target, of samples read with a class map."""
+    """Two rows for each class, source and target, of samples read with a class map."""
     domains = samples.attributes["domain"]
     rows = []
     for label in np.unique(samples.labels):
         for domain in np.unique(domains):
-            at = np.flatnonzero((samples.labels == label) & (domains == domain))
-            if len(at):
-                leaf = samples.attributes["leaf"][at]
-                shown = _spread(replace(samples.subset(at), labels=np.unique(leaf, return_inverse=True)[1]))
+            members = np.flatnonzero((samples.labels == label) & (domains == domain))
+            if len(members):
+                leaves = np.unique(samples.attributes["leaf"][members], return_inverse=True)[1]
+                shown = _spread(replace(samples.subset(members), labels=leaves))
                 rows.append((f"{samples.class_names[label].split(',')[0]}, {domain}", shown))
     return _sheet(rows, below=False)
 
@@ -54,12 +56,12 @@ def scenario_sheet(scenario: str, samples: Samples | None = None, seed: int = 0)
     """The same pictures without drift and at every step of a scenario.
 
     Args:
-        scenario: a drift, a mixture or a schedule; the bare name of a drift shows its examples,
-            every severity of a corruption.
-        samples: default: four photos of scikit-image at 128 px.
+        scenario: a drift, a mixture or a schedule; the bare name of a drift shows its examples, such as all
+            severities of a corruption.
+        samples: pictures; None: four photos from scikit-image at 128 px.
 
     Raises:
-        DataError: an unknown drift, or inputs that are no pictures.
+        DataError: an unknown drift, or inputs that are not pictures.
     """
     return _sheet(scenario_rows(scenario, photos() if samples is None else samples, seed), below=True)
 
@@ -79,7 +81,7 @@ def png(picture: Pictures) -> bytes:
 
 
 def steps_of(scenario: str) -> tuple[str, ...]:
-    """The drifts that a scenario's sheet shows, one a row.
+    """The drifts that the sheet of a scenario shows, one per row.
 
     >>> steps_of("contrast"), steps_of("contrast:5")
     (('contrast:1', 'contrast:2', 'contrast:3', 'contrast:4', 'contrast:5'), ('contrast:5',))
@@ -89,7 +91,7 @@ def steps_of(scenario: str) -> tuple[str, ...]:
 
 
 def photos(side: int = 128) -> Samples:
-    """Four photos that scikit-image brings, as squares.
+    """Four photos that ship with scikit-image, as squares.
 
     Raises:
         MissingExtraError: scikit-image is not installed.
@@ -104,24 +106,24 @@ def photos(side: int = 128) -> Samples:
 
 
 def _spread(samples: Samples, across: int = ACROSS) -> Samples:
-    """A row's worth of samples, from as many classes as possible."""
+    """Samples for one row, from as many classes as possible."""
     by_class = [np.flatnonzero(samples.labels == c) for c in np.unique(samples.labels)]
-    turns = [at[turn] for turn in range(ACROSS) for at in by_class if turn < len(at)]
-    return samples.subset(turns[:across])
+    order = [members[turn] for turn in range(ACROSS) for members in by_class if turn < len(members)]
+    return samples.subset(order[:across])
 
 
 def _sheet(rows: Sequence[Row], below: bool) -> Image.Image:
-    """Pictures in rows, captions to their left, and their classes below them if asked for."""
+    """Pictures in rows, with captions on the left and, if `below`, class names below each picture."""
     first = rows[0][1]
     if not first.are_pictures:
-        raise DataError(f"{first.name}: its inputs are no uint8 pictures, so there is nothing to draw")
+        raise DataError(f"{first.name}: its inputs are not uint8 pictures, so there is nothing to draw")
     height, width = first.inputs.shape[1:3]
     scale = max(1, 64 // min(height, width))
     across, down = width * scale + _GAP, height * scale + _GAP + (_TEXT if below else 0)
     font = ImageFont.load_default()
     margin = max(round(font.getlength(caption)) for caption, _ in rows) + 2 * _GAP + 4
-    most = max(len(samples) for _, samples in rows)
-    sheet = Image.new("RGB", (margin + most * across, len(rows) * down), "white")
+    longest = max(len(samples) for _, samples in rows)
+    sheet = Image.new("RGB", (margin + longest * across, len(rows) * down), "white")
     draw = ImageDraw.Draw(sheet)
     for r, (caption, samples) in enumerate(rows):
         draw.text((_GAP, r * down + height * scale // 2 - _TEXT // 2), caption, fill="black", font=font)

@@ -1,12 +1,13 @@
-"""Drifted sets on disk, in the shape of CIFAR-10-C: ``<name>.npy``, ``labels.npy`` and ``about.npz``.
+"""Write drifted sets to disk in the format of CIFAR-10-C: ``<name>.npy``, ``labels.npy`` and ``about.npz``.
 
-A run that was stopped goes on: each file is written under a temporary name and renamed when it is
-whole, and a file that is there is not made again. ``about.npz`` tells what the folder was made of,
-so nothing else is ever mixed in.
+A stopped run resumes: each file is written under a temporary name and renamed when it is complete, and
+existing files are not written again. ``about.npz`` records what the folder was made from, so that nothing
+else is ever mixed in.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, as_completed, wait
@@ -26,10 +27,10 @@ from tbft.files import allocate, atomic_path
 from tbft.processes import become_worker
 from tbft.scenarios.drift import apply_drift, find_drifts
 
-#: Pictures that a worker gets at a time.
+#: Number of pictures that a worker gets at a time.
 CHUNK = 500
-#: Chunks that wait for a worker or are with one.
-_AT_ONCE = 32
+#: Maximum number of chunks submitted to workers at a time.
+_MAX_PENDING = 32
 
 
 def write_corruptions(
@@ -40,19 +41,19 @@ def write_corruptions(
     seed: int = 0,
     workers: int = 1,
 ) -> list[Path]:
-    """Write corrupted copies of a set: ``<folder>/<corruption>.npy``, severities one after the other.
+    """Write corrupted copies of a set to ``<folder>/<corruption>.npy``, one severity after the other.
 
     Args:
         samples: ``uint8`` pictures.
-        names: of registered corruptions; a file that is there already is left as it is.
-        workers: processes; the result does not depend on them. More than one needs a main module
-            that can be imported (``if __name__ == "__main__"``).
+        names: names of registered corruptions; existing files are left alone.
+        workers: number of processes, which does not affect the result. More than one needs a main module that
+            can be imported (``if __name__ == "__main__"``).
 
     Returns:
-        the files that were written now.
+        the files written by this call.
 
     Raises:
-        DataError: an unknown corruption, inputs that are no pictures, or a folder made of something else.
+        DataError: an unknown corruption, inputs that are not pictures, or a folder made from something else.
     """
     for name in names:
         for severity in severities:
@@ -69,17 +70,18 @@ def write_corruptions(
         bar.update((len(names) - len(missing)) * total)
         for name in missing:
             bar.set_description(name)
-            _write_one(samples, name, severities, place, seed, pool, bar)
+            chunks = _corrupted(_parts(samples, name, severities, seed), pool)
+            _write_pictures(place / f"{name}.npy", (total, *samples.inputs.shape[1:]), chunks, bar)
     return [place / f"{name}.npy" for name in missing]
 
 
 def write_drifted(samples: Samples, spec: str, folder: str | Path, seed: int = 0) -> Path:
-    """Write a set with any drift on it, labels included, as one file of a folder of its own.
+    """Write a set with any drift applied, including label drift, as one file in a folder of its own.
 
-    A single corruption goes where :func:`write_corruptions` would write it.
+    A single corruption is written as :func:`write_corruptions` would write it.
 
     Raises:
-        DataError: as :func:`apply_drift`, or a folder made of something else.
+        DataError: as in :func:`apply_drift`, or a folder made from something else.
     """
     first, *more = find_drifts(spec)
     if first.drift.level == "input" and not more:
@@ -88,9 +90,9 @@ def write_drifted(samples: Samples, spec: str, folder: str | Path, seed: int = 0
     drifted = apply_drift(samples, spec, seed)
     path = _opened(Path(folder), drifted, (), seed) / f"{_file_name(spec)}.npy"
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        kind = np.lib.format.dtype_to_descr(drifted.inputs.dtype)
-        whole = {"descr": kind, "fortran_order": False, "shape": drifted.inputs.shape}
-        np.lib.format.write_array_header_1_0(file, whole)
+        dtype = np.lib.format.dtype_to_descr(drifted.inputs.dtype)
+        header = {"descr": dtype, "fortran_order": False, "shape": drifted.inputs.shape}
+        np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(drifted), CHUNK):
             file.write(np.ascontiguousarray(drifted.inputs[start : start + CHUNK]).data)
     return path
@@ -101,7 +103,7 @@ def _file_name(spec: str) -> str:
 
 
 def _opened(folder: Path, samples: Samples, severities: Sequence[int], seed: int) -> Path:
-    """The folder with its labels and :data:`ABOUT`, made now or found to be made of the same samples."""
+    """The folder with its labels and :data:`ABOUT`, created now or checked to come from the same samples."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file; give a folder")
     times = max(1, len(severities))
@@ -125,74 +127,73 @@ def _opened(folder: Path, samples: Samples, severities: Sequence[int], seed: int
     return folder
 
 
-def _check_same(found: dict[str, Array], wanted: dict[str, Array], folder: Path) -> None:
-    same = set(found) == set(wanted)
-    differ = [key for key in wanted if key in found and not np.array_equal(found[key], wanted[key])]
-    if differ or not same:
+def _check_same(existing: dict[str, Array], wanted: dict[str, Array], folder: Path) -> None:
+    same_keys = set(existing) == set(wanted)
+    differ = [key for key in wanted if key in existing and not np.array_equal(existing[key], wanted[key])]
+    if differ or not same_keys:
         what = ", ".join(key.removeprefix(ATTRIBUTE) for key in differ) or "attributes"
-        raise DataError(f"{folder} was made of something else ({what} differ); choose another folder")
+        raise DataError(f"{folder} was made from something else ({what} differ); choose another folder")
 
 
-def _write_one(
-    samples: Samples,
-    name: str,
-    severities: Sequence[int],
-    folder: Path,
-    seed: int,
-    pool: Executor | None,
-    bar: Any,
-) -> None:
-    shape = (len(severities) * len(samples), *samples.inputs.shape[1:])
-    row_bytes = samples.inputs[:1].nbytes
-    with atomic_path(folder / f"{name}.npy") as temporary:
+#: Position in the file, samples, drift, seed.
+Part = tuple[int, Samples, str, int]
+
+
+def _parts(samples: Samples, name: str, severities: Sequence[int], seed: int) -> Iterator[Part]:
+    """What there is to corrupt for one file, in chunks."""
+    for k, severity in enumerate(severities):
+        for start in range(0, len(samples), CHUNK):
+            yield k * len(samples) + start, _chunk(samples, start), f"{name}:{severity}", seed
+
+
+#: Position in the file, pictures.
+Chunk = tuple[int, Array]
+
+
+def _write_pictures(path: Path, shape: tuple[int, ...], chunks: Iterator[Chunk], bar: Any) -> None:
+    """Write an ``.npy`` file of pictures from chunks in any order."""
+    row_bytes = math.prod(shape[1:])
+    with atomic_path(path) as temporary:
         allocate(temporary, shape[0] * row_bytes)
         with temporary.open("r+b") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             start_bytes = file.tell()
-            parts = (
-                (k * len(samples) + start, _chunk(samples, start), f"{name}:{severity}", seed)
-                for k, severity in enumerate(severities)
-                for start in range(0, len(samples), CHUNK)
-            )
-            for at, pictures in _corrupted(parts, pool):
-                file.seek(start_bytes + at * row_bytes)
+            for position, pictures in chunks:
+                file.seek(start_bytes + position * row_bytes)
                 file.write(np.ascontiguousarray(pictures).data)
                 bar.update(len(pictures))
 
 
-Part = tuple[int, Samples, str, int]
-
-
 def _chunk(samples: Samples, start: int) -> Samples:
-    """Some samples without what a worker does not need."""
-    at = slice(start, start + CHUNK)
+    """Some samples, without the attributes, which a worker does not need."""
+    rows = slice(start, start + CHUNK)
     return Samples(
-        np.array(samples.inputs[at]),
-        samples.labels[at],
+        np.array(samples.inputs[rows]),
+        samples.labels[rows],
         samples.class_names,
-        samples.ids[at],
+        samples.ids[rows],
         {},
         samples.name,
     )
 
 
-def _corrupted(parts: Iterator[Part], pool: Executor | None) -> Iterator[tuple[int, Array]]:
+def _corrupted(parts: Iterator[Part], pool: Executor | None) -> Iterator[Chunk]:
     if pool is None:
         yield from (_corrupt(part) for part in parts)
         return
-    running: set[Future[tuple[int, Array]]] = set()
+    running: set[Future[Chunk]] = set()
     for part in parts:
         running.add(pool.submit(_corrupt, part))
-        if len(running) >= _AT_ONCE:  # what waits for a worker takes memory
+        if len(running) >= _MAX_PENDING:  # pending chunks take memory
             done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (one.result() for one in done)
-    yield from (one.result() for one in as_completed(running))
+            yield from (future.result() for future in done)
+    yield from (future.result() for future in as_completed(running))
 
 
-def _corrupt(part: Part) -> tuple[int, Array]:
-    at, samples, spec, seed = part
-    return at, apply_drift(samples, spec, seed).inputs
+def _corrupt(part: Part) -> Chunk:
+    position, samples, spec, seed = part
+    return position, apply_drift(samples, spec, seed).inputs
 
 
 @contextmanager
@@ -200,7 +201,7 @@ def _pool(workers: int) -> Iterator[Executor | None]:
     if workers <= 1:
         yield None
         return
-    # Forking a process that has run torch's threads can hang; workers start afresh.
+    # Forking a process that has run torch's threads can hang, so workers are spawned.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=become_worker)
     try:
         yield pool
@@ -209,5 +210,5 @@ def _pool(workers: int) -> Iterator[Executor | None]:
 
 
 def default_workers() -> int:
-    """Processors that this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

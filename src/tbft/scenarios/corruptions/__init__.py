@@ -2,11 +2,11 @@
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations" (ICLR 2019), scripts ``make_cifar_c.py`` and ``make_imagenet_c.py``. Pictures with a
-shorter side of up to 64 pixels get the constants of the first, larger ones those of the second.
+shorter side of up to 64 pixels get the constants of the first script, larger ones those of the second.
 
-Importing this package registers them. NumPy and Pillow do for most; those that smooth, enlarge or find
-edges take SciPy, and frost takes the official textures from the package ``imagecorruptions``, both in the
-extra ``corruptions``. OpenCV, scikit-image and ImageMagick, which the scripts call, are not needed.
+Importing this package registers them. Most need only NumPy and Pillow. Those that smooth, enlarge or find
+edges need SciPy, and frost needs the official textures from the package ``imagecorruptions``; both are in the
+extra ``corruptions``. OpenCV, scikit-image and ImageMagick, which the scripts use, are not needed.
 """
 
 from tbft.scenarios.corruptions.blur import defocus_blur, gaussian_blur, glass_blur, motion_blur, zoom_blur

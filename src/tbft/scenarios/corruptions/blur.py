@@ -53,7 +53,7 @@ def _without_margin(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 @corruption(
     "glass_blur",
-    "seen through frosted glass: pixels copied from near by, between two Gaussian blurs",
+    "seen through frosted glass: pixels copied from nearby, between two Gaussian blurs",
     small=((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
     large=((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
 )
@@ -69,11 +69,11 @@ def glass_blur(pictures: Pictures, c: tuple[float, int, int], generators: Iterat
 def _shuffled(
     size: tuple[int, int], reach: int, rounds: int, generators: Iterator[Rng]
 ) -> npt.NDArray[np.intp]:
-    """For each pixel (h * w, n), which pixel of the blurred picture ends up there.
+    """For each pixel (h * w, n), the pixel of the blurred picture that ends up there.
 
-    The official script means to swap two pixels of an array, but its assignment copies: the second one
-    is read after it was written. Its results show copies, so copies they are here. The walk is
-    sequential over pixels, from the last one up, and in step for all pictures.
+    The official script means to swap two pixels of an array, but its assignment copies one of them: the
+    second is read after it was written. The published pictures contain copies, so ours do, too. The loop runs
+    over the pixels from the last to the first, for all pictures together.
     """
     h, w = size
     ys, xs = np.arange(h - reach, reach, -1), np.arange(w - reach, reach, -1)
@@ -104,7 +104,7 @@ def motion_blur(pictures: Pictures, c: tuple[float, float], generators: Iterator
 
 @corruption(
     "zoom_blur",
-    "the camera moved towards the scene: the mean over enlarged pictures",
+    "the camera moved toward the scene: the mean over enlarged pictures",
     small=((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
     large=((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
 )
@@ -114,8 +114,8 @@ def zoom_blur(pictures: Pictures, c: tuple[float, float], generators: Iterator[R
     planes = filters.to_planes(to_unit(pictures))
     n, channels, h, w = planes.shape
     rows, columns = (_stacked_zooms(size, factors) for size in (h, w))
-    # All enlargements at once: along the columns side by side, (..., h * factors, w), and then
-    # along the rows, where the product sums over the factors too.
+    # All enlargements at once: first along the columns, stacked as (..., h * factors, w), then along the
+    # rows, where the product also sums over the factors.
     tall = rows.reshape(-1, h) @ planes
     total = tall.reshape(n, channels, h, -1) @ columns.transpose(1, 2, 0).reshape(-1, w)
     return to_uint8(filters.from_planes((planes + total) / (len(factors) + 1)))

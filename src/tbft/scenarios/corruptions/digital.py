@@ -32,13 +32,13 @@ def brightness(pictures: Pictures, raised_by: float, generators: Iterator[Rng]) 
     raised = np.minimum(value + raised_by, 1.0)
     # Hue and saturation stay when all channels scale alike; black has neither and becomes gray.
     scaled = np.where(value > 0, unit * (raised / np.where(value > 0, value, 1.0)), raised)
-    # HSV and back leaves values a rounding error below whole gray levels, where truncation bites.
+    # HSV and back leaves values a rounding error below whole gray levels, which truncation would lower.
     return to_uint8(scaled + 1e-6)
 
 
 @corruption(
     "contrast",
-    "drawn towards the picture's mean color",
+    "colors pulled toward the picture's mean",
     small=(0.75, 0.50, 0.40, 0.30, 0.15),
     large=(0.4, 0.3, 0.2, 0.1, 0.05),
 )
@@ -73,7 +73,7 @@ def saturate(pictures: Pictures, c: tuple[float, float], generators: Iterator[Rn
 
 @corruption(
     "pixelate",
-    "fewer pixels: made smaller and larger again with a box filter",
+    "fewer pixels: shrunk and enlarged again with a box filter",
     small=(0.95, 0.9, 0.85, 0.75, 0.65),
     large=(0.6, 0.5, 0.4, 0.3, 0.25),
 )

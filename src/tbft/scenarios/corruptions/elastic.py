@@ -13,7 +13,7 @@ from tbft.scenarios.drift import Pictures
 
 Whole = npt.NDArray[np.int64]
 
-# The script for ImageNet says 244 where its pictures have 224 pixels; results follow what it says.
+# The ImageNet script says 244 although its pictures have 224 pixels; the published results follow the script.
 _OVER = 244 / 224
 
 
@@ -30,9 +30,9 @@ _OVER = 244 / 224
     ),
 )
 def elastic_transform(pictures: Pictures, c: tuple[float, ...], generators: Iterator[Rng]) -> Pictures:
-    """Three points moved by up to c[2], pixels by smooth noise of c[0] and smoothness c[1].
+    """Move three points by up to c[2], then pixels by noise of strength c[0] and smoothness c[1].
 
-    All three are in shorter sides of the picture, which is what the scripts' numbers of pixels are.
+    All three are fractions of the picture's shorter side, as are the scripts' numbers of pixels.
     """
     h, w = pictures.shape[1:3]
     strength, smoothness, shift = (value * min(h, w) for value in c)
@@ -50,7 +50,7 @@ def elastic_transform(pictures: Pictures, c: tuple[float, ...], generators: Iter
 
 
 def _affine_maps(size: tuple[int, int], shifts: Doubles) -> Doubles:
-    """Maps (n, 2, 3) from places in the result, (x, y, 1), to places in the picture."""
+    """Maps (n, 2, 3) from positions in the result, (x, y, 1), to positions in the picture."""
     center, reach = np.array(size) // 2, min(size) // 3
     points = center + reach * np.array([[1, 1], [1, -1], [-1, -1]], np.float32)
     goals = points.astype(np.float32) + shifts.astype(np.float32)
@@ -64,15 +64,15 @@ def _warp(pictures: Floats, maps: Doubles) -> Floats:
     """``cv2.warpAffine``: linear interpolation, borders mirrored without the edge pixel."""
     h, w = pictures.shape[1:3]
     y, x = np.mgrid[:h, :w]
-    places = np.einsum("nik,kyx->niyx", maps, np.stack([x, y, np.ones_like(x)]).astype(np.float64))
-    return _sample(pictures, places[:, 1], places[:, 0], _whole_mirror)
+    positions = np.einsum("nik,kyx->niyx", maps, np.stack([x, y, np.ones_like(x)]).astype(np.float64))
+    return _sample(pictures, positions[:, 1], positions[:, 0], _whole_mirror)
 
 
 def _sample(pictures: Floats, y: Floats, x: Floats, mirror: Callable[[Whole, int], Whole]) -> Floats:
-    """Pictures (n, h, w, c) at places (n, h', w') between pixels, linearly interpolated."""
+    """Pictures (n, h, w, c) at positions (n, h', w') between pixels, linearly interpolated."""
     n, h, w, channels = pictures.shape
     top, left = np.floor(y).astype(np.int64), np.floor(x).astype(np.int64)
-    down, right = ((place - np.floor(place))[..., None].astype(pictures.dtype) for place in (y, x))
+    down, right = ((p - np.floor(p))[..., None].astype(pictures.dtype) for p in (y, x))
     pixels = pictures.reshape(n * h * w, channels)
     start = (np.arange(n) * h * w)[:, None, None]
     rows = [start + mirror(top + i, h) * w for i in (0, 1)]

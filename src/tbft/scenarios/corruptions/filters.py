@@ -1,8 +1,8 @@
 """Linear filters on batches of pictures: separable operators, small kernels, motion blur.
 
-A filter along one axis is a matrix. It is made by sending the identity through SciPy's own filter,
-so borders and rounding are SciPy's; applying it to a batch is a matrix product, which is many times
-faster than SciPy's loops on small pictures.
+A filter along one axis is a matrix, computed by applying SciPy's own filter to the identity, so that borders
+and rounding are SciPy's. Applying it to a batch is a matrix product, which is many times faster than SciPy's
+loops on small pictures.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def from_planes(planes: Floats) -> Floats:
 def correlate(pictures: Floats, kernel: Floats) -> Floats:
     """Correlate pictures (n, h, w, ...) with an odd kernel; borders are mirrored without the edge pixel.
 
-    The same as ``cv2.filter2D``: one shifted copy for each tap that is not zero.
+    The same as ``cv2.filter2D``, with one shifted copy for each nonzero tap.
     """
     (up, left), (h, w) = (k // 2 for k in kernel.shape), pictures.shape[1:3]
     padded = pad(pictures, up, left, "reflect")
@@ -83,7 +83,7 @@ def pad(pictures: npt.NDArray[np.generic], rows: int, columns: int, mode: str) -
 
 
 def motion_kernel(radius: float, sigma: float) -> npt.NDArray[np.float32]:
-    """Weights along the path: a Gaussian from its peak to one side, ``2 ceil(radius) + 1`` of them.
+    """The ``2 ceil(radius) + 1`` weights along the path: a Gaussian from its peak to one side.
 
     ImageMagick, ``GetMotionBlurKernel``.
     """
@@ -94,7 +94,7 @@ def motion_kernel(radius: float, sigma: float) -> npt.NDArray[np.float32]:
 
 
 def motion_path(length: int, degrees: float) -> npt.NDArray[np.int64]:
-    """Rows and columns (length, 2) that the path passes, from where the pixel is; not antialiased.
+    """Rows and columns (length, 2) of the path, relative to the pixel; not antialiased.
 
     ImageMagick, ``MotionBlurImage``.
     """
@@ -106,8 +106,8 @@ def motion_path(length: int, degrees: float) -> npt.NDArray[np.int64]:
 def motion_blur(pictures: Pictures, radius: float, sigma: float, degrees: npt.ArrayLike) -> Pictures:
     """ImageMagick's motion blur, each picture (n, h, w, c) at its own angle; borders repeat the edge.
 
-    ImageMagick computes in 16 bits, where a gray level is 257 steps: it rounds to a step, and writing a
-    file with 8 bits then truncates to a level.
+    ImageMagick computes in 16 bits, where a gray level is 257 steps: it rounds to a step, and then truncates
+    to a level when it writes 8 bits.
     """
     n, h, w, _ = pictures.shape
     weights = motion_kernel(radius, sigma) * np.float32(257)

@@ -1,4 +1,4 @@
-"""Spatter: drops of water or mud on the lens, and the parts of OpenCV that it takes, on batches."""
+"""Spatter: drops of water or mud on the lens, and the parts of OpenCV that it needs, on batches."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def spatter(pictures: Pictures, c: tuple[float, ...], generators: Iterator[Rng])
 def _relief(drops: Pictures) -> npt.NDArray[np.float32]:
     """Lit edges of the drops (n, h, w): the distance from the nearest edge, embossed."""
     distance = np.minimum(distance_to(canny(drops, 50, 150)), np.float32(_FARTHEST))
-    level = equalised(_smooth(distance).astype(np.uint8))
+    level = equalized(_smooth(distance).astype(np.uint8))
     lit = np.clip(filters.correlate(level.astype(np.float32), _EMBOSS), 0, 255)
     return np.rint(_smooth(lit))
 
@@ -92,13 +92,13 @@ def canny(planes: Pictures, low: int, high: int) -> Mask:
     dx, dy = smooth_y[:, :, 2:] - smooth_y[:, :, :-2], smooth_x[:, 2:] - smooth_x[:, :-2]
     strength = np.abs(dx) + np.abs(dy)
     candidates = (strength > low) & _is_ridge(strength, dx, dy)
-    # Weak edges count where they touch a strong one, through other weak edges if need be.
+    # Weak edges count where they touch a strong edge, directly or through other weak edges.
     touching = np.zeros((3, 3, 3), bool)
     touching[1] = True  # within a picture, never from one to the next
     labels, count = scipy_ndimage().label(candidates, structure=touching)
     has_strong = np.zeros(count + 1, bool)
     has_strong[labels[candidates & (strength > high)]] = True
-    edges: Mask = has_strong[labels]  # what is no candidate has the label 0, which is not strong
+    edges: Mask = has_strong[labels]  # label 0 means no candidate, and is not strong
     return edges
 
 
@@ -138,7 +138,7 @@ def distance_to(edges: Mask) -> npt.NDArray[np.float32]:
     return (inner / _UNIT).astype(np.float32)
 
 
-def equalised(planes: Pictures) -> Pictures:
+def equalized(planes: Pictures) -> Pictures:
     """Planes (n, h, w) with their histogram flattened: ``cv2.equalizeHist``."""
     n, h, w = planes.shape
     bins = int(planes.max()) + 1

@@ -19,7 +19,7 @@ from tbft.scenarios.drift import Pictures
 
 @corruption(
     "gaussian_noise",
-    "sensor noise, normal, independent per pixel and channel",
+    "sensor noise: normal, independent per pixel and channel",
     small=(0.04, 0.06, 0.08, 0.09, 0.10),
     large=(0.08, 0.12, 0.18, 0.26, 0.38),
 )
@@ -30,7 +30,7 @@ def gaussian_noise(pictures: Pictures, scale: float, generators: Iterator[Rng]) 
 
 @corruption(
     "shot_noise",
-    "photon noise: the fewer photons, the stronger",
+    "photon noise: stronger with fewer photons",
     small=(500, 250, 100, 75, 50),
     large=(60, 25, 12, 5, 3),
 )
@@ -43,14 +43,14 @@ def shot_noise(pictures: Pictures, photons: float, generators: Iterator[Rng]) ->
 
 @corruption(
     "impulse_noise",
-    "salt and pepper, independent per pixel and channel",
+    "salt and pepper noise, independent per pixel and channel",
     small=(0.01, 0.02, 0.03, 0.05, 0.07),
     large=(0.03, 0.06, 0.09, 0.17, 0.27),
 )
 def impulse_noise(pictures: Pictures, share: float, generators: Iterator[Rng]) -> Pictures:
     """A share of the values becomes 0 or 255: ``skimage.util.random_noise(mode="s&p")``.
 
-    There, too, one number a value says whether it is replaced, and then one says by which.
+    As there, one random number per value decides whether it is replaced, and another by what.
     """
     draws = np.stack([g.random((2, *pictures.shape[1:])) for g in generators])
     replaced, salt = draws[:, 0] < share, draws[:, 1] < 0.5
@@ -60,7 +60,7 @@ def impulse_noise(pictures: Pictures, share: float, generators: Iterator[Rng]) -
 
 @corruption(
     "speckle_noise",
-    "normal noise in proportion to the value",
+    "normal noise proportional to the value",
     small=(0.06, 0.1, 0.12, 0.16, 0.2),
     large=(0.15, 0.2, 0.35, 0.45, 0.6),
 )

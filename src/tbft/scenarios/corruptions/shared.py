@@ -1,12 +1,11 @@
-"""What every corruption needs: choice of constants, chunks, gray pictures, rounding and draws.
+"""What all corruptions share: choice of constants, chunks, gray pictures, rounding and random draws.
 
-A corruption is written as a function of a few pictures at a time, the constants of one severity and
-the generators of these pictures; :func:`corruption` makes a registered drift of it.
+A corruption is written as a function of some pictures, the constants of one severity, and the generators of
+these pictures; :func:`corruption` registers it as a drift.
 
-Randomness: whatever a picture needs is drawn from its own generator, at once, in the order of the
-official scripts and with methods that ``RandomState`` has under the same meaning. So a picture's
-result does not depend on its neighbors, and handing the same ``RandomState`` for every picture
-(``itertools.repeat``) draws what the official scripts draw.
+All random numbers of a picture are drawn from its own generator, at once, in the order of the official
+scripts and with methods that ``RandomState`` shares. So a picture's result does not depend on its neighbors,
+and passing the same ``RandomState`` for every picture (``itertools.repeat``) draws what the scripts draw.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ Doubles = npt.NDArray[np.float64]
 SOURCE = "CIFAR-10-C up to 64 px, ImageNet-C above (Hendrycks & Dietterich 2019)"
 #: Pictures whose shorter side is at most this long are corrupted with the constants of CIFAR-10-C.
 SMALL = 64
-#: Pixels worked on at a time, which bounds the memory: 256 pictures of 32 x 32, one of 512 x 512.
+#: Pixels processed at a time, which bounds the memory: 256 pictures of 32 x 32, or one of 512 x 512.
 PIXELS_AT_ONCE = 1 << 18
-#: Weights of red, green and blue in the luminance (ITU-R 601), as OpenCV and Pillow take them.
+#: Weights of red, green and blue in the luminance (ITU-R 601), as in OpenCV and Pillow.
 LUMINANCE = (0.299, 0.587, 0.114)
 
 Constants = TypeVar("Constants")
-#: (some pictures, constants of the severity, one generator a picture) -> these pictures, corrupted.
+#: (some pictures, constants of the severity, one generator per picture) -> the corrupted pictures.
 Chunk = Callable[[Pictures, Constants, Iterator[Rng]], Pictures]
 
 
@@ -54,10 +53,10 @@ def corruption(
     """Register a function of a chunk of pictures as a corruption.
 
     Args:
-        small: the constants of CIFAR-10-C, one entry a severity.
-        large: those of ImageNet-C, for pictures with a shorter side above :data:`SMALL`.
-        color: the function needs three channels; gray pictures are handed as color and turned
-            back by their luminance.
+        small: the constants of CIFAR-10-C, one entry per severity.
+        large: the constants of ImageNet-C, for pictures with a shorter side above :data:`SMALL`.
+        color: the function needs three channels; gray pictures are converted to color and back, by their
+            luminance.
     """
 
     def decorate(chunk: Chunk[Constants]) -> Corruption:
@@ -65,11 +64,11 @@ def corruption(
             check_channels(pictures, (1, 3) if color else None, name)
             constants = (small if is_small(pictures.shape[1:3]) else large)[severity - 1]
             as_color = color and pictures.shape[-1] == 1
-            drawing = iter(generators)
+            rng_of = iter(generators)
             out = np.empty_like(pictures)
             for part in _chunks(pictures.shape):
                 some = pictures[part]
-                rngs = _one_each(drawing, len(some))
+                rngs = _one_each(rng_of, len(some))
                 if as_color:
                     out[part] = to_gray(chunk(np.repeat(some, 3, axis=-1), constants, rngs))
                 else:
@@ -98,7 +97,7 @@ def check_channels(pictures: Pictures, allowed: Sequence[int] | None, name: str)
 
 
 def _one_each(generators: Iterator[Rng], pictures: int) -> Iterator[Rng]:
-    # Without this check, arrays drawn for too few pictures could spread over all of them.
+    # Without this check, arrays drawn for too few pictures could be broadcast to all of them.
     for _ in range(pictures):
         try:
             yield next(generators)
@@ -117,7 +116,7 @@ def to_unit(pictures: Pictures) -> npt.NDArray[np.float32]:
 
 
 def to_unit_doubles(pictures: Pictures) -> Doubles:
-    """Pictures as ``float64`` in [0, 1], where the last bit decides what truncation makes of it."""
+    """Pictures as ``float64`` in [0, 1], for corruptions in which the last bit decides the truncation."""
     return pictures / 255.0
 
 
@@ -145,10 +144,10 @@ def standard_normal(rngs: Iterable[Rng], shape: tuple[int, ...]) -> Floats:
 
 
 def integers(rng: Rng, low: int, high: int, shape: tuple[int, ...] = ()) -> npt.NDArray[np.int64]:
-    """Whole numbers from `low` to below `high`, under both names that NumPy has for it."""
+    """Whole numbers from `low` to below `high`, by the method that the generator has for it."""
     if isinstance(rng, np.random.Generator):
         return np.asarray(rng.integers(low, high, shape), dtype=np.int64)
-    # A Python number for a single draw, as the scripts do it: it consumes the stream the same way.
+    # None for a single draw, as in the scripts, so that it consumes the stream in the same way.
     return np.asarray(rng.randint(low, high, shape or None), dtype=np.int64)
 
 

@@ -28,13 +28,13 @@ from tbft.scenarios.drift import Pictures
 
 #: The official scripts have a sixth texture, but draw among the first five.
 _TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
-#: Every fifth pixel of a texture is taken for small pictures: cv2.resize by 0.2 does just that.
+#: For small pictures, every fifth pixel of a texture is used, which is what cv2.resize by 0.2 does.
 _EVERY = 5
 
 
 @corruption(
     "snow",
-    "falling flakes, and a whitened scene",
+    "falling flakes in a whitened scene",
     small=(
         (0.1, 0.2, 1.0, 0.6, 8, 3, 0.95),
         (0.1, 0.2, 1.0, 0.5, 10, 4, 0.9),
@@ -52,7 +52,7 @@ _EVERY = 5
     color=True,
 )
 def snow(pictures: Pictures, c: tuple[float, ...], generators: Iterator[Rng]) -> Pictures:
-    """Bright spots of normal noise, enlarged and drawn out downwards, and once more turned by 180 degrees."""
+    """Bright spots of normal noise, enlarged and blurred downward, added as they are and rotated by 180°."""
     mean, scale, zoom, threshold, radius, sigma, kept = c
     h, w = pictures.shape[1:3]
     draws = [(g.normal(mean, scale, (h, w)), g.uniform(-135, -45)) for g in generators]
@@ -70,23 +70,23 @@ def snow(pictures: Pictures, c: tuple[float, ...], generators: Iterator[Rng]) ->
 
 @corruption(
     "frost",
-    "ice on the lens: pieces of photographed frost laid over the picture",
+    "ice on the lens: photographed frost blended into the picture",
     small=((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
     large=((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
     color=True,
 )
 def frost(pictures: Pictures, c: tuple[float, float], generators: Iterator[Rng]) -> Pictures:
-    """c[0] * x + c[1] * a random piece of a random texture.
+    """c[0] * x + c[1] * a random crop of a random texture.
 
     Raises:
-        MissingExtraError: the package that brings the official textures is not installed.
+        MissingExtraError: the package that contains the official textures is not installed.
     """
     h, w = pictures.shape[1:3]
-    ice = np.stack([_piece(h, w, g) for g in generators])
+    ice = np.stack([_texture_crop(h, w, g) for g in generators])
     return np.clip(c[0] * pictures + c[1] * ice, 0, 255).astype(np.uint8)
 
 
-def _piece(h: int, w: int, rng: Rng) -> Pictures:
+def _texture_crop(h: int, w: int, rng: Rng) -> Pictures:
     texture = _texture(int(integers(rng, 0, len(_TEXTURES))), h, w)
     top = int(integers(rng, 0, texture.shape[0] - h))
     left = int(integers(rng, 0, texture.shape[1] - w))
@@ -95,7 +95,7 @@ def _piece(h: int, w: int, rng: Rng) -> Pictures:
 
 @lru_cache(maxsize=32)
 def _texture(index: int, h: int, w: int) -> Pictures:
-    """A texture, larger than h x w: as the scripts scale it, and enlarged if that is too small."""
+    """A texture larger than h x w, scaled as in the scripts, and enlarged if that is too small."""
     with Image.open(_texture_folder() / _TEXTURES[index]) as file:
         image = file.convert("RGB")
     small = is_small((h, w))
@@ -112,17 +112,17 @@ def _texture(index: int, h: int, w: int) -> Pictures:
 
 
 def _texture_folder() -> Path:
-    # Only its pictures are wanted, so the package is found but never imported.
+    # Only its pictures are needed, so the package is located but never imported.
     spec = find_spec("imagecorruptions")
-    for place in (spec and spec.submodule_search_locations) or ():
-        if (Path(place) / "frost" / _TEXTURES[0]).is_file():
-            return Path(place) / "frost"
+    for folder in (spec and spec.submodule_search_locations) or ():
+        if (Path(folder) / "frost" / _TEXTURES[0]).is_file():
+            return Path(folder) / "frost"
     raise MissingExtraError("imagecorruptions", "corruptions")
 
 
 @corruption(
     "fog",
-    "a plasma fractal laid over the picture, contrast lost",
+    "a plasma fractal blended into the picture, with less contrast",
     small=((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
     large=((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
 )
@@ -139,8 +139,8 @@ def fog(pictures: Pictures, c: tuple[float, float], generators: Iterator[Rng]) -
 def plasma(size: int, decay: float, generators: Iterator[Rng]) -> Doubles:
     """Height maps (n, size, size) in [0, 1] by the diamond-square algorithm on a torus.
 
-    Each new point is the mean of four neighbors plus a random number. The first random numbers go up
-    to 100 squared; the factor that is squared is divided by `decay` each time the grid is halved.
+    Each new point is the mean of four neighbors plus a random number. The first random numbers reach up to
+    100 squared; the base of that square is divided by `decay` each time the grid spacing is halved.
     """
     steps = [size >> i for i in range(size.bit_length() - 1)]
     counts = [(size // step) ** 2 for step in steps for _ in range(3)]
