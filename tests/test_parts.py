@@ -288,6 +288,7 @@ def test_calibration_trains_on_the_first_of_each_class_and_tests_on_what_came_la
             )
             assert early.max() < late.min()
     assert "in the order of index" in parts.notes[0]
+    assert parts.group_by is None  # both subjects are in both parts
 
 
 def test_the_order_is_that_of_the_set_where_nothing_tells_it():

@@ -84,4 +84,4 @@ def _without_groups(own: Samples, manner: Manner) -> Manner:
         "every class in train and most in val: training samples next to those held out may resemble them "
         "(--group-by KEY or --val 0 changes that)"
     )
-    return replace(timed, group_by=None, notes=(*timed.notes, note))
+    return replace(timed, notes=(*timed.notes, note))

@@ -46,8 +46,8 @@ class Manner:
     """The same, settled for one set.
 
     Attributes:
-        group_by: the attribute that the groups come from.
-        groups: of which none may lie in two parts; in an order of time, each of which is taken in order.
+        group_by: the attribute no group of which may lie in two parts.
+        groups: those; or, in an order of time, what is taken in order each by itself.
         ranks: position of each sample in time; None: parts are drawn at random.
         order: what the order is, in words.
         copies: for each sample the first with the same input; None where there is no copy.
@@ -164,7 +164,7 @@ def _lookalikes(samples: Samples) -> list[str]:
 
 
 def in_order_of(samples: Samples, manner: Manner, order: str | None) -> Manner:
-    """The manner in an order of time: named, found by name, or that of the file."""
+    """The manner in an order of time: named, found by name, or that of the set."""
     if order in (None, "file", "none"):
         keys = [] if order == "file" else order_keys(samples, asked=True)
     else:
@@ -176,7 +176,8 @@ def in_order_of(samples: Samples, manner: Manner, order: str | None) -> Manner:
             "no attribute tells when samples were taken, so their order in the set counts; "
             "--order KEY names one",
         )
-    return replace(manner, ranks=positions_in_time(samples, keys), order=said, notes=notes)
+    ranks = positions_in_time(samples, keys)
+    return replace(manner, ranks=ranks, order=said, group_by=None, notes=notes)  # groups lie in all parts
 
 
 def draw_parts(samples: Samples, asked: Mapping[str, Amount], manner: Manner) -> Drawn:
