@@ -162,6 +162,7 @@ def test_averaged_weights_are_preferred_and_others_can_be_chosen(tmp_path, avera
 
 def test_averaged_weights_in_the_same_mapping_and_raw_ones_at_the_top(tmp_path):
     raw = seeded(2).state_dict()
+    assert len(loaded({**prefixed("net.", raw), **prefixed("ema_model.")}, tmp_path)) == 1
     assert "averaged" in loaded({**raw, **prefixed("ema_model.")}, tmp_path)[0]
     assert "averaged" in loaded({**raw, "ema": STATE}, tmp_path)[0]
     model = seeded()
@@ -290,6 +291,21 @@ def test_another_precision_becomes_the_models_and_is_named(tmp_path, kind):
         assert torch.equal(value, STATE[key].to(kind).to(value.dtype))
 
 
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    torch.save({**STATE, "fc.bias": torch.tensor([0.0, torch.nan, 1.0])}, tmp_path / "c.pt")
+    assert "NaN or infinity in fc.bias" in load_weights(seeded(), tmp_path / "c.pt")[0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_wrapped_model_takes_the_plain_weights(tmp_path):
+    for wrap in (nn.DataParallel, torch.compile, AveragedModel):
+        torch.save(STATE, tmp_path / "c.pt")
+        model = seeded()
+        assert load_weights(wrap(model), tmp_path / "c.pt") == ()
+        if wrap is not AveragedModel:  # which has a copy
+            assert fingerprint(model.state_dict()) == fingerprint(STATE)
+
+
 def test_another_kind_of_number_or_one_that_overflows_is_refused(tmp_path):
     assert "1 of another type: fc.bias torch.int64 instead of torch.float32" in refusal(
         {**STATE, "fc.bias": torch.ones(3, dtype=torch.long)}, tmp_path
@@ -314,6 +330,10 @@ def test_a_checkpoint_of_another_model_says_what_differs(tmp_path):
 def test_counters_that_old_checkpoints_lack_are_zero(tmp_path):
     torch.save({k: v for k, v in STATE.items() if "num_batches" not in k}, tmp_path / "c.pt")
     assert load_weights(seeded(), tmp_path / "c.pt") == ()
+
+
+def test_sparse_tensors_become_dense(tmp_path):
+    assert loaded({**STATE, "fc.weight": STATE["fc.weight"].to_sparse()}, tmp_path) == ()
 
 
 class Tied(nn.Module):

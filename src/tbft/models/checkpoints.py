@@ -122,8 +122,13 @@ def _content(path: Path) -> Content:
     except RecursionError as error:
         raise CheckpointError(f"{path} is not a checkpoint: its containers nest without end") from error
     if not found.tensors:
-        what = "" if not content.replaced else f"; not unpickled: {some(content.replaced, 4)}"
-        raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors){what}")
+        message = f"{path} holds no state dict (a mapping of names to tensors)"
+        if content.replaced:
+            message += (
+                f", but objects that are not unpickled: {some(content.replaced, 4)}; where you trust it, "
+                "load it and write its weights as tensors, with torch.save"
+            )
+        raise CheckpointError(message)
     return content
 
 

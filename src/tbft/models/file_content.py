@@ -166,6 +166,8 @@ def _refuse_calls(path: Path, names: dict[str, str]) -> None:
 def _refusal(path: Path, message: str) -> str:
     """torch's refusal in our words, with a way on."""
     reason = message.split("WeightsUnpickler error:")[-1].strip().partition("\n")[0]
+    if "Unsupported operand" in reason:
+        reason = "it was saved with another pickle protocol than torch's own"
     code = (
         f"from torch import load, save; c = load({str(path)!r}, weights_only=False); "
         "save(c.state_dict() if hasattr(c, 'state_dict') else c['state_dict'], 'weights.pt')"

@@ -96,7 +96,7 @@ def _kind(path: Path, head: bytes) -> tuple[str, str]:
     if text.startswith((b"{", b"[")):
         if b"weight_map" in head:
             return "the index of a checkpoint in parts", "save the weights in one file"
-        return "a JSON text", "give the checkpoint"
+        return "a JSON text", "give the checkpoint, or download it again"
     if head[257:262] == b"ustar":
         return "a tar archive", _UNPACK
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
@@ -109,7 +109,7 @@ def _kind(path: Path, head: bytes) -> tuple[str, str]:
     if path.suffix.lower() in _BY_SUFFIX:
         return _BY_SUFFIX[path.suffix.lower()]
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
-        return "a text", "give the checkpoint"
+        return "a text", "give the checkpoint, or download it again"
     return "damaged, or not a checkpoint of safetensors or torch", _FRESH
 
 

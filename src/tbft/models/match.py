@@ -200,7 +200,12 @@ def _views(named: NamedTensors, own: Collection[str]) -> Iterator[View]:
     if len(plain) == len(own) and any(map(_is_wrapped, (*own, *named.tensors))):
         names = named.renamed(unwrapped)
         if len(names.tensors) == len(named.tensors):
-            yield names, plain, lambda name: plain.get(name, name), "names of wrappers taken out of the names"
+            yield (
+                names,
+                plain,
+                lambda name: plain.get(name, name),
+                "the parts that wrappers put into names are removed",
+            )
     shared = ""
     while parts := {key.removeprefix(shared).partition(".")[:2] for key in own}:
         if len(parts) > 1 or not (part := next(iter(parts)))[1]:

@@ -140,7 +140,8 @@ def _collect(
         found.versions |= {place + str(key): value for key, value in versions.items()}
     for key, value in _children(node):
         if isinstance(value, Tensor):
-            found.tensors[place + key] = value.detach()
+            sparse = value.layout in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
+            found.tensors[place + key] = value.detach().to_dense() if sparse else value.detach()
             found.containers[place + key] = place
         elif isinstance(value, (Mapping, list, tuple, Placeholder)):
             _collect(value, f"{place}{key}.", found, above | {id(node)}, visits)

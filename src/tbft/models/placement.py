@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from tbft.blocks.tensors import not_finite
+from tbft.blocks.unwrap import plain
 from tbft.errors import CheckpointError
 from tbft.models.match import Match, Misfit, chosen, converted, is_averaged, matches, misfit, some
 from tbft.models.named_tensors import NamedTensors, is_leftover, with_counters
@@ -26,6 +28,7 @@ def place(model: nn.Module, named: NamedTensors, name: str) -> tuple[str, ...]:
     Raises:
         CheckpointError: nothing fits, or several sets of weights do; the model is as it was.
     """
+    model = plain(model)
     own = model.state_dict()
     if any(tensor.is_meta for tensor in own.values()):
         raise CheckpointError(f"{type(model).__name__} is on the meta device, without memory: use to_empty()")
@@ -43,7 +46,9 @@ def place(model: nn.Module, named: NamedTensors, name: str) -> tuple[str, ...]:
     with _undone_on_error(model):
         _put(model, state, match, name)
         _check(model, state, name)
+    others = tuple(other.prefix for other in fitting if other is not match and other.prefix)
     left = [key for key in match.state if key not in own]
+    left += [name for name in match.outside if not name.startswith(others)]
     return tuple(note for note in (choice, _unused(named, match), *_notes(match, own, left)) if note)
 
 
@@ -62,7 +67,8 @@ def _renamed_by_torch(model: nn.Module, misfits: Misfits, named: NamedTensors, n
         except CheckpointError:
             continue
         renamed = f"{len(wrong.missing)} tensors renamed by torch: {some(wrong.missing)}"
-        return (renamed + _where(match), *_notes(match, model.state_dict(), unexpected))
+        left = [*unexpected, *match.outside]
+        return (renamed + _where(match), *_notes(match, model.state_dict(), left))
     raise CheckpointError(_refusal(model, misfits, named, name))
 
 
@@ -167,8 +173,10 @@ def _unused(named: NamedTensors, match: Match) -> str:
 def _notes(match: Match, own: Mapping[str, Tensor], left_out: list[str]) -> Iterator[str]:
     if match.note:
         yield match.note
-    if left := [*left_out, *match.outside]:
-        yield f"{len(left)} tensors left out that the model does not have: {some(left)}"
+    if left_out:
+        yield f"{len(left_out)} tensors left out that the model does not have: {some(left_out)}"
+    if bad := not_finite({key: match.state[key] for key in own if key in match.state}):
+        yield f"NaN or infinity in {some(bad)}: the model's outputs will not be finite"
     changed = Counter(
         (match.state[key].dtype, own[key].dtype)
         for key in own
