@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from tbft.data.labels import numpy_of
 from tbft.data.lazy import LazyRows, as_array, as_lazy
-from tbft.data.ranges import Ranged, settle_range
+from tbft.data.ranges import Conversion, settle_range, values_of
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.data.viewing import resize
 from tbft.errors import DataError
@@ -23,7 +24,56 @@ Array = npt.NDArray[Any]
 _CHUNK = 1024
 
 
-def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Ranged:
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Inputs as :class:`~tbft.data.samples.Samples` holds them.
+
+    Attributes:
+        inputs: ``uint8`` pictures (n, height, width, channels), or ``float32`` in the layout that the model
+            takes.
+        as_taken: the values are as the model takes them; no normalization is to be applied to them.
+        notes: what was assumed.
+    """
+
+    inputs: Array
+    as_taken: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What makes inputs that a model takes of arrays of one kind.
+
+    Attributes:
+        conversion: of their values.
+        spec: what the model takes.
+        torch_layout: pictures have their channels first where that is open.
+        name: of the set, for messages.
+    """
+
+    conversion: Conversion
+    spec: InputSpec
+    torch_layout: bool
+    name: str
+
+    def apply(self, inputs: Array) -> Array:
+        """Inputs (n, ...) in the layout, range and size that the model takes."""
+        placed = self._placed(inputs)
+        return placed if _has_size(placed, self.spec) else resized(placed, self.spec.preprocessing)
+
+    def notes(self, inputs: Array) -> tuple[str, ...]:
+        """What is done to such inputs, of which one will do."""
+        few = self._placed(inputs[:1])
+        if _has_size(few, self.spec):
+            return self.conversion.notes
+        (height, width), side = _size(few), self.spec.resolution
+        return (*self.conversion.notes, f"pictures of {width}x{height} px are fitted to {side}x{side}")
+
+    def _placed(self, inputs: Array) -> Array:
+        return _axes_placed(self.conversion.apply(inputs), self.spec, self.torch_layout, self.name)
+
+
+def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Fitted:
     """Check inputs against what the model takes, and put them in the standard layout, range and size.
 
     Args:
@@ -31,10 +81,6 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Ranged:
             their channels first or last or without an axis for them; floats; or whole numbers.
         spec: what the model takes, and what is known of the values.
         name: of the set, for messages.
-
-    Returns:
-        pictures as ``uint8`` (n, height, width, channels), or floats as ``float32`` in the layout that the
-        model takes.
 
     Raises:
         DataError: no samples, values that are not finite, or inputs that do not fit the model.
@@ -47,34 +93,26 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Ranged:
     if array.size == 0:
         raise DataError(f"{name}: the samples are empty, of shape {array.shape[1:]}")
     array = finite_floats(array, name) if array.dtype.kind == "f" else array
-    ranged = settle_range(array, spec, name)
-    pictures = ranged.inputs.dtype == np.uint8
+    conversion = settle_range(values_of(array), spec, name)
     # torch's layout has the channels first, NumPy's and Pillow's has them last.
-    placed = _axes_placed(ranged.inputs, spec, isinstance(inputs, Tensor), name)
-    notes = ranged.notes
-    if not pictures:
-        placed = placed.astype(np.float32, copy=False)
-    if not _has_size(placed, spec):
-        height, width = _size(placed)
-        notes += (f"pictures of {width}x{height} px are fitted to {spec.resolution}x{spec.resolution}",)
-        placed = resized(placed, spec.preprocessing)
-    return Ranged(placed, ranged.as_taken, notes)
+    fitting = Fitting(conversion, spec, isinstance(inputs, Tensor), name)
+    return Fitted(fitting.apply(array), conversion.as_taken, fitting.notes(array))
 
 
-def _fitted_when_made(rows: LazyRows, spec: InputSpec, name: str) -> Ranged:
+def _fitted_when_made(rows: LazyRows, spec: InputSpec, name: str) -> Fitted:
     """Pictures that are decoded when they are indexed, resized at the same time."""
     if spec.channels not in (None, rows.shape[3]):
         raise DataError(
             f"{name}: the model takes {spec.channels} channels, the pictures are {rows.shape[1:]}"
         )
     if _has_size(as_array(rows), spec):
-        return Ranged(as_array(rows))
+        return Fitted(as_array(rows))
     side = spec.resolution
     assert side is not None
     height, width = rows.shape[1:3]
     noted = f"pictures of {width}x{height} px are fitted to {side}x{side}"
     resized = rows.mapped(lambda some, _: _resized(some, spec.preprocessing), (side, side, rows.shape[3]))
-    return Ranged(as_array(resized), notes=(noted,))
+    return Fitted(as_array(resized), notes=(noted,))
 
 
 def finite_floats(inputs: Array, name: str) -> Array:

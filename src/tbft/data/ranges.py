@@ -6,7 +6,7 @@ assumed is a note.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,61 +28,111 @@ _MIN_LONG_SIDE = 24
 _OPTIONS = "--range normalized (InputSpec(range='normalized')) if the model takes the values as they are"
 
 
-@dataclass(frozen=True, eq=False)
-class Ranged:
-    """Arrays whose values are known.
+@dataclass(frozen=True)
+class Values:
+    """What is to be known of arrays to tell what their values are.
 
     Attributes:
-        inputs: ``uint8`` pictures; or floats, pictures in [0, 1] or else what the model takes.
+        dtype: of the arrays.
+        shape: of one sample.
+        low, high: extremes over all samples.
+        whole: no value lies between whole numbers.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    whole: bool
+
+    def joined(self, other: Values) -> Values:
+        """Of the samples of both."""
+        low, high = min(self.low, other.low), max(self.high, other.high)
+        return replace(self, low=low, high=high, whole=self.whole and other.whole)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What makes ``uint8`` pictures, floats in [0, 1], or what the model takes of values.
+
+    Attributes:
+        divisor: of the values; None: none.
+        to_bytes: the result, times 255, is ``uint8``; otherwise ``float32``.
         as_taken: the values are as the model takes them; no normalization is to be applied to them.
         notes: what was assumed.
     """
 
-    inputs: Array
+    divisor: float | None = None
+    to_bytes: bool = False
     as_taken: bool = False
     notes: tuple[str, ...] = ()
 
+    def apply(self, inputs: Array) -> Array:
+        """Arrays of the kind that this was found for."""
+        if not self.to_bytes:
+            floats = inputs.astype(np.float32, copy=False)
+            return floats if self.divisor in (None, 1) else floats / np.float32(self.divisor)
+        factor = 255 / (self.divisor or 255)
+        if inputs.dtype == np.uint8:
+            return inputs if factor == 1 else inputs * np.uint8(factor)
+        pixels = np.rint(inputs).astype(np.uint8) if inputs.dtype.kind == "f" else inputs.astype(np.uint8)
+        return pixels if factor == 1 else pixels * np.uint8(factor)
 
-def settle_range(inputs: Array, spec: InputSpec, name: str) -> Ranged:
-    """Find out what the values are, and scale pixels to ``uint8`` or to floats in [0, 1].
+
+def values_of(inputs: Array) -> Values:
+    """Of arrays (n, ...) of booleans, numbers or finite floats; of pixels a few do, unless they are dark."""
+    kind, shape = inputs.dtype.kind, inputs.shape[1:]
+    if inputs.dtype == np.uint8:
+        few = float(inputs[:8].max())
+        return Values(inputs.dtype, shape, 0.0, few if few > 1 else float(inputs.max()), True)
+    low, high = float(inputs.min()), float(inputs.max())
+    # Whether floats are whole matters for those that may be pixels alone.
+    whole = kind != "f" or (low >= -_TOLERANCE and 1 < high <= 255 and _are_whole(inputs))
+    return Values(inputs.dtype, shape, low, high, whole)
+
+
+def _are_whole(inputs: Array) -> bool:
+    return bool((np.abs(inputs - np.rint(inputs)) < _TOLERANCE).all())
+
+
+def settle_range(values: Values, spec: InputSpec, name: str) -> Conversion:
+    """Find out what values are, and what is to be done to them.
 
     Args:
-        inputs: (n, ...) of booleans, integers or finite floats, in any layout.
         spec: its `range` settles what cannot be seen.
         name: of the set, for messages.
 
     Raises:
         DataError: the values are none that `spec` allows, or cannot be told apart.
     """
-    kind = inputs.dtype.kind
+    kind = values.dtype.kind
     if kind == "b":
-        return _of_booleans(inputs)
+        note = ("true and false are read as white and black",)
+        return Conversion(1, True, notes=note) if len(values.shape) > 1 else Conversion()
     if spec.range == "normalized":
-        return _as_they_are(inputs, spec, name)
-    if inputs.dtype == np.uint8:
-        return _of_bytes(inputs, spec, name)
-    if spec.top is None and not _are_pictures(inputs, spec):
-        return _of_measurements(inputs)
-    low, high = float(inputs.min()), float(inputs.max())
+        return _as_they_are(values, spec, name)
     if spec.top is not None:
-        return _scaled(inputs, spec.top, (low, high), name)
-    return (
-        _of_integers(inputs, low, high, name) if kind in "iu" else _of_floats(inputs, spec, (low, high), name)
-    )
+        return _scaled(values, spec.top, name)
+    if values.dtype == np.uint8:
+        return _black_and_white(values) if values.high == 1 else Conversion(to_bytes=True)
+    if not _are_pictures(values, spec):
+        return _of_measurements(values)
+    return _of_integers(values, name) if kind in "iu" else _of_floats(values, spec, name)
 
 
-def _are_pictures(inputs: Array, spec: InputSpec) -> bool:
+def _are_pictures(values: Values, spec: InputSpec) -> bool:
     """Do type and shape say so?"""
     if spec.resolution is not None:
         return True
-    sides = _sides(inputs.shape[1:], spec.channels)
+    shape = values.shape
+    sides = _sides(shape, spec.channels)
     if sides is None or min(sides) < _MIN_SIDE:
         return False
     square = sides[0] == sides[1]
-    if inputs.ndim == 4:
-        return square or min(sides) >= _MIN_LONG_SIDE or 3 in (inputs.shape[1], inputs.shape[3])
-    # Windows of a series have three axes too; floats in them are taken as they are.
-    return inputs.dtype.kind in "iu" and inputs.min() >= 0 and (square or min(sides) >= _MIN_LONG_SIDE)
+    if len(shape) == 3:
+        return square or min(sides) >= _MIN_LONG_SIDE or 3 in (shape[0], shape[2])
+    # Windows of a series have as many axes; floats in them are taken as they are.
+    return values.dtype.kind in "iu" and values.low >= 0 and (square or min(sides) >= _MIN_LONG_SIDE)
 
 
 def _sides(shape: tuple[int, ...], channels: int | None) -> tuple[int, int] | None:
@@ -97,16 +147,8 @@ def _sides(shape: tuple[int, ...], channels: int | None) -> tuple[int, int] | No
     return (shape[0], shape[1]) if shape[2] in known else None
 
 
-def _of_booleans(inputs: Array) -> Ranged:
-    if inputs.ndim < 3:
-        return Ranged(inputs.astype(np.float32))
-    return Ranged(
-        inputs.astype(np.uint8) * np.uint8(255), notes=("true and false are read as white and black",)
-    )
-
-
-def _as_they_are(inputs: Array, spec: InputSpec, name: str) -> Ranged:
-    if inputs.dtype == np.uint8:
+def _as_they_are(values: Values, spec: InputSpec, name: str) -> Conversion:
+    if values.dtype == np.uint8:
         raise DataError(
             f"{name}: uint8 pictures are pixels, not normalized values; for a model that takes 0 to 255 give "
             "--mean 0-255 (InputSpec(mean='0-255')), otherwise leave --range out"
@@ -115,70 +157,53 @@ def _as_they_are(inputs: Array, spec: InputSpec, name: str) -> Ranged:
         raise DataError(
             f"{name}: this model takes values in [0, 1] and normalizes them itself; leave --range out"
         )
-    return Ranged(
-        inputs, as_taken=True, notes=("values are given to the model as they are, as --range says",)
+    return Conversion(as_taken=True, notes=("values are given to the model as they are, as --range says",))
+
+
+def _black_and_white(values: Values) -> Conversion:
+    return Conversion(1, True, notes=(f"{values.dtype} pictures of 0 and 1 are read as black and white",))
+
+
+def _of_measurements(values: Values) -> Conversion:
+    if values.dtype.kind == "f" or len(values.shape) != 2:
+        return Conversion()
+    told = f"whole numbers from {values.low:,.0f} to {values.high:,.0f}"
+    return Conversion(
+        notes=(f"{told} are given to the model as they are (--range 0-255 if they are pixels)",)
     )
 
 
-def _of_bytes(inputs: Array, spec: InputSpec, name: str) -> Ranged:
-    if spec.top not in (None, 1, 255):
-        return _scaled(inputs, spec.top or 1, (float(inputs.min()), float(inputs.max())), name)
-    masks = spec.top == 1 or (spec.top is None and _are_masks(inputs))
-    if not masks:
-        return Ranged(inputs)
-    if inputs.max() > 1:
-        raise DataError(
-            f"{name}: uint8 pictures up to {int(inputs.max())} do not lie in 0-1; leave --range out"
-        )
-    return Ranged(inputs * np.uint8(255), notes=("uint8 pictures of 0 and 1 are read as black and white",))
-
-
-def _are_masks(inputs: Array) -> bool:
-    """Is 1 the highest value? Looks at a few first: a set on disk is not read for it."""
-    return inputs[:8].max() == 1 and not isinstance(inputs, np.memmap) and inputs.max() == 1
-
-
-def _of_measurements(inputs: Array) -> Ranged:
-    if inputs.dtype.kind == "f" or inputs.ndim != 3:
-        return Ranged(inputs)
-    told = f"whole numbers from {int(inputs.min()):,} to {int(inputs.max()):,}"
-    return Ranged(
-        inputs, notes=(f"{told} are given to the model as they are (--range 0-255 if they are pixels)",)
-    )
-
-
-def _of_integers(inputs: Array, low: float, high: float, name: str) -> Ranged:
-    kind = str(inputs.dtype)
+def _of_integers(values: Values, name: str) -> Conversion:
+    kind, low, high = str(values.dtype), values.low, values.high
     if low < 0 or high > 65535:
         raise DataError(
             f"{name}: pictures of {kind} from {low:.0f} to {high:.0f} are neither of 8 nor of 16 bits; "
             f"convert them to uint8 or to floats in [0, 1], or to float32 with {_OPTIONS}"
         )
     if high <= 1:
-        ranged = _scaled(inputs, 1.0, (low, high), name)
-        return Ranged(ranged.inputs, notes=(f"{kind} pictures of 0 and 1 are read as black and white",))
+        return _black_and_white(values)
     if high < 64:
         raise DataError(
             f"{name}: pictures of {kind} from {low:.0f} to {high:.0f} would be all but black as 8 bits; give "
             f"--range 0-N with the highest value that a pixel can have (0-{high:.0f}? else 0-255)"
         )
-    top = 255.0 if high <= 255 else 65535.0
-    told = f"{kind} pictures are read as {8 if top == 255 else 16} bits, 0 to {top:.0f}"
+    top = 255 if high <= 255 else 65535
+    told = f"{kind} pictures are read as {8 if top == 255 else 16} bits, 0 to {top}"
     if top > 255 and high < 32768:
         told += f"; their highest value is {high:.0f} (of 12 bits? then give --range 0-4095)"
-    return Ranged(_scaled(inputs, top, (low, high), name).inputs, notes=(told,))
+    return replace(_scaled(values, top, name), notes=(told,))
 
 
-def _of_floats(inputs: Array, spec: InputSpec, lowest_highest: tuple[float, float], name: str) -> Ranged:
-    low, high = lowest_highest
+def _of_floats(values: Values, spec: InputSpec, name: str) -> Conversion:
+    low, high = values.low, values.high
     if low >= -_TOLERANCE and high <= 1 + _TOLERANCE:
-        return Ranged(inputs)
+        return Conversion()
     told = f"{name}: float pictures from {low:.4g} to {high:.4g}"
     if low < 0:
-        return _of_signed_floats(inputs, spec, lowest_highest, told)
-    if 16 < high <= 255 and bool((np.abs(inputs - np.rint(inputs)) < _TOLERANCE).all()):
+        return _of_signed_floats(values, spec, told)
+    if 16 < high <= 255 and values.whole:
         note = f"float pictures of whole numbers from {low:.0f} to {high:.0f} are read as pixels, 0 to 255"
-        return Ranged(np.rint(inputs).astype(np.uint8), notes=(note,))
+        return Conversion(255, True, notes=(note,))
     as_pixels = next((n for n in (255, 65535) if high <= 1.01 * n), None)
     if high <= 16:
         remedy = f"give --range 0-N with the highest value that a pixel can have (0-{int(np.ceil(high))}?)"
@@ -190,32 +215,26 @@ def _of_floats(inputs: Array, spec: InputSpec, lowest_highest: tuple[float, floa
     raise DataError(f"{told} are not in [0, 1], which pictures have to be in: {remedy}{as_taken}")
 
 
-def _of_signed_floats(
-    inputs: Array, spec: InputSpec, lowest_highest: tuple[float, float], told: str
-) -> Ranged:
-    low, high = lowest_highest
-    likely = max(-low, high) <= _MAX_NORMALIZED
+def _of_signed_floats(values: Values, spec: InputSpec, told: str) -> Conversion:
+    likely = max(-values.low, values.high) <= _MAX_NORMALIZED
     if spec.normalizes:
         seem = "seem to be normalized already" if likely else "are no pixels"
         raise DataError(
             f"{told} are not in [0, 1] and {seem}, and this model normalizes its inputs itself: leave "
             "normalization out where they are made"
         )
-    if likely:
-        note = f"float pictures from {low:.3g} to {high:.3g} are taken as normalized already"
-        given = " (mean and std are not applied again)" if spec.preprocessing.changes_values else ""
-        return Ranged(inputs, as_taken=True, notes=(note + given,))
-    raise DataError(f"{told} are neither pixels nor normalized; scale them to [0, 1], or give {_OPTIONS}")
+    if not likely:
+        raise DataError(f"{told} are neither pixels nor normalized; scale them to [0, 1], or give {_OPTIONS}")
+    note = f"float pictures from {values.low:.3g} to {values.high:.3g} are taken as normalized already"
+    given = " (mean and std are not applied again)" if spec.preprocessing.changes_values else ""
+    return Conversion(as_taken=True, notes=(note + given,))
 
 
-def _scaled(inputs: Array, top: float, lowest_highest: tuple[float, float], name: str) -> Ranged:
+def _scaled(values: Values, top: float, name: str) -> Conversion:
     """Values from 0 to `top` as ``uint8`` where nothing is lost by it, else as floats in [0, 1]."""
-    low, high = lowest_highest
-    if low < -_TOLERANCE * top or high > top * (1 + _TOLERANCE):
+    if values.low < -_TOLERANCE * top or values.high > top * (1 + _TOLERANCE):
         raise DataError(
-            f"{name}: values from {low:.4g} to {high:.4g} do not lie in 0-{top:.0f}, as --range says"
+            f"{name}: values from {values.low:.4g} to {values.high:.4g} do not lie in 0-{top:.0f}, as "
+            "--range says"
         )
-    whole = inputs.dtype.kind in "iu"
-    if whole and top in (1, 255):
-        return Ranged(inputs.astype(np.uint8) * np.uint8(255 / top))
-    return Ranged(inputs.astype(np.float32) / np.float32(top))
+    return Conversion(top, to_bytes=values.dtype.kind in "iu" and top in (1, 255))
