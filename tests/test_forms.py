@@ -161,9 +161,9 @@ def test_a_loader_is_read_without_its_chance_and_what_it_loses_is_noted():
             Items(lambda i: (picture(i).crop((0, 0, 4 + i, 4)), 0)),
             "pictures of 6 sizes: 4x4, 5x4, 6x4.*resolution=224",
         ),
-        (Items(lambda i: ({"a": PICTURES[i]}, 0)), "input of item 0 is a dict"),
+        (Items(lambda i: ({"a": PICTURES[i]}, 0)), "item 0: its input is a dict"),
         (Items(lambda i: {"first": PICTURES[i], "second": 0}), "--keys inputs=NAME,labels=NAME"),
-        (Items(lambda i: ("a word", 0)), "input of item 0 is a str"),
+        (Items(lambda i: ("a word", 0)), "item 0: its input is a str"),
         (Items(lambda i: (PICTURES[i], 0), count=0), "no samples"),
         ((PICTURES, LABELS[:4]), "6 inputs but labels of shape"),
         ((np.array([None] * 6), LABELS), "Python objects"),
@@ -187,3 +187,53 @@ def test_gray_pictures_among_colored_ones_become_colored():
         samples = as_samples(items, spec)
         assert samples.inputs.shape[-1] == 3
         assert any("1 picture (item 2) was gray" in note for note in samples.notes)
+
+
+def test_a_dataset_larger_than_memory_is_read_again_when_it_is_needed():
+    reads = []
+
+    def item(i):
+        reads.append(i)
+        return PICTURES[i % 6] / 255, int(LABELS[i % 6])
+
+    samples = as_samples(Items(item, count=60), tbft.InputSpec(memory_mib=0, mean="half"))
+    whole = as_samples(Items(item, count=60), tbft.InputSpec(mean="half"))
+    reads.clear()
+    x, y = samples.subset(np.arange(10, 20)).batch([3, 1])
+    assert reads == [11, 13]
+    torch.testing.assert_close(x, whole.batch([13, 11])[0])
+    assert y.tolist() == whole.labels[[13, 11]].tolist()
+    assert any("read from the dataset again" in note for note in samples.notes)
+    pictures = Items(lambda i: (picture(i).convert("RGB" if i else "L"), 0))
+    lazy = as_samples(pictures, tbft.InputSpec(memory_mib=0, resolution=4, resize=6))
+    held = as_samples(pictures, tbft.InputSpec(resolution=4, resize=6))
+    np.testing.assert_array_equal(np.asarray(lazy.inputs), held.inputs)
+    assert [n for n in lazy.notes if "data-memory" not in n] == list(held.notes)
+
+
+def test_random_inputs_are_noted_or_refused_where_they_would_differ_from_read_to_read():
+    rng = np.random.default_rng(0)
+    augmented = Items(lambda i: (rng.random((3, 8, 8)), 0))
+    assert any("random" in note for note in as_samples(augmented).notes)
+    with pytest.raises(DataError, match="leave the random transforms out"):
+        as_samples(augmented, tbft.InputSpec(memory_mib=0))
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (lambda i: (np.full((2, 8), np.nan if i == 2 else 0.0), 0), "item 2: it has NaN"),
+        (
+            lambda i: (np.zeros((2, 8), np.float32 if i else np.int32), 0),
+            "item 1: the input is float32, the first int32",
+        ),
+        (
+            lambda i: (np.zeros((2, 8 + i), np.float32), 0),
+            r"mixed shapes: \(2, 8\) \(item 0\), \(2, 9\) \(item 1\)",
+        ),
+        (lambda i: (np.array([[None] * 8]), 0), "item 0: the inputs are Python objects"),
+    ],
+)
+def test_what_is_wrong_in_a_large_dataset_is_named_at_once(item, message):
+    with pytest.raises(DataError, match=message):
+        as_samples(Items(item), tbft.InputSpec(memory_mib=0))

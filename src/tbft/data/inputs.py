@@ -78,13 +78,16 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Fitted:
 
     Args:
         inputs: an array or a tensor on any device, (n, ...): pictures of 8 or 16 bits or of booleans, with
-            their channels first or last or without an axis for them; floats; or whole numbers.
+            their channels first or last or without an axis for them; floats; or whole numbers. What is
+            fitted already is returned.
         spec: what the model takes, and what is known of the values.
         name: of the set, for messages.
 
     Raises:
         DataError: no samples, values that are not finite, or inputs that do not fit the model.
     """
+    if isinstance(inputs, Fitted):
+        return inputs
     if (lazy := as_lazy(inputs)) is not None:
         return _fitted_when_made(lazy, spec, name)
     array = _array(inputs, name)
@@ -138,6 +141,8 @@ def finite_floats(inputs: Array, name: str) -> Array:
         if huge
         else "NaN or infinite values"
     )
+    if len(floats) == 1:
+        raise DataError(f"{name}: it has {what}; remove or repair it")
     raise DataError(
         f"{name}: {int(bad.sum())} of {len(floats)} samples have {what}, the first is sample {first}; "
         "remove or repair them"
@@ -181,6 +186,11 @@ def _array(inputs: Any, name: str) -> Array:
             array = np.asarray([numpy_of(v) if isinstance(v, Tensor) else v for v in inputs])
         except (TypeError, ValueError):
             raise DataError(f"{name}: inputs of mixed shapes, or no numbers; make them one size") from None
+    return as_numbers(array, name)
+
+
+def as_numbers(array: Array, name: str) -> Array:
+    """The array, if it holds booleans, integers or floats; anything else is a DataError."""
     if array.dtype == object:
         raise DataError(
             f"{name}: the inputs are Python objects, not numbers; make them one array: np.stack(inputs), "
