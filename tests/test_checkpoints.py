@@ -164,6 +164,7 @@ def test_averaged_weights_in_the_same_mapping_and_raw_ones_at_the_top(tmp_path):
     raw = seeded(2).state_dict()
     assert len(loaded({**prefixed("net.", raw), **prefixed("ema_model.")}, tmp_path)) == 1
     assert "averaged" in loaded({**raw, **prefixed("ema_model.")}, tmp_path)[0]
+    assert "averaged" in loaded({**raw, **prefixed("swa_model.module.")}, tmp_path)[0]
     assert "averaged" in loaded({**raw, "ema": STATE}, tmp_path)[0]
     model = seeded()
     load_weights(model, tmp_path / "c.pt", ".")

@@ -27,7 +27,7 @@ class Measurement:
         idle_watts: what was subtracted, per second, for the net figure.
         power_samples: readings of the sensor in this time, its start and end among them.
         longest_gap_seconds: the longest time between two of them.
-        peak_tensor_bytes: most bytes of tensors at a time; None unless asked for.
+        peak_tensor_bytes: highest number of bytes of tensors; None unless asked for.
         energy_reason: why there is no measured figure; None if there is one.
     """
 

@@ -1,4 +1,4 @@
-"""How many bytes tensors take at most while something runs: torch keeps no count of them on a processor."""
+"""Counts the bytes of tensors while something runs, which torch does not do on a CPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TensorBytes(TorchDispatchMode):
 
     Attributes:
         live: bytes now.
-        peak: most bytes at any time.
+        peak: the highest number of bytes so far.
 
     >>> with TensorBytes() as counted:
     ...     x = torch.zeros(1000)

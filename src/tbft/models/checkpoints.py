@@ -119,8 +119,9 @@ def _content(path: Path) -> Content:
         found = named_tensors(content.root)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except RecursionError as error:
-        raise CheckpointError(f"{path} is not a checkpoint: its containers nest without end") from error
+    except RuntimeError as error:  # containers without end, or a sparse tensor beyond memory
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path} is not a usable checkpoint: {reason}") from error
     if not found.tensors:
         message = f"{path} holds no state dict (a mapping of names to tensors)"
         if content.replaced:

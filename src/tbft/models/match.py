@@ -18,9 +18,9 @@ from tbft.models.named_tensors import NamedTensors, is_leftover, prefixes, unwra
 _AVERAGED = re.compile(r"(^|[._-])(ema\d*|swa|averaged?|avg|polyak|shadow)([._-]|$)")
 #: In the first segment of a name: parts of a training that the deployed network does without.
 _TRAINING_ONLY = re.compile(
-    r"(^|_)(loss(es)?|criterion|metrics?|acc|accuracy|auroc|f1|aux\w*|ema|teacher)(_|\d|$)"
+    r"(^|_)(loss(es)?|criterion|metrics?|acc|accuracy|auroc|f1|aux\w*|teacher)(_|\d|$)"
 )
-#: In a prefix: tensors by the names of weights that are no weights, such as an optimizer's averages.
+#: In a prefix: tensors that have the names of weights and are not weights, such as an optimizer's averages.
 _BOOKKEEPING = re.compile(
     r"(^|\.)(optim\w*|\w*scheduler\w*|loops|callbacks|scaler|grads?|gradients?|momentum\w*|exp_avg\w*|\d+)\."
 )
@@ -105,8 +105,8 @@ def matches(named: NamedTensors, own: Collection[str]) -> list[Match]:
     found = []
     for names, known, own_name, note in _views(named, own):
         counts = prefixes(names.tensors, known)
-        most = max(counts.values(), default=0)
-        likely = [prefix for prefix, count in counts.most_common(20) if 2 * count >= most]
+        max_count = max(counts.values(), default=0)
+        likely = [prefix for prefix, count in counts.most_common(20) if 2 * count >= max_count]
         found += [_match(names, prefix, known, own_name, note) for prefix in likely]
     return sorted(found, key=lambda match: sum(key in match.state for key in own), reverse=True)
 
@@ -143,8 +143,8 @@ def may_be_left_out(name: str, tensor: Tensor, constants: Mapping[str, Tensor]) 
     """Is a tensor that the model has no place for one that it also has no need for?"""
     if name in constants:
         return torch.equal(tensor.cpu(), constants[name].cpu().to(tensor.dtype))
-    first = name.partition(".")[0]
-    return is_leftover(name) or _TRAINING_ONLY.search(first.lower()) is not None
+    first = name.partition(".")[0].lower()
+    return is_leftover(name) or is_averaged(first) or _TRAINING_ONLY.search(first) is not None
 
 
 def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor | None:
@@ -185,9 +185,10 @@ def chosen(fitting: list[Match], own: Collection[str]) -> tuple[Match, str]:
     return pool[0], f"took the averaged weights {pool[0].key!r} rather than {others} (to choose: {keys})"
 
 
-def some(names: tuple[str, ...] | list[str], most: int = 6) -> str:
+def some(names: tuple[str, ...] | list[str], max_names: int = 6) -> str:
     """The first names of a list and how many there are besides."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    more = len(names) - max_names
+    return ", ".join(names[:max_names]) + (f" and {more} more" if more > 0 else "")
 
 
 View = tuple[NamedTensors, Mapping[str, str], Callable[[str], str], str]

@@ -134,7 +134,7 @@ def _collect(
     if id(node) in above:  # a cycle
         return
     if next(visits) > MAX_CONTAINERS:
-        raise RecursionError("too many containers in containers")
+        raise RecursionError("its containers nest without end")
     versions = getattr(node, "_metadata", None)
     if isinstance(versions, Mapping):
         found.versions |= {place + str(key): value for key, value in versions.items()}
