@@ -32,8 +32,10 @@ class Candidate:
     in_rear: bool = False
 
 
-def find_candidates(model: nn.Module, traced: Traced) -> list[Candidate]:
+def find_candidates(model: nn.Module, traced: Traced) -> tuple[list[Candidate], list[str]]:
     """All submodules at which the model can be cut, in the order in which it runs them, after the input.
+
+    And, of the model's own children, those at which more than one tensor crosses.
 
     Where several start with no parameters between them, the outermost stands for all of them, and of
     these the last, which mostly is the one with the smallest tensor to cross. What directly follows a
@@ -47,8 +49,11 @@ def find_candidates(model: nn.Module, traced: Traced) -> list[Candidate]:
     used = _parameters_of(model, traced)
     crossing = _crossing_counts(model, traced, nodes)
     found: dict[int, str] = {}
+    crossed = []
     for path, starts in _starts(nodes).items():
         at = min(starts)
+        if "." not in path and crossing[at] > 1:
+            crossed.append(path)
         outer = at not in found or path.count(".") < found[at].count(".")
         if len(starts) == 1 and crossing[at] == 1 and outer and not _follows_layer(model, nodes[at]):
             found[at] = path
@@ -56,7 +61,7 @@ def find_candidates(model: nn.Module, traced: Traced) -> list[Candidate]:
     last = position[head] if head is not None else len(nodes)
     kept = _with_parameters(found, [sum(p.numel() for p in used[n]) for n in nodes])
     ends = [*kept[1:], len(nodes)]
-    return [
+    candidates = [
         Candidate(
             path=found[start] if start else "",
             parameter_count=sum(p.numel() for p in {p for n in nodes[start:end] for p in used[n]}),
@@ -65,6 +70,7 @@ def find_candidates(model: nn.Module, traced: Traced) -> list[Candidate]:
         )
         for start, end in zip(kept, ends, strict=True)
     ]
+    return candidates, crossed
 
 
 def _starts(nodes: Sequence[fx.Node]) -> dict[str, set[int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import accumulate, combinations, pairwise
 
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,7 +26,7 @@ from tbft.errors import SplitError
 MAX_BLOCKS = 4
 
 #: What a cut at a submodule of a submodule weighs against parts of unequal cost, for each level.
-DEPTH_PENALTY = 0.03
+LEVEL_PENALTY = 0.03
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,13 @@ class Proposal:
         candidates: in the order in which the model runs them; the first is the input.
         cuts: the paths of those that were chosen.
         reason: why these, in a sentence.
+        crossed: children of the model at which it cannot be cut, because skip connections run past them.
     """
 
     candidates: tuple[Candidate, ...]
     cuts: tuple[str, ...]
     reason: str
+    crossed: tuple[str, ...] = ()
 
 
 def propose_cuts(
@@ -60,18 +62,18 @@ def propose_cuts(
     Raises:
         SplitError: the model cannot be traced.
     """
-    candidates = find_candidates(model, trace_deep(model, example, output))
+    candidates, crossed = find_candidates(model, trace_deep(model, example, output))
     if among is not None:
         others = [c.path for c in candidates[1:] if c.path not in among and not c.in_rear]
         candidates = _without(candidates, others)
     while True:
         counted = _with_flops(model, candidates, example, output)
-        cuts = _grouped(counted, max_blocks)
+        cuts = grouped(counted, _costs(counted), max_blocks, LEVEL_PENALTY)
         bad = []
         if not _works(model, cuts, example, output):
             bad = [cut for cut in cuts if not _works(model, [cut], example, output)]
         if not bad:
-            return Proposal(tuple(counted), cuts, _reason(counted, cuts))
+            return Proposal(tuple(counted), cuts, _reason(counted, cuts), tuple(crossed))
         candidates = _without(candidates, bad)
 
 
@@ -93,26 +95,29 @@ def names_for(count: int) -> tuple[str, ...]:
     ('front', 'middle', 'rear')
     """
     if count <= MAX_BLOCKS:
-        return (
-            ("front", *("middle", "late")[: count - 2], "rear")[: max(1, count)] if count > 1 else ("front",)
-        )
+        return ("front", *("middle", "late")[: max(0, count - 2)], "rear")[:count]
     return ("front", *(f"middle{i}" for i in range(1, count - 2)), "late", "rear")
 
 
-def _grouped(candidates: Sequence[Candidate], max_blocks: int) -> tuple[str, ...]:
-    """The start of the rear, and those before it that make parts of about the same cost."""
+def grouped(
+    candidates: Sequence[Candidate], costs: Sequence[float], max_blocks: int, level_penalty: float
+) -> tuple[str, ...]:
+    """The start of the rear, and those before it that make parts of about the same cost.
+
+    Args:
+        costs: of what lies between each candidate and the next, in any unit.
+        level_penalty: what a cut at a submodule of a submodule weighs, for each level.
+    """
     if len(candidates) < 2 or max_blocks < 2:
         return ()
     rear = next((i for i, c in enumerate(candidates) if c.in_rear), len(candidates) - 1)
-    costs = _costs(candidates[:rear])
-    before = [sum(costs[:i]) for i in range(rear)]
+    before = list(accumulate(costs[:rear], initial=0.0))
     inner = min(max_blocks - 2, rear - 1)
 
     def unevenness(cuts: tuple[int, ...]) -> float:
-        bounds = [0.0, *(before[i] for i in cuts), sum(costs)]
-        shares = [(b - a) / (bounds[-1] or 1) for a, b in pairwise(bounds)]
+        shares = [(before[b] - before[a]) / (before[-1] or 1) for a, b in pairwise((0, *cuts, rear))]
         levels = sum(candidates[i].path.count(".") for i in cuts)
-        return sum((share - 1 / len(shares)) ** 2 for share in shares) + DEPTH_PENALTY * levels
+        return sum((share - 1 / len(shares)) ** 2 for share in shares) + level_penalty * levels
 
     best = min(combinations(range(1, rear), inner), key=unevenness)
     return tuple(candidates[i].path for i in (*best, rear))
@@ -185,10 +190,7 @@ def _reason(candidates: Sequence[Candidate], cuts: Sequence[str]) -> str:
     paths = [c.path for c in candidates]
     bounds = [0, *(paths.index(cut) for cut in cuts), len(paths)]
     shares = ", ".join(f"{sum(costs[a:b]):.0%}" for a, b in pairwise(bounds))
-    few = ""
-    if len(cuts) < MAX_BLOCKS - 1:
-        few = "; no other place between layers is crossed by one tensor alone"
     return (
         "the rear is the head with what normalizes its input, the rest parts of like cost (the mean share of "
-        f"layers and forward FLOPs): {shares}{few}"
+        f"layers and forward FLOPs): {shares}"
     )

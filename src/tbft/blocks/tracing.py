@@ -118,8 +118,8 @@ def trace_deep(model: nn.Module, example: Inputs | None = None, output: Output =
 
 def is_layer(module: nn.Module) -> bool:
     """Whether a module is one of torch's own, and no container, or has weights that others compute."""
-    own = type(module).__module__.startswith("torch.nn.") and not isinstance(module, nn.Sequential)
-    return own or is_parametrized(module)
+    container = isinstance(module, (nn.Sequential, nn.TransformerEncoder))
+    return (type(module).__module__.startswith("torch.nn.") and not container) or is_parametrized(module)
 
 
 class UntraceableError(SplitError):
@@ -128,7 +128,9 @@ class UntraceableError(SplitError):
     def __init__(self, model: nn.Module, path: str, error: Exception, has_example: bool) -> None:
         self.path, self.needs_example = path, not has_example
         what = type(model.get_submodule(path)).__name__
-        remedy = "" if has_example else "give an example (a batch) to trace it along, or "
+        remedy = (
+            "" if has_example else "give an example (a batch, or tbft blocks --input) to trace it along, or "
+        )
         super().__init__(
             f"{what}.forward cannot be traced ({type(error).__name__}: {error}); "
             f"{remedy}give the model as nn.Sequential or as a list of (name, module)"
@@ -195,6 +197,15 @@ def _functions_refused() -> Iterator[None]:
         torch.autograd.Function.apply = apply  # type: ignore[method-assign]
 
 
+def _encoder_forward(encoder: nn.TransformerEncoder, src: Any, **masks: Any) -> Any:
+    """What torch's encoder runs where no mask is given; its own forward asks for values of the input."""
+    if any(mask is not None and mask is not False for mask in masks.values()):
+        raise TypeError("nn.TransformerEncoder is given a mask")
+    for layer in encoder.layers:
+        src = layer(src)
+    return src if encoder.norm is None else encoder.norm(src)
+
+
 class _Tracer(fx.Tracer):
     """Traces what ``model(x)`` runs, and notes for each node whether gradients were off.
 
@@ -217,6 +228,8 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if type(m) is nn.TransformerEncoder:
+            forward = partial(_encoder_forward, m)
         self.entered.append(self.path_of_module(m))
         result = super().call_module(m, forward, args, kwargs)
         self.entered.pop()

@@ -181,11 +181,13 @@ def _stage_inputs(blocks: Blocks, samples: Samples, computing: Computing) -> lis
     with evaluating(blocks.model), computing.autocast():
         for k in range(len(blocks) - 1):
             inputs.append(blocks.block(k)(inputs[-1]))
-    return [x.float() for x in inputs]
+    return [x.float() if x.is_floating_point() else x for x in inputs]
 
 
 def _stored(samples: Samples, x: Tensor, k: int) -> Samples:
-    return samples if k == 0 else replace(samples, inputs=x.contiguous().cpu().numpy(), as_taken=True)
+    if k == 0:
+        return samples
+    return replace(samples, inputs=x.contiguous().cpu().numpy(), as_taken=True, token_ids=False)
 
 
 def _load(samples: Samples, computing: Computing) -> Any:

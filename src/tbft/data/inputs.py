@@ -95,11 +95,26 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Fitted:
         raise DataError(f"{name}: there are no samples in it")
     if array.size == 0:
         raise DataError(f"{name}: the samples are empty, of shape {array.shape[1:]}")
+    if spec.token_ids:
+        return Fitted(token_ids(array, name))
     array = finite_floats(array, name) if array.dtype.kind == "f" else array
     conversion = settle_range(values_of(array), spec, name)
     # torch's layout has the channels first, NumPy's and Pillow's has them last.
     fitting = Fitting(conversion, spec, isinstance(inputs, Tensor), name)
     return Fitted(fitting.apply(array), conversion.as_taken, fitting.notes(array))
+
+
+def token_ids(array: Array, name: str) -> Array:
+    """Inputs that are whole numbers from 0.
+
+    Raises:
+        DataError: they are not.
+    """
+    if array.dtype.kind not in "iub" and not (array.dtype.kind == "f" and bool((array % 1 == 0).all())):
+        raise DataError(f"{name}: the model takes token ids, whole numbers, and these are {array.dtype}")
+    if array.min() < 0:
+        raise DataError(f"{name}: the token id {array.min():g} is negative; the model's table starts at 0")
+    return array.astype(np.int64)
 
 
 def _fitted_when_made(rows: LazyRows, spec: InputSpec, name: str) -> Fitted:

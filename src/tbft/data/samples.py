@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tbft.data.conditions import Where, as_conditions, matching
-from tbft.data.inputs import fit_inputs, normalize
+from tbft.data.inputs import fit_inputs, normalize, token_ids
 from tbft.data.labels import Labels, check_labels, class_positions, parse_labels, targets_of
 from tbft.data.lazy import CHUNK, as_array, as_lazy
 from tbft.data.spec import InputSpec, Preprocessing
@@ -43,6 +43,7 @@ class Samples:
             to be applied.
         targets: ``float32`` (n, ...), what another task than classification is tuned to; labels are then all
             zero. None: labels are classes.
+        token_ids: the inputs are whole numbers that stand for words, and the model takes them as ``int64``.
     """
 
     inputs: Array
@@ -55,6 +56,7 @@ class Samples:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     as_taken: bool = False
     targets: Array | None = None
+    token_ids: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,12 +95,15 @@ class Samples:
 
         Returns:
             inputs ``float32``, pictures as (n, channels, height, width) in [0, 1], then normalized as
-            `preprocessing` says; labels ``int64`` (n,), or targets ``float32`` (n, ...).
+            `preprocessing` says, or token ids ``int64``; labels ``int64`` (n,), or targets ``float32``
+            (n, ...).
         """
         x = np.array(self.inputs[indices])
         y = torch.from_numpy(np.array((self.labels if self.targets is None else self.targets)[indices]))
         if self.are_pictures:
             x = x.transpose(0, 3, 1, 2).astype(np.float32, order="C") / np.float32(255)
+        if self.token_ids:
+            return torch.from_numpy(x.astype(np.int64)), y
         inputs = torch.from_numpy(x.astype(np.float32, copy=False))
         return (inputs if self.as_taken else normalize(inputs, self.preprocessing, self.name)), y
 
@@ -160,6 +165,7 @@ def make_samples(
         preprocessing=spec.preprocessing,
         as_taken=ranged.as_taken,
         targets=targets,
+        token_ids=spec.token_ids,
     )
     return samples if spec.targets and targets is not None else match_classes(samples, spec.class_names)
 
@@ -192,6 +198,8 @@ def fit_samples(samples: Samples, spec: InputSpec) -> Samples:
         samples = match_classes(samples, spec.class_names)
     if spec.class_names is not None and samples.targets is None:
         check_labels(samples.labels, spec.class_names, samples.name)
+    if spec.token_ids:
+        return replace(samples, inputs=token_ids(samples.inputs, samples.name), token_ids=True)
     wanted = spec.preprocessing
     if samples.preprocessing == wanted or wanted == Preprocessing():
         return samples

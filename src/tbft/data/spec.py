@@ -137,6 +137,7 @@ class InputSpec:
             (``--data-memory 1024``).
         targets: labels that are not whole class numbers or names are targets of another task, such as floats
             or several numbers a sample.
+        token_ids: the model takes whole numbers that stand for words; the data are such.
     """
 
     class_names: tuple[str, ...] | None = None
@@ -157,6 +158,7 @@ class InputSpec:
     layout: str | None = None
     memory_mib: int = 1024
     targets: bool = False
+    token_ids: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what does not go together, before anything is read."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from torch import nn
 
 from tbft.blocks import sequential
+from tbft.blocks.tokens import takes_token_ids
 from tbft.data.factory import call_factory, is_factory
 from tbft.data.spec import InputSpec
 from tbft.errors import TbftError, unknown
@@ -90,4 +91,5 @@ def inputs_of(model: nn.Module) -> InputSpec:
         class_names=None if classes is None else tuple(str(c) for c in classes),
         resolution=getattr(model, "resolution", None),
         channels=getattr(model, "channels", None),
+        token_ids=takes_token_ids(model),
     )

@@ -72,7 +72,9 @@ def cache_prefix(
     scalars = int(np.prod(shape))
     for dtype in (np.float32, np.float16):
         if scalars * np.dtype(dtype).itemsize <= policy.memory_bytes:
-            return replace(samples, inputs=_fill(np.empty(shape, dtype), first, rows), as_taken=True)
+            return replace(
+                samples, inputs=_fill(np.empty(shape, dtype), first, rows), as_taken=True, token_ids=False
+            )
     if policy.folder is None:
         raise PlanError(
             f"{samples.name}: after the frozen prefix its {len(samples):,} samples take "
@@ -84,7 +86,7 @@ def cache_prefix(
     if found is None:
         _write(path, shape, first, rows)
         found = RowFile(path)
-    return replace(samples, inputs=found, as_taken=True)  # type: ignore[arg-type]
+    return replace(samples, inputs=found, as_taken=True, token_ids=False)  # type: ignore[arg-type]
 
 
 def cached_bytes(samples: Samples) -> int:

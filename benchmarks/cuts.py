@@ -1,0 +1,219 @@
+"""Where to cut: accuracy of the front and of the late block by the place at which the model is cut.
+
+Small networks of six kinds, trained on five classes of the JPEG copy of CIFAR-10 at 16 px, meet two
+corruptions, five other classes under the same labels (ships as planes, trucks as cars), and reversed labels.
+For each place at which a network can be cut, the part before it is tuned for the corruptions, and the part
+from it up to the rear for the others. A rule that groups the places can then be judged by what it gives away.
+
+    TBFT_DATA=/folder python benchmarks/cuts.py            # makes the record where it is not there yet
+    TBFT_DATA=/folder python benchmarks/cuts.py --rerun
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tbft.blocks import split
+from tbft.blocks.candidates import Candidate
+from tbft.blocks.cutting import grouped, propose_cuts
+from tbft.blocks.state import values_restored, write_state
+from tbft.data import Samples, make_samples, read
+from tbft.front_door import tune
+from tbft.patches import versions
+from tbft.plan import Plan, find_recipe
+from tbft.scenarios import apply_drift
+from tbft.verification.evaluation import evaluate_samples
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from tests.architectures import ARCHITECTURES  # noqa: E402
+
+RECORD = ROOT / "benchmarks" / "results" / "cuts.json"
+NETWORKS = ("resnet", "mobilenet-v2", "densenet", "vgg", "convnext", "vit")
+#: Class of the source -> the one that takes its label in the shifted set.
+CLASSES = {"airplane": "ship", "automobile": "truck", "bird": "frog", "cat": "dog", "deer": "horse"}
+SHIFTS = {
+    "gaussian_noise:3": "front",
+    "contrast:4": "front",
+    "other classes": "late",
+    "labels:reverse": "late",
+}
+#: From candidates to the cuts.
+Rule = Callable[[Sequence[Candidate]], tuple[str, ...]]
+TRAINED, TUNED, TESTED, EPOCHS = 4000, 200, 1000, 12
+
+
+def samples_of(name: str, classes: Sequence[str], count: int) -> Samples:
+    """Pictures of five classes, at 16 px, the same number of each."""
+    folder = Path(os.environ["TBFT_DATA"]) / "cifar10"
+    samples = read(folder / name)
+    parts = []
+    for label, one in enumerate(classes):
+        at = np.flatnonzero(np.asarray(samples.labels) == samples.class_names.index(one))[
+            : count // len(classes)
+        ]
+        pictures = np.asarray(samples.inputs[at], np.float32)
+        small = pictures.reshape(len(at), 16, 2, 16, 2, 3).mean((2, 4)).round().astype(np.uint8)
+        parts.append((small, np.full(len(at), label)))
+    return make_samples(
+        np.concatenate([p for p, _ in parts]), np.concatenate([y for _, y in parts]), name=name
+    )
+
+
+def trained(name: str, source: Samples) -> nn.Module:
+    """A network after a short training on the source."""
+    model = ARCHITECTURES[name].build()
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3, weight_decay=0.01)
+    steps = EPOCHS * (len(source) // 64)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
+    torch.manual_seed(0)
+    model.train()
+    for _ in range(EPOCHS):
+        for at in torch.randperm(len(source)).split(64)[: len(source) // 64]:
+            x, y = source.batch(at.numpy())
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+def shifted(shift: str, count: int, name: str) -> Samples:
+    """Samples after a shift."""
+    if shift == "other classes":
+        return samples_of(name, list(CLASSES.values()), count)
+    return apply_drift(samples_of(name, list(CLASSES), count), shift)
+
+
+def accuracy(model: nn.Module, samples: Samples) -> float:
+    """Share of samples that are classified correctly."""
+    found = evaluate_samples(model, samples).accuracy
+    assert found is not None
+    return found
+
+
+def accuracy_of(model: nn.Module, cuts: Sequence[str], arm: str, train: Samples, test: Samples) -> float:
+    """Accuracy after an arm was tuned."""
+    blocks = split(model, cuts, [f"block{k}" for k in range(len(cuts) + 1)])
+    tuned = tune(blocks, Plan(arm, find_recipe("fast"), statistics=None), train)
+    with values_restored(model):
+        write_state(model, dict(tuned.changed))
+        return accuracy(model, test)
+
+
+def measured(name: str, source: Samples, clean: Samples) -> dict[str, Any]:
+    """What every place to cut gives for every shift."""
+    model = trained(name, source)
+    proposal = propose_cuts(model, source.batch(slice(0, 2))[0])
+    candidates = list(proposal.candidates)
+    rear = next(i for i, c in enumerate(candidates) if c.in_rear)
+    found: dict[str, Any] = {
+        "network": name,
+        "source_accuracy": accuracy(model, clean),
+        "candidates": [asdict(c) for c in candidates],
+        "accuracies": {},
+    }
+    for shift, side in SHIFTS.items():
+        train, test = shifted(shift, TUNED, "train.tar"), shifted(shift, TESTED, "test.tar")
+        row = {"": accuracy(model, test)}
+        for c in candidates[1:rear]:
+            cuts = [c.path, candidates[rear].path]
+            row[c.path] = accuracy_of(model, cuts, "block0" if side == "front" else "block1", train, test)
+        found["accuracies"][shift] = row
+        print(name, shift, {path: round(100 * a, 1) for path, a in row.items()}, flush=True)
+    return found
+
+
+def rule(weigh: Callable[[Candidate], float], levels: float) -> Rule:
+    """Cuts that make parts of equal weight."""
+
+    def cuts(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+        return grouped(candidates, [weigh(c) for c in candidates], 4, levels)
+
+    return cuts
+
+
+def rules() -> dict[str, Rule]:
+    """Ways to group the places."""
+    found = {}
+    for levels in (0.0, 0.03, 0.1):
+        tail = f", {levels} a level"
+        found["layers" + tail] = rule(lambda c: float(c.layer_count), levels)
+        found["FLOPs" + tail] = rule(lambda c: c.forward_flops or 0.0, levels)
+        found["parameters" + tail] = rule(lambda c: float(c.parameter_count), levels)
+    return found
+
+
+def given_away(record: dict[str, Any], cuts: tuple[str, ...]) -> dict[str, float]:
+    """Points of accuracy below the best place, for each shift."""
+    lost = {}
+    for shift, row in record["accuracies"].items():
+        places = {path: a for path, a in row.items() if path}
+        chosen = cuts[0] if SHIFTS[shift] == "front" else cuts[-2]
+        lost[shift] = 100 * (max(places.values()) - places[chosen])
+    return lost
+
+
+def show(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The table of the rules."""
+    table = {}
+    for name, group in rules().items():
+        lost: dict[str, list[float]] = {}
+        for record in records:
+            candidates = [Candidate(**c) for c in record["candidates"]]
+            for shift, points in given_away(record, group(candidates)).items():
+                lost.setdefault(shift, []).append(points)
+        table[name] = {shift: round(mean(points), 2) for shift, points in lost.items()}
+        table[name]["mean"] = round(mean(table[name].values()), 2)
+    print(f"\nPoints below the best place to cut, mean over {len(records)} networks:")
+    print(f"{'rule':30}" + "".join(f"{shift:>18}" for shift in [*SHIFTS, "mean"]))
+    for name, row in table.items():
+        print(f"{name:30}" + "".join(f"{row[shift]:18.1f}" for shift in [*SHIFTS, "mean"]))
+    return table
+
+
+def main() -> None:
+    """Make the record where it is not there, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rerun", action="store_true")
+    rerun = parser.parse_args().rerun
+    torch.set_num_threads(1)
+    content: dict[str, Any]
+    if rerun or not RECORD.exists():
+        start = time.process_time()
+        source, clean = (
+            samples_of(f, list(CLASSES), n) for f, n in (("train.tar", TRAINED), ("test.tar", TESTED))
+        )
+        records = [measured(name, source, clean) for name in NETWORKS]
+        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()}
+        sizes = {"trained": TRAINED, "tuned": TUNED, "tested": TESTED, "seeds": 1}
+        content = {
+            "machine": machine,
+            **sizes,
+            "cpu_seconds": round(time.process_time() - start),
+            "records": records,
+        }
+    else:
+        content = json.loads(RECORD.read_text())
+    content["points_below_the_best_place"] = show(content["records"])
+    RECORD.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
