@@ -5,9 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: Messages quote what files hold, which may be long.
+MAX_LETTERS = 2000
+
 
 class TbftError(ValueError):
     """Base of tbft's errors; the command line turns it into exit status 2."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= MAX_LETTERS else f"{text[: MAX_LETTERS - 4]} ..."
 
 
 class WriteError(TbftError, OSError):

@@ -132,7 +132,8 @@ class SourceCard:
         header, tensors = content.header, content.tensors
         header.pop("format_version")
         header.pop("gradients", None)
-        clean = header.pop("clean", None) or header.pop("strays")
+        older = header.pop("strays", None)
+        clean = header.pop("clean", older)
         kept = {key: value for key, value in tensors.items() if key.startswith(("site/", "pixels/"))}
         where = f"the header of {path}"
         checked = build(_Header, {**header, "clean": clean}, where, CardError)
@@ -144,6 +145,8 @@ class SourceCard:
         """Raise CardError unless there are finite moments for every layer and for the pixels."""
         if bad := not_finite(self.tensors):
             raise CardError(f"{where}: {bad[0]} holds NaN or infinity; build the card again")
+        if not self.layers:
+            raise CardError(f"{where} knows no layer; build the card again")
         for key in [f"site/{layer}" for layer in self.layers] + ["pixels"]:
             second = "spread" if key == "pixels" else "variance"
             moments = [self.tensors.get(f"{key}/{name}") for name in ("mean", second)]
