@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: demo test lint bench reproduce readme clean
+FUZZ_SECONDS ?= 3600
+KILLS ?= 200
+
+.PHONY: demo test lint fuzz kill bench reproduce readme clean
 
 demo: $(READY)
 	$(BIN)/tbft demo
@@ -15,6 +18,13 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Broken files of every kind for an hour, and kills at 200 instants of all commands that write.
+fuzz: $(READY)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -q -s tests/test_fuzz.py
+
+kill: $(READY)
+	KILLS=$(KILLS) $(BIN)/pytest -q -s tests/test_kill.py
 
 # Needs TBFT_DATA, the folder of checkpoints and sets that docs/data.md describes.
 bench: $(READY)

@@ -116,7 +116,7 @@ def kill(at: Instant, template: Path, place: Path) -> str:
     check_whole(place)
     _, again = os.waitpid(_start(COMMANDS[at.command], place), 0)
     told = os.waitstatus_to_exitcode(again)
-    taken = at.command in ("new key", "revert") and told == 2  # it was done before it was killed
+    taken = at.command in ("new key", "revert") and told == 2  # it was done already
     assert told == 0 or taken, f"{at}: run again, it ends in {told}"
     check_whole(place)
     hidden = [p.name for p in place.rglob(".*") if p.parent != place / "caches"]

@@ -121,7 +121,7 @@ def put_on(patch: Patch, weights: str | Path, out: str | Path) -> tuple[Installe
     if is_required() and entry.serial < newest:
         raise PatchError(
             f"the patch is older (serial {entry.serial}) than one that was put on {out} before ({newest}): "
-            "sign it again if it is meant to be used"
+            "to use it all the same, sign it again with a higher --serial"
         )
     made = Installed(out, tuned, Log((*base.log.entries, entry), max(newest, entry.serial)))
     path = out.with_name(f"{out.name}.{_link(entry)}{SUFFIX}")

@@ -105,10 +105,10 @@ def new_key(name: str, folder: Path | None = None) -> Path:
     lock = s.BestAvailableEncryption(word.encode()) if word else s.NoEncryption()
     pem = secret.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, lock)
     public = PublicKey(name, secret.public_key().public_bytes_raw())
-    with atomic_path(path, private=True) as temporary:
-        temporary.write_bytes(pem)
     with atomic_path(path.with_suffix(".pub")) as temporary:
         temporary.write_text(public.line + "\n")
+    with atomic_path(path, private=True) as temporary:  # the last: until it is there, the name is free
+        temporary.write_bytes(pem)
     return path
 
 

@@ -116,14 +116,16 @@ def _opened(folder: Path, samples: Samples, severities: Sequence[int], seed: int
     }
     if (folder / ABOUT).exists():
         _check_same(read_about(folder), about, folder)
-        return folder
-    if folder.is_dir() and any(folder.glob("*.npy")):
+    elif folder.is_dir() and any(folder.glob("*.npy")):
         raise DataError(f"{folder} holds arrays that tbft did not write; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / "labels.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, np.tile(samples.labels, times))
-    with atomic_path(folder / ABOUT) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **about)
+    # Whatever else lies here after a kill, it is known what it was made of.
+    if not (folder / ABOUT).exists():
+        with atomic_path(folder / ABOUT) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **about)
+    if not (folder / "labels.npy").exists():
+        with atomic_path(folder / "labels.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, np.tile(samples.labels, times))
     return folder
 
 
