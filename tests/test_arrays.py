@@ -177,13 +177,15 @@ def test_names_are_compared_as_they_look():
         ([{}, {}, {}], "not dict"),
         ([[0], [1, 2], [0]], "mixed shapes"),
         ([0, 1, 123456], "cannot be a class number"),
+        (np.eye(4)[:3], "one-hot rows of 4 classes, but there are 2: a, b"),
         (7, "one label a sample"),
         ("abcd", "one label a sample"),
     ],
 )
 def test_labels_that_say_no_class_are_refused(labels, message):
+    names = ["a", "b"] if "a, b" in message else None
     with pytest.raises(DataError, match=message):
-        tbft.make_samples(X[:3], labels)
+        tbft.make_samples(X[:3], labels, names)
 
 
 def test_labels_numbered_from_one():
@@ -280,6 +282,18 @@ def test_masks_reach_the_model_as_zero_and_one(inputs):
 def test_ranges_that_cannot_be_told_are_refused_with_the_advice_that_fits(inputs, spec, message):
     with pytest.raises(DataError, match=message):
         seen(np.stack([inputs] * 2), **spec)
+
+
+@pytest.mark.parametrize("dtype", [float, np.float32, np.int64])
+def test_digits_without_an_axis_of_channels_are_pixels_too(dtype):
+    digits = (np.stack([RAMP[..., 0]] * 3) * 255).astype(np.uint8).astype(dtype)
+    x, _ = seen(digits)
+    np.testing.assert_allclose(x[:, 0] * 255, digits, rtol=1e-5)
+    x, samples = seen(digits.reshape(3, -1))
+    assert x.max() > 200
+    assert "given to the model as they are (--range 0-255 if they are pixels)" in samples.notes[0]
+    x, _ = seen(digits.reshape(3, -1), range="0-255")
+    assert x.max() <= 1
 
 
 def test_windows_are_given_to_the_model_as_they_are():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import namedtuple
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,7 +46,15 @@ class Items(Dataset):
         return self.item(i)
 
 
+class Unsized(Dataset):
+    def __getitem__(self, i):
+        return PICTURES[0], 0
+
+
 class Stream(IterableDataset):
+    def __len__(self):
+        return 6
+
     def __iter__(self):
         return iter(zip(PICTURES, LABELS.tolist(), strict=True))
 
@@ -124,6 +133,9 @@ def test_classes_of_a_dataset_are_matched_to_the_models():
         samples = as_samples(form, spec)
         assert samples.class_names == ("cat", "dog")
         assert samples.labels[:4].tolist() == [1, 0, 1, 0]
+    hugging = Items(lambda i: {"image": picture(i), "label": i % 2})
+    hugging.features = {"label": SimpleNamespace(names=["dog", "cat"])}
+    assert as_samples(hugging, spec).labels[:2].tolist() == [1, 0]
     other = Items(lambda i: (PICTURES[i], i % 2), classes=["cat", "dog"])
     with pytest.raises(DataError, match="joins datasets whose classes differ"):
         as_samples(ConcatDataset([pets, other]))
@@ -154,6 +166,7 @@ def test_a_loader_is_read_without_its_chance_and_what_it_loses_is_noted():
     [
         (Items(lambda i: PICTURES[i]), "item 0 is a ndarray"),
         (Items(lambda i: (PICTURES[i],)), "item 0 has no label"),
+        (Unsized(), "a Unsized has neither __len__ nor __iter__"),
         (Items(lambda i: (PICTURES[i], None)), "6 of 6 labels are missing"),
         (Items(lambda i: (PICTURES[i], 0.9)), "0.9 of sample 0"),
         (Items(lambda i: (PICTURES[i][: i + 1], 0)), "mixed shapes"),

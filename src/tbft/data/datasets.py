@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from tqdm import tqdm
 
 from tbft.data.holding import Held, Reread
 from tbft.data.items import Input, as_input, parse_item
-from tbft.data.keys import CLASS_NAMES
+from tbft.data.keys import CLASS_NAMES, LABEL_NAMES
 from tbft.data.loaders import items_of_loader
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
@@ -51,7 +51,7 @@ def collect(data: Any, spec: InputSpec, name: str) -> Samples:
         DataError: no items, items of another form, or inputs of mixed shapes.
     """
     notes: list[str] = []
-    items = items_of_loader(data, notes) if isinstance(data, DataLoader) else _items(data)
+    items = items_of_loader(data, notes) if isinstance(data, DataLoader) else _items(data, name)
     total = len(data) if isinstance(data, Sized) and not isinstance(data, DataLoader) else None
     inputs: Held | Reread | None = None
     labels: list[Any] = []
@@ -90,19 +90,29 @@ def class_names_of(data: Any, name: str) -> list[str] | None:
         if isinstance(own, (list, tuple, np.ndarray)) and len(own):
             # Some sets name a class by several words.
             return [", ".join(map(str, c)) if isinstance(c, (list, tuple)) else str(c) for c in own]
+    features = getattr(data, "features", None)  # as datasets of Hugging Face have them
+    if isinstance(features, Mapping):
+        told = [getattr(features.get(key), "names", None) for key in LABEL_NAMES]
+        if found := next((n for n in told if n), None):
+            return [str(n) for n in found]
     inner = getattr(data, "dataset", None)
     return None if inner is None or inner is data else class_names_of(inner, name)
 
 
-def _items(data: Any) -> Iterator[Any]:
+def _items(data: Any, name: str) -> Iterator[Any]:
     """A dataset need not be iterable by itself: indexing is all that torch asks of one."""
     if _is_map_style(data):
         return (data[i] for i in range(len(data)))
+    if not hasattr(data, "__iter__"):
+        raise DataError(
+            f"{name}: a {type(data).__name__} has neither __len__ nor __iter__; give it one of them"
+        )
     return iter(data)
 
 
 def _is_map_style(data: Any) -> bool:
-    return isinstance(data, Sized) and hasattr(data, "__getitem__")
+    # torch's iterable datasets inherit a method __getitem__ that only raises.
+    return isinstance(data, Sized) and hasattr(data, "__getitem__") and not isinstance(data, IterableDataset)
 
 
 def _holder(data: Any, first: Input, spec: InputSpec, name: str, notes: list[str]) -> Held | Reread:

@@ -226,7 +226,11 @@ def _axes_placed(inputs: Array, spec: InputSpec, torch_layout: bool, name: str) 
             raise DataError(
                 f"{name}: pictures are (n, height, width, channels) or (n, channels, height, width), one "
                 f"sample here has the shape {inputs.shape[1:]}"
-                + ("; for a model that takes other arrays, convert them to float32" if pictures else "")
+                + (
+                    "; for a model that takes other arrays, convert them to float32, or give --range 0-255"
+                    if pictures
+                    else ""
+                )
             )
         return inputs
     known = (spec.channels,) if spec.channels is not None else (1, 3)
@@ -241,7 +245,8 @@ def _axes_placed(inputs: Array, spec: InputSpec, torch_layout: bool, name: str) 
         first = first_fits and (torch_layout or not last_fits)
         return inputs.transpose(0, 2, 3, 1) if first else inputs
     # Without a word on the channels, floats are left as they are unless they can only be pictures.
-    last = last_fits and not first_fits and (spec.channels is not None or inputs.shape[-1] == 3)
+    square = inputs.shape[1] == inputs.shape[2]
+    last = last_fits and not first_fits and (spec.channels is not None or square or inputs.shape[-1] == 3)
     return inputs.transpose(0, 3, 1, 2) if last else inputs
 
 

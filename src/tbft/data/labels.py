@@ -62,6 +62,10 @@ def parse_labels(values: Any, name: str, class_names: Sequence[str] | None = Non
     if not len(values):
         raise DataError(f"{name}: there are no samples in it")
     array, columns = _one_label_each(_typed(values, name), name)
+    if columns is not None and names is not None and columns != len(names):
+        raise DataError(
+            f"{name}: one-hot rows of {columns} classes, but there are {len(names)}: {', '.join(names)}"
+        )
     if columns is not None:
         return _by_number(array.astype(np.int64), name, names or tuple(str(i) for i in range(columns)), 0)
     if array.dtype.kind in "SU":

@@ -25,6 +25,8 @@ _MAX_NORMALIZED = 20.0
 _MIN_SIDE = 8
 #: ... and, where they are not square, so many.
 _MIN_LONG_SIDE = 24
+#: Pictures of 8 bits of which no pixel is brighter would be all but black.
+_MIN_TOP = 64
 _OPTIONS = "--range normalized (InputSpec(range='normalized')) if the model takes the values as they are"
 
 
@@ -131,8 +133,14 @@ def _are_pictures(values: Values, spec: InputSpec) -> bool:
     square = sides[0] == sides[1]
     if len(shape) == 3:
         return square or min(sides) >= _MIN_LONG_SIDE or 3 in (shape[0], shape[2])
-    # Windows of a series have as many axes; floats in them are taken as they are.
-    return values.dtype.kind in "iu" and values.low >= 0 and (square or min(sides) >= _MIN_LONG_SIDE)
+    # Windows of a series have as many axes; floats in them are taken as they are, unless they are pixels.
+    if values.dtype.kind == "f":
+        return square and _look_like_pixels(values)
+    return values.low >= 0 and (square or min(sides) >= _MIN_LONG_SIDE)
+
+
+def _look_like_pixels(values: Values) -> bool:
+    return values.whole and values.low >= 0 and _MIN_TOP <= values.high <= 255
 
 
 def _sides(shape: tuple[int, ...], channels: int | None) -> tuple[int, int] | None:
@@ -165,7 +173,9 @@ def _black_and_white(values: Values) -> Conversion:
 
 
 def _of_measurements(values: Values) -> Conversion:
-    if values.dtype.kind == "f" or len(values.shape) != 2:
+    side = round(values.shape[0] ** 0.5) if len(values.shape) == 1 else 0
+    flat = side >= _MIN_SIDE and side * side == values.shape[0] and _look_like_pixels(values)
+    if not flat and (values.dtype.kind == "f" or len(values.shape) != 2):
         return Conversion()
     told = f"whole numbers from {values.low:,.0f} to {values.high:,.0f}"
     return Conversion(
@@ -182,7 +192,7 @@ def _of_integers(values: Values, name: str) -> Conversion:
         )
     if high <= 1:
         return _black_and_white(values)
-    if high < 64:
+    if high < _MIN_TOP:
         raise DataError(
             f"{name}: pictures of {kind} from {low:.0f} to {high:.0f} would be all but black as 8 bits; give "
             f"--range 0-N with the highest value that a pixel can have (0-{high:.0f}? else 0-255)"
@@ -237,4 +247,5 @@ def _scaled(values: Values, top: float, name: str) -> Conversion:
             f"{name}: values from {values.low:.4g} to {values.high:.4g} do not lie in 0-{top:.0f}, as "
             "--range says"
         )
-    return Conversion(top, to_bytes=values.dtype.kind in "iu" and top in (1, 255))
+    pictures = values.dtype.kind in "iu" and len(values.shape) > 1
+    return Conversion(top, to_bytes=pictures and top in (1, 255))
