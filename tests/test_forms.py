@@ -146,6 +146,8 @@ def test_what_items_hold_beside_input_and_label_becomes_an_attribute_or_is_noted
     samples = as_samples(Items(lambda i: {"x": PICTURES[i], "y": 0, "person": f"p{i}", "box": [i, i]}))
     assert samples.attributes["person"].tolist() == [f"p{i}" for i in range(6)]
     assert any("box" in note and "left out" in note for note in samples.notes)
+    third = as_samples(Items(lambda i: (PICTURES[i], "x", i % 2)), tbft.InputSpec(keys={"labels": "2"}))
+    assert third.labels.tolist() == [0, 1] * 3
     wilds = Items(lambda i: (PICTURES[i], 0, torch.tensor([i % 2, i])), metadata_fields=["hospital", "slide"])
     assert as_samples(wilds).attributes["hospital"].tolist() == [0, 1, 0, 1, 0, 1]
 

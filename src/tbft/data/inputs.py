@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tbft.data.labels import numpy_of
+from tbft.data.label_values import numpy_of
 from tbft.data.lazy import LazyRows, as_array, as_lazy
 from tbft.data.ranges import Conversion, settle_range, values_of
 from tbft.data.spec import InputSpec, Preprocessing

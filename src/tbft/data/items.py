@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tbft.data.keys import find_keys
-from tbft.data.labels import numpy_of, plain_label
+from tbft.data.label_values import numpy_of, plain_label
 from tbft.data.spec import InputSpec
 from tbft.data.viewing import COLOR_TO_GRAY, GRAY_TO_COLOR, as_viewed, resize
 from tbft.errors import DataError
@@ -66,8 +66,9 @@ def parse_item(item: Any, spec: InputSpec, where: str) -> Item:
     """
     if isinstance(item, (tuple, list)):
         named: Mapping[str, Any] = {f"item_{i}": value for i, value in enumerate(item)}
-        keys = spec.keys or {"inputs": "item_0", "labels": "item_1"}
-        if len(item) < 2 and not spec.keys:
+        given = {what: f"item_{key}" if key.isdecimal() else key for what, key in (spec.keys or {}).items()}
+        keys: Mapping[str, str] = {"inputs": "item_0", "labels": "item_1", **given}
+        if len(item) < 2:
             raise DataError(f"{where} has no label; items are (input, label)")
     elif isinstance(item, Mapping):
         named, keys = {str(key): value for key, value in item.items()}, spec.keys or {}

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
+from tbft.data.label_values import as_text, one_label_each, refuse_missing, typed_values
 from tbft.errors import DataError, unknown
 
 Array = npt.NDArray[Any]
@@ -61,7 +60,7 @@ def parse_labels(values: Any, name: str, class_names: Sequence[str] | None = Non
     names = None if class_names is None else tuple(str(c) for c in class_names)
     if not len(values):
         raise DataError(f"{name}: there are no samples in it")
-    array, columns = _one_label_each(_typed(values, name), name)
+    array, columns = one_label_each(typed_values(values, name), name)
     if columns is not None and names is not None and columns != len(names):
         raise DataError(
             f"{name}: one-hot rows of {columns} classes, but there are {len(names)}: {', '.join(names)}"
@@ -138,7 +137,7 @@ def targets_of(values: Any, name: str) -> Array | None:
     Raises:
         DataError: a value that is missing or not finite.
     """
-    typed = _typed(values, name)
+    typed = typed_values(values, name)
     column = typed.ndim == 1 or (typed.ndim == 2 and typed.shape[1] == 1)
     if typed.dtype.kind in "SU" or (typed.dtype.kind in "biu" and column):
         return None
@@ -153,82 +152,9 @@ def targets_of(values: Any, name: str) -> Array | None:
     return targets
 
 
-def plain_label(value: Any) -> Any:
-    """One label as a plain value: a number out of 0-d and one-element arrays and tensors, else as it is."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
-    if isinstance(value, (list, tuple)) and all(isinstance(v, (bool, int, float, np.number)) for v in value):
-        value = np.array(value)
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.item() if value.size == 1 else value
-    return value
-
-
-def _typed(values: Any, name: str) -> Array:
-    """An array of numbers, booleans or text, of any shape."""
-    if isinstance(values, Tensor):
-        return numpy_of(values)
-    if not isinstance(values, np.ndarray) or values.dtype == object:
-        return _typed_items([plain_label(v) for v in values], name)
-    if values.dtype.kind not in "biufSU":
-        raise DataError(f"{name}: labels have to be class numbers or names, not {values.dtype}")
-    return values
-
-
-def _typed_items(items: list[Any], name: str) -> Array:
-    absent = [v is None or (isinstance(v, float) and v != v) or type(v).__name__ == "NAType" for v in items]
-    _refuse_missing(np.array(absent, dtype=bool), "None or NaN", name)
-    if any(isinstance(v, (str, bytes)) for v in items):
-        return np.array([_text(v, name) for v in items], dtype=str)
-    try:
-        array = np.array(items)
-    except ValueError:
-        raise DataError(f"{name}: labels of mixed shapes; give one class number or name a sample") from None
-    if array.dtype.kind not in "biuf":
-        kinds = ", ".join(sorted({type(v).__name__ for v in items})[:3])
-        raise DataError(f"{name}: labels have to be class numbers or names, not {kinds}")
-    return array
-
-
-def numpy_of(tensor: Tensor) -> Array:
-    """The values of a tensor on any device, in its own precision where NumPy has it, else in ``float32``."""
-    tensor = tensor.detach().cpu()
-    tensor = tensor.to_dense() if tensor.layout != torch.strided else tensor
-    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
-
-
-def _one_label_each(array: Array, name: str) -> tuple[Array, int | None]:
-    """Labels (n,), and the number of classes where one-hot rows tell it."""
-    if array.ndim > 1 and array.size == len(array):
-        return array.reshape(-1), None
-    if array.ndim == 1:
-        return array, None
-    if array.ndim != 2 or array.dtype.kind not in "biuf":
-        raise DataError(
-            f"{name}: labels of shape {array.shape}; give one class number or name a sample, (n,)"
-        )
-    if array.dtype.kind == "f":
-        _refuse_missing(np.asarray(np.isnan(array).any(axis=1)), "NaN", name)
-    ones = (array == 1).sum(axis=1)
-    if ((array == 0) | (array == 1)).all() and (ones == 1).all():
-        return array.argmax(axis=1), array.shape[1]
-    if ((array == 0) | (array == 1)).all():
-        at = int(np.flatnonzero(ones != 1)[0])
-        raise DataError(
-            f"{name}: sample {at} has {int(ones[at])} classes; one class a sample is what tbft takes, so "
-            "samples of several classes, or of none, cannot be used"
-        )
-    if array.min() >= 0 and np.allclose(array.sum(axis=1), 1, atol=1e-3):
-        raise DataError(f"{name}: labels are shares of {array.shape[1]} classes; take labels.argmax(1)")
-    raise DataError(
-        f"{name}: labels of shape {array.shape} that are not one-hot rows; give one class number a sample, "
-        "(n,): for scores, labels.argmax(1)"
-    )
-
-
 def _words(array: Array, name: str) -> list[str]:
-    words = [normalized_name(_text(v, name)) for v in array.tolist()]
-    _refuse_missing(np.array([word in _MISSING for word in words]), "empty or nan", name)
+    words = [normalized_name(as_text(v, name)) for v in array.tolist()]
+    refuse_missing(np.array([word in _MISSING for word in words]), "empty or nan", name)
     return words
 
 
@@ -288,7 +214,7 @@ def _are_other_numbers(names: Sequence[str]) -> bool:
 def _whole(array: Array, name: str) -> Indices:
     if array.dtype.kind in "biu":
         return array.astype(np.int64)
-    _refuse_missing(np.isnan(array), "NaN", name)
+    refuse_missing(np.isnan(array), "NaN", name)
     fractional = np.flatnonzero(~(np.isfinite(array) & (array == np.rint(array)) & (np.abs(array) < 2**53)))
     if len(fractional):
         at = int(fractional[0])
@@ -298,23 +224,6 @@ def _whole(array: Array, name: str) -> Indices:
             "measurements set thresholds yourself"
         )
     return array.astype(np.int64)
-
-
-def _refuse_missing(absent: Array, what: str, name: str) -> None:
-    if absent.any():
-        raise DataError(
-            f"{name}: {int(absent.sum())} of {len(absent)} labels are missing ({what}), the first is that of "
-            f"sample {int(np.flatnonzero(absent)[0])}; label these samples or leave them out"
-        )
-
-
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, bytes):
-        return str(value)
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise DataError(f"{name}: the label {value!r} is not UTF-8 text; decode the labels first") from None
 
 
 def _listed(names: Sequence[str]) -> str:
