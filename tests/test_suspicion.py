@@ -1,4 +1,4 @@
-"""Inputs that a model was not trained on are noticed, and what mends it is named."""
+"""Inputs that a model was not trained on are noticed, and what fixes it is named."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_preparation_that_mends_it_is_named(pictures, wanted, remedy):
 
 
 def test_the_size_that_mends_it_is_named(pictures):
-    with pytest.raises(DataError, match=r"right on 20\.0 % of 200.*--resolution 32"):
+    with pytest.raises(DataError, match=r"correct on 20\.0 % of 200.*--resolution 32"):
         check_accuracy_on_source(NearestColor(Preprocessing(), side=32), pictures)
 
 
@@ -97,7 +97,7 @@ def test_inputs_normalized_for_a_model_that_normalizes_itself(pictures):
 def test_chance_without_a_remedy_is_an_error_with_what_was_tried(pictures):
     torch.manual_seed(0)
     untrained = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5))
-    with pytest.raises(DataError, match=r"Its BatchNorm layers have seen no sample.*--weights"):
+    with pytest.raises(DataError, match=r"Its BatchNorm layers have not seen any samples.*--weights"):
         check_accuracy_on_source(untrained, pictures)
     constant = nn.Sequential(nn.Flatten(), nn.LazyLinear(5))
     said = told(constant, replace(pictures, labels=np.random.default_rng(1).integers(0, 5, 200)))
@@ -116,7 +116,9 @@ def test_a_published_network_fed_without_its_normalization_is_noticed(data_dir):
     samples = tbft.read(data_dir / "cifar10/test.tar", preset.inputs)
     samples = samples.subset(np.random.default_rng(0).permutation(len(samples))[:100])
     model = nn.Sequential(Denormalized("0-255"), preset.load())
-    assert re.search(r"right on 9\.0 % of 100 .* with --mean 0-255 .* right on \d\d", told(model, samples))
+    assert re.search(
+        r"correct on 9\.0 % of 100 .* with --mean 0-255 .* correct on \d\d", told(model, samples)
+    )
 
 
 class Denormalized(nn.Module):

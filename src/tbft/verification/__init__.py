@@ -1,1 +1,1 @@
-"""How well a model does, and whether tuning helped."""
+"""Evaluate models, and decide whether tuning helped."""

@@ -1,4 +1,4 @@
-"""Did it help? The gain on held-out labels, with an interval that is honest for few of them."""
+"""Decide whether tuning helped: the gain on held-out samples, with an interval that is valid for few."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Acceptance:
-    """The base and the tuned model on the same held-out labeled samples.
+    """The base model compared with the tuned model on the same held-out samples.
 
     Attributes:
-        count: held-out samples.
-        fixed, regressed: samples that only the tuned, or only the base model gets right.
-        gain: in accuracy, -1 to 1.
-        low, high: 95 % interval of the gain.
-        verdict: ``helps``, ``harms``, or ``cannot tell`` where the interval holds zero.
-        accepted: whether the tuned model is kept; it is undone if more regressed than were fixed.
+        count: number of held-out samples.
+        fixed, regressed: samples on which only the tuned, or only the base model is correct; with a score,
+            samples whose score rose or fell.
+        gain: gain in accuracy, -1 to 1; with a score, the gain in the mean score.
+        low, high: 95 % confidence interval of the gain.
+        verdict: ``helps``, ``harms``, or ``cannot tell`` if the interval contains zero.
+        accepted: whether the tuned model is kept.
+        unit: ``points`` of accuracy, or ``score``.
     """
 
     count: int
@@ -38,26 +40,25 @@ class Acceptance:
     unit: str = "points"
 
     def __str__(self) -> str:
-        said = {"helps": "it helps", "harms": "it harms", "cannot tell": "too few labels to tell"}[
-            self.verdict
-        ]
+        verdicts = {"helps": "it helps", "harms": "it harms", "cannot tell": "too few labels to tell"}
         return (
             f"{100 * self.gain:+.1f} points on {self.count} held-out labels "
-            f"(95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f}): {said}"
+            f"(95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f}): {verdicts[self.verdict]}"
         )
 
 
 def compare(labels: Labels, before: Labels, after: Labels) -> Acceptance:
-    """Judge a tuned model by predictions on samples that neither training nor choosing has seen.
+    """Compare predictions on samples that were used neither for training nor for choosing.
 
-    The interval is exact given how many outcomes changed: of these, the share that got better is a
-    binomial proportion (Clopper and Pearson 1934; the test is McNemar's, 1947).
+    The interval is exact given the number of changed outcomes: the share of them that improved is a
+    binomial proportion (Clopper and Pearson 1934; the test is McNemar's, 1947). The tuned model is accepted
+    unless more samples regressed than were fixed.
 
     Args:
-        labels, before, after: true labels, and what base and tuned model predict, (n,).
+        labels, before, after: true labels, and predictions of the base and of the tuned model, all (n,).
 
-    >>> right, wrong = np.zeros(20, np.int64), np.ones(20, np.int64)
-    >>> print(compare(right, wrong, right))
+    >>> correct, wrong = np.zeros(20, np.int64), np.ones(20, np.int64)
+    >>> print(compare(correct, wrong, correct))
     +100.0 points on 20 held-out labels (95 % interval +66.3 to +100.0): it helps
     """
     fixed = int(((after == labels) & (before != labels)).sum())
@@ -77,15 +78,15 @@ def compare(labels: Labels, before: Labels, after: Labels) -> Acceptance:
     )
 
 
-#: Resamples of the paired bootstrap (Efron 1979); its interval is by percentiles.
+#: Number of resamples of the paired bootstrap (Efron 1979) with percentile intervals.
 RESAMPLES = 2000
 
 
 def compare_scores(before: Scores, after: Scores) -> Acceptance:
-    """Judge a tuned model by the score of each sample, higher being better, (n,) each.
+    """Compare scores of single samples, both (n,); higher is better.
 
-    The interval is that of a paired bootstrap: samples are drawn again, with what base and tuned model
-    make of them kept together.
+    The interval comes from a paired bootstrap, which resamples the differences. The tuned model is accepted
+    if the mean score rose.
 
     >>> scores = np.arange(40.0)
     >>> judged = compare_scores(scores, scores + 1)
@@ -93,15 +94,16 @@ def compare_scores(before: Scores, after: Scores) -> Acceptance:
     (1.0, 'helps', True)
     """
     change = np.asarray(after, np.float64) - np.asarray(before, np.float64)
-    at = np.random.default_rng(0).integers(0, len(change), (RESAMPLES, len(change)))
-    return _judged(change, change[at].mean(1))
+    rows = np.random.default_rng(0).integers(0, len(change), (RESAMPLES, len(change)))
+    return _judged(change, change[rows].mean(1))
 
 
 def compare_totals(total: Callable[[npt.NDArray[np.int64]], tuple[float, float]], count: int) -> Acceptance:
-    """The same for a score that is one number for all samples.
+    """Compare scores that are one number for all samples, by a paired bootstrap.
 
     Args:
-        total: positions of samples, with repeats -> the score of base and of tuned model on them.
+        total: (positions of samples, with repetitions) -> scores of the base and of the tuned model on them.
+        count: number of samples.
     """
     generator = np.random.default_rng(0)
     before, after = total(np.arange(count))

@@ -1,4 +1,4 @@
-"""Exact binomial statistics for any number of trials; computed in log space, so that nothing overflows."""
+"""Exact binomial statistics for any number of trials, computed in log space to avoid overflow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import exp, lgamma, log, log1p
 
 
 def binomial_cdf(successes: int, count: int, rate: float) -> float:
-    """Probability of at most this many successes in `count` trials that each succeed at `rate`.
+    """Probability of at most this many successes in `count` trials with success probability `rate`.
 
     >>> round(binomial_cdf(2, 10, 0.5), 4), round(binomial_cdf(1200, 2400, 0.5), 4)
     (0.0547, 0.5081)
@@ -16,16 +16,16 @@ def binomial_cdf(successes: int, count: int, rate: float) -> float:
         return 1.0
     if successes < 0 or rate >= 1:
         return 0.0
-    odds, miss, whole = log(rate), log1p(-rate), lgamma(count + 1)
+    log_success, log_failure, log_factorial = log(rate), log1p(-rate), lgamma(count + 1)
     terms = (
-        whole - lgamma(k + 1) - lgamma(count - k + 1) + k * odds + (count - k) * miss
+        log_factorial - lgamma(k + 1) - lgamma(count - k + 1) + k * log_success + (count - k) * log_failure
         for k in range(successes + 1)
     )
     return min(1.0, sum(exp(term) for term in terms))
 
 
 def proportion_interval(successes: int, count: int, coverage: float = 0.95) -> tuple[float, float]:
-    """Clopper-Pearson interval of a binomial proportion, by bisection.
+    """Clopper-Pearson interval of a binomial proportion, found by bisection.
 
     >>> low, high = proportion_interval(8, 10)
     >>> round(low, 3), round(high, 3)
@@ -41,7 +41,7 @@ def proportion_interval(successes: int, count: int, coverage: float = 0.95) -> t
 
 
 def _bisected(beyond: Callable[[float], bool]) -> float:
-    """Where a condition that holds from some rate on begins to."""
+    """The rate from 0 to 1 at which a monotone condition starts to hold."""
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2

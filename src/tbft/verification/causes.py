@@ -1,4 +1,4 @@
-"""The ways in which people prepare pictures, each a candidate for what a model needs instead."""
+"""Common ways to prepare pictures, each a candidate for what a model may need instead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tbft.data.inputs import resized
 from tbft.data.samples import Samples
 from tbft.data.spec import CHANNEL_ORDERS, NORMALIZATIONS, InputSpec, Preprocessing
 
-#: Sides in px that networks are usually trained at.
+#: Common input sizes of networks, px.
 SIDES = (28, 32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 299)
 
 
@@ -22,22 +22,22 @@ class Cause:
     """Something that may be wrong in how samples are prepared.
 
     Attributes:
-        remedy: what sets it right, to be read after "with": an option, where there is one.
-        code: the same in Python; empty where there is none.
+        remedy: what corrects it, worded to follow "with": an option, if there is one.
+        code: the remedy in Python; empty if there is none.
         kind: ``normalization``, ``size`` or ``axes``.
-        mend: the samples -> the same, prepared so.
+        fix: samples -> the same samples with the remedy.
     """
 
     remedy: str
     code: str
     kind: str
-    mend: Callable[[Samples], Samples]
+    fix: Callable[[Samples], Samples]
 
 
 def causes(samples: Samples) -> list[Cause]:
-    """The other ways in which people prepare such pictures, cheap ones first; none for other inputs.
+    """Other common ways to prepare such pictures, cheap ones first; none for other inputs.
 
-    Smaller sizes; normalizations, ranges and orders of the channels; larger sizes; axes and polarity.
+    Smaller sizes; normalizations, ranges and channel orders; larger sizes; axes and polarity.
     """
     if samples.inputs.ndim != 4 or _channels(samples) not in (1, 3):
         return []
@@ -47,23 +47,24 @@ def causes(samples: Samples) -> list[Cause]:
     side = min(samples.batch(slice(0, 1))[0].shape[2:])
     sizes = [(s, _size(s, wanted, now)) for wanted in (now, _named("imagenet", now)) for s in SIDES]
     smaller, larger = [c for s, c in sizes if s < side], [c for s, c in sizes if s > side]
-    turned = [
+    swapped = [
         Cause("rows and columns swapped", "", "axes", _transposed),
         Cause("black and white swapped", "", "axes", _inverted),
     ]
-    return [*smaller, *_normalizations(now, _channels(samples)), *larger, *turned]
+    return [*smaller, *_normalizations(now, _channels(samples)), *larger, *swapped]
 
 
 def _normalizations(now: Preprocessing, channels: int) -> list[Cause]:
-    """Every known normalization, in either order of the channels."""
+    """Every known normalization, in either channel order."""
     flipped = replace(now, mean=now.mean[::-1], std=now.std[::-1], channel_order=_other_order(now))
     starts = [now, flipped] if channels == 3 else [now]
-    wanted = [w for start in starts for w in (start, *(_named(name, start) for name in NORMALIZATIONS))]
-    found: list[Preprocessing] = []
-    for one in wanted:
-        if len(one.mean) in (1, channels) and all(one.differs_from(w) for w in (now, *found)):
-            found.append(one)
-    return [_cause("normalization", one, now, partial(replace, preprocessing=one)) for one in found]
+    candidates = [p for start in starts for p in (start, *(_named(name, start) for name in NORMALIZATIONS))]
+    distinct: list[Preprocessing] = []
+    for candidate in candidates:
+        fits = len(candidate.mean) in (1, channels)
+        if fits and all(candidate.differs_from(other) for other in (now, *distinct)):
+            distinct.append(candidate)
+    return [_cause("normalization", p, now, partial(replace, preprocessing=p)) for p in distinct]
 
 
 def _other_order(now: Preprocessing) -> str:
@@ -80,20 +81,20 @@ def _size(side: int, wanted: Preprocessing, now: Preprocessing) -> Cause:
     return _cause("size", sized, now, partial(_resized, wanted=sized))
 
 
-def _cause(kind: str, wanted: Preprocessing, now: Preprocessing, mend: Callable[[Samples], Samples]) -> Cause:
-    """A cause named by what differs between the two."""
-    given: dict[str, Any] = {}
+def _cause(kind: str, wanted: Preprocessing, now: Preprocessing, fix: Callable[[Samples], Samples]) -> Cause:
+    """A cause named by the differences between two preparations."""
+    different: dict[str, Any] = {}
     if wanted.resolution != now.resolution:
-        given["resolution"] = wanted.resolution
+        different["resolution"] = wanted.resolution
     if wanted.channel_order != now.channel_order:
-        given["channel_order"] = wanted.channel_order
+        different["channel_order"] = wanted.channel_order
     for name in NORMALIZATIONS:
         same = not _named(name, wanted).differs_from(wanted)
         if same and (wanted.mean, wanted.std) not in ((now.mean, now.std), (now.mean[::-1], now.std[::-1])):
-            given["mean"] = name
-    options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in given.items())
-    code = ", ".join(f"{key}={value!r}" for key, value in given.items())
-    return Cause(options, f"InputSpec({code})", kind, mend)
+            different["mean"] = name
+    options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in different.items())
+    code = ", ".join(f"{key}={value!r}" for key, value in different.items())
+    return Cause(options, f"InputSpec({code})", kind, fix)
 
 
 def _resized(samples: Samples, wanted: Preprocessing) -> Samples:
@@ -101,7 +102,7 @@ def _resized(samples: Samples, wanted: Preprocessing) -> Samples:
 
 
 def _normalized_before(samples: Samples) -> list[Cause]:
-    """Inputs that somebody has normalized."""
+    """Causes for inputs that may already be normalized."""
     return [
         Cause(
             f"inputs that are not normalized by {name}",

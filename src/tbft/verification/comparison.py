@@ -1,4 +1,4 @@
-"""Base and tuned model side by side, on the same samples."""
+"""Compare the base and the tuned model on the same samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tbft.verification.task import CLASSIFICATION, Task
 
 @contextmanager
 def changed_to(model: nn.Module, changed: Mapping[str, Tensor]) -> Iterator[None]:
-    """The model with other values under some keys of its state dict; on exit it is as it was."""
+    """Set some entries of the model's state dict inside the context; on exit they are restored."""
     with values_restored(model):
         state = model.state_dict()
         with torch.no_grad():
@@ -43,13 +43,13 @@ def compare_models(
     batch_size: int = BATCH_SIZE,
     task: Task = CLASSIFICATION,
 ) -> Acceptance | None:
-    """Judge a tuned model on samples that neither choosing nor tuning has seen.
+    """Judge a tuned model on samples that were used neither for choosing nor for tuning.
 
     Args:
-        changed: what tuning changed, by key of the state dict.
+        changed: state-dict key -> value that tuning changed.
 
     Returns:
-        None where nothing was held out, or nothing changed.
+        None if nothing was held out, or nothing changed.
     """
     if not len(held_out) or not changed:
         return None
@@ -61,14 +61,17 @@ def compare_models(
     if scores[0] is not None and scores[1] is not None:
         return compare_scores(scores[0], scores[1])
     return compare_totals(
-        lambda at: (task.mean_score(before[at], targets[at]), task.mean_score(after[at], targets[at])),
+        lambda rows: (
+            task.mean_score(before[rows], targets[rows]),
+            task.mean_score(after[rows], targets[rows]),
+        ),
         len(held_out),
     )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Figures of the base and of the tuned model on the same samples, and the part that these are."""
+    """Evaluations of the base and of the tuned model on the same part of the samples."""
 
     before: Evaluation
     after: Evaluation
@@ -78,9 +81,10 @@ class Comparison:
 def evaluate_both(
     model: nn.Module, changed: Mapping[str, Tensor], parts: Parts, task: Task = CLASSIFICATION
 ) -> Comparison | None:
-    """Evaluate the model as it is and with what tuning changed, on the test part.
+    """Evaluate the model before and after tuning on the test part, or without one on the val part.
 
-    Without a test part, on the val part; None without either.
+    Returns:
+        None if both parts are empty.
     """
     part: Literal["test", "val"] = "test" if len(parts.test) else "val"
     samples = parts.test if part == "test" else parts.val

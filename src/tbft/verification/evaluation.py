@@ -1,4 +1,4 @@
-"""How well a model does on samples: accuracy, loss, and accuracy of each class."""
+"""Evaluate a model on samples: accuracy, loss, score, and accuracy of each class."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a model on samples; fractions, not percent.
+    """How a model performs on samples; accuracies are fractions from 0 to 1.
 
     Attributes:
-        accuracy: share of samples whose largest logit is their label; None for another task.
-        loss: mean of the task's loss; of classification the cross-entropy in nats.
-        class_accuracies: None where a class has no sample.
-        score: mean of the task's score, higher is better; of classification the accuracy.
+        accuracy: share of samples whose largest logit is their label; None for other tasks.
+        loss: mean loss of the task; for classification the cross-entropy in nats.
+        class_accuracies: class -> accuracy; None for a class without samples.
+        score: mean score of the task, higher is better; for classification the accuracy.
     """
 
     accuracy: float | None
@@ -40,11 +40,11 @@ class Evaluation:
 
 
 def predict(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) -> Tensor:
-    """Logits (n, classes) in evaluation mode; the model's modes come back as they were."""
+    """Outputs of the model in evaluation mode, for classifiers logits (n, classes); modes are restored."""
     device = device_of(model)
     with evaluating(model):
-        parts = (samples.batch(at)[0] for at in batches(len(samples), batch_size))
-        return torch.cat([model(to_device(x, device)).float().cpu() for x in parts])
+        inputs = (samples.batch(rows)[0] for rows in batches(len(samples), batch_size))
+        return torch.cat([model(to_device(x, device)).float().cpu() for x in inputs])
 
 
 def evaluate_samples(
@@ -60,18 +60,18 @@ def evaluate_samples(
 
 
 def evaluation_of(outputs: Tensor, samples: Samples, task: Task = CLASSIFICATION) -> Evaluation:
-    """The figures that a model's outputs (n, ...) on these samples come to."""
+    """Evaluate a model's outputs (n, ...) on these samples."""
     targets = targets_of(samples)
     loss, score = float(task.loss(outputs, targets)), task.mean_score(outputs, targets)
     if not task.is_classification:
         return Evaluation(None, loss, len(samples), {}, score)
-    right = (outputs.argmax(dim=1) == targets).numpy()
+    correct = (outputs.argmax(dim=1) == targets).numpy()
     return Evaluation(
-        accuracy=float(right.mean()),
+        accuracy=float(correct.mean()),
         loss=loss,
         sample_count=len(samples),
         class_accuracies={
-            name: float(right[samples.labels == c].mean()) if (samples.labels == c).any() else None
+            name: float(correct[samples.labels == c].mean()) if (samples.labels == c).any() else None
             for c, name in enumerate(samples.class_names)
         },
         score=score,
@@ -79,14 +79,14 @@ def evaluation_of(outputs: Tensor, samples: Samples, task: Task = CLASSIFICATION
 
 
 def targets_of(samples: Samples) -> Tensor:
-    """The class numbers (n,), or the targets (n, ...) of another task."""
+    """The class numbers (n,), or the targets (n, ...) of other tasks."""
     return torch.from_numpy(np.array(samples.labels if samples.targets is None else samples.targets))
 
 
 def computing_on(
     model: nn.Module, samples: Samples, precision: str = "auto", channels_last: bool = True
 ) -> Computing:
-    """How to compute a model on these samples: tried on the first of them, and remembered.
+    """How to run a model on these samples, tried once on the first ones.
 
     See :func:`tbft.blocks.precision.computing_for`.
     """
@@ -103,16 +103,16 @@ def batches(count: int, batch_size: int) -> list[slice]:
 
 
 def check_fits(model: nn.Module, samples: Samples, task: Task = CLASSIFICATION) -> None:
-    """Run one sample: the model has to take it, and its outputs have to fit the labels or targets.
+    """Check on the first sample that the model takes it, and that its outputs fit the labels or targets.
 
     Raises:
-        DataError: they do not; the message gives both shapes.
+        DataError: they do not fit; the message gives both shapes.
     """
     if len(samples) == 0:
-        raise DataError("a part without samples cannot be evaluated or tuned on; give it some")
-    # BatchNorm without statistics cannot always take one sample alone.
-    one = task == CLASSIFICATION and not batch_dependent(model)
-    x, y = samples.batch(slice(0, 1 if one else 2))
+        raise DataError("a part without samples cannot be used for evaluation or tuning; give it some")
+    # BatchNorm without running statistics may need more than one sample.
+    count = 1 if task == CLASSIFICATION and not batch_dependent(model) else 2
+    x, y = samples.batch(slice(0, count))
     try:
         with evaluating(model):
             outputs = model(to_device(x, device_of(model)))
@@ -128,7 +128,7 @@ def check_fits(model: nn.Module, samples: Samples, task: Task = CLASSIFICATION) 
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # torch only warns where shapes are broadcast
             task.loss(outputs.float().cpu(), y)
-    except Exception as error:  # whatever a loss of the user's own raises
+    except Exception as error:  # the user's own loss can raise anything
         raise DataError(
             f"{samples.name}: the loss cannot compare outputs of shape {_shape(outputs)} with targets of "
             f"shape {tuple(y.shape)}: {error}"
@@ -141,7 +141,7 @@ def _shape(outputs: object) -> object:
 
 def _check_logits(logits: object, samples: Samples) -> None:
     if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise DataError("the model has to return logits of shape (n, classes); for another task give loss=")
+        raise DataError("the model has to return logits of shape (n, classes); for other tasks give loss=")
     highest = int(samples.labels.max())
     if highest == logits.shape[1] and samples.labels.min() > 0:
         raise DataError(f"{samples.name}: {numbered_from_one(highest)}")
@@ -153,6 +153,6 @@ def _check_logits(logits: object, samples: Samples) -> None:
     named = samples.class_names != tuple(str(i) for i in range(len(samples.class_names)))
     if named and len(samples.class_names) != logits.shape[1]:
         raise DataError(
-            f"{samples.name} names {len(samples.class_names)} classes, the model has {logits.shape[1]} "
-            "outputs, and nothing says which is which: give the model an attribute class_names"
+            f"{samples.name} names {len(samples.class_names)} classes, but the model has {logits.shape[1]} "
+            "outputs, and it is not known which is which: give the model an attribute class_names"
         )

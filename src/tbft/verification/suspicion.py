@@ -1,7 +1,8 @@
-"""Is a model given what it was trained on? Looks for a wrong size, normalization, channel or class order.
+"""Check that a model gets inputs like those it was trained on: size, normalization, channel and class order.
 
-A network whose inputs are prepared in another way than in training runs all the same, and every figure about
-it is wrong. On source data that shows: accuracy is at chance, or far below what another preparation gives.
+A network whose inputs are prepared differently than in training still runs, but every figure about it is
+wrong. On source data this can be detected: accuracy is at chance, or far below that with another
+preparation.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from tbft.errors import DataError
 from tbft.verification.causes import Cause, causes
 from tbft.verification.evaluation import predict
 
-#: Samples on which each cause is tried, and on which the best one has to prove itself.
+#: Number of samples on which each cause is tried, and on which the best one is confirmed.
 SCREENED, CONFIRMED = 64, 400
-#: After so many seconds no further cause is tried.
+#: Time after which no further cause is tried.
 MAX_SECONDS = 60.0
-#: Agreement with the labels is chance below so many standard errors.
+#: Agreement beyond chance, in standard errors, below which it may be chance.
 CHANCE_ERRORS = 3.0
-#: A model that agrees with the labels this well is not suspected of anything.
+#: Agreement from which a model is trusted without further checks.
 TRUSTED_KAPPA = 0.8
-#: Another preparation mends a model if it then agrees with the labels this well; less may be luck.
-MENDED_KAPPA = 0.5
-#: What another preparation has to gain to be believed, and so that no further kinds of cause are tried, as
-#: shares of the samples; and what two that do about as well may differ by.
+#: Minimum agreement for another preparation to count as the fix; less may be luck.
+FIXED_KAPPA = 0.5
+#: Minimum gain for a preparation to be believed, gain from which no other kinds of cause are tried, and
+#: maximum difference between preparations that do equally well; all as shares of the samples.
 MIN_GAIN, CLEAR_GAIN, ALIKE = 0.05, 0.25, 0.05
 
 Labels = npt.NDArray[np.int64]
@@ -42,9 +43,9 @@ class Agreement:
     """How well predictions agree with labels beyond chance.
 
     Attributes:
-        accuracy: share of the samples that are predicted right.
-        kappa: Cohen's (1960): 0 for predictions that do not depend on the sample, 1 for perfect ones.
-        errors: the agreement beyond chance in standard errors.
+        accuracy: share of correct predictions.
+        kappa: Cohen's kappa (1960): 0 for predictions that do not depend on the sample, 1 for perfect ones.
+        errors: agreement beyond chance in standard errors.
     """
 
     accuracy: float
@@ -57,7 +58,7 @@ class Agreement:
 
 
 def agreement(predicted: Labels, labels: Labels) -> Agreement:
-    """Of predictions (n,) with labels (n,).
+    """Agreement of predictions (n,) with labels (n,).
 
     >>> agreement(np.array([0, 1, 0, 1]), np.array([0, 1, 0, 1])).kappa
     1.0
@@ -68,56 +69,57 @@ def agreement(predicted: Labels, labels: Labels) -> Agreement:
     classes = int(max(predicted.max(), labels.max())) + 1
     shares = np.bincount(predicted, minlength=classes) / count
     sizes = np.bincount(labels, minlength=classes)
-    right = float((predicted == labels).sum())
+    correct = float((predicted == labels).sum())
     expected = float((sizes * shares).sum())
     spread = float((sizes * shares * (1 - shares)).sum()) ** 0.5
-    kappa = (right - expected) / (count - expected) if expected < count else 0.0
-    return Agreement(right / count, kappa, (right - expected) / spread if spread > 0 else 0.0)
+    kappa = (correct - expected) / (count - expected) if expected < count else 0.0
+    return Agreement(correct / count, kappa, (correct - expected) / spread if spread > 0 else 0.0)
 
 
 def check_accuracy_on_source(
     model: nn.Module, samples: Samples, logits: Tensor | None = None
 ) -> tuple[str, ...]:
-    """Compare a model's predictions on source samples with their labels; where they are poor, look for why.
+    """Compare predictions on source samples with their labels; if they agree poorly, look for the cause.
 
-    Costs nothing where the model is good. Otherwise likely causes are tried, forward only, on few samples.
+    This costs nothing if the model is good. Otherwise likely causes are tried on a few samples, by forward
+    passes only.
 
     Args:
-        samples: of the source, labeled; none that the model was trained on.
-        logits: the model's outputs for them (n, classes), if they are known.
+        samples: labeled source samples that the model was not trained on.
+        logits: the model's outputs for them (n, classes), if known.
 
     Returns:
-        notes on what seems to be wrong, where accuracy is poor but not at chance.
+        notes on the probable cause, if accuracy is poor but not at chance.
 
     Raises:
-        DataError: accuracy is at chance, or less than half of what another preparation gives. The message
-            names the causes that were tried, and the option that mends it if one does.
+        DataError: accuracy is at chance, or less than half of that with another preparation. The message
+            names the causes that were tried, and the option that fixes it if one does.
     """
     if len(np.unique(samples.labels)) < 2:
-        return ()  # a model that always says the same would look perfect, and any other one suspicious
+        return ()  # a constant prediction would look perfect, and any other one suspicious
     predicted = _predicted(predict(model, samples) if logits is None else logits)
-    found = agreement(predicted, samples.labels)
-    if not found.by_chance and found.kappa >= TRUSTED_KAPPA:
+    agrees = agreement(predicted, samples.labels)
+    if not agrees.by_chance and agrees.kappa >= TRUSTED_KAPPA:
         return ()
-    told = f"{samples.name}: the model is right on {_percent(found)} of {len(samples)} source samples"
+    problem = f"{samples.name}: the model is correct on {_percent(agrees)} of {len(samples)} source samples"
     best = _best_cause(model, samples)
     mapped, order = _class_order(predicted, samples)
-    if mapped.kappa > max(MENDED_KAPPA, found.kappa + 0.15, best.after.kappa if best else 0):
-        raise DataError(f"{told}, but tells the classes apart ({_percent(mapped)}): {order}")
-    if best is not None and best.after.kappa >= MENDED_KAPPA:
-        said = f"with {best.remedy} it is right on {_percent(best.after)} of {best.count}"
-        if found.by_chance or best.before.accuracy < best.after.accuracy / 2:
-            raise DataError(f"{told}, but {said}: give that, or whatever it was trained with")
-        return (f"{told}; {said}",)
-    if found.by_chance:
+    if mapped.kappa > max(FIXED_KAPPA, agrees.kappa + 0.15, best.after.kappa if best else 0):
+        raise DataError(f"{problem}, but it separates the classes ({_percent(mapped)}): {order}")
+    if best is not None and best.after.kappa >= FIXED_KAPPA:
+        fix = f"with {best.remedy} it is correct on {_percent(best.after)} of {best.count}"
+        if agrees.by_chance or best.before.accuracy < best.after.accuracy / 2:
+            raise DataError(f"{problem}, but {fix}: give that, or what the model was trained with")
+        return (f"{problem}; {fix}",)
+    if agrees.by_chance:
         hint = f" Best was {_percent(best.after)}, with {best.remedy}." if best else ""
-        raise DataError(f"{told}, which is chance. {_unmended(model, samples)}{hint}")
+        raise DataError(f"{problem}, which is chance. {_other_causes(model, samples)}{hint}")
     return ()
 
 
 @dataclass(frozen=True)
-class _Mended:
-    """The cause that gains most: agreement without and with what mends it, on so many samples."""
+class _BestCause:
+    """The cause whose remedy gains most: agreement without and with the remedy on `count` samples."""
 
     remedy: str
     before: Agreement
@@ -125,8 +127,8 @@ class _Mended:
     count: int
 
 
-def _best_cause(model: nn.Module, samples: Samples) -> _Mended | None:
-    """What gains most on few samples, if it gains on more of them beyond chance."""
+def _best_cause(model: nn.Module, samples: Samples) -> _BestCause | None:
+    """The cause whose remedy gains most on a few samples, if that is confirmed on more samples."""
     chosen = np.random.default_rng(0).permutation(len(samples))
     few, more = samples.subset(chosen[:SCREENED]), samples.subset(chosen[:CONFIRMED])
     base = _accuracy(model, few)
@@ -136,28 +138,28 @@ def _best_cause(model: nn.Module, samples: Samples) -> _Mended | None:
         accuracy, best = max(tried, key=lambda t: t[0], default=(0.0, cause))
         if time.monotonic() > until or (accuracy >= base + CLEAR_GAIN and cause.kind != best.kind):
             break
-        tried.append((_accuracy(model, cause.mend(few)), cause))
+        tried.append((_accuracy(model, cause.fix(few)), cause))
     if not tried:
         return None
     accuracy, best = max(tried, key=lambda t: t[0])
     if accuracy <= base:
         return None
-    before, after = (_predicted(predict(model, s)) for s in (more, best.mend(more)))
+    before, after = (_predicted(predict(model, s)) for s in (more, best.fix(more)))
     fixed = int(((after == more.labels) & (before != more.labels)).sum())
-    broken = int(((before == more.labels) & (after != more.labels)).sum())
-    if fixed - broken < max(MIN_GAIN * len(more), CHANCE_ERRORS * (fixed + broken) ** 0.5):
+    regressed = int(((before == more.labels) & (after != more.labels)).sum())
+    if fixed - regressed < max(MIN_GAIN * len(more), CHANCE_ERRORS * (fixed + regressed) ** 0.5):
         return None
     alike = [c.remedy for a, c in tried if c is not best and c.kind == best.kind and a > accuracy - ALIKE]
     remedy = best.remedy + (f" ({best.code})" if best.code else "")
     if alike:
         remedy += f", or {' or '.join(alike[:2])}, which does about as well,"
-    return _Mended(remedy, agreement(before, more.labels), agreement(after, more.labels), len(more))
+    return _BestCause(remedy, agreement(before, more.labels), agreement(after, more.labels), len(more))
 
 
 def _accuracy(model: nn.Module, samples: Samples) -> float:
-    """Share predicted right; 0 where the model cannot take the samples so."""
+    """Share of correct predictions; 0 if the model cannot take the samples in this form."""
     try:
-        predict(model, samples.subset(slice(0, 1)))  # before all are run in vain
+        predict(model, samples.subset(slice(0, 1)))  # fails early
         return float((_predicted(predict(model, samples)) == samples.labels).mean())
     except (RuntimeError, ValueError):
         return 0.0
@@ -168,7 +170,7 @@ def _predicted(logits: Tensor) -> Labels:
 
 
 def _class_order(predicted: Labels, samples: Samples) -> tuple[Agreement, str]:
-    """Agreement if each output means the class that fits it best on other samples, and what to say."""
+    """Agreement if each output meant the class that fits it best on other samples, and a message."""
     labels, names = samples.labels, samples.class_names
     half = np.random.default_rng(0).permutation(len(labels)) % 2 == 0
     meant = np.empty_like(predicted)
@@ -178,23 +180,25 @@ def _class_order(predicted: Labels, samples: Samples) -> tuple[Agreement, str]:
     shown = ", ".join(f"output {i} is {names[meaning[i]]!r}" for i in np.unique(predicted)[:4])
     return agreement(meant, labels), (
         f"its outputs are in another order than the classes ({shown}, ...). Name the classes in the order of "
-        "the outputs, by an attribute class_names of the model or InputSpec(class_names=...)"
+        "the outputs, with an attribute class_names of the model or InputSpec(class_names=...)"
     )
 
 
 def _meaning(predicted: Labels, labels: Labels, classes: int) -> Labels:
-    """Of each output, the label that samples predicted so have most; no label but one more for none."""
+    """For each output, the most frequent label among samples predicted as it; an extra label if none are."""
     votes = np.zeros((max(int(predicted.max()) + 1, classes), classes + 1), dtype=np.int64)
     np.add.at(votes, (predicted, labels), 2)
     votes[:, -1] = 1
     return votes.argmax(axis=1)
 
 
-def _unmended(model: nn.Module, samples: Samples) -> str:
-    """What else it may be, where no preparation mends it."""
+def _other_causes(model: nn.Module, samples: Samples) -> str:
+    """What else may be wrong if no preparation fixes it."""
     norms = batch_norms(model)
     if norms and all(n.running_mean is not None and not n.running_mean.any() for n in norms):
-        return "Its BatchNorm layers have seen no sample, so it is untrained: load its weights (--weights)."
+        return (
+            "Its BatchNorm layers have not seen any samples: it is untrained; load its weights (--weights)."
+        )
     tried = "the order of the classes"
     if samples.inputs.ndim == 4:
         names = ", ".join(NORMALIZATIONS)
@@ -202,9 +206,9 @@ def _unmended(model: nn.Module, samples: Samples) -> str:
         tried = f"{'undoing a ' * samples.as_taken}normalization ({names}){more} and {tried}"
     return (
         f"Tried without success: {tried}. Are its weights loaded (--weights FILE), and are these samples "
-        "like those that it was trained on?"
+        "like those it was trained on?"
     )
 
 
-def _percent(found: Agreement) -> str:
-    return f"{100 * found.accuracy:.1f} %"
+def _percent(agrees: Agreement) -> str:
+    return f"{100 * agrees.accuracy:.1f} %"

@@ -1,4 +1,4 @@
-"""What a model is tuned to do: the loss that training lowers, and the score that decides."""
+"""The task of a model: the loss that training minimizes, and the score that decides acceptance."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Task:
-    """A loss to lower, and a score to raise.
+    """A loss to minimize and a score to maximize.
 
     Attributes:
         loss: (outputs, targets) -> mean loss of a batch.
-        score: (outputs, targets) -> one number a sample, (n,), or one number for all of them; higher is
-            better. None: minus the loss of each sample.
-        is_classification: targets are class numbers, and outputs are logits (n, classes).
+        score: (outputs, targets) -> a number for each sample, (n,), or one number for all; higher is better.
+            None: the negative loss of each sample.
+        is_classification: whether targets are class numbers and outputs are logits (n, classes).
     """
 
     loss: Loss
@@ -36,85 +36,85 @@ class Task:
     is_classification: bool
 
     def scores(self, outputs: Tensor, targets: Tensor) -> Floats | None:
-        """The score of each sample, (n,); None where the score is one number for all.
+        """The score of each sample, (n,); None if the score is one number for all.
 
         Raises:
             DataError: the score is neither.
         """
         with torch.no_grad():
-            found = (
-                self._per_sample_loss(outputs, targets)
+            scores = torch.as_tensor(
+                self._negative_losses(outputs, targets)
                 if self.score is None
                 else self.score(outputs, targets)
             )
-        found = torch.as_tensor(found)
-        if found.ndim == 1 and len(found) == len(targets):
-            return found.double().cpu().numpy()
-        if found.numel() == 1:
+        if scores.ndim == 1 and len(scores) == len(targets):
+            return scores.double().cpu().numpy()
+        if scores.numel() == 1:
             return None
         raise DataError(
-            f"score= gave numbers of shape {tuple(found.shape)} for {len(targets)} samples; "
-            "return one number a sample, or one for all"
+            f"score= returned shape {tuple(scores.shape)} for {len(targets)} samples; "
+            "it has to return one number per sample, or one for all"
         )
 
     def mean_score(self, outputs: Tensor, targets: Tensor) -> float:
-        """The score of all samples together."""
-        each = self.scores(outputs, targets)
-        if each is not None:
-            return float(each.mean())
+        """The mean score of the samples, or the one score for all."""
+        scores = self.scores(outputs, targets)
+        if scores is not None:
+            return float(scores.mean())
         assert self.score is not None
         with torch.no_grad():
             return float(self.score(outputs, targets))
 
-    def _per_sample_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        each = _unreduced(self.loss)
-        if each is not None:
-            values = each(outputs, targets)
-            if isinstance(values, Tensor) and values.ndim and len(values) == len(targets):
-                return -values.flatten(1).mean(1) if values.ndim > 1 else -values
+    def _negative_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The negative loss of each sample, (n,)."""
+        unreduced = _unreduced(self.loss)
+        if unreduced is not None:
+            losses = unreduced(outputs, targets)
+            if isinstance(losses, Tensor) and losses.ndim and len(losses) == len(targets):
+                return -losses.flatten(1).mean(1) if losses.ndim > 1 else -losses
         pairs = zip(outputs.split(1), targets.split(1), strict=True)
         return torch.stack([-self.loss(output, target).detach() for output, target in pairs])
 
 
 def _unreduced(loss: Loss) -> Loss | None:
-    """The same loss for each sample, where it knows ``reduction`` as torch's do."""
+    """The loss without reduction, if it has the parameter ``reduction`` as torch's losses do."""
     if isinstance(loss, nn.Module):
         return None
     try:
-        known = "reduction" in inspect.signature(loss).parameters
+        reducible = "reduction" in inspect.signature(loss).parameters
     except (TypeError, ValueError):
         return None
-    unreduced: Any = loss
-    return partial(unreduced, reduction="none") if known else None
+    reduced: Any = loss
+    return partial(reduced, reduction="none") if reducible else None
 
 
-def right(outputs: Tensor, targets: Tensor) -> Tensor:
-    """1 where the largest logit is the label, (n,)."""
+def correct(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 where the largest logit is the label, else 0, (n,)."""
     return (outputs.argmax(dim=1) == targets).float()
 
 
-CLASSIFICATION = Task(nn.functional.cross_entropy, right, True)
+CLASSIFICATION = Task(nn.functional.cross_entropy, correct, True)
 
 
 def as_task(loss: Loss | None, score: Score | None, has_targets: bool) -> Task:
-    """The task that a loss and a score describe; classification by cross-entropy without them.
+    """The task given by a loss and a score; by default, classification with cross-entropy.
 
     Args:
-        has_targets: the samples hold targets rather than class numbers.
+        has_targets: whether samples have targets instead of class numbers.
 
     Raises:
         FormError: a loss or a score that cannot be called.
-        DataError: targets, but no loss.
+        DataError: the samples have targets, but there is no loss.
     """
     for name, function in (("loss", loss), ("score", score)):
         if function is not None and not callable(function):
             raise wrong_form(name, function, ["a function of (outputs, targets)"])
     if has_targets and loss is None:
         raise DataError(
-            "these are no class labels: say by loss= what is to be lowered, such as "
+            "these targets are not class labels: give the loss to minimize by loss=, such as "
             "torch.nn.functional.mse_loss"
         )
     if has_targets:
         assert loss is not None
         return Task(loss, score, False)
-    return Task(loss or nn.functional.cross_entropy, score or right, True)
+    return Task(loss or nn.functional.cross_entropy, score or correct, True)
