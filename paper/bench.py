@@ -26,16 +26,26 @@ from paper.experiments import (
 from paper.identity import data_digest, hashed, recipe_identity
 from paper.noise import add_noise
 from paper.runs import Cell, Settings
-from tbft.blocks import Blocks
-from tbft.blocks.tensors import fingerprint
-from tbft.data import Parts, Samples, read, split_samples
+from tbft import (
+    Blocks,
+    Evaluation,
+    Parts,
+    Recipe,
+    Samples,
+    SourceCard,
+    TbftError,
+    apply_drift,
+    evaluate,
+    find_model,
+    find_recipe,
+    fingerprint,
+    read,
+    split_samples,
+)
 from tbft.data.cifar10c import find_cifar10c
-from tbft.diagnosis.card import MIN_SAMPLES, SourceCard
-from tbft.errors import TbftError
-from tbft.models import Preset, find_model
-from tbft.plan import Recipe, find_recipe
-from tbft.scenarios import apply_drift, find_class_map
-from tbft.verification.evaluation import Evaluation, evaluate_samples
+from tbft.diagnosis.card import MIN_SAMPLES
+from tbft.models import Preset
+from tbft.scenarios import find_class_map
 
 #: Most samples that a source card is made from.
 CARD_SAMPLES = 500
@@ -170,7 +180,7 @@ class Bench:
             val=self._drifted(parts.val, cell.drift),
             test=self._drifted(parts.test, cell.drift),
         )
-        before = evaluate_samples(blocks.model, drifted.test)
+        before = evaluate(blocks.model, drifted.test)
         return CellBench(
             cell=cell,
             level=self.experiment.level,

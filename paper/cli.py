@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tbft.errors import TbftError
+from tbft import TbftError
 
 if TYPE_CHECKING:
     from paper.engines import Outcome

@@ -57,8 +57,8 @@ def _measured(name: str, rounds: int, quick: bool) -> dict[str, Any]:
     import torch
 
     from paper import system_cost as system
+    from tbft import find_model
     from tbft.data.placeholder import random_pictures
-    from tbft.models import find_model
     from tbft.patches import versions
 
     torch.set_num_threads(1)

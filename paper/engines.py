@@ -18,7 +18,7 @@ from multiprocessing import active_children, get_context
 from typing import TYPE_CHECKING, Any
 
 from paper.runs import Run, Settings
-from tbft.errors import TbftError
+from tbft import TbftError
 from tbft.processes import become_worker
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from tbft.errors import TbftError, unknown
+from tbft import TbftError
+from tbft.errors import unknown
 
 #: Part of every run's identity; raise it when the same arguments would mean another experiment.
 PROTOCOL = 1

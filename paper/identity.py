@@ -11,8 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tbft.data import Samples
-    from tbft.plan import Recipe
+    from tbft import Recipe, Samples
 
 #: Samples that are hashed at once.
 CHUNK = 1024

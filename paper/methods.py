@@ -13,15 +13,10 @@ from paper.baselines.auto_rgn import as_long_as
 from paper.bench import Bench, CellBench, split_digest
 from paper.provenance import machine, now
 from paper.runs import Run
+from tbft import Meter, Plan, Samples, build_card, evaluate, personalize, split_samples, tune
 from tbft.blocks.state import values_restored
-from tbft.data import Samples, split_samples
-from tbft.diagnosis.card import card_of_samples
-from tbft.metering import Measurement, Meter
+from tbft.metering import Measurement
 from tbft.patches import versions
-from tbft.pipeline import personalize
-from tbft.plan import Plan
-from tbft.tuning.execution import tune_samples
-from tbft.verification.evaluation import evaluate_samples
 
 #: Samples of the validation part on which `ours` is accepted, at most: as :func:`tbft.personalize` has it.
 ACCEPTANCE_SAMPLES = 500
@@ -96,14 +91,14 @@ def _arm(cell: CellBench, method: str) -> Done:
     plan = Plan(cell.arm(method), recipe, cell.level, statistics, seed=cell.cell.seed)
     val = cell.parts.val if recipe.duration.validate else None
     with Meter() as meter:
-        tuned = tune_samples(cell.blocks, plan, cell.parts.train, val)
+        tuned = tune(cell.blocks, plan, cell.parts.train, val)
     if tuned.stopped == "interrupt":
         raise KeyboardInterrupt
     accuracy = cell.before.score
     if tuned.changed:
         with values_restored(cell.blocks.model):
             cell.blocks.model.load_state_dict({**cell.blocks.model.state_dict(), **tuned.changed})
-            accuracy = evaluate_samples(cell.blocks.model, cell.parts.test).score
+            accuracy = evaluate(cell.blocks.model, cell.parts.test).score
     return Done(
         arm=plan.arm.name,
         accuracy=accuracy,
@@ -119,7 +114,7 @@ def _ours(cell: CellBench) -> Done:
     card, seed, card_seconds = cell.card, cell.cell.seed, 0.0
     if card is None and cell.card_samples is not None:
         with Meter() as meter:
-            card = card_of_samples(cell.blocks, cell.card_samples, seed)
+            card = build_card(cell.blocks, cell.card_samples, seed=seed)
         card_seconds = meter.measurement.cpu_seconds
     parts = replace(cell.parts, val=some(cell.parts.val, ACCEPTANCE_SAMPLES, seed))
     result = personalize(cell.blocks, parts, recipe=cell.fast, card=card, seed=seed)

@@ -8,10 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tbft.blocks import Blocks
-from tbft.data import Samples
-from tbft.errors import TbftError
-from tbft.verification.evaluation import evaluate_samples
+from tbft import Blocks, Samples, TbftError, evaluate
 
 #: Steps of the bisection; each halves the interval of the logarithm of the strength.
 STEPS = 14
@@ -40,13 +37,13 @@ def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed:
     for _ in range(STEPS):
         middle = (low + high) / 2
         _set(parameters, clean, noise, math.exp(middle))
-        if evaluate_samples(blocks.model, samples).score > accuracy:
+        if evaluate(blocks.model, samples).score > accuracy:
             low = middle
         else:
             high = middle
     std = math.exp((low + high) / 2)
     _set(parameters, clean, noise, std)
-    found = evaluate_samples(blocks.model, samples).score
+    found = evaluate(blocks.model, samples).score
     if abs(found - accuracy) > TOLERANCE:
         raise TbftError(
             f"no noise on {arm} brings the accuracy to {accuracy:.0%}: the nearest is {found:.0%}. "

@@ -16,11 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tbft.blocks import Blocks
+from tbft import Blocks, Parts, Recipe, Samples
 from tbft.blocks.state import clone_state, flags_restored, modes_restored, values_restored
-from tbft.data.samples import Samples
-from tbft.data.splitting import Parts
-from tbft.plan import Recipe
 
 #: The words that the timing script looks for in the names of parameters.
 SUBSTRINGS = {"block1": ("conv1", "layer1"), "block2": ("layer2",), "block3": ("layer3",), "fc": ("fc",)}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from paper.identity import hashed
-from tbft.errors import TbftError
+from tbft import TbftError
 from tbft.files import atomic_path
 
 Record = Mapping[str, Any]

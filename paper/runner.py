@@ -14,7 +14,8 @@ from paper.identity import hashed, recipe_identity
 from paper.provenance import commit
 from paper.records import Store, done_in
 from paper.runs import Cell, Run, Settings, cells, runs_of
-from tbft.errors import TbftError, unknown
+from tbft import TbftError
+from tbft.errors import unknown
 
 if TYPE_CHECKING:
     from paper.bench import Bench
@@ -74,7 +75,7 @@ def make_settings(name: str, recipe: str = "paper", given: Given = Given(), quic
     Raises:
         TbftError: an unknown experiment or recipe, or a missing file.
     """
-    from tbft.models import find_model
+    from tbft import find_model
 
     experiment = find_experiment(name, quick)
     if recipe not in RECIPES:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 from paper.experiments import CORRUPTIONS, Experiment
 from paper.identity import hashed
-from tbft.errors import TbftError, unknown
+from tbft import TbftError
+from tbft.errors import unknown
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,13 @@ from tqdm import tqdm
 
 from paper.paper_way import SUBSTRINGS, by_substring, paper_way
 from paper.published import paper
-from tbft.blocks import Blocks, cut_before
+from tbft import Blocks, CachePolicy, Parts, Plan, Samples, find_recipe, resolve
+from tbft.blocks import cut_before
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
-from tbft.data.samples import Samples
-from tbft.data.splitting import Parts
-from tbft.plan import FOLLOW, KEEP, Plan, find_recipe, resolve
+from tbft.plan import FOLLOW, KEEP
 from tbft.tuning.execution import Tuning, tune_samples
 from tbft.tuning.loop import FitState, Run, fit, make_optimizer
-from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
+from tbft.tuning.prefix_cache import cache_prefix
 from tbft.verification.evaluation import computing_on
 
 COLUMNS = ("block1", "block2", "block3", "fc", "full")

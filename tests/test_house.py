@@ -98,6 +98,19 @@ def test_the_library_does_not_know_the_paper_and_the_wheel_does_not_carry_it():
         p.parent.name for p in SOURCE.rglob("*.py")
     }
     assert not {"reproduce", "paper", "published.json", "records.jsonl"} & carried
+    with_paper = {
+        "tbft",
+        "paper",
+        "torch",
+        "numpy",
+        "scipy",
+        "matplotlib",
+        "PIL",
+        "tqdm",
+        *sys.stdlib_module_names,
+    }
+    for path in (ROOT / "paper").rglob("*.py"):
+        assert imported_packages(path) <= with_paper, path
 
 
 def test_modules_import_in_no_circle():

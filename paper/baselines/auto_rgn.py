@@ -13,13 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paper.baselines.outcome import Outcome, scored
-from tbft.blocks import Blocks
+from tbft import Blocks, Parts, Recipe, Samples, find_recipe
 from tbft.blocks.precision import Computing
 from tbft.blocks.state import values_restored
-from tbft.data.samples import Samples
-from tbft.data.splitting import Parts
 from tbft.errors import DivergedError, PlanError
-from tbft.plan import Recipe, find_recipe
 from tbft.tuning.checkpointing import statistics_still
 from tbft.tuning.checks import check_training, explained_batch_norm
 from tbft.tuning.loop import FitState, Run, fit, loss_of, make_optimizer

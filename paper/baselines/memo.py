@@ -21,9 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from paper.baselines.augmix import augmented
 from paper.baselines.outcome import Outcome, scored
-from tbft.blocks import Blocks
+from tbft import Blocks, Parts
 from tbft.blocks.state import batch_norms, flags_restored, modes_restored, values_restored
-from tbft.data.splitting import Parts
 from tbft.errors import PlanError
 from tbft.plan import PSEUDO_SAMPLES
 from tbft.verification.evaluation import check_fits

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tbft.data.samples import Samples
+from tbft import Samples
 from tbft.tuning.loop import EpochRecord
 
 

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paper.baselines.outcome import Outcome, scored
-from tbft.blocks import Blocks
+from tbft import Blocks, Parts
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
-from tbft.data.splitting import Parts
 from tbft.errors import PlanError
 from tbft.verification.evaluation import check_fits
 

@@ -11,8 +11,8 @@ SIDE = 64  # px
 
 def drift_strips() -> list[Strip]:
     """The paper's drifts on four photos that may be redistributed; none without the extra that has them."""
+    from tbft import apply_drift
     from tbft.report.strips import strip
-    from tbft.scenarios import apply_drift
     from tbft.scenarios.sheets import photos
 
     try:
