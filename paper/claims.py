@@ -13,14 +13,22 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from paper.available import (
+    LEVELS,
+    SIZES,
+    Known,
+    all_levels,
+    figures_at,
+    known_tables,
+    level_figures,
+    over_sizes,
+    paper_best,
+)
 from paper.experiments import BLOCK_METHODS, EXPERIMENTS, RECIPES
 from paper.published import BLOCK_AVERAGE, paper, published
 from paper.statistics import interval
 from paper.tables import Figure, Table
 
-#: The experiment on each level, and what replaces it if it has no records.
-LEVELS = {"input": ("cifar10-c",), "feature": ("living17", "tiny17"), "output": ("cifar-flip",)}
-SIZES = ("10 %", "20 %", "30 %")
 #: Differences in accuracy up to this, in points, count as none.
 NEGLIGIBLE = 0.5
 #: Fraction of a published gain or saving that ours has to reach.
@@ -58,9 +66,7 @@ def claims_of(tables: Sequence[Table], costs: Sequence[Mapping[str, Any]] = ()) 
     Args:
         costs: contents of the files of the experiment ``system-cost``.
     """
-    known: dict[tuple[str, str], Table] = {}
-    for table in sorted((t for t in tables if not t.quick), key=_weight):
-        known[table.experiment, table.recipe] = table
+    known = known_tables(tables)
     made = [_best_block(known, name, size) for name, size in _experiments_and_sizes()]
     made.append(_diagonal(known))
     made += [_as_good_as_full(known, level) for level in LEVELS]
@@ -90,16 +96,6 @@ def text_of(claims: Sequence[Claim]) -> str:
     return "\n".join(lines)
 
 
-Known = Mapping[tuple[str, str], Table]
-Sizes = dict[str, list[tuple[Figure, Figure]]]
-
-
-def _weight(table: Table) -> tuple[int, bool]:
-    """Of several base models, the one with the most records counts; in a tie, the paper's."""
-    count = sum(len(figure.runs) for row in table.figures.values() for figure in row.values())
-    return count, table.model == EXPERIMENTS[table.experiment].model
-
-
 def _experiments_and_sizes() -> list[tuple[str, str]]:
     names = [e for e in EXPERIMENTS.values() if e.paper_best is not None]
     return [(e.name, f"{size} %") for e in names for size in e.sizes]
@@ -107,24 +103,18 @@ def _experiments_and_sizes() -> list[tuple[str, str]]:
 
 def _best_block(known: Known, name: str, size: str) -> Claim:
     """At one level and size: the block that the paper finds best, against the best of the others."""
-    experiment, best = EXPERIMENTS[name], _paper_best(name)
+    experiment, best = EXPERIMENTS[name], paper_best(name)
     words = f"{experiment.level} level, {name}, {size}: {best} is the best single block; lead over the next"
     printed = published(name)
     paper_says = None
     if printed:
         accuracies = {method: printed[method][size][0] for method in BLOCK_METHODS}
         paper_says = _points(accuracies[best] - max(v for m, v in accuracies.items() if m != best))
-    figures, missing = _figures(known, name, size, BLOCK_METHODS)
+    figures, missing = figures_at(known, name, size, BLOCK_METHODS)
     if missing:
         return Claim(words, "points", paper_says, None, None, missing=missing)
     second = max((m for m in BLOCK_METHODS if m != best), key=lambda m: figures[m].accuracy)
     return _open_if_chance(_difference(words, paper_says, figures[best], figures[second], above=0.0))
-
-
-def _paper_best(name: str) -> str:
-    best = EXPERIMENTS[name].paper_best
-    assert best is not None, name
-    return best
 
 
 def _open_if_chance(lead: Claim) -> Claim:
@@ -133,22 +123,6 @@ def _open_if_chance(lead: Claim) -> Claim:
     if lead.ours is None or abs(lead.ours) > chance:
         return lead
     return replace(lead, holds=None, missing="more seeds: a lead this small may be chance")
-
-
-def _figures(
-    known: Known, name: str, column: str, methods: Iterable[str], recipe: str = "paper"
-) -> tuple[dict[str, Figure], str]:
-    """The figures of some methods with a recipe, or what is missing."""
-    table, place = known.get((name, recipe)), f"{name} at {column}, recipe {recipe}"
-    if table is None or column not in table.columns:
-        return {}, place
-    if not table.complete[column]:
-        return {}, f"{place}: some drifts"
-    cells = {method: table.figure(method, column) for method in methods}
-    absent = [method for method, figure in cells.items() if figure is None]
-    if absent:
-        return {}, f"{place}: {', '.join(absent)}"
-    return {method: figure for method, figure in cells.items() if figure is not None}, ""
 
 
 def _difference(words: str, paper_says: float | None, one: Figure, other: Figure, above: float) -> Claim:
@@ -173,7 +147,9 @@ def _diagonal(known: Known) -> Claim:
     name = "noise-motivation"
 
     def incomplete(recipe: str) -> int:
-        return sum(bool(_figures(known, name, noised, BLOCK_METHODS, recipe)[1]) for noised in BLOCK_METHODS)
+        return sum(
+            bool(figures_at(known, name, noised, BLOCK_METHODS, recipe)[1]) for noised in BLOCK_METHODS
+        )
 
     recipe = min(RECIPES, key=incomplete)
     words = f"noise on one block: tuning that block beats tuning any other; columns of four (recipe {recipe})"
@@ -183,7 +159,7 @@ def _diagonal(known: Known) -> Claim:
     )
     won, ids = 0, []
     for noised in BLOCK_METHODS:
-        figures, missing = _figures(known, name, noised, BLOCK_METHODS, recipe)
+        figures, missing = figures_at(known, name, noised, BLOCK_METHODS, recipe)
         if missing:
             return Claim(words, "columns", paper_says, None, None, missing=missing)
         won += max(figures, key=lambda m: figures[m].accuracy) == noised
@@ -191,47 +167,12 @@ def _diagonal(known: Known) -> Claim:
     return Claim(words, "columns", paper_says, won, won == len(BLOCK_METHODS), records=tuple(ids))
 
 
-def _level(known: Known, level: str, methods: Sequence[str]) -> tuple[str, dict[str, dict[str, Figure]], str]:
-    """The experiment on a level, size -> method -> figure for the complete sizes, and what is missing."""
-    names = LEVELS[level]
-    checked = {name: {size: _figures(known, name, size, methods) for size in SIZES} for name in names}
-    incomplete = {
-        name: sum(bool(missing) for _, missing in sizes.values()) for name, sizes in checked.items()
-    }
-    usable = [name for name in names if incomplete[name] < len(SIZES)] or names[-1:]
-    name = min(usable, key=incomplete.__getitem__)
-    if (name, "paper") not in known:
-        return name, {}, f"{name}, recipe paper"
-    by_size = {size: figures for size, (figures, missing) in checked[name].items() if not missing}
-    return name, by_size, "; ".join(missing for _, missing in checked[name].values() if missing)
-
-
-def _levels(known: Known, method: str | None, other: str) -> tuple[list[str], Sizes, str]:
-    """The sizes that all levels have: size -> (figure of the method, of the other one) for each level.
-
-    Args:
-        method: None: the block that the paper finds best at each level.
-
-    Returns:
-        The experiments, the figures, and what is missing.
-    """
-    names, by_level, missing = [], [], []
-    for level, (first, *_) in LEVELS.items():
-        own = method or _paper_best(first)
-        name, by_size, absent = _level(known, level, (own, other))
-        names.append(name)
-        by_level.append({size: (figures[own], figures[other]) for size, figures in by_size.items()})
-        missing += [absent] if absent else []
-    common = [size for size in SIZES if all(size in by_size for by_size in by_level)]
-    return names, {size: [by_size[size] for by_size in by_level] for size in common}, "; ".join(missing)
-
-
 def _at(sizes: Iterable[str]) -> str:
     return f"at {', '.join(sizes)}"
 
 
 def _as_good_as_full(known: Known, level: str) -> Claim:
-    best = _paper_best(LEVELS[level][0])
+    best = paper_best(LEVELS[level][0])
     return _against_full(known, level, best, f"{level} level: {best}", is_papers=True)
 
 
@@ -241,7 +182,7 @@ def _ours_as_good_as_full(known: Known, level: str) -> Claim:
 
 def _against_full(known: Known, level: str, method: str, who: str, is_papers: bool) -> Claim:
     """Accuracy against full fine-tuning, over the sizes that have both."""
-    name, by_size, missing = _level(known, level, (method, "full"))
+    name, by_size, missing = level_figures(known, level, (method, "full"))
     sizes = list(by_size) or SIZES
     words = f"{who} is at least as accurate as full fine-tuning, within half a point, {_at(sizes)} ({name})"
     paper_says = None
@@ -250,21 +191,9 @@ def _against_full(known: Known, level: str, method: str, who: str, is_papers: bo
         paper_says = _points(fmean(printed[method][s][0] - printed["full"][s][0] for s in sizes))
     if not by_size:
         return Claim(words, "points", paper_says, None, None, missing=missing)
-    one, other = (_over_sizes([figures[m] for figures in by_size.values()]) for m in (method, "full"))
+    one, other = (over_sizes([figures[m] for figures in by_size.values()]) for m in (method, "full"))
     checked = _difference(words, paper_says, one, other, above=-NEGLIGIBLE)
     return replace(checked, missing=checked.missing or missing)
-
-
-def _over_sizes(figures: Sequence[Figure]) -> Figure:
-    """The mean of a method's figures over sizes, for the seeds that all sizes have."""
-    seeds = set(figures[0].by_seed).intersection(*(f.by_seed for f in figures))
-    return replace(
-        figures[0],
-        accuracy=fmean(f.accuracy for f in figures),
-        half_width=None,
-        by_seed={seed: fmean(f.by_seed[seed] for f in figures) for seed in sorted(seeds)},
-        runs=tuple(run for f in figures for run in f.runs),
-    )
 
 
 def _gain(known: Known, method: str | None, who: str) -> Claim:
@@ -273,7 +202,7 @@ def _gain(known: Known, method: str | None, who: str) -> Claim:
     Args:
         method: None: the block that the paper finds best at each level.
     """
-    names, by_size, missing = _levels(known, method, BLOCK_AVERAGE)
+    names, by_size, missing = all_levels(known, method, BLOCK_AVERAGE)
     sizes = list(by_size) or SIZES
     words = f"{who} gains over the block average, over three levels {_at(sizes)} ({', '.join(names)})"
     paper_says = _published_gain(sizes) if method is None else None
@@ -294,7 +223,7 @@ def _published_gain(sizes: Sequence[str]) -> float:
     gains = []
     for first, *_ in LEVELS.values():
         printed = published(first)
-        gains += [printed[_paper_best(first)][s][0] - printed[BLOCK_AVERAGE][s][0] for s in sizes]
+        gains += [printed[paper_best(first)][s][0] - printed[BLOCK_AVERAGE][s][0] for s in sizes]
     return _points(fmean(gains))
 
 
@@ -321,7 +250,7 @@ def _saving_of_a_step(costs: Sequence[Mapping[str, Any]]) -> Claim:
 def _saving(known: Known, method: str, paper_says: float | None) -> Claim:
     """Processor time saved against full fine-tuning, over the runs of the accuracy tables."""
     who = "tuning one block (block average)" if method == BLOCK_AVERAGE else "ours, its choosing included"
-    names, by_size, missing = _levels(known, method, "full")
+    names, by_size, missing = all_levels(known, method, "full")
     words = (
         f"processor time saved by {who}, against full fine-tuning, over three levels "
         f"{_at(list(by_size) or SIZES)} ({', '.join(names)})"
