@@ -6,7 +6,8 @@
 
 Photos of 227 px are made by the script: smooth color with noise, as JPEG of quality 90, in ten class folders.
 Every reading is a process of its own; its peak of resident memory is what the system counted. `held` MiB is
-the limit of decoded pictures (``--data-memory``). With `--before` the code of another version does the same.
+the limit of decoded pictures (``--data-memory``). Seconds are of the processor and of the wall clock.
+With `--before` the code of another version does the same.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,29 +109,26 @@ def one_reading(folder: Path, held: list[int]) -> dict[str, float]:
     spec = InputSpec(resolution=SIDE, channels=3)
     if held:
         spec = replace(spec, memory_mib=held[0])
-    start, cpu = time.perf_counter(), time.process_time()
-    samples = read(folder, spec)
-    read_seconds, read_cpu = time.perf_counter() - start, time.process_time() - cpu
-    read_peak = peak_mib()
-    start = time.perf_counter()
-    parts = split_samples(samples, "rest", 0.15, 0.15)
-    split_seconds = time.perf_counter() - start
-    passes = []
+    figures: dict[str, float] = {}
+    with timed("read", figures):
+        samples = read(folder, spec)
+    figures["read_peak_mib"] = peak_mib()
+    with timed("split", figures):
+        train = split_samples(samples, "rest", 0.15, 0.15).train
     for epoch in range(2):
-        start = time.perf_counter()
-        order = np.random.default_rng(epoch).permutation(len(parts.train))
-        for at in range(0, len(order), BATCH):
-            parts.train.batch(order[at : at + BATCH])
-        passes.append(time.perf_counter() - start)
-    return {
-        "read_seconds": read_seconds,
-        "read_cpu_seconds": read_cpu,
-        "read_peak_mib": read_peak,
-        "split_seconds": split_seconds,
-        "first_pass_seconds": passes[0],
-        "second_pass_seconds": passes[1],
-        "peak_mib": peak_mib(),
-    }
+        order = np.random.default_rng(epoch).permutation(len(train))
+        with timed(f"pass_{epoch + 1}", figures):
+            for at in range(0, len(order), BATCH):
+                train.batch(order[at : at + BATCH])
+    return {**figures, "peak_mib": peak_mib()}
+
+
+@contextmanager
+def timed(what: str, figures: dict[str, float]) -> Iterator[None]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield
+    figures[f"{what}_wall_seconds"] = time.perf_counter() - wall
+    figures[f"{what}_cpu_seconds"] = time.process_time() - cpu
 
 
 def peak_mib() -> float:

@@ -115,3 +115,15 @@ def test_damaged_pictures_are_known_before_any_is_used(folder):
     (folder / "class0" / "03.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"1 of 31 files cannot be read: class0/03.png"):
         read(folder, InputSpec(resolution=16, channels=3, memory_mib=0))
+
+
+def test_a_set_that_fits_is_decoded_once_and_its_subsets_copy_nothing(folder):
+    samples = read(folder, InputSpec(resolution=64, channels=3, memory_mib=1))
+    whole = read(folder, InputSpec(resolution=64, channels=3))
+    assert as_lazy(samples.inputs) is not None
+    assert as_lazy(whole.inputs) is None
+    for file in folder.rglob("*.png"):
+        file.unlink()
+    assert digest(samples) == digest(whole)
+    assert first_copies(samples).tolist() == first_copies(whole).tolist()
+    assert digest(samples.subset([3, 1])) == digest(whole.subset([3, 1]))

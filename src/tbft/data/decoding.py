@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _HEAD_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 26
 _MOST_AT_ONCE = 256
+#: Sets up to this share of the limit are plain arrays, of which subsets are copies.
+_SMALL_SHARE = 8
 
 
 @dataclass(frozen=True)
@@ -75,49 +77,30 @@ def decode(
     if not members:
         raise DataError(f"{name}: no pictures are left of those asked for")
     decoder = _decoder(members, spec, name)
-    row_bytes = int(np.prod(decoder.shape))
-    fits = len(members) * row_bytes <= spec.memory_mib << 20
+    bytes_in_all, limit = len(members) * int(np.prod(decoder.shape)), spec.memory_mib << 20
+    fits, small = bytes_in_all <= limit, bytes_in_all <= limit // _SMALL_SHARE
     whole = np.empty((len(members) if fits else 0, *decoder.shape), np.uint8)
-    kept: list[int] = []
-    hashes: list[bytes] = []
-    tally, sizes, bad = Tally(), Counter[Size](), list(damaged)
-    for i, made in enumerate(_progress(replace(decoder, hashes=not fits).all(members), members, name)):
-        if isinstance(made, DataError):
-            bad.append((members[i].name, str(made)))
-            continue
-        if fits:
-            whole[len(kept)] = made.pixels
-        else:
-            hashes.append(made.hash)
-        tally.add(made.notes, members[i].name)
-        sizes[made.size] += 1
-        kept.append(i)
-    notes = _on_damage(bad, len(members) + len(damaged), spec, name)
-    if not kept:
-        raise DataError(f"{name}: none of its pictures can be read: {_shown(bad)}")
-    notes = (*tally.sentences(name), *_on_sizes(sizes, decoder), *notes)
+    seen = _Seen(bad=list(damaged))
+    for i, made in enumerate(_progress(replace(decoder, hashes=not small).all(members), members, name)):
+        seen.take(i, made, members[i].name)
+        if fits and isinstance(made, _Picture):
+            whole[len(seen.kept) - 1] = made.pixels
+    notes = _on_damage(seen.bad, len(members) + len(damaged), spec, name)
+    if not seen.kept:
+        raise DataError(f"{name}: none of its pictures can be read: {_shown(seen.bad)}")
+    notes = (*seen.tally.sentences(name), *_on_sizes(seen.sizes, decoder), *notes)
     if not fits:
         notes += (
-            f"{counted(len(kept), 'picture')} take {len(kept) * row_bytes >> 20:,} MiB decoded, more than "
+            f"{counted(len(seen.kept), 'picture')} take {bytes_in_all >> 20:,} MiB decoded, more than "
             f"--data-memory {spec.memory_mib}: they are decoded when they are needed",
         )
-    inputs = whole[: len(kept)] if fits else _lazy(decoder, [members[i] for i in kept], hashes)
-    return Decoded(inputs, np.array(kept, dtype=np.int64), notes)
-
-
-def _lazy(decoder: _Decoder, members: Sequence[Member], hashes: Sequence[bytes]) -> npt.NDArray[Any]:
-    def make(rows: npt.NDArray[np.int64]) -> Pixels:
-        out = np.empty((len(rows), *decoder.shape), np.uint8)
-        wanted = [members[i] for i in rows]
-        for i, made in enumerate(decoder.all(wanted)):
-            if isinstance(made, DataError):
-                raise DataError(f"{decoder.name}: {wanted[i].name} can no longer be read: {made}") from made
-            out[i] = made.pixels
-        return out
-
-    shape = (len(members), *decoder.shape)
-    known = np.array(hashes, dtype=object)
-    return as_array(LazyRows(make, shape, np.uint8, decoder.spec.memory_mib << 20, known))
+    inputs = whole[: len(seen.kept)]
+    if not small:
+        later = _Later(decoder, [members[i] for i in seen.kept])
+        hashes = np.array(seen.hashes, dtype=object)
+        made_now = inputs if fits else None
+        inputs = as_array(LazyRows(later, (len(hashes), *decoder.shape), np.uint8, limit, hashes, made_now))
+    return Decoded(inputs, np.array(seen.kept, dtype=np.int64), notes)
 
 
 @dataclass(frozen=True)
@@ -126,6 +109,27 @@ class _Picture:
     size: Size  # as shown, before it was fitted
     notes: tuple[str, ...]
     hash: bytes
+
+
+@dataclass
+class _Seen:
+    """What has been found while pictures were decoded, in order."""
+
+    bad: list[tuple[str, str]]
+    kept: list[int] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    sizes: Counter[Size] = field(default_factory=Counter)
+
+    def take(self, position: int, made: _Picture | DataError, name: str) -> None:
+        """Add a picture, or what is wrong with it."""
+        if isinstance(made, DataError):
+            self.bad.append((name, str(made)))
+            return
+        self.tally.add(made.notes, name)
+        self.sizes[made.size] += 1
+        self.hashes.append(made.hash)
+        self.kept.append(position)
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,24 @@ def _mixed(sizes: Counter[Size], first: dict[Size, str]) -> str:
         f"pictures of {len(sizes)} sizes: {told}; give the size that the model takes (--resolution 224), and "
         "they are resized and cropped, or --mixed for the smallest of them"
     )
+
+
+@dataclass(frozen=True)
+class _Later:
+    """Decodes pictures when they are asked for."""
+
+    decoder: _Decoder
+    members: Sequence[Member]
+
+    def __call__(self, rows: npt.NDArray[np.int64]) -> Pixels:
+        out = np.empty((len(rows), *self.decoder.shape), np.uint8)
+        wanted = [self.members[i] for i in rows]
+        for i, made in enumerate(self.decoder.all(wanted)):
+            if isinstance(made, DataError):
+                where = f"{self.decoder.name}: {wanted[i].name}"
+                raise DataError(f"{where} can no longer be read: {made}") from made
+            out[i] = made.pixels
+        return out
 
 
 def _head(member: Member) -> Image.Image | None:

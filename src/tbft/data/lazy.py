@@ -27,6 +27,7 @@ class LazyRows:
         shape: of the whole array.
         dtype: of its values.
         memory_bytes: what the rows that are kept may take.
+        made: all rows, where they are made already; then subsets and splits copy none of them.
         hashes: a hash of the contents of each row (n,), see :func:`content_hash`, where they are known.
     """
 
@@ -37,10 +38,13 @@ class LazyRows:
         dtype: npt.DTypeLike = np.uint8,
         memory_bytes: int = 0,
         hashes: Array | None = None,
+        made: Array | None = None,
     ) -> None:
         self.hashes = hashes
         self.shape, self.dtype, self.ndim = shape, np.dtype(dtype), len(shape)
         self._store = _Store(make, shape, self.dtype, memory_bytes)
+        if made is not None:
+            self._store.fill(made)
         self._rows: Positions = np.arange(shape[0])
 
     @property
@@ -113,6 +117,8 @@ class _Store:
 
     def rows(self, at: Positions, keep: bool = True) -> Array:
         slots = self._slot[at]
+        if self._kept is not None and (slots >= 0).all():
+            return self._kept[slots]
         out = np.empty((len(at), *self.shape[1:]), self.dtype)
         if self._kept is not None:
             out[slots >= 0] = self._kept[slots[slots >= 0]]
@@ -124,6 +130,11 @@ class _Store:
             if keep and self._room:
                 self._keep(wanted, made)
         return out
+
+    def fill(self, whole: Array) -> None:
+        """Keep all rows."""
+        self._kept, self._used, self._room = whole, len(whole), len(whole)
+        self._slot = self._owner = np.arange(len(whole))
 
     def _keep(self, rows: Positions, made: Array) -> None:
         if self._kept is None:
