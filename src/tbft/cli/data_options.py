@@ -116,6 +116,8 @@ class DataOptions:
         spec |= {"mixed": arguments.mixed or None, "skip_damaged": arguments.skip_damaged or None}
         spec |= {"memory_mib": arguments.data_memory, "keys": _keys(arguments.keys)}
         given = {name: value for name, value in spec.items() if value is not None}
+        if "mean" in given or "std" in given:  # both are the user's, or none is
+            given = {"mean": None, "std": None, **given}
         return cls(
             arguments.data, given, tuple(arguments.where), arguments.classes, arguments.drift, arguments.seed
         )

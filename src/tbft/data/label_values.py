@@ -43,8 +43,8 @@ def one_label_each(array: Array, name: str) -> tuple[Array, int | None]:
     if ((array == 0) | (array == 1)).all():
         at = int(np.flatnonzero(ones != 1)[0])
         raise DataError(
-            f"{name}: sample {at} has {int(ones[at])} classes; one class a sample is what tbft takes, so "
-            "samples of several classes, or of none, cannot be used"
+            f"{name}: sample {at} has {int(ones[at])} classes, and a classifier takes one a sample; for "
+            "several labels a sample give loss=, such as binary_cross_entropy_with_logits"
         )
     if array.min() >= 0 and np.allclose(array.sum(axis=1), 1, atol=1e-3):
         raise DataError(f"{name}: labels are shares of {array.shape[1]} classes; take labels.argmax(1)")

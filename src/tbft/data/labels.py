@@ -220,8 +220,8 @@ def _whole(array: Array, name: str) -> Indices:
         at = int(fractional[0])
         raise DataError(
             f"{name}: {len(fractional)} of {len(array)} labels are not whole numbers, the first is "
-            f"{array[at]:.6g} of sample {at}; labels are class numbers from 0, so for scores or "
-            "measurements set thresholds yourself"
+            f"{array[at]:.6g} of sample {at}; labels are class numbers from 0; for scores "
+            "set thresholds yourself, for regression give loss="
         )
     return array.astype(np.int64)
 
