@@ -10,6 +10,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from conftest import striped
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
@@ -253,3 +254,21 @@ def test_no_module_has_the_name_of_a_function():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] True True"
+
+
+def test_a_model_that_wraps_its_logits_is_adapted():
+    class Wrapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.ReLU())
+            self.fc = torch.nn.Linear(16, 3)
+
+        def forward(self, pixels, labels=None):
+            return {"loss": labels, "logits": self.fc(self.body(pixels))}
+
+    model, samples = Wrapped(), striped(120)
+    result = tbft.personalize(model, samples, val=30, test=30, arm="full")
+    assert result.status == "patched"
+    with result.patch.applied(model):
+        assert tbft.evaluate(model, samples).accuracy > 0.8

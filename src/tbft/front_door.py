@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from tbft import blocks as _blocks
 from tbft.base import Base, as_base, module_and_inputs, reader_of
 from tbft.blocks import Blocks
+from tbft.blocks.inputs import Inputs
+from tbft.blocks.outputs import Output, logits_of
 from tbft.data.forms import as_samples
 from tbft.diagnosis.card import SourceCard, card_of_samples
 from tbft.diagnosis.levels import Diagnosis, diagnose_samples
@@ -32,7 +32,8 @@ def split(
     model: Any,
     cuts: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
-    example: Tensor | None = None,
+    example: Inputs | None = None,
+    output: Output = logits_of,
 ) -> Blocks:
     """Cut a model into blocks.
 
@@ -40,10 +41,13 @@ def split(
         model: a module, a list of ``(name, module)``, a preset's name, or ``"package.module:factory"``, whose
             model comes as it is built.
         cuts: submodules at which the second and later blocks start, in the order in which the model runs
-            them. Default: what the model declares.
+            them. Default: what the model declares, else the places that are found; see ``docs/blocks.md``.
         names: of the blocks, one more than cuts. Default: what the model declares, else ``front`` and
-            the names of the cuts.
-        example: a batch; if given, the stages are run on it and compared with the model.
+            the names of the cuts; for cuts that were found, ``front`` to ``rear``.
+        example: a batch as the model takes it: a tensor, or several by name or position; if given, the stages
+            are run on it and compared with the model.
+        output: from what the model returns to its logits; by default a tensor, `.logits`, the key ``logits``
+            or the first of several.
 
     Raises:
         SplitError: an unknown cut, a tensor that skips across a cut, a parameter used in two blocks, or a
@@ -54,7 +58,7 @@ def split(
     if isinstance(model, str):
         preset = find_model(model, cuts, names)
         model, cuts, names = preset.build(), preset.cuts, preset.block_names
-    return _blocks.split(model, cuts, names, example)
+    return _blocks.split(model, cuts, names, example, output)
 
 
 def evaluate(model: Any, data: Any, *, loss: Loss | None = None, score: Score | None = None) -> Evaluation:

@@ -149,12 +149,12 @@ def _counted(
     adapts = resolved.statistics.adapts
     if resolved.training is None:
         (batch_size,) = (p.batch_size for p in resolved.passes if isinstance(p, AdaptStatistics))
-        forward = count_forward(model, computing, samples, batch_size, adapts)
+        forward = count_forward(resolved.blocks.whole, computing, samples, batch_size, adapts)
         return replace(cost, flops=float(flops), peak_bytes=max(forward + state, 2 * state))
     # Forward passes without gradients run in larger batches than training steps.
     forward_batch = max(PREFIX_BATCH, EVALUATED if resolved.training.validate else 0)
     trained = next(p.samples for p in resolved.passes if isinstance(p, Train))
-    forward = count_forward(model, computing, samples, min(trained, forward_batch), adapts)
+    forward = count_forward(resolved.blocks.whole, computing, samples, min(trained, forward_batch), adapts)
     step = count_step(resolved, computing, samples, min(trained, resolved.training.batch_size))
     flops += workload.samples * (step.forward_flops + step.backward_flops)
     flops += workload.steps * step.optimizer_flops

@@ -55,7 +55,7 @@ def count_step(resolved: ResolvedPlan, computing: Computing, samples: Samples, b
     """Count a step of an arm on two small batches; bytes are extrapolated linearly in the batch size."""
     recipe, stages, start = resolved.plan.recipe, resolved.stages, resolved.start
     cached = bool(recipe.computation.cache)
-    prefix, part = (stages.prefix(start), stages.onward(start)) if cached else (nn.Identity(), stages.model)
+    prefix, part = (stages.prefix(start), stages.onward(start)) if cached else (nn.Identity(), stages.whole)
     still = replace(recipe.optimization, learning_rate=0.0)
     saved, peaks, flops = [], [], (0.0, 0.0)
     with (

@@ -175,7 +175,7 @@ class _Work:
             self.val = None
         self.identity = self._identity() if self.how.resume_path is not None else {}
         # What is left to run, and the samples as they reach it.
-        self.part: nn.Module = self.resolved.stages.model
+        self.part: nn.Module = self.resolved.stages.whole
         self.entering, self.entering_val = self.train, self.val
         # The base is saved before, and copied after to tell what changed.
         self.limit = MemoryLimit(
@@ -201,7 +201,7 @@ class _Work:
         if one.end < len(stages):  # the prefix, before anything is trained
             module, batch_size = stages.prefix(one.end), min(one.batch_size, self.prefix_batch)
         elif self.training is None:
-            module, batch_size = stages.model, self.limit.for_forward(samples, one.batch_size)
+            module, batch_size = stages.whole, self.limit.for_forward(samples, one.batch_size)
         else:
             module, batch_size = self.part, self.training.part_size or one.batch_size
         at = None if one.samples == len(samples) else _some(samples, self.resolved.plan.seed, one.samples)

@@ -145,7 +145,7 @@ class MemoryLimit:
         if resolved.start:
             least, whole = self._prefix_needs(train)
             return least + whole // 2
-        parts = (resolved.stages.model, self._recomputed())
+        parts = (resolved.stages.whole, self._recomputed())
         steps = (min_needed(self._step_peak(part, train), len(train)) for part in parts)
         return self.spent_bytes + _saved_states(resolved.stages.model) + min(steps)
 
@@ -172,7 +172,7 @@ class MemoryLimit:
         return forward_peak(prefix, train, self.computing)
 
     def _running_model(self, samples: Samples) -> Callable[[int], int]:
-        return forward_peak(self.resolved.stages.model, samples, self.computing)
+        return forward_peak(self.resolved.stages.whole, samples, self.computing)
 
     def _check(self, needed_bytes: int) -> None:
         assert self.allowed_bytes is not None

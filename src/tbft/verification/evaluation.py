@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tbft.blocks.norms import batch_dependent
+from tbft.blocks.outputs import logits_of
 from tbft.blocks.placement import device_of, to_device
 from tbft.blocks.precision import Computing, computing_for
 from tbft.blocks.state import evaluating
@@ -44,7 +45,8 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) ->
     device = device_of(model)
     with evaluating(model):
         inputs = (samples.batch(rows)[0] for rows in batches(len(samples), batch_size))
-        return torch.cat([model(to_device(x, device)).float().cpu() for x in inputs])
+        outputs = (logits_of(model(to_device(x, device))) for x in inputs)
+        return torch.cat([output.float().cpu() for output in outputs])
 
 
 def evaluate_samples(
@@ -115,7 +117,7 @@ def check_fits(model: nn.Module, samples: Samples, task: Task = CLASSIFICATION) 
     x, y = samples.batch(slice(0, count))
     try:
         with evaluating(model):
-            outputs = model(to_device(x, device_of(model)))
+            outputs = logits_of(model(to_device(x, device_of(model))))
     except (RuntimeError, ValueError) as error:
         raise DataError(
             f"{samples.name}: the model cannot take inputs of shape {tuple(x.shape[1:])}: {error}"
