@@ -127,3 +127,15 @@ def test_a_set_that_fits_is_decoded_once_and_its_subsets_copy_nothing(folder):
     assert digest(samples) == digest(whole)
     assert first_copies(samples).tolist() == first_copies(whole).tolist()
     assert digest(samples.subset([3, 1])) == digest(whole.subset([3, 1]))
+
+
+def test_threads_give_the_same_pictures_and_name_the_same_damage(folder, monkeypatch):
+    held, _ = both(folder)
+    monkeypatch.setattr("tbft.data.decoding._SMALL_FILE_BYTES", 16)
+    monkeypatch.setattr("tbft.data.decoder.torch.get_num_threads", lambda: 3)
+    monkeypatch.setattr("tbft.data.decoder._MOST_AT_ONCE", 7)
+    for threaded in both(folder):
+        assert digest(threaded) == digest(held)
+    (folder / "class0" / "03.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"1 of 31 files cannot be read: class0/03.png"):
+        next(both(folder))

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from tqdm import tqdm
 
-from tbft.data.lazy import LazyRows, as_array, content_hash
-from tbft.data.members import FOREIGN, Member, counted, decoders, some
+from tbft.data.decoder import MODES, Decoder, Picture, Pixels, Size, opened
+from tbft.data.lazy import LazyRows, as_array
+from tbft.data.members import Member, counted, some
 from tbft.data.spec import InputSpec
-from tbft.data.viewing import (
-    COLOR_TO_GRAY,
-    GRAY_TO_COLOR,
-    Tally,
-    as_viewed,
-    is_gray,
-    plain_reason,
-    resize,
-    shown_size,
-)
+from tbft.data.viewing import Tally, is_gray, shown_size
 from tbft.errors import DataError
 
-Pixels = npt.NDArray[np.uint8]
-Size = tuple[int, int]
-
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 #: Enough of most files to tell the size of the picture.
 _HEAD_BYTES = 1 << 16
-_CHUNK_BYTES = 1 << 26
-_MOST_AT_ONCE = 256
+#: Files below this size are decoded as fast by one thread.
+_SMALL_FILE_BYTES = 1 << 13
 #: Sets up to this share of the limit are plain arrays, of which subsets are copies.
 _SMALL_SHARE = 8
 
@@ -76,14 +61,14 @@ def decode(
     """
     if not members:
         raise DataError(f"{name}: no pictures are left of those asked for")
-    decoder = _decoder(members, spec, name)
+    decoder = replace(_decoder(members, spec, name), threads=_threads_pay(members[0]))
     bytes_in_all, limit = len(members) * int(np.prod(decoder.shape)), spec.memory_mib << 20
     fits, small = bytes_in_all <= limit, bytes_in_all <= limit // _SMALL_SHARE
     whole = np.empty((len(members) if fits else 0, *decoder.shape), np.uint8)
     seen = _Seen(bad=list(damaged))
     for i, made in enumerate(_progress(replace(decoder, hashes=not small).all(members), members, name)):
         seen.take(i, made, members[i].name)
-        if fits and isinstance(made, _Picture):
+        if fits and isinstance(made, Picture):
             whole[len(seen.kept) - 1] = made.pixels
     notes = _on_damage(seen.bad, len(members) + len(damaged), spec, name)
     if not seen.kept:
@@ -103,14 +88,6 @@ def decode(
     return Decoded(inputs, np.array(seen.kept, dtype=np.int64), notes)
 
 
-@dataclass(frozen=True)
-class _Picture:
-    pixels: Pixels
-    size: Size  # as shown, before it was fitted
-    notes: tuple[str, ...]
-    hash: bytes
-
-
 @dataclass
 class _Seen:
     """What has been found while pictures were decoded, in order."""
@@ -121,7 +98,7 @@ class _Seen:
     tally: Tally = field(default_factory=Tally)
     sizes: Counter[Size] = field(default_factory=Counter)
 
-    def take(self, position: int, made: _Picture | DataError, name: str) -> None:
+    def take(self, position: int, made: Picture | DataError, name: str) -> None:
         """Add a picture, or what is wrong with it."""
         if isinstance(made, DataError):
             self.bad.append((name, str(made)))
@@ -132,77 +109,12 @@ class _Seen:
         self.kept.append(position)
 
 
-@dataclass(frozen=True)
-class _Decoder:
-    shape: tuple[int, int, int]
-    spec: InputSpec
-    name: str
-    hashes: bool = False  # tell the contents of each picture; splits look for copies
-
-    def all(self, members: Sequence[Member]) -> Iterator[_Picture | DataError]:
-        """Decode pictures in as many threads as torch uses, in order, some at a time."""
-        workers = min(torch.get_num_threads(), 16)
-        step = max(workers, min(_MOST_AT_ONCE, _CHUNK_BYTES // int(np.prod(self.shape))))
-        for start in range(0, len(members), step):
-            yield from self._some(members[start : start + step], workers)
-
-    def _some(self, members: Sequence[Member], workers: int) -> list[_Picture | DataError]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters of what decoders say is in the notes
-            if workers == 1:
-                return [self.one(member) for member in members]
-            with ThreadPoolExecutor(workers) as pool:
-                return list(pool.map(self.one, members))
-
-    def one(self, member: Member) -> _Picture | DataError:
-        """Decode one picture; what is wrong with it is given and not raised."""
-        try:
-            blob = member.read(-1)
-            if not blob:
-                return DataError("it is empty")
-            shown, notes = as_viewed(_opened(blob), keep_alpha=self.shape[2] == 4)
-        except Exception as error:  # a decoder can raise anything
-            return DataError(_reason(error, member))
-        if blob.endswith(b"\0" * 64) and shown_as_jpeg(blob):
-            return DataError("it ends in zeros, as files do whose copy was interrupted")
-        size = shown.size
-        pixels, more = self._fitted(shown)
-        return _Picture(pixels, size, (*notes, *more), content_hash(pixels) if self.hashes else b"")
-
-    def _fitted(self, picture: Image.Image) -> tuple[Pixels, tuple[str, ...]]:
-        height, width, channels = self.shape
-        notes: tuple[str, ...] = ()
-        if picture.mode != _MODES[channels]:
-            notes = (GRAY_TO_COLOR if channels == 3 else COLOR_TO_GRAY,)
-            picture = picture.convert(_MODES[channels])
-        if self.spec.resolution is not None:
-            picture = resize(picture, self.spec.resolution, self.spec.resize, self.spec.crop)
-        elif picture.size != (width, height):
-            raise DataError(f"{self.name}: a picture has changed its size while it was read")
-        return np.asarray(picture, dtype=np.uint8).reshape(self.shape), notes
-
-
-def shown_as_jpeg(blob: bytes) -> bool:
-    """Is this a JPEG file whose picture is not closed by an end marker before the zeros at its end?"""
-    return blob.startswith(b"\xff\xd8") and not blob.rstrip(b"\0").endswith(b"\xff\xd9")
-
-
-def _opened(blob: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(blob), formats=decoders())
-
-
-def _reason(error: BaseException, member: Member) -> str:
-    if member.suffix in FOREIGN:
-        return f"Pillow does not decode {member.suffix} here; convert it to JPEG or PNG"
-    return plain_reason(error)
-
-
-def _decoder(members: Sequence[Member], spec: InputSpec, name: str) -> _Decoder:
+def _decoder(members: Sequence[Member], spec: InputSpec, name: str) -> Decoder:
     """Settle the size and channels of all pictures, by what the model takes or by their heads."""
-    if spec.channels is not None and spec.channels not in _MODES:
+    if spec.channels is not None and spec.channels not in MODES:
         raise DataError(f"{name}: the model takes {spec.channels} channels; pictures have 1, 3 or 4")
     if spec.resolution is not None and spec.channels is not None:
-        return _Decoder((spec.resolution, spec.resolution, spec.channels), spec, name)
+        return Decoder((spec.resolution, spec.resolution, spec.channels), spec, name)
     sizes: Counter[Size] = Counter()
     first: dict[Size, str] = {}
     gray = True
@@ -221,7 +133,7 @@ def _decoder(members: Sequence[Member], spec: InputSpec, name: str) -> _Decoder:
         spec = replace(spec, resolution=min(map(min, sizes)))
     side = spec.resolution
     width, height = (side, side) if side is not None else next(iter(sizes), (1, 1))
-    return _Decoder((height, width, spec.channels or (1 if gray else 3)), spec, name)
+    return Decoder((height, width, spec.channels or (1 if gray else 3)), spec, name)
 
 
 def _mixed(sizes: Counter[Size], first: dict[Size, str]) -> str:
@@ -236,7 +148,7 @@ def _mixed(sizes: Counter[Size], first: dict[Size, str]) -> str:
 class _Later:
     """Decodes pictures when they are asked for."""
 
-    decoder: _Decoder
+    decoder: Decoder
     members: Sequence[Member]
 
     def __call__(self, rows: npt.NDArray[np.int64]) -> Pixels:
@@ -250,19 +162,27 @@ class _Later:
         return out
 
 
+def _threads_pay(member: Member) -> bool:
+    """Does decoding such a file take longer than handing it to a thread?"""
+    try:
+        return len(member.read(_SMALL_FILE_BYTES)) == _SMALL_FILE_BYTES
+    except Exception:  # what is damaged is told once it is decoded
+        return False
+
+
 def _head(member: Member) -> Image.Image | None:
     """A picture of which size and mode are known and nothing is decoded; None if it is damaged."""
     for limit in (_HEAD_BYTES, -1):
         try:
-            return _opened(member.read(limit))
+            return opened(member.read(limit))
         except Exception:  # what is damaged is told once it is decoded
             continue
     return None
 
 
 def _progress(
-    made: Iterator[_Picture | DataError], members: Sequence[Member], name: str
-) -> Iterator[_Picture | DataError]:
+    made: Iterator[Picture | DataError], members: Sequence[Member], name: str
+) -> Iterator[Picture | DataError]:
     return iter(tqdm(made, f"reading {name}", len(members), unit="", leave=False, disable=None))
 
 
@@ -281,7 +201,7 @@ def _shown(bad: Sequence[tuple[str, str]]) -> str:
     return some((f"{name} ({reason})" for name, reason in bad), 5)
 
 
-def _on_sizes(sizes: Counter[Size], decoder: _Decoder) -> tuple[str, ...]:
+def _on_sizes(sizes: Counter[Size], decoder: Decoder) -> tuple[str, ...]:
     height, width, _ = decoder.shape
     spec = decoder.spec
     other = sorted(size for size in sizes if size != (width, height) or spec.resize not in (None, width))
