@@ -327,6 +327,18 @@ def test_an_arm_that_no_gradient_reaches_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_model_that_returns_more_in_training_gives_its_logits_in_both_modes():
+    class Auxiliary(Base):
+        def forward(self, x: Tensor) -> object:
+            logits = super().forward(x)
+            return (logits, self.c(x)) if self.training else logits
+
+    blocks = split(Auxiliary(), ["b", "c"], example=X)
+    for training in (True, False):
+        blocks.model.train(training)
+        assert torch.equal(blocks.whole(X), blocks.block(2)(blocks.block(1)(blocks.block(0)(X))))
+
+
 def test_wrapped_and_compiled_models_are_the_model_inside():
     model = Base()
     for wrapped in (nn.DataParallel(model), torch.compile(model)):

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from tbft.blocks import split
-from tbft.blocks.state import evaluating, modes_restored, uninterrupted, values_restored, write_state
+from tbft.blocks.state import (
+    evaluating,
+    evaluating_alone,
+    modes_restored,
+    uninterrupted,
+    values_restored,
+    write_state,
+)
 from tbft.errors import SplitError
 
 
@@ -177,6 +184,29 @@ def test_a_mode_comes_back_by_the_modules_own_way_to_switch_it():
         assert model[0].weight.sum() == 4
     assert model[0].training
     assert model[0].weight.sum() == 0
+
+
+def test_what_a_model_moves_in_evaluation_comes_back_after_a_pass():
+    model = nn.Sequential(Restless()).eval()
+    before = everything(model)
+    with evaluating_alone(model):
+        model(torch.rand(2, 3))
+    assert same(everything(model), before)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_compiled_child_comes_back_and_a_compiled_model_is_refused():
+    child = torch.jit.script(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))
+    model = nn.Sequential(child, nn.Linear(3, 2))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with values_restored(model):
+        model(torch.rand(4, 3)).sum().backward()
+        with torch.no_grad():
+            for p in model.parameters():
+                p += 1
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    with pytest.raises(SplitError, match="TorchScript"):
+        split(child)
 
 
 def test_what_the_user_froze_is_in_no_arm():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -53,6 +54,8 @@ def split(
     ('front', 'rear')
     """
     model = plain(model) if isinstance(model, nn.Module) else sequential(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise SplitError("the model is TorchScript, which cannot be traced: give the module it was made of")
     _initialize(model, example)
     declared = getattr(model, "cuts", None)
     if cuts is None and declared is not None:

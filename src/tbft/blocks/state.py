@@ -76,20 +76,24 @@ def values_restored(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     Tensors are written in place, so that whoever holds them sees their values; where a module put another
     tensor in the place of one, the first comes back.
     """
-    noted = _Noted()
-    for module in model.modules():
-        noted.module(module)
+    noted = _Noted(model)
     saved = {}
     for key, value in model.state_dict(keep_vars=True).items():
         if isinstance(value, Tensor):  # extra state need not be
             clone = noted.clones.get(id(value))
             saved[key] = value.detach().clone() if clone is None else clone
-    try:
+    with noted.given_back():
         yield saved
-    finally:
-        with uninterrupted(), ExitStack() as stack:  # which goes on if one of them fails
-            for give_back in noted.undo:
-                stack.callback(give_back)
+
+
+@contextmanager
+def evaluating_alone(model: nn.Module) -> Iterator[None]:
+    """As :func:`evaluating`, for a whole pass over samples: what a forward pass moves comes back, too.
+
+    Some models count their calls, or keep statistics, in evaluation mode as well. Parameters are not copied.
+    """
+    with _Noted(model, with_parameters=False).given_back(), evaluating(model):
+        yield
 
 
 @contextmanager
@@ -139,21 +143,35 @@ def write_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 class _Noted:
     """Values noted before a change: copies of tensors, and what gives everything back."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module, with_parameters: bool = True) -> None:
         self.clones: dict[int, Tensor] = {}  # id of a tensor, which `undo` keeps alive -> its copy
         self.undo: list[Callable[[], object]] = []
-        self._seen: set[int] = set()
+        self._seen: set[int] = set() if with_parameters else {id(p) for p in model.parameters()}
+        for module in model.modules():
+            self._note_module(module)
 
-    def module(self, module: nn.Module) -> None:
+    @contextmanager
+    def given_back(self) -> Iterator[None]:
+        """Everything comes back on exit."""
+        try:
+            yield
+        finally:
+            with uninterrupted(), ExitStack() as stack:  # which goes on if one of them fails
+                for give_back in self.undo:
+                    stack.callback(give_back)
+
+    def _note_module(self, module: nn.Module) -> None:
         """Everything that a module itself holds, but for its children."""
         plain = {name: value for name, value in vars(module).items() if name not in _MACHINERY}
         for table in (plain, module._parameters, module._buffers):
-            self.value(table)
+            self._note(table)
+            for _, value in table.items():  # of TorchScript, which has tables of its own
+                self._note(value)
         self.undo.append(partial(_refill_plain, module, plain))
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             self.undo.append(partial(module.set_extra_state, copy.deepcopy(module.get_extra_state())))
 
-    def value(self, value: object) -> None:
+    def _note(self, value: object) -> None:
         """A tensor, a container of some, or a generator of random numbers."""
         if not isinstance(value, _CHANGEABLE) or id(value) in self._seen:
             return
@@ -165,7 +183,7 @@ class _Noted:
             self.undo.append(partial(value.set_state, value.get_state()))
         else:
             for entry in value.values() if isinstance(value, dict) else value:
-                self.value(entry)
+                self._note(entry)
             self.undo.append(partial(_refill, value, copy.copy(value)))
 
 

@@ -68,14 +68,14 @@ def trace(
                 module.training = theirs
             found.append(trace_once(model, is_leaf, example, output))
         if len(found) == 2 and str(found[0].graph) == str(found[1].graph):
-            return found[0]
+            return replace(found[0], adapted=found[0].adapted or found[1].adapted)
     evaluation, training, mixed = found
     if str(training.graph) != str(mixed.graph):
         raise SplitError(
             f"a part of {type(model).__name__} runs other code in training than in evaluation mode; "
             "move that into a submodule (nn.Dropout, say), or give a list of (name, module)"
         )
-    return replace(evaluation, training=mixed)
+    return replace(evaluation, training=mixed, adapted=evaluation.adapted or mixed.adapted)
 
 
 def trace_once(

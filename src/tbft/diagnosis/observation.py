@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tbft.blocks import Blocks, check_stages
-from tbft.blocks.state import batch_norms, evaluating, values_restored
+from tbft.blocks.state import batch_norms, evaluating_alone, values_restored
 from tbft.data.samples import Samples
 from tbft.verification.evaluation import batches, computing_on
 
@@ -86,7 +86,7 @@ def observe(
             running[name].update(*batch)
 
     head = blocks.head if blocks.head not in blocks.names else None
-    with ExitStack() as stack, evaluating(blocks.model), computing.autocast():
+    with ExitStack() as stack, evaluating_alone(blocks.model), computing.autocast():
         if running:
             stack.enter_context(values_restored(blocks.model))
         for name, norm in norms.items():

@@ -13,7 +13,7 @@ from tbft.blocks.norms import batch_dependent
 from tbft.blocks.outputs import logits_of
 from tbft.blocks.placement import device_of, to_device
 from tbft.blocks.precision import Computing, computing_for
-from tbft.blocks.state import evaluating
+from tbft.blocks.state import evaluating_alone
 from tbft.data.labels import numbered_from_one
 from tbft.data.samples import Samples
 from tbft.errors import DataError
@@ -43,7 +43,7 @@ class Evaluation:
 def predict(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) -> Tensor:
     """Outputs of the model in evaluation mode, for classifiers logits (n, classes); modes are restored."""
     device = device_of(model)
-    with evaluating(model):
+    with evaluating_alone(model):
         inputs = (samples.batch(rows)[0] for rows in batches(len(samples), batch_size))
         outputs = (logits_of(model(to_device(x, device))) for x in inputs)
         return torch.cat([output.float().cpu() for output in outputs])
@@ -116,11 +116,12 @@ def check_fits(model: nn.Module, samples: Samples, task: Task = CLASSIFICATION) 
     count = 1 if task == CLASSIFICATION and not batch_dependent(model) else 2
     x, y = samples.batch(slice(0, count))
     try:
-        with evaluating(model):
+        with evaluating_alone(model):
             outputs = logits_of(model(to_device(x, device_of(model))))
     except (RuntimeError, ValueError) as error:
+        why = f"{error}{_precision(model)}"
         raise DataError(
-            f"{samples.name}: the model cannot take inputs of shape {tuple(x.shape[1:])}: {error}"
+            f"{samples.name}: the model cannot take inputs of shape {tuple(x.shape[1:])}: {why}"
         ) from error
     if task.is_classification:
         _check_logits(outputs, samples)
@@ -137,13 +138,26 @@ def check_fits(model: nn.Module, samples: Samples, task: Task = CLASSIFICATION) 
         ) from error
 
 
+def _precision(model: nn.Module) -> str:
+    """A remedy, where the model is in another precision than its inputs."""
+    other = [p.dtype for p in model.parameters() if p.is_floating_point() and p.dtype != torch.float32]
+    return f"; its parameters are {other[0]}, inputs are float32: call model.float()" if other else ""
+
+
 def _shape(outputs: object) -> object:
     return tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
 
 
 def _check_logits(logits: object, samples: Samples) -> None:
     if not isinstance(logits, Tensor) or logits.ndim != 2:
-        raise DataError("the model has to return logits of shape (n, classes); for other tasks give loss=")
+        raise DataError(
+            f"the model has to return logits of shape (n, classes), and returns {_shape(logits)} for one "
+            "sample (squeeze() drops the batch of one, flatten(1) does not); for other tasks give loss="
+        )
+    if not logits.isfinite().all():
+        raise DataError(
+            f"{samples.name}: the model gives NaN or infinity for the first sample, so nothing can be tuned"
+        )
     highest = int(samples.labels.max())
     if highest == logits.shape[1] and samples.labels.min() > 0:
         raise DataError(f"{samples.name}: {numbered_from_one(highest)}")
