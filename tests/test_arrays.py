@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import tbft
+from tbft.data.forms import as_samples
 from tbft.data.keys import split_part
 from tbft.data.labels import parse_labels
 from tbft.errors import DataError
@@ -58,6 +59,8 @@ def test_arrays_without_names_pairs_of_tensors_and_single_files(tmp_path):
         assert tbft.read(tmp_path / name).labels.tolist() == Y.tolist()
     assert tbft.read(tmp_path / "x_test.npy").labels.tolist() == Y[::-1].tolist()
     assert isinstance(tbft.read(tmp_path / "x_test.npy").inputs, np.memmap)
+    (tmp_path / "readme.txt").touch()
+    assert any("pair.pt, plain.npz, readme.txt" in note for note in tbft.read(tmp_path).notes)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def test_arrays_of_objects_are_named_with_the_remedy(tmp_path):
     samples = tbft.read(path)
     assert len(samples) == 6
     assert any("subject" in note and "astype" in note for note in samples.notes)
-    with pytest.raises(DataError, match=r"labels 'y' are Python objects.*y\.astype\(str\)"):
+    with pytest.raises(DataError, match=r"'y' \(labels\) holds Python objects.*y\.astype\(str\)"):
         tbft.read(save_npz(tmp_path, x=X, y=WORDS.astype(object)))
 
 
@@ -294,6 +297,43 @@ def test_digits_without_an_axis_of_channels_are_pixels_too(dtype):
     assert "given to the model as they are (--range 0-255 if they are pixels)" in samples.notes[0]
     x, _ = seen(digits.reshape(3, -1), range="0-255")
     assert x.max() <= 1
+
+
+def test_gray_pictures_get_three_channels_for_a_model_that_takes_them():
+    gray = (RAMP[..., 0] * 255).astype(np.uint8)
+    for inputs in (gray, gray[..., None], RAMP[None, ..., 0]):
+        x, samples = seen(np.stack([inputs] * 2), channels=3, resolution=12)
+        assert x.shape == (2, 3, 12, 12)
+        np.testing.assert_allclose(x[0, 2], RAMP[..., 0], atol=1 / 200)
+        assert "gray pictures got three equal channels" in samples.notes
+    with pytest.raises(DataError, match=r"takes 1 channels.*image\.convert\('L'\)"):
+        seen(np.stack([(RAMP * 255).astype(np.uint8)] * 2), channels=1)
+
+
+def test_spectra_are_no_pictures():
+    spectra = np.random.default_rng(0).random((3, 1, 64, 100)) * -80
+    x, _ = seen(spectra)
+    np.testing.assert_allclose(x, spectra, rtol=1e-6)
+
+
+def test_masked_and_foreign_arrays():
+    class Frame:
+        def __init__(self, values):
+            self.values = values
+
+        def __len__(self):
+            return len(self.values)
+
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(self.values)
+
+    samples = as_samples((Frame(np.ones((3, 2))), Frame(np.array(["a", "b", "a"], dtype=object))))
+    assert samples.class_counts() == {"a": 2, "b": 1}
+    masked = np.ma.masked_array(np.ones((3, 2)), mask=np.eye(3, 2))
+    with pytest.raises(DataError, match="some inputs are masked"):
+        as_samples((masked, [0, 1, 0]))
+    with pytest.raises(DataError, match=r"1 of 3 labels are missing \(masked\).*sample 1"):
+        as_samples((np.ones((3, 2)), np.ma.masked_array([0, 1, 0], mask=[0, 1, 0])))
 
 
 def test_windows_are_given_to_the_model_as_they_are():

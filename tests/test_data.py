@@ -200,7 +200,7 @@ def test_a_malicious_batch_is_not_run(tmp_path, capsys):
     with pytest.raises(DataError, match=r"wants __builtin__\.print"):
         read(tmp_path / "data_batch_1")
     (tmp_path / "x.npz").write_bytes(_npz_of_objects())
-    with pytest.raises(DataError, match="are Python objects"):
+    with pytest.raises(DataError, match="holds Python objects"):
         read(tmp_path / "x.npz")
     assert "owned" not in capsys.readouterr().out
 

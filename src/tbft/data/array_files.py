@@ -15,12 +15,13 @@ from torch import Tensor
 
 from tbft.data.arrays import Array, Objects, refuse_objects, samples_of_arrays
 from tbft.data.keys import INPUT_NAMES, LABEL_NAMES, split_part
+from tbft.data.members import some
 from tbft.data.samples import Samples
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError
 
 #: Kinds of file that hold one array each.
-_SINGLE = (".npy", ".pt", ".pth")
+_SINGLE = ((".npy",), (".pt", ".pth"))
 
 
 def read_npz(path: Path, spec: InputSpec) -> Samples:
@@ -42,14 +43,16 @@ def find_array_folder(path: Path) -> dict[str, Path]:
     Of a file, those are it and the labels beside it. Empty if there are none of the usual names.
     """
     folder = path if path.is_dir() else path.parent
-    if path.is_file() and path.suffix not in _SINGLE:
-        return {}
-    files = {p.stem: p for p in sorted(folder.glob("*")) if p.suffix in _SINGLE and p.is_file()}
-    if path.is_file():
-        part = split_part(path.stem)[0]
-        files = {stem: file for stem, file in files.items() if file == path or _is(stem, LABEL_NAMES, part)}
-    has_inputs = any(_is(stem, INPUT_NAMES) for stem in files)
-    return files if has_inputs and any(_is(stem, LABEL_NAMES) for stem in files) else {}
+    for suffixes in _SINGLE:
+        if path.is_file() and path.suffix not in suffixes:
+            continue
+        files = {p.stem: p for p in sorted(folder.glob("*")) if p.suffix in suffixes and p.is_file()}
+        if path.is_file():
+            part = split_part(path.stem)[0]
+            files = {s: file for s, file in files.items() if file == path or _is(s, LABEL_NAMES, part)}
+        if any(_is(s, INPUT_NAMES) for s in files) and any(_is(s, LABEL_NAMES) for s in files):
+            return files
+    return {}
 
 
 def read_array_folder(files: Mapping[str, Path], path: Path, spec: InputSpec) -> Samples:
@@ -57,7 +60,11 @@ def read_array_folder(files: Mapping[str, Path], path: Path, spec: InputSpec) ->
     arrays = {
         stem: memory_map(file) if file.suffix == ".npy" else _one_tensor(file) for stem, file in files.items()
     }
-    return samples_of_arrays(arrays, spec, str(path))
+    samples = samples_of_arrays(arrays, spec, str(path))
+    others = sorted(
+        p.name for p in path.glob("*") if path.is_dir() and p not in files.values() and p.name[0] != "."
+    )
+    return samples.noted(f"beside the arrays, and not read: {some(others)}") if others else samples
 
 
 def load_npz(path: Path) -> dict[str, Array]:

@@ -56,8 +56,8 @@ def refuse_objects(value: Any, what: str, key: str, name: str) -> None:
     if _of_objects(value):
         kind = "str" if what == "labels" else "'float32'"
         raise DataError(
-            f"{name}: the {what} {key!r} are Python objects, which are not read, because reading them "
-            f"could run code; save them as numbers or text: {key}.astype({kind})"
+            f"{name}: the array {key!r} ({what}) holds Python objects, which are not read: that could run "
+            f"code; save them as numbers or text: {key}.astype({kind})"
         )
 
 

@@ -55,11 +55,11 @@ def _is_pair(data: Any) -> bool:
     """(inputs, labels), rather than a list of two items (input, label)?"""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         return False
-    if all(isinstance(part, (np.ndarray, Tensor)) for part in data):
+    if all(hasattr(part, "__array__") for part in data):  # tensors have it, too, and what pandas has
         return True
     if isinstance(data, list) and all(isinstance(part, (tuple, Mapping)) for part in data):
         return False
-    return all(isinstance(part, (np.ndarray, Tensor, list, tuple)) for part in data)
+    return all(isinstance(part, (list, tuple)) or hasattr(part, "__array__") for part in data)
 
 
 def _kind(data: Any) -> str:

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from tbft.data.label_values import numpy_of
+from tbft.data.layout import axes_placed, has_size, picture_size, resized
 from tbft.data.lazy import LazyRows, as_array, as_lazy
 from tbft.data.ranges import Conversion, settle_range, values_of
 from tbft.data.spec import InputSpec, Preprocessing
-from tbft.data.viewing import resize
 from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -59,18 +58,20 @@ class Fitting:
     def apply(self, inputs: Array) -> Array:
         """Inputs (n, ...) in the layout, range and size that the model takes."""
         placed = self._placed(inputs)
-        return placed if _has_size(placed, self.spec) else resized(placed, self.spec.preprocessing)
+        return placed if has_size(placed, self.spec) else resized(placed, self.spec.preprocessing)
 
     def notes(self, inputs: Array) -> tuple[str, ...]:
         """What is done to such inputs, of which one will do."""
-        few = self._placed(inputs[:1])
-        if _has_size(few, self.spec):
-            return self.conversion.notes
-        (height, width), side = _size(few), self.spec.resolution
-        return (*self.conversion.notes, f"pictures of {width}x{height} px are fitted to {side}x{side}")
+        notes, few = self.conversion.notes, self._placed(inputs[:1])
+        if few.size == 3 * inputs[:1].size:
+            notes += ("gray pictures got three equal channels",)
+        if has_size(few, self.spec):
+            return notes
+        (height, width), side = picture_size(few), self.spec.resolution
+        return (*notes, f"pictures of {width}x{height} px are fitted to {side}x{side}")
 
     def _placed(self, inputs: Array) -> Array:
-        return _axes_placed(self.conversion.apply(inputs), self.spec, self.torch_layout, self.name)
+        return axes_placed(self.conversion.apply(inputs), self.spec, self.torch_layout, self.name)
 
 
 def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Fitted:
@@ -123,13 +124,13 @@ def _fitted_when_made(rows: LazyRows, spec: InputSpec, name: str) -> Fitted:
         raise DataError(
             f"{name}: the model takes {spec.channels} channels, the pictures are {rows.shape[1:]}"
         )
-    if _has_size(as_array(rows), spec):
+    if has_size(as_array(rows), spec):
         return Fitted(as_array(rows))
     side = spec.resolution
     assert side is not None
     height, width = rows.shape[1:3]
     noted = f"pictures of {width}x{height} px are fitted to {side}x{side}"
-    resized = rows.mapped(lambda some, _: _resized(some, spec.preprocessing), (side, side, rows.shape[3]))
+    resized = rows.mapped(lambda some, _: resized(some, spec.preprocessing), (side, side, rows.shape[3]))
     return Fitted(as_array(resized), notes=(noted,))
 
 
@@ -194,8 +195,10 @@ def normalize(inputs: Tensor, wanted: Preprocessing, name: str) -> Tensor:
 def _array(inputs: Any, name: str) -> Array:
     if isinstance(inputs, Tensor):
         array = numpy_of(inputs)
-    elif isinstance(inputs, np.ndarray):
-        array = inputs
+    elif isinstance(inputs, np.ma.MaskedArray) and np.ma.is_masked(inputs):
+        raise DataError(f"{name}: some inputs are masked; fill them in or leave them out: inputs.filled(0)")
+    elif hasattr(inputs, "__array__"):  # a table of pandas, too; what is on disk stays there
+        array = inputs if isinstance(inputs, np.ndarray) else np.asarray(inputs)
     else:
         try:
             array = np.asarray([numpy_of(v) if isinstance(v, Tensor) else v for v in inputs])
@@ -214,90 +217,3 @@ def as_numbers(array: Array, name: str) -> Array:
     if array.dtype.kind not in "biuf":
         raise DataError(f"{name}: inputs have to be numbers, not {array.dtype}")
     return array
-
-
-def _axes_placed(inputs: Array, spec: InputSpec, torch_layout: bool, name: str) -> Array:
-    """Pictures with their channels last (``uint8``) or first (floats); anything else as it is."""
-    pictures = inputs.dtype == np.uint8
-    if inputs.ndim == 3 and spec.channels in (None, 1) and (pictures or spec.resolution is not None):
-        return inputs[..., None] if pictures else inputs[:, None]
-    if inputs.ndim != 4:
-        if pictures or spec.resolution is not None:
-            raise DataError(
-                f"{name}: pictures are (n, height, width, channels) or (n, channels, height, width), one "
-                f"sample here has the shape {inputs.shape[1:]}"
-                + (
-                    "; for a model that takes other arrays, convert them to float32, or give --range 0-255"
-                    if pictures
-                    else ""
-                )
-            )
-        return inputs
-    known = (spec.channels,) if spec.channels is not None else (1, 3)
-    first_fits, last_fits = inputs.shape[1] in known, inputs.shape[-1] in known
-    if spec.channels is not None and not (first_fits or last_fits):
-        if not (pictures or spec.resolution is not None):
-            return inputs
-        raise DataError(
-            f"{name}: the model takes {spec.channels} channels, the pictures are {inputs.shape[1:]}"
-        )
-    if pictures:
-        first = first_fits and (torch_layout or not last_fits)
-        return inputs.transpose(0, 2, 3, 1) if first else inputs
-    # Without a word on the channels, floats are left as they are unless they can only be pictures.
-    square = inputs.shape[1] == inputs.shape[2]
-    last = last_fits and not first_fits and (spec.channels is not None or square or inputs.shape[-1] == 3)
-    return inputs.transpose(0, 3, 1, 2) if last else inputs
-
-
-def _has_size(inputs: Array, spec: InputSpec) -> bool:
-    """Nothing to resize? Floats of the right size come from a loader that has done it."""
-    side = spec.resolution
-    if side is None:
-        return True
-    return _size(inputs) == (side, side) and (inputs.dtype != np.uint8 or spec.resize in (None, side))
-
-
-def _size(pictures: Array) -> tuple[int, int]:
-    """Height and width in px."""
-    return pictures.shape[1:3] if pictures.dtype == np.uint8 else pictures.shape[2:4]
-
-
-def resized(pictures: Array, wanted: Preprocessing) -> Array:
-    """Pictures scaled and cropped as `wanted` says, in the layout and type that they have.
-
-    Args:
-        pictures: ``uint8`` (n, height, width, channels), or floats (n, channels, height, width).
-    """
-    return (_resized if pictures.dtype == np.uint8 else _resized_floats)(pictures, wanted)
-
-
-def _resized(pictures: Array, wanted: Preprocessing) -> Array:
-    assert wanted.resolution is not None
-    squeeze = pictures.shape[3] == 1
-    out = np.empty((len(pictures), wanted.resolution, wanted.resolution, pictures.shape[3]), np.uint8)
-    for i, picture in enumerate(pictures):
-        image = Image.fromarray(np.ascontiguousarray(picture[..., 0] if squeeze else picture))
-        shown = resize(image, wanted.resolution, wanted.resize, wanted.crop)
-        out[i] = np.asarray(shown).reshape(out.shape[1:])
-    return out
-
-
-def _resized_floats(pictures: Array, wanted: Preprocessing) -> Array:
-    """The same for floats (n, channels, height, width), which Pillow has no kind for."""
-    side = wanted.resolution
-    assert side is not None
-    height, width = _size(pictures)
-    size = (side, side)
-    if wanted.crop == "center":
-        shorter = wanted.resize or side
-        scale = shorter / min(height, width)
-        size = (max(shorter, round(height * scale)), max(shorter, round(width * scale)))
-    top, left = (size[0] - side) // 2, (size[1] - side) // 2
-    parts = [
-        torch.nn.functional.interpolate(
-            torch.from_numpy(pictures[at : at + _CHUNK]), size, mode="bilinear", antialias=True
-        )[..., top : top + side, left : left + side]
-        for at in range(0, len(pictures), _CHUNK)
-    ]
-    return torch.cat(parts).numpy()

@@ -18,6 +18,11 @@ def typed_values(values: Any, name: str) -> Array:
     """An array of numbers, booleans or text, of any shape."""
     if isinstance(values, Tensor):
         return numpy_of(values)
+    if isinstance(values, np.ma.MaskedArray):
+        masked = np.ma.getmaskarray(values).reshape(len(values), -1)
+        refuse_missing(np.asarray(masked.any(axis=1)), "masked", name)
+    if hasattr(values, "__array__"):  # an array, or a column of pandas
+        values = np.asarray(values)
     if not isinstance(values, np.ndarray) or values.dtype == object:
         return _typed_items([plain_label(v) for v in values], name)
     if values.dtype.kind not in "biufSU":

@@ -88,10 +88,11 @@ def find_table(listing: Listing, spec: InputSpec) -> Listed | None:
     Raises:
         DataError: several tables name the pictures, and no folders do.
     """
-    if not listing.pictures or spec.layout is not None:
+    texts = [m for m in listing.others if m.suffix in SUFFIXES]
+    if not (listing.pictures and texts) or spec.layout is not None:
         return None
     index = PictureIndex(listing.pictures)
-    tables = [t for m in listing.others if m.suffix in SUFFIXES and (t := _tried(m, index)) is not None]
+    tables = [t for m in texts if (t := _tried(m, index)) is not None]
     in_folders = all(len(m.parts) > 1 for m in listing.pictures)
     names = ", ".join(t.table.name for t in tables)
     if len(tables) > 1 and not in_folders:

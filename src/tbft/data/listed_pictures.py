@@ -172,7 +172,8 @@ def _class_names(listing: Listing, table: str) -> list[str] | None:
 
 
 def _unlisted(listing: Listing, at: Sequence[int], name: str) -> tuple[str, ...]:
-    left = [m.name for i, m in enumerate(listing.pictures) if i not in set(at)]
+    named = set(at)
+    left = [m.name for i, m in enumerate(listing.pictures) if i not in named]
     if not left:
         return ()
     return (f"{counted(len(left), 'picture')} that {name} does not name left out: {some(left)}",)

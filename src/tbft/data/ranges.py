@@ -27,7 +27,10 @@ _MIN_SIDE = 8
 _MIN_LONG_SIDE = 24
 #: Pictures of 8 bits of which no pixel is brighter would be all but black.
 _MIN_TOP = 64
-_OPTIONS = "--range normalized (InputSpec(range='normalized')) if the model takes the values as they are"
+_OPTIONS = (
+    "--range normalized (tbft.make_samples(..., spec=tbft.InputSpec(range='normalized'))) if the model takes "
+    "the values as they are"
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,9 @@ def _are_pictures(values: Values, spec: InputSpec) -> bool:
         return False
     square = sides[0] == sides[1]
     if len(shape) == 3:
-        return square or min(sides) >= _MIN_LONG_SIDE or 3 in (shape[0], shape[2])
+        # Spectra and windows have one channel as well, but seldom a square.
+        alike = values.dtype.kind in "iu" and min(sides) >= _MIN_LONG_SIDE
+        return square or alike or _look_like_pixels(values) or 3 in (shape[0], shape[2])
     # Windows of a series have as many axes; floats in them are taken as they are, unless they are pixels.
     if values.dtype.kind == "f":
         return square and _look_like_pixels(values)

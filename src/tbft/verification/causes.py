@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tbft.data.inputs import resized
+from tbft.data.layout import resized
 from tbft.data.samples import Samples
 from tbft.data.spec import CHANNEL_ORDERS, NORMALIZATIONS, InputSpec, Preprocessing
 
