@@ -31,8 +31,9 @@ from tbft.models import find_model, load_weights
 from tbft.patches import versions
 from tbft.plan import Plan, find_recipe
 from tbft.scenarios import apply_drift
-from tbft.tuning.execution import Tuning, tune_samples
+from tbft.tuning.execution import tune_samples
 from tbft.tuning.loop import FitState
+from tbft.tuning.options import Tuning
 from tbft.tuning.prefix_cache import CachePolicy
 
 

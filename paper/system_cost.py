@@ -25,8 +25,9 @@ from tbft import Blocks, CachePolicy, Parts, Plan, Samples, find_recipe, resolve
 from tbft.blocks import cut_before
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
 from tbft.plan import FOLLOW, KEEP
-from tbft.tuning.execution import Tuning, tune_samples
+from tbft.tuning.execution import tune_samples
 from tbft.tuning.loop import FitState, Run, fit, make_optimizer
+from tbft.tuning.options import Tuning
 from tbft.tuning.prefix_cache import cache_prefix
 from tbft.verification.evaluation import computing_on
 

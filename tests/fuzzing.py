@@ -39,10 +39,10 @@ from tbft.models.digits import DigitsNet
 from tbft.patches import Patch, make_patch
 from tbft.patches.installed import Entry, Log, read_installed
 from tbft.patches.keys import read_public
+from tbft.tuning.checksummed import ChecksumWriter
 from tbft.tuning.loop import EpochRecord, FitState
 from tbft.tuning.resume import PURPOSE, load_run
 from tbft.tuning.row_file import find_rows, write_rows
-from tbft.tuning.sealed import SealedWriter
 
 Draw = Callable[[Any], Any]
 
@@ -279,9 +279,9 @@ def _resume(draw: Draw) -> bytes:
     elif part == "any":
         content[draw(st.sampled_from(sorted(content)))] = draw(VALUES)
     file = io.BytesIO()
-    sealed = SealedWriter(file, PURPOSE)
-    torch.save(content, sealed)
-    sealed.seal()
+    writer = ChecksumWriter(file, PURPOSE)
+    torch.save(content, writer)
+    writer.finish()
     return bytes_broken(draw, file.getvalue()) if part == "bytes" else file.getvalue()
 
 

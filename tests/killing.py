@@ -30,8 +30,8 @@ from tbft.models.digits import DigitsNet
 from tbft.patches import Patch, make_patch
 from tbft.patches.installed import put_on, read_installed
 from tbft.patches.keys import new_key, read_private, read_public
+from tbft.tuning.checksummed import is_whole
 from tbft.tuning.resume import PURPOSE
-from tbft.tuning.sealed import is_whole
 
 RUN = "--weights base.pt --data set.npz --arm rear --epochs 2 --batch-size 16 --train 0.5 --test 0.2"
 CACHED = "--cache-memory 0 --cache-folder caches --restart"

@@ -188,7 +188,7 @@ def test_resume_files_are_typed(change, place):
     state = _state()
     vars(state).update(change)
     save_run(state, Path("x.resume.pt"), {})
-    with pytest.raises(CheckpointError, match="not a run to resume"):
+    with pytest.raises(CheckpointError, match="not a resumable checkpoint"):
         _load({})
 
 
@@ -208,7 +208,7 @@ def test_a_damaged_prefix_cache_is_made_anew_in_one_line(damage, place):
             "without a checksum": blob[:-78],
         }
         path.write_bytes(bad[damage])
-    with pytest.warns(TbftWarning, match="is damaged: it is made anew") as told:
+    with pytest.warns(TbftWarning, match="is damaged: it is written again") as told:
         again = cache_prefix(nn.Flatten(), samples, policy).inputs[:]
     assert len(told) == 1
     np.testing.assert_array_equal(again, expected)
@@ -218,7 +218,7 @@ def test_a_damaged_prefix_cache_is_made_anew_in_one_line(damage, place):
 def test_a_cache_that_is_cut_off_while_in_use_gives_no_made_up_rows(place):
     rows = cache_prefix(nn.Flatten(), striped(40), CachePolicy(0, place)).inputs
     os.truncate(rows.path, 1000)
-    with pytest.raises(PlanError, match="was cut off while it was in use"):
+    with pytest.raises(PlanError, match="was truncated while in use"):
         rows[39]
 
 

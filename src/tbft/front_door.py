@@ -21,8 +21,9 @@ from tbft.diagnosis.levels import Diagnosis, diagnose_samples
 from tbft.errors import wrong_form
 from tbft.models import find_model
 from tbft.plan import Plan
-from tbft.tuning.execution import MakeOptimizer, Tuned, Tuning, tune_samples
+from tbft.tuning.execution import Tuned, tune_samples
 from tbft.tuning.loop import OnStep
+from tbft.tuning.options import MakeOptimizer, Tuning
 from tbft.tuning.prefix_cache import CachePolicy, as_cache
 from tbft.verification.evaluation import Evaluation, evaluate_samples
 from tbft.verification.task import Loss, Score, as_task

@@ -13,8 +13,9 @@ from tbft.diagnosis.card import SourceCard
 from tbft.metering import Meter, Profile, find_profile
 from tbft.personalization import Personalization, Wish, parts_of, patch_of
 from tbft.plan import Allowance, Budget, Plan, Recipe, Statistics
-from tbft.tuning.execution import Tuning, tune_samples
+from tbft.tuning.execution import tune_samples
 from tbft.tuning.loop import OnStep
+from tbft.tuning.options import Tuning
 from tbft.tuning.prefix_cache import CachePolicy, as_cache
 from tbft.verification.comparison import compare_models, evaluate_both
 from tbft.verification.task import as_task

@@ -1,1 +1,1 @@
-"""Carry out a plan: the one training loop, BatchNorm statistics, prefix cache, memory limit, resuming."""
+"""Carry out a plan: the training loop, BatchNorm statistics, prefix cache, memory limit, resuming."""

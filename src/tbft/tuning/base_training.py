@@ -1,4 +1,4 @@
-"""Training of a base model from nothing, with a checkpoint after every epoch to resume from."""
+"""Train a base model from scratch, with a checkpoint after every epoch."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def train_base(
     """Train every parameter of `model` that is not frozen; it ends up with the weights of the best epoch.
 
     Args:
-        run: random seed, and who is told of the progress.
-        resume_path: written after every epoch; if it is there already, training resumes from it
-            and ends with the same bits as if it had never stopped.
+        run: random seed, and functions called to report progress.
+        resume_path: file written after every epoch. If it exists, training resumes from it, with the same
+            result, bit for bit, as if it had never stopped.
 
     Raises:
         CheckpointError: the file belongs to a run with other arguments, data or initial weights.
@@ -45,7 +45,7 @@ def train_base(
     computing = computing_on(model, train, wanted.precision, wanted.channels_last)
     training = replace(training, computing=computing)
     if augment != "none" and train.inputs.ndim != 4:
-        raise PlanError(f"recipe {recipe.name!r} crops and mirrors pictures; these samples are none")
+        raise PlanError(f"recipe {recipe.name!r} crops and mirrors pictures, but these are not pictures")
     identity = {} if resume_path is None else _identity(model, recipe, train, val, run.seed)
 
     def keep(state: FitState) -> None:
@@ -55,7 +55,7 @@ def train_base(
     optimizer = make_optimizer(training.optimization, [p for p in model.parameters() if p.requires_grad])
     run = replace(run, state=load_run(resume_path, identity, model, optimizer), on_epoch=keep)
     with torch.random.fork_rng(devices=computing.random_devices), explained_batch_norm(len(train)):
-        torch.manual_seed(run.seed)  # dropout, if any
+        torch.manual_seed(run.seed)  # for dropout and the like
         state = fit(model, optimizer, training, train, val, run)
     write_state(model, state.best)
     model.eval()
@@ -63,7 +63,7 @@ def train_base(
 
 
 def _identity(model: nn.Module, recipe: Recipe, train: Samples, val: Samples, seed: int) -> dict[str, Any]:
-    """What two calls must share for one to resume where the other stopped."""
+    """What two calls must have in common for one to resume the other."""
     return {
         "recipe": recipe.to_json(),
         "seed": seed,

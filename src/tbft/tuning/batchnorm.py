@@ -1,7 +1,7 @@
-"""AdaBN: BatchNorm statistics re-estimated on target samples, forward only, without labels.
+"""AdaBN: re-estimate BatchNorm statistics on target samples, with forward passes only and without labels.
 
-Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation" (2016); the mixture with
-the source statistics is that of Schneider et al. (NeurIPS 2020).
+Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation" (2016); the mixture with the
+source statistics follows Schneider et al. (NeurIPS 2020).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tbft.errors import PlanError
 from tbft.verification.evaluation import evaluate_samples
 from tbft.verification.task import CLASSIFICATION, Task
 
-#: What :func:`choose_source_share` tries.
+#: Shares that :func:`choose_source_share` tries.
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -29,20 +29,19 @@ def adapt_statistics(
     batch_size: int,
     source_share: float = 0.0,
     computing: Computing | None = None,
-    at: npt.NDArray[np.int64] | None = None,
+    rows: npt.NDArray[np.int64] | None = None,
 ) -> None:
     """Replace the running statistics of every BatchNorm by those of `samples`, in place.
 
-    One pass with cumulative averaging: each batch weighs the same, and the samples are dealt into
-    batches of nearly equal size so that no small last batch distorts the average. Then
+    The statistics are averaged cumulatively over one pass: each batch has the same weight, so the samples are
+    split into batches of nearly equal size. Then
     ``statistic = source_share * source + (1 - source_share) * target`` for mean and variance.
 
-    Modes come back as they were; whoever wants the statistics back wraps this in
-    :func:`tbft.blocks.state.values_restored`.
+    Modes are restored. To restore the statistics too, use :func:`tbft.blocks.state.values_restored`.
 
     Args:
-        computing: precision, memory layout and device; None: float32, as the samples come.
-        at: positions of the samples to take; None: all.
+        computing: precision, memory layout and device; None: float32 and the layout of the samples.
+        rows: positions of the samples to use; None: all.
 
     Raises:
         PlanError: the model has no BatchNorm with running statistics.
@@ -60,11 +59,11 @@ def adapt_statistics(
             for norm in norms:
                 norm.train()
                 norm.reset_running_stats()
-                norm.momentum = None  # torch's sign for cumulative averaging
-            at = np.arange(len(samples)) if at is None else at
-            for part in np.array_split(at, -(-len(at) // batch_size)):
+                norm.momentum = None  # means cumulative averaging in torch
+            rows = np.arange(len(samples)) if rows is None else rows
+            for batch in np.array_split(rows, -(-len(rows) // batch_size)):
                 with computing.autocast():
-                    model(computing.laid_out(samples.batch(part)[0]))
+                    model(computing.laid_out(samples.batch(batch)[0]))
     finally:
         for norm, momentum, counter in zip(norms, momenta, counters, strict=True):
             norm.momentum = momentum
@@ -82,10 +81,11 @@ def choose_source_share(
     computing: Computing | None = None,
     task: Task = CLASSIFICATION,
 ) -> float:
-    """The share of the source statistics with which the model fits labeled samples best.
+    """The share of the source statistics that gives the lowest loss on labeled samples.
 
-    The target statistics are taken once; each share then costs one forward pass. AdaBN does not look
-    at labels, so those of the samples it adapts to are held out. Of equal losses the smaller share wins.
+    The target statistics are computed once, and each share costs one forward pass. As AdaBN does not use
+    labels, the labels of the samples it adapts to still count as held out. Of equal losses, the smaller share
+    wins.
 
     Returns:
         one of :data:`SHARES`; 1.0 if the model has no BatchNorm.

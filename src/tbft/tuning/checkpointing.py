@@ -1,7 +1,7 @@
-"""A smaller training step: what the backward pass needs is computed a second time, piece by piece.
+"""Activation checkpointing: recompute what the backward pass needs, piece by piece, to save memory.
 
-Only what crosses from one piece to the next is kept during the forward pass (Chen et al., "Training
-Deep Nets with Sublinear Memory Cost", 2016; torch's ``checkpoint``). A step takes about a third longer.
+The forward pass keeps only the tensors between pieces (Chen et al., "Training Deep Nets with Sublinear Memory
+Cost", 2016; torch's ``checkpoint``). A step takes about a third longer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tbft.errors import SplitError
 
 
 class Recomputed(nn.Module):
-    """Modules in a row, each computed again in the backward pass; same outputs, gradients and statistics."""
+    """Consecutive modules, recomputed in the backward pass; same outputs, gradients and statistics."""
 
     def __init__(self, pieces: list[nn.Module]) -> None:
         super().__init__()
@@ -32,12 +32,12 @@ class Recomputed(nn.Module):
             ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
                 return nullcontext(), statistics_still(piece)
 
-            x = checkpoint(_sparing(piece), x, use_reentrant=False, context_fn=contexts)
+            x = checkpoint(_keeping_input(piece), x, use_reentrant=False, context_fn=contexts)
         return x
 
 
-def _sparing(piece: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The piece, on a copy where it may overwrite what it is given: that is needed for the second time."""
+def _keeping_input(piece: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The piece, run on a copy of its input if it may overwrite it, as the input is needed again."""
     if any(getattr(module, "inplace", False) for module in piece.modules()):
         return lambda x: piece(x.clone())
     return piece
@@ -45,7 +45,7 @@ def _sparing(piece: nn.Module) -> Callable[[Tensor], Tensor]:
 
 @contextmanager
 def statistics_still(module: nn.Module) -> Iterator[None]:
-    """BatchNorms in training mode normalize by the batch as before, but count it no second time."""
+    """Let BatchNorms in training mode normalize by the batch without updating their running statistics."""
     tracking = [(n, n.momentum, n.num_batches_tracked) for n in batch_norms(module) if n.training]
     counts = [None if count is None else count.clone() for *_, count in tracking]
     for norm, *_ in tracking:
@@ -59,8 +59,8 @@ def statistics_still(module: nn.Module) -> Iterator[None]:
                 tracked.copy_(count)
 
 
-def recomputed(blocks: Blocks, at: int) -> Recomputed:
-    """Block `at` and all after it, in pieces as small as one tensor between them allows.
+def recomputed(blocks: Blocks, first: int) -> Recomputed:
+    """Block `first` and all later ones, in the smallest pieces that are connected by one tensor each.
 
     >>> from tbft.blocks import split
     >>> model = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 2))
@@ -71,13 +71,13 @@ def recomputed(blocks: Blocks, at: int) -> Recomputed:
     finer, cuts = blocks, list(blocks.cuts)
     for cut in _candidates(blocks.model):
         tried = sorted({*cuts, cut}, key=order.__getitem__)
-        with suppress(SplitError):  # a skip connection, another order: the coarser piece stays
+        with suppress(SplitError):  # a skip connection, or another order: keep the coarser piece
             finer, cuts = recut(blocks, tried), tried
-    start = cuts.index(blocks.cuts[at - 1]) + 1 if at else 0
+    start = cuts.index(blocks.cuts[first - 1]) + 1 if first else 0
     return Recomputed([finer.block(k) for k in range(start, len(finer))])
 
 
 def _candidates(model: nn.Module) -> list[str]:
-    """The children of the model and of every ``nn.Sequential`` in it, but for the first of each."""
+    """The children of the model and of every ``nn.Sequential`` in it, except the first of each."""
     parents = [(n, m) for n, m in model.named_modules() if m is model or isinstance(m, nn.Sequential)]
     return [f"{n}.{child}".lstrip(".") for n, m in parents for child, _ in list(m.named_children())[1:]]

@@ -1,4 +1,4 @@
-"""Refuse samples that cannot be trained on, before anything is changed."""
+"""Refuse samples that cannot be used for training, before anything is changed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tbft.plan.recipe import Recipe, Training
 
 @contextmanager
 def explained_batch_norm(count: int) -> Iterator[None]:
-    """Turn BatchNorm's refusal of a batch of one into an error that names the remedy."""
+    """Turn BatchNorm's error on a batch of one sample into one that names the remedy."""
     try:
         yield
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         raise PlanError(
-            f"{count} training samples leave a last batch of one, which BatchNorm cannot normalize: "
+            f"{count} training samples leave a last batch of one sample, which BatchNorm cannot normalize: "
             "give another --batch-size, or one sample more or less"
         ) from error
 
@@ -38,5 +38,5 @@ def check_training(train: Samples, val: Samples | None, recipe: Recipe, training
     if train.targets is None and len(np.unique(train.labels)) < 2:
         only = train.class_names[int(train.labels[0])]
         raise DataError(
-            f"all {len(train)} training samples are of the class {only!r}; two or more are needed"
+            f"all {len(train)} training samples are of the class {only!r}; two or more classes are needed"
         )

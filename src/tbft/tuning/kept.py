@@ -1,4 +1,4 @@
-"""What tuning keeps in a folder: prefix caches, unfinished runs, and what killed processes left."""
+"""Files that tuning keeps in a folder: prefix caches, unfinished runs, and leftovers of killed processes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tbft.errors import DataError
 from tbft.files import leftovers
+from tbft.tuning.checksummed import is_whole
 from tbft.tuning.resume import PURPOSE
-from tbft.tuning.sealed import is_whole
 
 CACHE, RUN, LEFTOVER = "prefix cache", "unfinished run", "leftover"
 
@@ -18,12 +18,12 @@ _CACHE_NAME = re.compile(r"prefix-[0-9a-f]{32}\.npy")
 
 @dataclass(frozen=True)
 class Kept:
-    """A file that is kept.
+    """A file that tuning keeps.
 
     Attributes:
         kind: ``prefix cache``, ``unfinished run`` or ``leftover``.
-        modified: seconds since 1970.
-        whole: its checksum matches; None for a leftover, which is never used.
+        modified: time of the last change, in seconds since 1970.
+        whole: whether its checksum matches; None for a leftover, which is never used.
     """
 
     path: Path
@@ -34,21 +34,21 @@ class Kept:
 
 
 def kept_in(folder: str | Path) -> list[Kept]:
-    """The files that tuning keeps in a folder, known by their names and checksums, by name.
+    """The files that tuning keeps in a folder, recognized by their names, sorted by path.
 
     Raises:
         DataError: there is no such folder.
     """
-    place = Path(folder)
-    if not place.is_dir():
-        raise DataError(f"{place}: no such folder")
-    found = [_kept(path, CACHE, path.name) for path in place.iterdir() if _CACHE_NAME.fullmatch(path.name)]
-    found += [_kept(path, RUN, PURPOSE) for path in place.glob("*.resume.pt") if path.is_file()]
-    found += [_kept(path, LEFTOVER, None) for path in leftovers(place)]
-    return sorted(found, key=lambda kept: kept.path)
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    kept = [_kept(path, CACHE, path.name) for path in root.iterdir() if _CACHE_NAME.fullmatch(path.name)]
+    kept += [_kept(path, RUN, PURPOSE) for path in root.glob("*.resume.pt") if path.is_file()]
+    kept += [_kept(path, LEFTOVER, None) for path in leftovers(root)]
+    return sorted(kept, key=lambda file: file.path)
 
 
 def _kept(path: Path, kind: str, purpose: str | None) -> Kept:
-    found = path.stat()
+    status = path.stat()
     whole = None if purpose is None else is_whole(path, purpose)
-    return Kept(path, kind, found.st_size, found.st_mtime, whole)
+    return Kept(path, kind, status.st_size, status.st_mtime, whole)

@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class EpochRecord:
 
 @dataclass
 class FitState:
-    """Everything :func:`fit` needs to resume after an epoch; holds tensors and plain values only.
+    """Everything :func:`fit` needs to resume after an epoch, as tensors and plain values.
 
-    `optimizer` refers to the tensors of the optimizer at work: copy or save it before training goes on.
+    `optimizer` refers to the tensors of the running optimizer: copy or save it before training continues.
     """
 
     history: list[EpochRecord] = field(default_factory=list)
@@ -46,21 +46,23 @@ class FitState:
     best: State = field(default_factory=dict)
     model: State = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
-    generator: Tensor | None = None  # of the order of samples and of augmentation
-    torch_generator: Tensor | None = None  # torch's own, which dropout draws from
+    generator: Tensor | None = None  # state of the generator for sample order and augmentation
+    torch_generator: Tensor | None = None  # state of torch's own generator, used by dropout
 
 
-OnStep = Callable[[int, int], None]  # (step done, steps in all)
+OnStep = Callable[[int, int], None]  # (steps done, steps in total)
 OnEpoch = Callable[[FitState], None]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the loop: its random seed, where it starts from, and who is told of its progress.
+    """One run of the training loop.
 
     Attributes:
-        state: of an earlier call; the run goes on where that stopped.
-        task: whose loss is lowered.
+        seed: random seed.
+        state: state of an earlier run to resume from; None: start from scratch.
+        on_step, on_epoch: called to report progress.
+        task: the task, whose loss is minimized.
     """
 
     seed: int = 0
@@ -78,14 +80,13 @@ def fit(
     val: Samples | None,
     run: Run,
 ) -> FitState:
-    """Train and keep the epoch with the lowest validation loss; without `val`, the last one.
+    """Train and keep the epoch with the lowest validation loss, or the last epoch without `val`.
 
-    Works in the modes and flags that the model is in, and changes its values: callers that want
-    them back say so. Given the state of an earlier run, it ends with the same bits as if that had never
-    stopped.
+    Modes and flags of the model are left as they are; its values change, and callers restore them if needed.
+    With the state of an earlier run, the result is the same, bit for bit, as if that had never stopped.
 
     Args:
-        optimizer: holds the parameters to train.
+        optimizer: an optimizer with the parameters to train.
     """
     generator = torch.Generator().manual_seed(run.seed)
     state = FitState() if run.state is None else _restored(run.state, model, optimizer, generator)
@@ -102,10 +103,10 @@ def fit(
             break
         total_loss = 0.0
         order = torch.randperm(len(train), generator=generator)
-        for i, at in enumerate(_batches(order, training)):
+        for i, rows in enumerate(_batches(order, training)):
             done = (epoch - 1) * steps_per_epoch + i
             set_rate(optimizer, rate_at(training, done, steps_per_epoch))
-            x, y = train.batch(at.numpy())
+            x, y = train.batch(rows.numpy())
             if training.computation.augment == "crop-flip":
                 x = crop_flip(x, generator)
             total_loss += len(y) * _step(optimizer, partial(_gradients, loss, optimizer, training, x, y))
@@ -119,14 +120,14 @@ def fit(
 
 
 def _batches(order: Tensor, training: Training) -> Sequence[Tensor]:
-    """Batches of an epoch: full ones and a rest, or as even as they can be."""
+    """Batches of an epoch: full batches and a smaller last one, or batches of nearly equal size."""
     if training.even_batches:
         return order.tensor_split(training.steps_per_epoch(len(order)))
     return order.split(training.batch_size)
 
 
 def _step(optimizer: torch.optim.Optimizer, gradients: Callable[[], float]) -> float:
-    """One step; gives the loss. Optimizers that look more than once, such as L-BFGS, insist on a closure."""
+    """Take a step and return the loss; optimizers such as L-BFGS that evaluate repeatedly need a closure."""
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         return float(optimizer.step(gradients))
@@ -142,7 +143,7 @@ def _gradients(
     x: Tensor,
     y: Tensor,
 ) -> float:
-    """The gradients of a batch's mean loss, added up in parts; gives the loss."""
+    """Accumulate the gradients of a batch's mean loss over its parts, and return the loss."""
     optimizer.zero_grad(set_to_none=True)
     total_loss = 0.0
     parts = -(-len(y) // training.part_size) if training.part_size else 1
@@ -160,26 +161,26 @@ def loss_of(
     y: Tensor,
     loss: Loss = nn.functional.cross_entropy,
 ) -> Tensor:
-    """Mean loss of a batch, computed on the model's device, in this precision and memory layout."""
+    """Mean loss of a batch, on the model's device and in the given precision and memory layout."""
     with computing.autocast():
         logits = model(computing.laid_out(x))
     return loss(logits.float(), y.to(computing.device))
 
 
 def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None, task: Task) -> EpochRecord:
-    measured = None if val is None else evaluate_samples(model, val, task=task)
-    losses = train_loss + (0.0 if measured is None else measured.loss)
+    evaluation = None if val is None else evaluate_samples(model, val, task=task)
+    losses = train_loss + (0.0 if evaluation is None else evaluation.loss)
     if not math.isfinite(losses):
         raise DivergedError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
-    if measured is None:
+    if evaluation is None:
         return EpochRecord(epoch, train_loss, None, None)
-    return EpochRecord(epoch, train_loss, measured.loss, measured.accuracy)
+    return EpochRecord(epoch, train_loss, evaluation.loss, evaluation.accuracy)
 
 
 def make_optimizer(
     optimization: Optimization, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]
 ) -> torch.optim.Optimizer:
-    """The recipe's optimizer on these parameters, or groups of them; see :func:`set_rate`."""
+    """The recipe's optimizer for parameters or parameter groups; see :func:`set_rate`."""
     o = optimization
     if o.optimizer == "sgd":
         return torch.optim.SGD(
@@ -201,12 +202,12 @@ def make_optimizer(
 
 
 def rate_at(training: Training, step: int, steps_per_epoch: int) -> float:
-    """The learning rate at a step, counted from 0."""
+    """The learning rate at a step; steps count from 0."""
     return training.optimization.learning_rate * rate_factor(training, step, steps_per_epoch)
 
 
 def rate_factor(training: Training, step: int, steps_per_epoch: int) -> float:
-    """The schedule: the factor on the learning rate at a step, counted from 0."""
+    """The schedule: the factor on the learning rate at a step; steps count from 0."""
     schedule = training.optimization.schedule
     kind, *numbers = schedule.split(":")
     if kind == "constant":
@@ -224,13 +225,13 @@ def rate_factor(training: Training, step: int, steps_per_epoch: int) -> float:
 
 
 def keep_proportions(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Let groups whose rate is another than this one stay in that proportion to it, see :func:`set_rate`."""
+    """Record each group's learning rate relative to this one, so that :func:`set_rate` keeps the ratio."""
     for group in optimizer.param_groups:
         group.setdefault("rate_factor", float(group.get("lr", learning_rate)) / (learning_rate or 1.0))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the learning rate of every parameter group, times the group's `rate_factor` if it has one."""
+    """Set the learning rate of each parameter group, times the group's `rate_factor` if it has one."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("rate_factor", 1.0)
 

@@ -1,7 +1,7 @@
-"""The prefix cache: what the frozen blocks before the tuned one make of the samples, computed once.
+"""The prefix cache: outputs of the frozen blocks before the tuned one, computed once.
 
-The cached outputs are :class:`~tbft.data.samples.Samples` again, whose inputs are what crosses the
-cut. So training and evaluating the rest of the model read them as they would read pictures.
+The cached outputs are :class:`~tbft.data.samples.Samples` whose inputs are the tensor at the cut. So training
+and evaluation of the rest of the model read them in the same way as pictures.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from tbft.verification.evaluation import batches
 
 @dataclass(frozen=True)
 class CachePolicy:
-    """Where the outputs of a frozen prefix are kept.
+    """Where to keep the outputs of a frozen prefix.
 
     Attributes:
-        memory_bytes: kept in memory if they fit into this; in ``float32`` if that fits, else ``float16``.
-        folder: where they go otherwise, as ``float16`` files that a later run finds again; None: refuse.
+        memory_bytes: maximum size in memory; ``float32`` if that fits, else ``float16``.
+        folder: folder for outputs that do not fit, as ``float16`` files, which later runs reuse; None: such
+            outputs are refused.
     """
 
     memory_bytes: int = 1 << 30
@@ -44,7 +45,7 @@ class CachePolicy:
 
 
 def as_cache(cache: CachePolicy | str | Path | None) -> CachePolicy | None:
-    """A policy; a path names the folder for what does not fit into memory."""
+    """A cache policy, or one with the given folder for outputs that do not fit into memory."""
     if cache is None or isinstance(cache, CachePolicy):
         return cache
     if isinstance(cache, (str, Path)):
@@ -59,10 +60,12 @@ def cache_prefix(
     computing: Computing | None = None,
     batch_size: int = PREFIX_BATCH,
 ) -> Samples:
-    """The samples as they leave the prefix, in evaluation mode; labels, ids and attributes stay.
+    """The samples with the outputs of the prefix, in evaluation mode, as inputs.
 
     Raises:
-        PlanError: they fit neither into the memory that the policy allows nor on a disk.
+        PlanError: the outputs do not fit into the memory that the policy allows, and it has no folder; or
+            they are not finite, or too large for ``float16``.
+        WriteError: the file in the folder cannot be written.
     """
     policy = policy or CachePolicy()
     computing = computing or Computing(device=device_of(prefix))
@@ -77,20 +80,20 @@ def cache_prefix(
             )
     if policy.folder is None:
         raise PlanError(
-            f"{samples.name}: after the frozen prefix its {len(samples):,} samples take "
+            f"{samples.name}: the outputs of the frozen prefix for its {len(samples):,} samples take "
             f"{2 * scalars / 2**20:,.0f} MiB, more than the {policy.memory_bytes / 2**20:,.0f} MiB allowed: "
             "name a folder for the cache, allow more memory, or give fewer samples"
         )
     path = policy.folder / f"prefix-{_key(prefix, samples, computing.precision, first)}.npy"
-    found = find_rows(path, shape)
-    if found is None:
+    cached = find_rows(path, shape)
+    if cached is None:
         _write(path, shape, first, rows)
-        found = RowFile(path)
-    return replace(samples, inputs=found, as_taken=True, token_ids=False)  # type: ignore[arg-type]
+        cached = RowFile(path)
+    return replace(samples, inputs=cached, as_taken=True, token_ids=False)  # type: ignore[arg-type]
 
 
 def cached_bytes(samples: Samples) -> int:
-    """Memory that cached outputs take: none on disk, nor where the inputs are not cached at all."""
+    """Memory that cached outputs take; 0 if they are on disk, or if the inputs are not cached outputs."""
     floats = isinstance(samples.inputs, np.ndarray) and samples.inputs.dtype in (np.float16, np.float32)
     return int(samples.inputs.nbytes) if floats and not isinstance(samples.inputs, np.memmap) else 0
 
@@ -100,7 +103,7 @@ def _outputs(prefix: nn.Module, samples: Samples, computing: Computing, batch_si
     for at in tqdm(parts, "running the frozen prefix", unit="batch", leave=False, disable=None):
         with evaluating(prefix), computing.autocast():
             out = prefix(computing.laid_out(samples.batch(at)[0])).float().contiguous().cpu().numpy()
-        yield out  # outside: whoever consumes it is not to run without gradients
+        yield out  # outside the context, so that the consumer does not run without gradients
 
 
 def _fill(out: Array, first: Array, rows: Iterator[Array]) -> Array:
@@ -113,11 +116,13 @@ def _fill(out: Array, first: Array, rows: Iterator[Array]) -> Array:
 
 def _stored(part: Array, dtype: np.dtype[Any]) -> Array:
     if not np.isfinite(part).all():
-        raise PlanError("the frozen prefix gives NaN or infinity: check the model's weights and the inputs")
+        raise PlanError(
+            "outputs of the frozen prefix are NaN or infinite: check the model's weights and inputs"
+        )
     if dtype == np.float16 and np.abs(part).max(initial=0) > np.finfo(np.float16).max:
         raise PlanError(
-            "the frozen prefix gives values that float16 cannot hold: allow the cache more memory, so that "
-            "it keeps float32"
+            "outputs of the frozen prefix are too large for float16: allow the cache more memory, so that it "
+            "uses float32"
         )
     return part.astype(dtype)
 
@@ -129,9 +134,9 @@ def _write(path: Path, shape: tuple[int, ...], first: Array, rows: Iterator[Arra
 
 
 def _key(prefix: nn.Module, samples: Samples, precision: str, first: Array) -> str:
-    """Names the outputs by what they depend on: the prefix with its statistics, and the samples.
+    """A name for the outputs, from all they depend on: the prefix with its statistics, and the samples.
 
-    The first of the outputs stand for what no state dict tells: activations, constants, the network's code.
+    The first outputs stand for what is not in a state dict: activations, constants, the network's code.
     """
     parts = f"{fingerprint(prefix.state_dict())} {digest(samples)} {precision} {torch.__version__} "
     return hashlib.sha256(parts.encode() + first.tobytes()).hexdigest()[:32]

@@ -17,29 +17,29 @@ from tbft.blocks.tensors import not_finite
 from tbft.errors import CheckpointError, TbftWarning, WriteError
 from tbft.files import atomic_path
 from tbft.schema import build
+from tbft.tuning.checksummed import TRAILER_BYTES, ChecksumWriter, is_whole
 from tbft.tuning.loop import EpochRecord, FitState
-from tbft.tuning.sealed import TRAILER_BYTES, SealedWriter, is_whole
 
 PURPOSE = "resume"
 
 
 def save_run(state: FitState, path: Path | None, run: Mapping[str, object]) -> None:
-    """Write everything needed to go on after this epoch; nothing if there is no path.
+    """Write everything needed to resume after this epoch, if there is a path.
 
-    The file is for the user alone, and carries a checksum. Where it cannot be written, there is a warning,
-    and the run goes on without.
+    The file is readable by its owner only and ends with a checksum. If it cannot be written, a warning is
+    given and the run continues without it.
 
     Args:
-        run: what two calls must share for one to go on where the other stopped; plain values.
+        run: what two calls must have in common for one to resume the other; plain values.
     """
     if path is None:
         return
     content = {**vars(state), "history": [asdict(r) for r in state.history], "run": dict(run)}
     try:
         with atomic_path(path, private=True) as temporary, temporary.open("wb") as file:
-            sealed = SealedWriter(file, PURPOSE)
-            torch.save(content, sealed)  # type: ignore[arg-type]
-            sealed.seal()
+            writer = ChecksumWriter(file, PURPOSE)
+            torch.save(content, writer)  # type: ignore[arg-type]
+            writer.finish()
     except WriteError as error:
         warnings.warn(f"{error}; this run cannot be resumed", TbftWarning, stacklevel=2)
 
@@ -47,20 +47,20 @@ def save_run(state: FitState, path: Path | None, run: Mapping[str, object]) -> N
 def load_run(
     path: Path | None, run: Mapping[str, object], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> FitState | None:
-    """The state to go on from, or None if there is no file.
+    """The state to resume from, or None if there is no file.
 
     Args:
-        run: as for :func:`save_run`.
-        model, optimizer: what the state has to fit.
+        run: as in :func:`save_run`.
+        model, optimizer: the model and the optimizer that the state has to fit.
 
     Raises:
-        CheckpointError: the file is damaged, belongs to another run, or holds what does not fit.
+        CheckpointError: the file is damaged, belongs to another run, or does not fit.
     """
     if path is None or not path.exists():
         return None
-    remedy = "remove it, or give --restart, to start afresh"
+    remedy = "remove it, or give --restart, to start over"
     if not path.is_file() or not is_whole(path, PURPOSE):
-        raise CheckpointError(f"{path} is damaged, or not a run to resume: {remedy}")
+        raise CheckpointError(f"{path} is damaged, or not a resumable checkpoint: {remedy}")
     try:
         blob = path.read_bytes()[:-TRAILER_BYTES]
         content = torch.load(io.BytesIO(blob), map_location="cpu", weights_only=True)
@@ -68,18 +68,18 @@ def load_run(
         differ = [key for key in run if stored.get(key) != run[key]]
         if not differ:
             _check_fit(state, model, optimizer)
-    except Exception as error:  # whatever a file that others made can raise
-        raise CheckpointError(f"{path} is not a run to resume ({error}): {remedy}") from error
+    except Exception as error:  # a file from elsewhere can raise anything
+        raise CheckpointError(f"{path} is not a resumable checkpoint ({error}): {remedy}") from error
     if differ:
         raise CheckpointError(
             f"{path} belongs to another run ({', '.join(differ)} differ): repeat that run's arguments, "
-            "give --restart to start afresh, or choose another --out"
+            "give --restart to start over, or choose another --out"
         )
     return state
 
 
 def _fit_state(content: dict[str, Any]) -> FitState:
-    """The state that a file holds, if each part has its type."""
+    """The state in a file, if each part has the right type."""
     history = [build(EpochRecord, record, "its history") for record in content.pop("history")]
     for name in ("best", "model"):
         _check_state(content[name])

@@ -1,4 +1,4 @@
-"""Arrays on disk whose rows are read when they are asked for."""
+"""Arrays on disk whose rows are read on demand."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tbft.data.array_files import memory_map
 from tbft.data.arrays import Array
 from tbft.errors import PlanError, TbftWarning
 from tbft.files import allocate, atomic_path
-from tbft.tuning.sealed import TRAILER_BYTES, SealedWriter, is_whole
+from tbft.tuning.checksummed import TRAILER_BYTES, ChecksumWriter, is_whole
 
-#: The header of an ``.npy`` of version 1, padded; and room for the largest shapes.
+#: Maximum size of the header of an ``.npy`` file of version 1.
 _HEADER_BYTES = 256
 
 
 class RowFile:
-    """An array on disk whose rows are read when they are asked for.
+    """An array on disk whose rows are read on demand.
 
-    A memory map would do the same, but the pages it has touched count as the process's own memory, and a
-    file that is cut off meanwhile would kill it.
+    A memory map would do the same, but its touched pages count as the process's own memory, and a file that
+    is truncated meanwhile would crash the process.
 
     Args:
         path: an ``.npy`` file.
@@ -54,7 +54,7 @@ class RowFile:
         while done < len(row):
             count = self._file.readinto(row[done:])
             if not count:
-                raise PlanError(f"{self.path} was cut off while it was in use: run it again")
+                raise PlanError(f"{self.path} was truncated while in use: run the command again")
             done += count
 
     def __del__(self) -> None:
@@ -63,7 +63,7 @@ class RowFile:
 
 
 def find_rows(path: Path, shape: tuple[int, ...]) -> RowFile | None:
-    """A file that :func:`write_rows` left, or None; one that is not whole is removed, with a warning."""
+    """A file written by :func:`write_rows`, or None; a damaged file is removed with a warning."""
     if not path.exists():
         return None
     try:
@@ -72,13 +72,13 @@ def find_rows(path: Path, shape: tuple[int, ...]) -> RowFile | None:
         rows = None
     if rows is not None and rows.shape == shape and rows.dtype == np.float16:
         return rows
-    warnings.warn(f"{path} is damaged: it is made anew", TbftWarning, stacklevel=2)
+    warnings.warn(f"{path} is damaged: it is written again", TbftWarning, stacklevel=2)
     path.unlink()
     return None
 
 
 def write_rows(path: Path, shape: tuple[int, ...], parts: Iterable[Array]) -> None:
-    """Write ``float16`` rows that come part by part, for the user alone, with a checksum.
+    """Write ``float16`` rows part by part to a file that only its owner can read, with a checksum.
 
     Raises:
         WriteError: no space, no permission.
@@ -86,10 +86,10 @@ def write_rows(path: Path, shape: tuple[int, ...], parts: Iterable[Array]) -> No
     with atomic_path(path, private=True, durable=False) as temporary:
         allocate(temporary, _HEADER_BYTES + 2 * int(np.prod(shape)) + TRAILER_BYTES)
         with temporary.open("r+b") as file:
-            sealed = SealedWriter(file, path.name)
+            writer = ChecksumWriter(file, path.name)
             header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(sealed, header)
+            np.lib.format.write_array_header_1_0(writer, header)
             for part in parts:
-                sealed.write(np.ascontiguousarray(part, "<f2").tobytes())
-            sealed.seal()
+                writer.write(np.ascontiguousarray(part, "<f2").tobytes())
+            writer.finish()
             file.truncate()
