@@ -20,10 +20,16 @@ def net() -> DigitsNet:
 
 
 class Mortal(DigitsNet):
-    """Dies while it trains: once, if TOY_GRAVE names a file that is not there yet; always, without it."""
+    """Dies while it trains: once, if TOY_GRAVE names a file that is not there yet; always, without it.
+
+    It survives a few batches: how to compute a model is tried out whatever the arm.
+    """
+
+    batches = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and isinstance(x, Tensor) and torch.is_grad_enabled():
+        self.batches += self.training and torch.is_grad_enabled()
+        if self.batches > 8:
             grave = os.environ.get("TOY_GRAVE")
             if grave is None or not Path(grave).exists():
                 if grave is not None:
