@@ -329,9 +329,13 @@ def test_an_arm_that_no_gradient_reaches_is_refused():
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_model_that_returns_more_in_training_gives_its_logits_in_both_modes():
     class Auxiliary(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.aux = nn.Linear(4, 3)
+
         def forward(self, x: Tensor) -> object:
             logits = super().forward(x)
-            return (logits, self.c(x)) if self.training else logits
+            return (logits, self.aux(x)) if self.training else logits
 
     blocks = split(Auxiliary(), ["b", "c"], example=X)
     for training in (True, False):
