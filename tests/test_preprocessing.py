@@ -170,6 +170,27 @@ def test_differences_are_named_and_spellings_are_none():
         Preprocessing.from_json({"means": [0.5]})
 
 
+def test_what_is_left_open_is_as_it_was_when_it_was_stored():
+    stored = InputSpec(mean="imagenet", resolution=224, resize=256, channel_order="BGR").preprocessing
+    for own in (
+        InputSpec(),
+        InputSpec(resolution=224),
+        InputSpec(mean="imagenet"),
+        InputSpec(resize=256, resolution=224),
+    ):
+        assert own.completed_by(stored).preprocessing == stored
+    for own, message in (
+        (InputSpec(mean="half"), "prepared as for the source card: mean is 0.5 here and 0.406"),
+        (InputSpec(resolution=96), "resolution is 96 here and 224 there"),
+        (InputSpec(normalizes=True), "normalizes its inputs itself"),
+    ):
+        with pytest.raises(DataError, match=message):
+            own.completed_by(stored)
+    assert (
+        InputSpec(resolution=32, normalizes=True).completed_by(Preprocessing(resolution=32)).resolution == 32
+    )
+
+
 def test_samples_that_are_there_are_fitted_once_and_never_twice():
     spec = InputSpec(resolution=10, mean="imagenet")
     plain = tbft.make_samples(PICTURES, LABELS)
