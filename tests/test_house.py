@@ -211,3 +211,14 @@ def test_the_citation_names_this_version():
     from tbft import __version__
 
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_every_package_of_the_default_install_has_a_hash_and_the_tested_version():
+    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().lower().split())
+    lines = (ROOT / "requirements-hashed.txt").read_text().lower().splitlines()[1:]
+    hashed = {}
+    for line in lines:
+        name, version = re.fullmatch(r"(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}", line).groups()
+        hashed[name] = version.partition("+")[0]
+    assert {"torch", "numpy", "safetensors", "tqdm", "pillow"} <= set(hashed)
+    assert all(pinned[name] == version for name, version in hashed.items() if name in pinned)
