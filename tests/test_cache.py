@@ -336,11 +336,11 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(blocks, stripes):
     torch.testing.assert_close(*found, atol=1e-6, rtol=1e-5)
 
 
-def test_a_budget_wants_a_recipe_that_can_keep_it(blocks, stripes):
+def test_a_memory_budget_needs_a_recipe_without_validation(blocks, stripes):
     with pytest.raises(PlanError, match="a recipe without validation"):
         plan = Plan("front", find_recipe("paper").replace(batch_size=16), budget=Budget(1 << 30))
         tune(blocks, plan, stripes, striped(30, seed=1))
-    with pytest.raises(PlanError, match="leaves nothing"):
+    with pytest.raises(PlanError, match="not a valid amount"):
         Budget(0)
 
 
@@ -366,11 +366,11 @@ def test_the_source_share_is_chosen_by_forward_passes(blocks, stripes):
 @pytest.mark.parametrize("arm", ["late", "adabn"])
 def test_a_budget_of_time_ends_the_prefix_too(arm, blocks):
     calls = []
-    handle = blocks.model.conv1.register_forward_hook(lambda *_: calls.append(1))
+    handle = blocks.model.conv1.register_forward_hook(lambda _, inputs, out: calls.append(len(out)))
     plan = Plan(arm, FAST, statistics=None, budget=Budget(cpu_seconds=1e-6))
     before = fingerprint(blocks.model.state_dict())
     tuned = tune(blocks, plan, striped(600))
     handle.remove()
     assert tuned.stopped == "budget" and not tuned.changed
-    assert len(calls) <= 2  # the samples that tell whether the model fits, and how it is computed
+    assert sum(calls) < 300  # only checks of the model ran, on a few samples
     assert fingerprint(blocks.model.state_dict()) == before

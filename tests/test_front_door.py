@@ -108,7 +108,7 @@ def test_a_model_in_every_form_is_adapted(form):
 
 
 def test_a_model_may_be_named():
-    with pytest.raises(tbft.TbftError, match="untrained as it is built"):
+    with pytest.raises(tbft.TbftError, match="without trained weights"):
         tbft.personalize("digits", pictures())
     with pytest.raises(tbft.TbftError, match="did you mean 'digits'"):
         tbft.evaluate("digit", pictures())

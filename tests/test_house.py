@@ -36,7 +36,8 @@ ARROWS = {
     "report": ["data", "files"],  # pages are made from plain values, so that a result can write its own
     "base": ["choosing", "models"],
     "personalization": ["base", "patches", "report"],
-    "pipeline": ["personalization"],
+    "request": ["base"],
+    "pipeline": ["personalization", "request"],
     "front_door": ["base"],
     "demo": ["pipeline", "scenarios"],
     "cli": ["demo", "front_door"],

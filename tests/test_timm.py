@@ -100,7 +100,7 @@ def test_a_name_or_option_that_is_unknown_says_so(fake, name, message):
 
 
 def test_an_untrained_model_is_refused_and_a_trained_one_personalized(fake, tmp_path):
-    with pytest.raises(CheckpointError, match="untrained as it is built"):
+    with pytest.raises(CheckpointError, match="without trained weights"):
         tbft.load_base("timm:small_net?classes=3")
     torch.manual_seed(1)
     torch.save(

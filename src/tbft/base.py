@@ -1,4 +1,4 @@
-"""A base model ready to be adapted: the module, its blocks, what it takes in, and its source card."""
+"""A base model ready for adaptation: the module, its blocks, its inputs, and its source card."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ from tbft.plan import Recipe, find_recipe
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """A base model. Made by :func:`load_base`, or of whatever the functions at the root take as a model.
+    """A base model, made by :func:`load_base` or from any form of model that the functions at the root take.
 
     Attributes:
-        inputs: what the model takes; data is fitted to it.
-        name: of the preset or factory; None for a module.
-        recipes: the model's own variants behind the names of recipes.
+        blocks: the model, split into blocks.
+        inputs: what the model takes, to which data is fitted.
+        name: name of the preset or factory; None for a module.
+        card: source card of the model.
+        recipes: name of a recipe -> name of the model's own variant of it.
         weights: the checkpoint that was loaded.
-        notes: what was assumed or left out in loading it, a sentence each.
+        notes: what was assumed or left out in loading it, one sentence each.
     """
 
     blocks: Blocks
@@ -50,11 +52,11 @@ class Base:
 
     @property
     def size_bytes(self) -> int:
-        """Of all tensors of the model's state."""
+        """Size of all tensors in the model's state dict."""
         return state_bytes(self.model.state_dict())
 
     def recipe(self, recipe: Recipe | str) -> Recipe:
-        """A recipe, or the one with this name, in the model's own variant if it has one."""
+        """The recipe, or the one with this name, in the model's own variant if there is one."""
         if isinstance(recipe, Recipe):
             return recipe
         if not isinstance(recipe, str):
@@ -62,16 +64,21 @@ class Base:
         return find_recipe(recipe, dict(self.recipes))
 
 
-#: Reads the samples that a model is for, where the model can only be split along an example.
+#: Reads samples that fit a model, for models that can be split only with an example.
 ReadSamples = Callable[[InputSpec], Samples]
 
 
 def reader_of(data: Any) -> ReadSamples:
-    """Reads samples in any form; of parts, those to tune on."""
+    """A function that reads samples of any form; from parts, those to tune on."""
     return lambda inputs: as_samples(data.train if isinstance(data, Parts) else data, inputs)
 
 
-#: What the functions at the root take as a model.
+def inputs_for(inputs: InputSpec, loss: object | None) -> InputSpec:
+    """How to read data: as targets if there is a loss, else as class labels."""
+    return inputs if loss is None else replace(inputs, targets=True)
+
+
+#: Forms of models that the functions at the root take.
 MODEL_FORMS = (
     "a torch.nn.Module",
     "a list of (name, module)",
@@ -88,44 +95,62 @@ def load_base(
     cuts: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
     weights_key: str | None = None,
-    read: ReadSamples | None = None,
 ) -> Base:
     """Load a base model by name.
 
     Args:
-        model: a preset's name, ``package.module:factory``, or ``timm:NAME?classes=10``.
-        weights: checkpoint; None: what ships with the preset, or what the factory made.
-        card: source card of the weights; None: what ships with them.
+        model: name of a preset, ``package.module:factory``, or ``timm:NAME?classes=10``.
+        weights: checkpoint; None: the weights that ship with the preset, or that the factory loads.
+        card: source card of the weights; None: the card that ships with the preset.
         cuts, names: submodules at which new blocks start, and names of the blocks.
-        weights_key: where the weights lie in the checkpoint; see :func:`tbft.load_weights`.
-        read: reads samples for the model, if it can only be split along an example.
+        weights_key: where the weights are in the checkpoint, see :func:`tbft.load_weights`.
 
     Raises:
         TbftError: an unknown name, weights that do not fit, or a preset that ships without weights.
     """
+    return load_named(model, Source(weights, weights_key, card, cuts, names))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights, the card and the cuts of a named model come from, see :func:`load_base`.
+
+    Attributes:
+        read: reads samples for the model, in case it can be split only with an example.
+    """
+
+    weights: str | Path | None = None
+    weights_key: str | None = None
+    card: SourceCard | str | Path | None = None
+    cuts: Sequence[str] | None = None
+    names: Sequence[str] | None = None
+    read: ReadSamples | None = None
+
+
+def load_named(model: str, source: Source) -> Base:
+    """As :func:`load_base`, also for models that can be split only with an example."""
     if not isinstance(model, str):
         raise wrong_form("model", model, [MODEL_FORMS[-1]])
-    preset = find_model(model, cuts, names)
+    preset, weights = find_model(model, source.cuts, source.names), source.weights
     if weights is None and preset.weights is None and preset.untrained:
         raise CheckpointError(
-            f"{model} is untrained as it is built: give its checkpoint, --weights FILE or "
+            f"{model} comes without trained weights: give a checkpoint, --weights FILE or "
             f"tbft.load_base({model!r}, weights=FILE)"
         )
-    module = preset.build()
-    path = weights or preset.weights
-    if weights_key is not None and weights is None:
-        raise CheckpointError("--weights-key chooses within a checkpoint: give that with --weights FILE")
-    notes = () if path is None else load_weights(module, path, weights_key)
+    if source.weights_key is not None and weights is None:
+        raise CheckpointError("--weights-key chooses within a checkpoint: give one with --weights FILE")
+    module, path = preset.build(), weights or preset.weights
+    notes = () if path is None else load_weights(module, path, source.weights_key)
     shipped = preset.card if weights is None else None
-    base = Base(
-        _split(module, preset.cuts, preset.block_names, preset.inputs, read),
+    return Base(
+        _split(module, preset.cuts, preset.block_names, preset.inputs, source.read),
         inputs=preset.inputs,
         name=preset.name,
+        card=as_card(source.card or shipped),
         recipes=preset.recipes,
         weights=None if path is None else Path(path),
         notes=(*notes, *_notes_on(module)),
     )
-    return replace(base, card=as_card(card or shipped))
 
 
 def as_base(
@@ -135,22 +160,22 @@ def as_base(
     names: Sequence[str] | None = None,
     read: ReadSamples | None = None,
 ) -> Base:
-    """A base model of any form that the functions at the root take, see :data:`MODEL_FORMS`.
+    """A base model from any of :data:`MODEL_FORMS`.
 
     Args:
-        read: reads samples for the model, if it can only be split along an example.
+        read: reads samples for the model, in case it can be split only with an example.
 
     Raises:
         FormError: another form.
-        PlanError: cuts or names for a model that is split already.
+        PlanError: cuts or names for a model that is already split.
     """
     if isinstance(model, str):
-        return load_base(model, None, card, cuts, names, read=read)
+        return load_named(model, Source(card=card, cuts=cuts, names=names, read=read))
     if isinstance(model, (Base, Blocks)):
         base = model if isinstance(model, Base) else _base_of(model, inputs_of(model.model))
         if cuts is not None or names is not None:
             raise PlanError(
-                "the model is split already: give cuts and names to tbft.split, or the module here"
+                "the model is already split: give cuts and names to tbft.split, or the module here"
             )
         return base if card is None else replace(base, card=as_card(card))
     if isinstance(model, (nn.Module, list, tuple)):
@@ -168,7 +193,7 @@ def _split(
     inputs: InputSpec,
     read: ReadSamples | None,
 ) -> Blocks:
-    """Split a model; along the first of its samples, where it cannot be traced without any."""
+    """Split a model, with the first of its samples as an example if it cannot be traced without one."""
     try:
         return split(model, cuts, names)
     except SplitError as error:
@@ -182,18 +207,18 @@ def _base_of(blocks: Blocks, inputs: InputSpec) -> Base:
 
 
 def _notes_on(model: nn.Module) -> tuple[str, ...]:
-    """What is to be known of a model before its figures are read."""
+    """What to know about a model before reading its figures."""
     names = batch_dependent(model)
     if not names:
         return ()
     return (
-        f"BatchNorm keeps no running statistics in {', '.join(names[:3])}{' ...' if names[3:] else ''}: what "
-        "the model says of a sample depends on the other samples of its batch, and so does its accuracy",
+        f"BatchNorm keeps no running statistics in {', '.join(names[:3])}{' ...' if names[3:] else ''}: the "
+        "model's output for a sample depends on the other samples of its batch, and so does its accuracy",
     )
 
 
 def module_and_inputs(model: Any) -> tuple[nn.Module, InputSpec]:
-    """The module behind a model of any form, which need not be cut into blocks, and what it takes."""
+    """The module of a model in any form, which need not be split into blocks, and its inputs."""
     if isinstance(model, nn.Module):
         return model, inputs_of(model)
     base = as_base(model)
@@ -201,7 +226,7 @@ def module_and_inputs(model: Any) -> tuple[nn.Module, InputSpec]:
 
 
 def as_card(card: SourceCard | str | Path | None) -> SourceCard | None:
-    """A source card, or the one in a file."""
+    """The source card, or the one in a file."""
     if card is None or isinstance(card, SourceCard):
         return card
     if isinstance(card, (str, Path)):

@@ -1,7 +1,7 @@
 """The demo: real handwritten digits, a small network, and drift at each of the three levels.
 
-The digits are those of scikit-learn (1,797 pictures of 8x8 px from the UCI optical recognition
-test set). Every figure is measured in the run that shows it.
+The digits ship with scikit-learn (1,797 pictures of 8x8 px from the UCI optical recognition test set). All
+figures are measured in the run that shows them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tbft.scenarios import apply_drift
 from tbft.tuning.base_training import train_base
 from tbft.tuning.loop import Run
 
-#: The base networks' recipe, and the paper's with the batch and the rate that a hundred samples want.
+#: The recipe for the base networks, and the paper's recipe with batch size and learning rate for 100 samples.
 BASE = find_recipe("base-short").replace(
     name="demo-base", batch_size=64, epochs=12, learning_rate=0.05, augment="none"
 )
@@ -31,7 +31,7 @@ TUNE = find_recipe("paper").replace(
     name="demo", batch_size=16, epochs=30, learning_rate=1e-2, rear_learning_rate=None
 )
 
-#: Digits that share a superclass: the base knows the first of each pair, the user writes the second.
+#: Digits that share a superclass: the base is trained on the first of each pair, the user writes the second.
 SUPERCLASSES = ((0, 6), (1, 7), (4, 9), (3, 8), (2, 5))
 
 
@@ -47,11 +47,16 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Row:
-    """One arm on one scenario, over the repeats."""
+    """One arm on one scenario, summarized over the repeats.
+
+    Attributes:
+        accuracy: mean accuracy, 0 to 1.
+        cpu_seconds: median processor time of tuning, with its validation.
+    """
 
     arm: str
-    accuracy: float  # mean, fraction
-    cpu_seconds: float  # median, of tuning with its validation
+    accuracy: float
+    cpu_seconds: float
     patch_bytes: int
 
 
@@ -72,7 +77,7 @@ class Outcome:
 
 
 def scenarios(seed: int = 0) -> list[Scenario]:
-    """Train the base networks (a second or two each) and drift the other half of the digits."""
+    """Train the base networks (a second or two each), and apply drifts to the other half of the digits."""
     digits = load_digits()
     half = split_samples(digits, "rest", 0, 0.5, seed)
     base = _trained(half.train, seed)
@@ -109,40 +114,40 @@ def run(seed: int = 0, repeats: int = 3, on_arm: Callable[[str, str], None] | No
 
 
 def arms(blocks: Blocks) -> list[str]:
-    """What the demo tries on a model."""
+    """The arms that the demo tries."""
     return ["none", "adabn", *blocks.names, "full"]
 
 
 def conclusion(outcome: Outcome) -> str:
-    """What one scenario shows, from its own figures.
+    """The conclusion from one scenario's figures, in words.
 
     >>> rows = [Row("none", 0.1, 0, 0), Row("front", 0.9, 1, 10), Row("rear", 0.6, 1, 5)]
     >>> rows += [Row("full", 0.8, 2, 40)]
     >>> print(conclusion(Outcome("input", "", "front", 100, 400, tuple(rows))))
     The matching block, front, gains 80.0 points: 30.0 more than the best other block, 10.0 more than full.
-    It takes 50 % of the processor time of full and 25 % of its patch.
+    It takes 50 % of the processor time of full and 25 % of its patch size.
     """
-    own, full, none = outcome.row(outcome.matching), outcome.row("full"), outcome.row("none")
-    others = [r for r in outcome.rows if r.arm not in ("none", "adabn", "full", own.arm)]
-    over_blocks = 100 * (own.accuracy - max(r.accuracy for r in others))
-    over_full = 100 * (own.accuracy - full.accuracy)
+    matching, full, none = outcome.row(outcome.matching), outcome.row("full"), outcome.row("none")
+    others = [r for r in outcome.rows if r.arm not in ("none", "adabn", "full", matching.arm)]
+    over_blocks = 100 * (matching.accuracy - max(r.accuracy for r in others))
+    over_full = 100 * (matching.accuracy - full.accuracy)
     return (
-        f"The matching block, {own.arm}, gains {100 * (own.accuracy - none.accuracy):.1f} points: "
+        f"The matching block, {matching.arm}, gains {100 * (matching.accuracy - none.accuracy):.1f} points: "
         f"{_more(over_blocks)} than the best other block, {_more(over_full)} than full.\n"
-        f"It takes {100 * own.cpu_seconds / full.cpu_seconds:.0f} % of the processor time of full and "
-        f"{100 * own.patch_bytes / full.patch_bytes:.0f} % of its patch."
+        f"It takes {100 * matching.cpu_seconds / full.cpu_seconds:.0f} % of the processor time of full and "
+        f"{100 * matching.patch_bytes / full.patch_bytes:.0f} % of its patch size."
     )
 
 
 def new_sensor(pictures: np.ndarray, seed: int) -> np.ndarray:
-    """What another sensor sees: negative, a third of the gain on a gray offset, and read-out noise."""
+    """The pictures as seen by another sensor: inverted, a third of the gain, a gray offset, readout noise."""
     noise = np.random.default_rng(seed).standard_normal(pictures.shape)
     seen = 0.5 + 0.3 * (1 - pictures / 255) + 0.03 * noise
     return (np.clip(seen, 0, 1) * 255).astype(np.uint8)
 
 
 def load_digits() -> Samples:
-    """scikit-learn's handwritten digits; they come with the package."""
+    """scikit-learn's handwritten digits, which ship with the package."""
     try:
         from sklearn import datasets
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The functions at the root: each turns what a user has into samples and blocks, and calls one function.
+"""The functions at the root; each converts its arguments into samples and blocks, and calls one function.
 
 :func:`tbft.personalize` is in ``pipeline.py``.
 """
@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tbft import blocks as _blocks
-from tbft.base import Base, as_base, module_and_inputs, reader_of
+from tbft.base import Base, as_base, inputs_for, module_and_inputs, reader_of
 from tbft.blocks import Blocks
 from tbft.blocks.inputs import Inputs
 from tbft.blocks.outputs import Output, logits_of
@@ -36,19 +35,20 @@ def split(
     example: Inputs | None = None,
     output: Output = logits_of,
 ) -> Blocks:
-    """Cut a model into blocks.
+    """Split a model into blocks.
 
     Args:
-        model: a module, a list of ``(name, module)``, a preset's name, or ``"package.module:factory"``, whose
-            model comes as it is built.
+        model: a module, a list of ``(name, module)``, the name of a preset, or ``"package.module:factory"``;
+            named models are built without loading a checkpoint.
         cuts: submodules at which the second and later blocks start, in the order in which the model runs
-            them. Default: what the model declares, else the places that are found; see ``docs/blocks.md``.
-        names: of the blocks, one more than cuts. Default: what the model declares, else ``front`` and
-            the names of the cuts; for cuts that were found, ``front`` to ``rear``.
-        example: a batch as the model takes it: a tensor, or several by name or position; if given, the stages
+            them. Default: the cuts that the model declares, else cuts found automatically, see
+            ``docs/blocks.md``.
+        names: names of the blocks, one more than cuts. Default: the names that the model declares, else
+            ``front`` and the names of the cuts; for cuts found automatically, ``front`` to ``rear``.
+        example: an input batch of the model: a tensor, or several by name or position. If given, the blocks
             are run on it and compared with the model.
-        output: from what the model returns to its logits; by default a tensor, `.logits`, the key ``logits``
-            or the first of several.
+        output: function from what the model returns to its logits. Default: the tensor itself, ``.logits``,
+            the key ``logits``, or the first of several.
 
     Raises:
         SplitError: an unknown cut, a tensor that skips across a cut, a parameter used in two blocks, or a
@@ -63,14 +63,14 @@ def split(
 
 
 def evaluate(model: Any, data: Any, *, loss: Loss | None = None, score: Score | None = None) -> Evaluation:
-    """Accuracy and loss of a model on labeled samples; the model stays as it is.
+    """Accuracy and loss of a model on labeled samples; the model is not changed.
 
     Args:
-        model, data: in any form that :func:`tbft.personalize` takes; a module need not be cut into blocks.
-        loss, score: of another task than classification, see :func:`tbft.personalize`.
+        model, data: in any form that :func:`tbft.personalize` takes; a module need not be split into blocks.
+        loss, score: for tasks other than classification, see :func:`tbft.personalize`.
     """
     module, inputs = module_and_inputs(model)
-    samples = as_samples(data, inputs if loss is None else replace(inputs, targets=True))
+    samples = as_samples(data, inputs_for(inputs, loss))
     task = as_task(loss, score, samples.targets is not None)
     return evaluate_samples(module, samples, task=task)
 
@@ -78,12 +78,12 @@ def evaluate(model: Any, data: Any, *, loss: Loss | None = None, score: Score | 
 def diagnose(
     model: Any, data: Any, *, card: SourceCard | str | Path | None = None, labeled: bool = True
 ) -> Diagnosis:
-    """Diagnose the level of drift that samples show; the model stays as it is.
+    """Diagnose the level of drift from samples; the model is not changed.
 
     Args:
-        model, data: in any form that :func:`tbft.personalize` takes. Up to 256 samples are looked at.
+        model, data: in any form that :func:`tbft.personalize` takes; at most 256 samples are used.
         card: source card of the base model, or its file; without one the diagnosis is weaker.
-        labeled: use the labels; without them, drift at the output level cannot be seen.
+        labeled: whether to use the labels; without them, drift at the output level cannot be detected.
 
     Raises:
         CardError, DataError: the card belongs to another model, or there are too few samples.
@@ -93,10 +93,10 @@ def diagnose(
 
 
 def build_card(model: Any, data: Any, *, seed: int = 0) -> SourceCard:
-    """Make a source card from labeled source samples that the base was not trained on.
+    """Build a source card from labeled source samples that the base was not trained on.
 
     Args:
-        model, data: in any form that :func:`tbft.personalize` takes. A few hundred samples do.
+        model, data: in any form that :func:`tbft.personalize` takes; a few hundred samples are enough.
 
     Raises:
         DataError: too few samples, or samples that the model cannot take.
@@ -117,17 +117,17 @@ def tune(
     resume: str | Path | None = None,
     progress: OnStep | None = None,
 ) -> Tuned:
-    """Tune one arm of a model and return what changed; the model itself comes back as it was.
+    """Tune one arm of a model and return what changed; the model itself is restored.
 
     Args:
-        model, train, val: in any form that :func:`tbft.personalize` takes; `val` chooses the epoch to keep
-            where the recipe validates.
-        plan: what to do; the name of an arm stands for ``Plan(arm)``.
-        cache: where outputs of the frozen prefix are kept if memory does not hold them; or a folder.
-        optimizer: makes one for (parameters, learning rate), in place of the recipe's.
-        loss: of another task than classification, see :func:`tbft.personalize`.
-        resume: file that an unfinished run is kept in, and resumed from.
-        progress: called with (step done, steps in all).
+        model, train, val: in any form that :func:`tbft.personalize` takes; `val` chooses the epoch to keep,
+            for recipes that validate.
+        plan: what to do; the name of an arm is short for ``Plan(arm)``.
+        cache: where to keep outputs of the frozen prefix that do not fit into memory: a policy or a folder.
+        optimizer: (parameters, learning rate) -> optimizer, instead of the recipe's.
+        loss: for tasks other than classification, see :func:`tbft.personalize`.
+        resume: file for the state of an unfinished run, which is resumed if the file exists.
+        progress: called with (steps done, steps in total).
 
     Raises:
         PlanError, DataError: the plan does not fit the model or the samples.
@@ -136,7 +136,7 @@ def tune(
         raise wrong_form("plan", plan, ["a Plan", "the name of an arm"])
     base = as_base(model, read=reader_of(train))
     plan = Plan(plan, base.recipe("fast")) if isinstance(plan, str) else plan
-    spec = base.inputs if loss is None else replace(base.inputs, targets=True)
+    spec = inputs_for(base.inputs, loss)
     samples, held_out = as_samples(train, spec), None if val is None else as_samples(val, spec)
     path = None if resume is None else Path(resume)
     task = as_task(loss, None, samples.targets is not None)

@@ -1,4 +1,4 @@
-"""The flow in a row: split, diagnose, choose, tune under a meter, verify, make a patch."""
+"""The whole flow: split, diagnose, choose, tune under a meter, verify, make a patch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tbft.base import as_base, reader_of
+from tbft.base import as_base, inputs_for, reader_of
 from tbft.choosing.planning import Setting, batch_size, check_affordable, choose_plan
 from tbft.diagnosis.card import SourceCard
 from tbft.metering import Meter, Profile, find_profile
-from tbft.personalization import Personalization, Wish, parts_of, patch_of
+from tbft.personalization import Personalization, patch_of
 from tbft.plan import Allowance, Budget, Plan, Recipe, Statistics
+from tbft.request import Request, parts_of
 from tbft.tuning.execution import tune_samples
 from tbft.tuning.loop import OnStep
 from tbft.tuning.options import Tuning
@@ -46,59 +47,60 @@ def personalize(
     seed: int = 0,
     progress: OnStep | None = None,
 ) -> Personalization:
-    """Adapt a model to a few labeled samples, prove what it gained and what it cost, and make a patch.
+    """Adapt a model to a few labeled samples, measure the gain and the cost, and make a patch.
 
-    The model comes back as it was. ``with result.patch.applied(model):`` makes it the tuned one.
+    The model itself is restored. Inside ``with result.patch.applied(model):`` it is the tuned model.
 
     Args:
-        model: a ``torch.nn.Module``, ``Blocks``, a ``Base``, a preset's name, or
+        model: a ``torch.nn.Module``, ``Blocks``, a ``Base``, the name of a preset, or
             ``"package.module:factory"``.
-        train: labeled samples of the target: :class:`tbft.Samples`, ``(inputs, labels)`` of arrays or
-            tensors, a ``Dataset`` or ``DataLoader`` of torch, or a path that :func:`tbft.read` takes. What is
-            not held out for `val` and `test` is tuned on. Or parts of :func:`tbft.split_samples`.
-        val: held out to decide whether the tuned model is kept: samples in the same forms, a share, or a
-            count; default a fifth of `train`, at most 500. Recipes that validate choose the epoch by it.
-        test: only evaluated on, in the same forms; default none.
+        train: labeled target samples: :class:`tbft.Samples`, ``(inputs, labels)`` of arrays or tensors, a
+            torch ``Dataset`` or ``DataLoader``, or a path as for :func:`tbft.read`. All of them are tuned
+            on, except those held out for `val` and `test`. Or the parts from :func:`tbft.split_samples`.
+        val: samples held out to decide whether to keep the tuned model: samples in the same forms, or a share
+            or a count of `train`; default: a fifth of `train`, at most 500. Recipes that validate choose the
+            epoch with them instead.
+        test: samples used for evaluation only, in the same forms; default: none.
         card: source card of the base model, or its file; without one the diagnosis is weaker.
-        cuts, names: where to cut a module into blocks, and what to call them, see :func:`tbft.split`.
-        plan: what to do, in place of level, arm, recipe, statistics, seed and budget.
-        level: of the drift: ``auto`` (diagnosed, and the plan chosen), ``none``, ``input``, ``feature`` or
-            ``output``.
-        arm: what to tune, in place of a level: ``none``, ``adabn``, a block, a submodule, two joined by
-            ``+``, or ``full``.
-        recipe: how to train, or its name: ``fast`` or ``paper``.
-        statistics: with a level or an arm: the share of the source in BatchNorm's statistics, 0 to 1, or
+        cuts, names: where to cut a module into blocks, and the names of the blocks, see :func:`tbft.split`.
+        plan: what to do, instead of level, arm, recipe, statistics, seed and budget.
+        level: level of the drift: ``auto`` (diagnose it and choose a plan), ``none``, ``input``,
+            ``feature`` or ``output``.
+        arm: what to tune, instead of a level: ``none``, ``adabn``, a block, a submodule, two of these
+            joined by ``+``, or ``full``.
+        recipe: how to train: a recipe or its name, ``fast`` or ``paper``.
+        statistics: with a level or an arm, the share of the source in BatchNorm's statistics, 0 to 1, or
             ``auto``.
-        budget: never exceeded, neither in what is predicted nor in what is then measured.
-        loss: for another task than classification, (outputs, targets) -> mean loss of a batch, such as
-            ``torch.nn.functional.mse_loss``; floats, or several numbers a sample, are then targets. With
-            class labels it stands for the cross-entropy, for example with class weights.
-        score: (outputs, targets) -> one number a sample, or one for all; higher is better. It decides whether
-            the tuned model is kept. Default: accuracy, or minus the loss.
-        profile: of this board, to estimate energy where nothing measures it; or its name or file.
-        meter: measures all of it, in place of one with the best sensor there is.
-        cache: where outputs of the frozen prefix are kept if memory does not hold them; or a folder.
-        resume: file that an unfinished run is kept in, and resumed from.
-        group_by: attribute whose values are not split between parts; ``"none"`` for none.
-        seed: random seed of splitting and tuning.
-        progress: called with (step done, steps in all) while training.
+        budget: limits of time, energy and memory, which neither predicted nor measured figures exceed.
+        loss: for tasks other than classification, (outputs, targets) -> mean loss of a batch, such as
+            ``torch.nn.functional.mse_loss``; floats, or several numbers per sample, are then targets. With
+            class labels it replaces the cross-entropy, for example to use class weights.
+        score: (outputs, targets) -> a number per sample, or one for all; higher is better. It decides whether
+            the tuned model is kept. Default: accuracy, or the negative loss.
+        profile: profile of this board, its name or its file, to estimate energy where no sensor measures it.
+        meter: the meter to use, instead of one with the best available sensor.
+        cache: where to keep outputs of the frozen prefix that do not fit into memory: a policy or a folder.
+        resume: file for the state of an unfinished run, which is resumed if the file exists.
+        group_by: attribute whose values are never split between parts; ``"none"`` for none.
+        seed: random seed for splitting and tuning.
+        progress: called with (steps done, steps in total) during training.
 
     Raises:
-        TbftError: something given is wrong, or does not go together; the message says what to do.
+        TbftError: an argument is wrong, or arguments cannot be combined; the message says what to do.
     """
     base = as_base(model, card, cuts, names, reader_of(train))
-    wish = Wish(base, level, arm, recipe, statistics, seed, budget, plan)
-    parts = parts_of(base, train, val, test, seed, group_by, loss)
+    request = Request(base, level, arm, recipe, statistics, seed, budget, plan)
+    parts = parts_of(inputs_for(base.inputs, loss), train, val, test, seed, group_by)
     task = as_task(loss, score, parts.train.targets is not None)
     with meter or Meter(profile=find_profile(profile)) as meter:
-        allowance = Allowance(wish.settled_budget, meter.profile)
+        allowance = Allowance(request.budget, meter.profile)
         choice = None
-        if wish.named is None:
-            setting = Setting(wish.recipe, base.card, task.is_classification, len(parts.val), seed)
+        if request.named_plan is None:
+            setting = Setting(request.recipe, base.card, task.is_classification, len(parts.val), seed)
             choice = choose_plan(base.blocks, parts.train, setting, allowance)
             plan = choice.plan
         else:
-            plan = wish.named
+            plan = request.named_plan
             check_affordable(base.blocks, plan, parts.train, len(parts.val), allowance)
         choosing_cpu_seconds = allowance.cpu_seconds
         how = Tuning(as_cache(cache), None, None if resume is None else Path(resume), progress, task=task)

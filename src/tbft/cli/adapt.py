@@ -115,9 +115,9 @@ STATUSES = {"patched": 0, "unchanged": 3, "rejected": 4, "stopped": 5}
 
 def run_personalize(arguments: argparse.Namespace) -> int:
     from tbft.files import claim, move_aside
-    from tbft.personalization import Wish
     from tbft.pipeline import personalize
     from tbft.report.terminal import choice_text, diagnosis_text, summary
+    from tbft.request import Request
 
     unfinished = None
     if arguments.out:
@@ -132,7 +132,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
         check_extra()
     cache, meter, base = _cache_policy(arguments), load_meter(arguments), load_base(arguments, load_samples)
     recipe = load_recipe(arguments, base.recipe)
-    wish = Wish(base, arguments.level, arguments.arm, recipe, arguments.source_share, arguments.seed)
+    request = Request(base, arguments.level, arguments.arm, recipe, arguments.source_share, arguments.seed)
     samples = load_samples(arguments, base.inputs)
     parts = load_parts(arguments, samples, base.inputs)
     data = show_data(samples, parts)
@@ -140,10 +140,10 @@ def run_personalize(arguments: argparse.Namespace) -> int:
         result = personalize(
             base,
             parts,
-            level=wish.level,
-            arm=wish.arm,
+            level=request.level,
+            arm=request.arm,
             recipe=recipe,
-            statistics=wish.statistics,
+            statistics=request.statistics,
             budget=_budget(arguments),
             meter=meter,
             cache=cache,

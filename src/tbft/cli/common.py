@@ -138,28 +138,26 @@ def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
 def load_base(
     arguments: argparse.Namespace, read: Callable[[argparse.Namespace, InputSpec], Samples]
 ) -> Base:
-    """The base model that the options name, with its weights, or those that ship, and its card.
+    """The base model named by the options, with weights and card.
 
     Args:
-        read: reads the samples that the options name, for a model that can only be split along an example.
+        read: reads the samples named by the options, in case the model can be split only with an example.
     """
-    from tbft import base
+    from tbft.base import Source, load_named
     from tbft.blocks.placement import find_device
 
-    card = getattr(arguments, "card", None)
-    cuts, names = _listed(arguments.cuts), _listed(arguments.names)
-    found = base.load_base(
-        arguments.model,
+    source = Source(
         arguments.weights,
-        card,
-        cuts,
-        names,
         arguments.weights_key,
+        getattr(arguments, "card", None),
+        _listed(arguments.cuts),
+        _listed(arguments.names),
         partial(read, arguments),
     )
-    show_notes(found.notes)
-    found.model.to(find_device(arguments.device))
-    return found
+    base = load_named(arguments.model, source)
+    show_notes(base.notes)
+    base.model.to(find_device(arguments.device))
+    return base
 
 
 def show_notes(notes: Sequence[str]) -> None:

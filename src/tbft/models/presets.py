@@ -60,8 +60,10 @@ TINY17_CLASSES = (
 BASES = Path(__file__).parent / "bases"
 
 _CIFAR10 = InputSpec(class_names=CIFAR10_CLASSES, resolution=32, channels=3, normalizes=True)
-_HALF = (0.5, 0.5, 0.5)
-_ZERO, _ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+#: Mean and standard deviation by which a model normalizes each channel.
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
+_HALVES: Normalization = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_UNCHANGED: Normalization = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -70,12 +72,12 @@ def _resnet26(
     summary: str,
     class_names: tuple[str, ...],
     resolution: int,
-    mean: tuple[float, ...] = _HALF,
-    std: tuple[float, ...] = _HALF,
+    normalization: Normalization = _HALVES,
     ships: bool = False,
     **more: Any,
 ) -> Preset:
-    """The paper's ResNet-26; `ships`: trained weights and their source card lie in the package."""
+    """The paper's ResNet-26; with `ships`, trained weights and their source card are in the package."""
+    mean, std = normalization
     if ships:
         more |= {"weights": BASES / f"{name}.safetensors", "card": BASES / f"{name}.card.safetensors"}
     return Preset(
@@ -114,8 +116,7 @@ register(
         "the paper's ResNet-26 for Living-17 photos",
         LIVING17_CLASSES,
         128,
-        mean=_ZERO,
-        std=_ONE,
+        normalization=_UNCHANGED,
         recipes={"paper": "paper-living17", "base-paper": "base-paper-living17"},
     )
 )

@@ -1,4 +1,4 @@
-"""What is decided before a step is taken: arms, recipes, plans and budgets, and the numbers they come to."""
+"""What is decided before tuning: arms, recipes, plans and budgets, and the numbers they resolve to."""
 
 from tbft.plan.budget import Allowance, Budget, SpentError
 from tbft.plan.plan import LEVELS, Plan, arm_for_level, plan_level, replace_plan

@@ -1,4 +1,4 @@
-"""What an adaptation may take at most, and the one clock that watches it."""
+"""The budget of an adaptation, and the clock that watches it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from tbft.errors import PlanError
 from tbft.metering.profile import Profile
 
-#: Of a budget of processor time or energy, tuning takes at most this share; the rest is for the statistics
-#: after it.
+#: Share of a budget of processor time or energy that tuning may spend; the rest is for the statistics
+#: afterwards.
 SPENT_SHARE = 0.95
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What an adaptation may take at most; None: no limit.
+    """Limits for an adaptation; None: no limit.
 
     Attributes:
-        peak_bytes: of tensors and prefix cache together, beyond model and samples.
-        cpu_seconds: of processor time, everything included.
-        joules: of energy.
+        peak_bytes: memory of tensors and prefix cache, in addition to model and samples.
+        cpu_seconds: processor time of the whole adaptation.
+        joules: energy of the whole adaptation.
     """
 
     peak_bytes: int | None = None
@@ -32,24 +32,24 @@ class Budget:
     def __post_init__(self) -> None:
         for amount, unit in ((self.peak_bytes, "bytes"), (self.cpu_seconds, "s"), (self.joules, "J")):
             if amount is not None and not 0 < amount < float("inf"):
-                raise PlanError(f"a budget of {amount} {unit} leaves nothing to tune with")
+                raise PlanError(f"a budget of {amount} {unit} is not a valid amount; give a positive number")
 
     @property
     def is_timed(self) -> bool:
-        """Whether a clock has to watch it."""
+        """Whether it limits time or energy."""
         return self.cpu_seconds is not None or self.joules is not None
 
 
 class SpentError(Exception):
-    """A budget of processor time or energy ran out; never leaves the library."""
+    """A budget of processor time or energy is spent; never raised to the user."""
 
 
 class Allowance:
-    """A budget and the clock that runs against it, handed down from the first look at the samples on.
+    """A budget with a running clock, shared by all steps of an adaptation.
 
     Args:
         budget: None: no limit.
-        profile: of this board, by which energy is estimated.
+        profile: profile of this board, to estimate energy.
     """
 
     def __init__(self, budget: Budget | None = None, profile: Profile | None = None) -> None:
@@ -62,13 +62,13 @@ class Allowance:
         return time.process_time() - self._cpu
 
     def estimated_joules(self) -> float:
-        """Energy spent so far as the profile estimates it; 0 without one."""
+        """Energy spent so far, estimated from the profile; 0 without one."""
         if self.profile is None:
             return 0.0
         return self.profile.estimate(time.perf_counter() - self._wall, self.cpu_seconds)
 
     def left(self) -> Budget:
-        """What is left of the budget; never quite nothing, so that it can be compared with."""
+        """What is left of the budget; at least a tiny positive amount, so that it is a valid budget."""
         budget = self.budget
         seconds, joules = budget.cpu_seconds, budget.joules
         return replace(
@@ -78,7 +78,7 @@ class Allowance:
         )
 
     def spent_share(self) -> float:
-        """How much of the budget of time or energy is spent, whichever is more; 1 is all."""
+        """The spent share of the budget of time or of energy, whichever is larger."""
         if not self.budget.is_timed:
             return 0.0
         shares = [0.0]
@@ -89,12 +89,12 @@ class Allowance:
         return max(shares)
 
     def check(self, *_: Any) -> None:
-        """Raise SpentError where nothing is left to go on with."""
+        """Raise SpentError if the budget is spent."""
         if self.spent_share() > SPENT_SHARE:
             raise SpentError
 
     def watching(self, on_step: Callable[[int, int], None] | None) -> Callable[[int, int], None]:
-        """`on_step` that also ends the training before its next step would exceed the budget."""
+        """A function that calls `on_step` and raises SpentError if the next step would exceed the budget."""
         start = self.spent_share()
 
         def watched(done: int, total: int) -> None:

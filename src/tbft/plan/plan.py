@@ -1,6 +1,6 @@
-"""Plans: arm, recipe, statistics and budget, decided before a step is taken. No tensors here.
+"""Plans: arm, recipe, statistics and budget. No tensors here.
 
-The levels of drift and the block that mends each are those of Huang et al. (EuroMLSys 2024), section 3.
+The levels of drift and the block to tune for each follow Huang et al. (EuroMLSys 2024), section 3.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ LEVELS = ("none", "input", "feature", "output")
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, decided before a step is taken.
+    """What to do, decided before tuning.
 
-    Names and plain values stand for objects: ``Plan("front", "fast", statistics="auto")``.
+    Names and plain values can be given instead of objects: ``Plan("front", "fast", statistics="auto")``.
 
     Attributes:
         arm: ``none``, ``adabn``, ``full``, a block, a submodule inside one, or several joined by ``+``.
-        recipe: how an arm with parameters is trained; ``adabn`` uses its batch size alone.
-        level: the level of drift it is meant for; None if the arm was named.
-        statistics: what becomes of BatchNorm's statistics, see :meth:`Statistics.of`; None: as the recipe
-            has it for the level.
-        seed: random seed of tuning.
-        budget: what tuning may take at most.
+        recipe: how to train the arm; ``adabn`` uses only its batch size.
+        level: the level of drift that the plan is for; None if the arm was named.
+        statistics: how to treat BatchNorm statistics, see :meth:`Statistics.of`; default: the recipe's policy
+            for the level.
+        seed: random seed for tuning.
+        budget: limits for tuning.
     """
 
     arm: Arm
@@ -62,7 +62,7 @@ class Plan:
 
 
 def replace_plan(plan: Plan, **fields: Any) -> Plan:
-    """The same plan with other fields."""
+    """The plan with some fields replaced."""
     return Plan(**{**{name: getattr(plan, name) for name in plan.__dataclass_fields__}, **fields})
 
 
@@ -71,23 +71,23 @@ def _joined_levels(level: str) -> bool:
 
 
 def plan_level(level: str, blocks: Sequence[str], head: str, recipe: Recipe | str = "fast") -> Plan:
-    """The plan for a level of drift that somebody named.
+    """The plan for a given level of drift.
 
     Args:
         blocks: names of the blocks in order.
-        head: the last layer's name; the arm of the output level where the recipe tunes the head alone.
+        head: name of the last layer, which is the arm for the output level if the recipe says so.
     """
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     return Plan(arm_for_level(level, blocks, head if recipe.head_alone else None), recipe, level)
 
 
 def arm_for_level(level: str, block_names: Sequence[str], head: str | None = None) -> str:
-    """The arm that mends a level of drift: front block, the last block before the rear, or rear block.
+    """The arm for a level of drift: the front block, the last block before the rear, or the rear block.
 
-    For the feature level the paper finds block 3 of 4 best; with two blocks it is the rear one.
+    For the feature level, the paper finds block 3 of 4 best; with two blocks it is the rear block.
 
     Args:
-        head: take this submodule in place of the rear block, as the paper does with ``fc``.
+        head: a submodule to tune instead of the rear block, as the paper does with ``fc``.
 
     >>> [arm_for_level(level, ["front", "layer2", "layer3", "rear"]) for level in LEVELS]
     ['none', 'front', 'layer3', 'rear']
@@ -97,6 +97,6 @@ def arm_for_level(level: str, block_names: Sequence[str], head: str | None = Non
     if level == "none":
         return "none"
     if len(block_names) < 2:
-        raise PlanError("a model of one block has no front, middle and rear: cut it, or choose an arm")
+        raise PlanError("a model with one block has no front, middle and rear: split it, or choose an arm")
     late = block_names[-2] if len(block_names) > 2 else block_names[-1]
     return {"input": block_names[0], "feature": late, "output": head or block_names[-1]}[level]

@@ -1,4 +1,4 @@
-"""Recipes: how an arm is trained, before it is known which arm, and on how many samples."""
+"""Recipes: how to train, independent of the arm and the number of samples."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tbft.plan.statistics import FOLLOW, KEEP, Statistics
 
 @dataclass(frozen=True)
 class Optimization:
-    """How a step is taken.
+    """The optimizer and its schedule.
 
     Attributes:
         optimizer: ``sgd``, ``adam`` or ``adamw``.
-        learning_rate: of every arm but those inside the last block.
-        rear_learning_rate: of arms inside the last block; None: the same.
-        schedule: ``constant``; ``step:E:F``, the rate times F every E epochs; ``one-cycle``, up over
-            the first 30 % of the steps and down to zero by a cosine.
+        learning_rate: learning rate of all arms except those inside the last block.
+        rear_learning_rate: learning rate of arms inside the last block; None: the same.
+        schedule: ``constant``; ``step:E:F``, which multiplies the rate by F every E epochs; or ``one-cycle``,
+            which raises it over the first 30 % of the steps and lowers it to zero along a cosine.
     """
 
     optimizer: str
@@ -31,18 +31,19 @@ class Optimization:
     schedule: str = "constant"
 
     def rate(self, rear: bool) -> float:
-        """Learning rate of an arm; `rear` if it lies in the last block."""
+        """The learning rate of an arm; `rear` if it is inside the last block."""
         return self.rear_learning_rate if rear and self.rear_learning_rate is not None else self.learning_rate
 
 
 @dataclass(frozen=True)
 class Duration:
-    """How long training goes on.
+    """How long to train.
 
     Attributes:
-        patience: stop after so many epochs without a lower validation loss; None: never.
-        validate: measure loss and accuracy on held-out samples after every epoch, and keep the best
-            epoch; otherwise the schedule runs to its end and needs none.
+        patience: number of epochs without a lower validation loss after which to stop; None: never stop
+            early.
+        validate: evaluate on held-out samples after every epoch and keep the best one; otherwise train to the
+            end of the schedule, without held-out samples.
     """
 
     batch_size: int
@@ -53,20 +54,23 @@ class Duration:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How duration and rate follow the number of samples and the place of the arm.
+    """How duration and learning rate depend on the number of samples and the position of the arm.
 
     Attributes:
-        min_steps: at least so many steps, in more epochs where samples are few; batches are then as even
-            as can be, an eighth of the samples each. 0: epochs and batches as they are.
-        min_batch: what batches do not fall below where samples are few.
-        middle_epochs: epochs of blocks between the first and the last, whose prefix is cached; 0: as others.
-        rear_min_steps: of arms inside the last block, whose steps cost little; 0: as others.
-        full_rate_from: samples from which on the learning rate holds; below, it falls with their number to
-            the power `rate_power`, except in the rear, whose few weights no number of samples was seen to
-            spoil. 0: it always holds.
-        feature_keeps_below: on the feature level, with fewer samples than this, the statistics stay the
-            source's and the rate falls in proportion to their number: few pictures of other kinds say more of
-            themselves than of their kinds. AdaBN by 170 of them lost two points on Tiny-17, by 850 gained.
+        min_steps: minimum number of steps, reached with more epochs if samples are few; batches then have
+            nearly equal sizes, about an eighth of the samples each. 0: epochs and batches do not scale.
+        min_batch: smallest batch size if samples are few.
+        middle_epochs: epochs for blocks between the first and the last, whose prefix is cached; 0: the same
+            as others.
+        rear_min_steps: minimum number of steps for arms inside the last block, whose steps cost little; 0:
+            the same as others.
+        full_rate_from: number of samples from which the full learning rate is used. With fewer, it falls with
+            their number to the power of `rate_power`, except in the rear, where few samples were not observed
+            to do harm. 0: always the full rate.
+        feature_keeps_below: at the feature level with fewer samples than this, statistics stay the source's,
+            and the learning rate falls in proportion to the number of samples, as few pictures describe
+            themselves rather than their kind. On Tiny-17, AdaBN on 170 pictures lost two points, on 850 it
+            gained.
     """
 
     min_steps: int = 0
@@ -83,9 +87,9 @@ class Tracking:
     """Which BatchNorm statistics follow the data.
 
     Attributes:
-        track: while training: ``all``, ``tuned`` or ``none``.
-        refresh: AdaBN before training on what lies before the tuned part, and after it on the rest;
-            `track` then holds for the tuned part and what comes after it.
+        track: BatchNorms that track during training: ``all``, ``tuned`` or ``none``.
+        refresh: apply AdaBN to the prefix before training, and to the rest afterwards; `track` then applies
+            to the tuned part and everything after it.
     """
 
     track: str = "all"
@@ -97,10 +101,10 @@ class Computation:
     """How passes are computed.
 
     Attributes:
-        cache: compute the frozen prefix once.
-        channels_last: hand pictures over with their channels together in memory, which is faster.
-        precision: while tuning, see :func:`tbft.blocks.precision.autocast`.
-        augment: ``none``, or ``crop-flip``: random crops of the picture padded by an eighth, and mirroring.
+        cache: compute the frozen prefix only once.
+        channels_last: use the memory layout with channels last, which is faster.
+        precision: precision during tuning, see :func:`tbft.blocks.precision.autocast`.
+        augment: ``none``, or ``crop-flip``: random crops of the picture, padded by an eighth, and mirroring.
     """
 
     cache: bool = False
@@ -111,16 +115,16 @@ class Computation:
 
 @dataclass(frozen=True)
 class Training:
-    """A training run with every number settled: what the training loop reads.
+    """The settled numbers of a training run, which the training loop reads.
 
     Attributes:
-        optimization: its `learning_rate` is that of this arm.
+        optimization: the optimizer, with the learning rate of this arm.
         batch_size, epochs, patience, validate: see :class:`Duration`.
-        even_batches: batches as even as they can be, rather than full ones and a rest.
-        part_size: a batch is computed in parts of at most so many samples, whose gradients add up to the
-            batch's; BatchNorm sees each part by itself. 0: whole.
-        rear_rate_factor: of a joined arm's parameters in the last block.
-        computing: precision, memory layout and device, once the model has been tried.
+        even_batches: whether batches have nearly equal sizes, instead of full batches and a smaller last one.
+        part_size: maximum size of the parts in which a batch is computed; their gradients are accumulated,
+            and BatchNorm normalizes each part separately. 0: the whole batch at once.
+        rear_rate_factor: factor on the learning rate for parameters of a joined arm in the last block.
+        computing: precision, memory layout and device, settled when the model has been tried.
     """
 
     optimization: Optimization
@@ -135,16 +139,16 @@ class Training:
     computing: Computing = field(default_factory=Computing)
 
     def steps_per_epoch(self, count: int) -> int:
-        """Batches in one pass over so many samples."""
+        """Number of batches in an epoch over `count` samples."""
         return -(-count // self.batch_size)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train, whatever the arm.
+    """How to train, independent of the arm.
 
     Attributes:
-        head_alone: the arm of the output level is the head, the last layer, rather than the rear block.
+        head_alone: the arm for the output level is the head (the last layer) instead of the rear block.
         source: where the recipe comes from.
     """
 
@@ -158,11 +162,11 @@ class Recipe:
     source: str = ""
 
     def training(self, count: int, middle: bool = False, rear: bool = False) -> Training:
-        """The numbers that so many samples call for.
+        """The settled numbers for `count` samples.
 
         Args:
-            middle: the arm is a block between the first and the last.
-            rear: the arm lies in the last block.
+            middle: whether the arm is a block between the first and the last.
+            rear: whether the arm is inside the last block.
         """
         s, d, o = self.scaling, self.duration, self.optimization
         batch_size, epochs, factor = d.batch_size, d.epochs, 1.0
@@ -189,7 +193,7 @@ class Recipe:
         )
 
     def replace(self, **numbers: Any) -> Recipe:
-        """The same with other numbers, named as the fields of the recipe or of its parts.
+        """The recipe with some numbers replaced, named as the fields of the recipe or of its parts.
 
         >>> find_recipe("paper").replace(epochs=3, optimizer="adam").duration.epochs
         3
@@ -199,7 +203,7 @@ class Recipe:
             if name not in parts:
                 owner = _OWNERS.get(name)
                 if owner is None:
-                    raise PlanError(unknown("number of a recipe", name, _OWNERS))
+                    raise PlanError(unknown("field of a recipe", name, _OWNERS))
                 name, value = owner, replace(parts[owner], **{name: value})
             parts[name] = value
         return Recipe(**parts)
@@ -207,11 +211,11 @@ class Recipe:
     def given(
         self, epochs: int | None = None, batch_size: int | None = None, learning_rate: float | None = None
     ) -> Recipe:
-        """The same with these numbers, whatever the arm and the number of samples; None: as they are."""
+        """The recipe with these numbers for any arm and number of samples; None: unchanged."""
         changes: dict[str, Any] = {}
         if epochs is not None:
-            least = min(self.scaling.min_steps, 1)
-            changes |= {"epochs": epochs, "middle_epochs": 0, "min_steps": least, "rear_min_steps": 0}
+            min_steps = min(self.scaling.min_steps, 1)
+            changes |= {"epochs": epochs, "middle_epochs": 0, "min_steps": min_steps, "rear_min_steps": 0}
         if batch_size is not None:
             changes |= {"batch_size": batch_size, "min_batch": batch_size}
         if learning_rate is not None:
@@ -219,17 +223,17 @@ class Recipe:
         return self.replace(**changes)
 
     def default_statistics(self, level: str | None = None) -> Statistics:
-        """What becomes of the statistics where nobody says.
+        """The policy for statistics if none is given.
 
-        Recipes that refresh let them follow the target, by the number of samples; but on the output level
-        the inputs are as they were, and the statistics stay.
+        Recipes that refresh let statistics follow the target, depending on the number of samples. At the
+        output level the inputs are unchanged, so the statistics are kept.
         """
         if not self.tracking.refresh:
             return Statistics.of(0.0)
         return KEEP if level == "output" else FOLLOW
 
     def to_json(self) -> dict[str, Any]:
-        """Every number by its name, without nesting."""
+        """All numbers by name, without nesting."""
         flat: dict[str, Any] = {}
         for key, value in asdict(self).items():
             flat |= value if isinstance(value, dict) else {key: value}
@@ -287,7 +291,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def find_recipe(name: str, own: dict[str, str] | None = None) -> Recipe:
-    """The recipe with this name; `own` maps names to a model's own variants (see ``Preset.recipes``)."""
+    """The recipe with this name; `own` maps names to a model's own variants, see ``Preset.recipes``."""
     name = (own or {}).get(name, name)
     if name not in RECIPES:
         raise PlanError(unknown("recipe", name, RECIPES))

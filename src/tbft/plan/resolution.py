@@ -1,7 +1,7 @@
-"""Settle every number of a plan for a model and a number of samples, once.
+"""Resolve a plan: settle all its numbers for a model and a number of samples, once.
 
-What comes out lists the passes in the order in which they are run. Tuning executes that list and the cost
-model counts it, so neither decides anything by itself.
+A resolved plan lists the passes in the order of execution. Tuning executes this list and the cost model
+counts it, so neither makes decisions of its own.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from tbft.plan.plan import Plan, replace_plan
 from tbft.plan.recipe import Training
 from tbft.plan.statistics import KEEP, Statistics
 
-#: AdaBN in a plan that refreshes reads at most so many samples; more would cost more than they change.
+#: Maximum number of samples for AdaBN in a plan that refreshes; more would cost time and change little.
 STATISTICS_SAMPLES = 256
-#: Samples that go through a frozen prefix at a time.
+#: Batch size for a frozen prefix.
 PREFIX_BATCH = 32
 
 
 @dataclass(frozen=True)
 class ChooseShare:
-    """Try shares of the source statistics on labeled samples, by forward passes alone."""
+    """Try shares of the source statistics on labeled samples, with forward passes only."""
 
     samples: int
     batch_size: int
@@ -30,10 +30,10 @@ class ChooseShare:
 
 @dataclass(frozen=True)
 class AdaptStatistics:
-    """AdaBN of the stages from `first` up to, but not with, `end`.
+    """AdaBN of the stages from `first` to before `end`.
 
     Attributes:
-        samples: read at most; drawn at random by the plan's seed where there are more.
+        samples: number of samples to read; drawn at random with the plan's seed if there are more.
         source_share: weight of the source statistics.
     """
 
@@ -46,7 +46,7 @@ class AdaptStatistics:
 
 @dataclass(frozen=True)
 class CachePrefix:
-    """Run the stages before `end` once; what follows reads their outputs."""
+    """Run the stages before `end` once; the following passes read their outputs."""
 
     end: int
     samples: int
@@ -56,7 +56,7 @@ class CachePrefix:
 
 @dataclass(frozen=True)
 class Train:
-    """The training loop on the stages from `first` on, and validation where the recipe asks for it."""
+    """Train the stages from `first` on, and validate if the recipe says so."""
 
     first: int
     samples: int
@@ -68,16 +68,16 @@ Pass = ChooseShare | AdaptStatistics | CachePrefix | Train
 
 @dataclass(frozen=True, eq=False)
 class ResolvedPlan:
-    """A plan with every number settled for a model and a number of samples.
+    """A plan with all numbers settled for a model and a number of samples.
 
     Attributes:
-        plan: as it was made.
+        plan: the plan, with the recipe that fits the samples.
         blocks: the model as it was split.
-        stages: the same, cut so that the arm starts a stage, where one tensor crosses there.
-        start: the first stage that is trained; 0 where nothing is.
-        statistics: what becomes of BatchNorm's statistics, see :class:`Scaling`.
-        training: what the loop reads; None where nothing is trained.
-        passes: what is run, in order.
+        stages: the same model, with an additional cut before the arm if only one tensor crosses it.
+        start: the first stage that is trained; 0 if none is.
+        statistics: how BatchNorm statistics are treated.
+        training: the numbers of the training; None if nothing is trained.
+        passes: the passes to run, in order.
     """
 
     plan: Plan
@@ -90,24 +90,24 @@ class ResolvedPlan:
 
     @property
     def track(self) -> str:
-        """Whose BatchNorms follow the data while training."""
+        """The BatchNorms that track during training, see :class:`tbft.plan.recipe.Tracking`."""
         return self.plan.recipe.tracking.track if self.statistics.adapts else "none"
 
     @property
     def steps(self) -> int:
-        """Optimizer steps in all."""
+        """Total number of optimizer steps."""
         return sum(
-            self.training.epochs * self.training.steps_per_epoch(one.samples)
-            for one in self.passes
-            if isinstance(one, Train) and self.training is not None
+            self.training.epochs * self.training.steps_per_epoch(step.samples)
+            for step in self.passes
+            if isinstance(step, Train) and self.training is not None
         )
 
 
 def resolve(plan: Plan, blocks: Blocks, count: int, val_count: int = 0) -> ResolvedPlan:
-    """Settle a plan for so many training samples, and held-out ones that choose the epoch to keep.
+    """Settle a plan for `count` training samples and `val_count` held-out ones that choose the epoch.
 
     Raises:
-        SplitError: an arm that the model does not have.
+        SplitError: the model does not have the arm.
     """
     block = blocks.block_of(plan.arm)
     if plan.arm.name == "none" or not count:
@@ -137,7 +137,7 @@ def resolve(plan: Plan, blocks: Blocks, count: int, val_count: int = 0) -> Resol
         first = start
     passes.append(Train(first, count, val_samples))
     if refreshes and batch_norms(stages.onward(first)):
-        # The base's statistics have no share in it: they belong to the weights from before.
+        # Without a share of the base's statistics, which belong to the old weights.
         passes.append(AdaptStatistics(first, len(stages), read, training.batch_size, 0.0))
     settled = replace_plan(plan, recipe=recipe) if recipe is not plan.recipe else plan
     return ResolvedPlan(settled, blocks, stages, start, statistics, training, tuple(passes))

@@ -1,4 +1,4 @@
-"""What becomes of BatchNorm's running statistics."""
+"""How BatchNorm's running statistics are treated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from tbft.errors import PlanError
 
-#: Samples that the source statistics count for; Schneider et al. (2020) find 8 to 32 best.
+#: Number of samples that the source statistics count as; Schneider et al. (2020) find 8 to 32 best.
 PSEUDO_SAMPLES = 16
 
 
@@ -16,10 +16,10 @@ class Statistics:
     """A policy for running means and variances.
 
     Attributes:
-        mode: ``keep`` leaves them the source's; ``follow`` lets them follow the target; ``auto`` takes the
-            share of the source that gives the training samples the lowest loss, found by forward passes.
-        source_share: weight of the source statistics while they follow, 0 to 1; None: by the number of
-            samples, see :meth:`share`.
+        mode: ``keep`` keeps the source's; ``follow`` lets them follow the target; ``auto`` takes the share of
+            the source with the lowest loss on the training samples, found by forward passes.
+        source_share: weight of the source statistics in mode ``follow``, 0 to 1; None: depends on the number
+            of samples, see :meth:`share`.
 
     >>> Statistics.of(1.0) == KEEP, Statistics.of("auto").mode, Statistics.of(0.25).share(1000)
     (True, 'auto', 0.25)
@@ -30,10 +30,10 @@ class Statistics:
 
     @classmethod
     def of(cls, value: Statistics | float | str | None) -> Statistics:
-        """A policy from a share (1 keeps the source's), ``auto``, ``keep``, or None: by count.
+        """A policy from a share (1 keeps the source's), ``auto``, ``keep``, or None (depends on the count).
 
         Raises:
-            PlanError: anything else.
+            PlanError: another value.
         """
         if isinstance(value, Statistics):
             return value
@@ -47,14 +47,14 @@ class Statistics:
 
     @property
     def adapts(self) -> bool:
-        """Whether statistics follow the target at all."""
+        """Whether statistics follow the target."""
         return self.mode != "keep"
 
     def share(self, count: int) -> float:
-        """Weight of the source statistics where so many samples give the target's.
+        """Weight of the source statistics if the target's come from `count` samples.
 
-        Without a share of its own, the source counts as :data:`PSEUDO_SAMPLES` samples (Schneider et al.
-        2020, equation 3).
+        Without a given share, the source counts as :data:`PSEUDO_SAMPLES` samples (Schneider et al. 2020,
+        equation 3).
         """
         if self.mode == "keep":
             return 1.0

@@ -1,0 +1,118 @@
+"""What a user requests from :func:`tbft.personalize`: a plan, or a choice of one, and parts of data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tbft.base import Base
+from tbft.data.forms import as_samples
+from tbft.data.parts import as_parts
+from tbft.data.samples import Samples
+from tbft.data.spec import InputSpec
+from tbft.data.splitting import Parts
+from tbft.errors import PlanError, wrong_form
+from tbft.plan import LEVELS, Budget, Plan, Recipe, Statistics, plan_level, replace_plan
+
+
+@dataclass(frozen=True)
+class Request:
+    """A plan, a level or an arm by name, or ``auto``, as requested.
+
+    Raises:
+        PlanError: arguments that cannot be combined, or an unknown name.
+    """
+
+    base: Base
+    level: str = "auto"
+    arm: str | None = None
+    requested_recipe: Recipe | str = "fast"
+    statistics: Statistics | float | str | None = None
+    seed: int = 0
+    requested_budget: Budget | None = None
+    requested_plan: Plan | None = None
+
+    def __post_init__(self) -> None:
+        if self.requested_plan is not None:
+            self._check_nothing_but_plan()
+            return
+        if self.arm is not None and self.level != "auto":
+            raise PlanError(f"level {self.level!r} and arm {self.arm!r}: give one of the two")
+        if self.is_open and self.statistics is not None:
+            raise PlanError("a source share needs a level or an arm; level auto chooses its own")
+        tracks = self.arm == "adabn" or self.recipe.tracking.refresh
+        if self.statistics is not None and not tracks:
+            raise PlanError(
+                f"a source share needs the arm adabn or a recipe that refreshes, which {self.recipe.name!r} "
+                "does not"
+            )
+        if self.is_open and self.recipe.duration.validate:
+            raise PlanError(
+                f"level auto needs a recipe without validation, but {self.recipe.name!r} validates: "
+                f"name a level ({', '.join(LEVELS)}) or an arm"
+            )
+        _ = self.named_plan  # so that a misspelled name is reported before anything is read
+
+    def _check_nothing_but_plan(self) -> None:
+        if not isinstance(self.requested_plan, Plan):
+            raise wrong_form("plan", self.requested_plan, ["a Plan"])
+        defaults = {
+            "level": "auto",
+            "arm": None,
+            "requested_recipe": "fast",
+            "statistics": None,
+            "seed": 0,
+            "requested_budget": None,
+        }
+        others = [
+            name.removeprefix("requested_")
+            for name, value in defaults.items()
+            if getattr(self, name) != value
+        ]
+        if others:
+            raise PlanError(f"a plan includes {', '.join(others)}: leave out {', '.join(others)} or the plan")
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, in the model's own variant if it has one."""
+        return self.base.recipe(self.requested_recipe)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the plan has to be chosen."""
+        return self.requested_plan is None and self.arm is None and self.level == "auto"
+
+    @property
+    def budget(self) -> Budget:
+        """The budget, from the plan if there is one."""
+        if self.requested_plan is not None:
+            return self.requested_plan.budget
+        return self.requested_budget or Budget()
+
+    @property
+    def named_plan(self) -> Plan | None:
+        """The requested plan; None if it has to be chosen."""
+        if self.is_open or self.requested_plan is not None:
+            return self.requested_plan
+        blocks, recipe = self.base.blocks, self.recipe
+        if self.arm is None:
+            plan = plan_level(self.level, blocks.names, blocks.head, recipe)
+        else:
+            blocks.block_of(self.arm)
+            statistics = 0.0 if self.arm == "adabn" else recipe.default_statistics()
+            plan = Plan(self.arm, recipe, statistics=statistics)
+        statistics = plan.statistics if self.statistics is None else Statistics.of(self.statistics)
+        return replace_plan(plan, statistics=statistics, seed=self.seed, budget=self.budget)
+
+
+def parts_of(inputs: InputSpec, train: Any, val: Any, test: Any, seed: int, group_by: str | None) -> Parts:
+    """The parts of an adaptation from data in any form; :class:`Parts` are taken as they are."""
+    if isinstance(train, Parts):
+        if val is not None or test is not None or group_by is not None:
+            raise PlanError("these parts are already split: leave out val, test and group_by")
+        return train
+
+    def read(data: Any) -> Samples:
+        return as_samples(data, inputs)
+
+    return as_parts(read(train), val, test, seed=seed, group_by=group_by, as_samples=read)
