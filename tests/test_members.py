@@ -173,6 +173,9 @@ def test_encrypted_and_foreign_archives_are_refused(tmp_path):
     put(tmp_path / "x.zip", b"PK\3\4 no")
     with pytest.raises(DataError, match="damaged or no zip"):
         read(tmp_path / "x.zip")
+    put(tmp_path / "x.rar", b"Rar!")
+    with pytest.raises(DataError, match="unpack it"):
+        read(tmp_path / "x.rar")
     with zipfile.ZipFile(tmp_path / "e.zip", "w") as archive:
         archive.writestr("cat/0.png", png())
     raw = bytearray((tmp_path / "e.zip").read_bytes())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps, features
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin, features
 from torch.utils.data import Dataset
 
 from tbft.data import InputSpec, read
@@ -79,6 +79,18 @@ def test_pictures_are_turned_upright_in_every_form(tmp_path, form, orientation):
     shown = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     np.testing.assert_array_equal(samples.inputs[0], np.asarray(shown))
     assert any("turned upright" in note for note in samples.notes)
+
+
+def test_a_tiff_is_turned_once(tmp_path):
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[ORIENTATION] = 6
+    content = written(photo(), "TIFF", tiffinfo=info)
+    for form in FORMS:
+        samples = through(form, content, tmp_path / form, InputSpec())
+        np.testing.assert_array_equal(
+            samples.inputs[0], np.asarray(photo().transpose(Image.Transpose.ROTATE_270))
+        )
+        assert any("turned upright" in note for note in samples.notes)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -207,11 +207,18 @@ def test_whatever_is_read_without_a_layout_has_every_picture_once(levels):
 @pytest.mark.parametrize(
     ("folders", "order", "said"),
     [
-        ([str(i) for i in range(12)], [str(i) for i in range(12)], ""),
+        ([str(i) for i in range(12)], [str(i) for i in range(12)], "not in alphabetical: 0, 1, 2"),
+        ([str(i) for i in range(9)], [str(i) for i in range(9)], ""),
+        (
+            [f"class{i}" for i in range(12)],
+            [f"class{i}" for i in range(12)],
+            "not in alphabetical: class0, class1",
+        ),
+        (("n0144", "n0143"), ["n0143", "n0144"], ""),
         (("0", "1", "3"), ["0", "1", "2", "3"], "3 has the label 3; classes without pictures: 2"),
         ([f"{i:02}" for i in range(1, 12)], [f"{i:02}" for i in range(1, 12)], "11 has the label 10"),
         (("1", "3"), ["0", "1", "2", "3"], "--labels-from 1 if they are numbered from 1"),
-        (("007", "1000", "9"), ["007", "9", "1000"], "007 has the label 0"),
+        (("007", "1000", "9"), ["007", "9", "1000"], "not in alphabetical: 007, 9, 1000"),
         (("b", "10", "9"), ["10", "9", "b"], ""),
         (("1", "01", "2"), ["01", "1", "2"], ""),
     ],

@@ -29,6 +29,7 @@ _COMPRESSIONS: tuple[tuple[bytes, Callable[[Any], Any]], ...] = (
     (b"BZh", bz2.open),
     (b"\xfd7zXZ", lzma.open),
 )
+_FOREIGN = (".rar", ".7z", ".zst")
 _SUFFIXES = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".zip")
 _DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 
@@ -40,7 +41,7 @@ def is_archive(path: Path) -> bool:
     (True, False)
     """
     name = path.name.lower()
-    return name.endswith(_SUFFIXES) or ".tar." in name
+    return name.endswith(_SUFFIXES + _FOREIGN) or ".tar." in name
 
 
 def list_members(path: Path) -> Listing:
@@ -51,6 +52,8 @@ def list_members(path: Path) -> Listing:
     """
     if path.is_dir():
         return list_folder(path)
+    if path.name.lower().endswith(_FOREIGN):
+        raise DataError(f"{path}: {path.suffix} cannot be read; unpack it, and give the folder")
     return list_zip(path) if path.suffix.lower() == ".zip" else list_tar(path)
 
 

@@ -6,6 +6,7 @@ from a layout (``domain/class``) or from what is certain in the tree; anything e
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ Names = Sequence[str]
 
 #: Higher numbers are ids and no class numbers.
 _MOST_NUMBERED = 1000
+_NUMBERED = re.compile(r"(?P<prefix>\D*)(?P<number>[0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -144,29 +146,41 @@ def ordered_classes(
 
     Where all of them are numbers, a number tells the label: from 0, or from 1 if that is the first and none
     is absent or `labels_from` says so. Absent ones then are classes without pictures. Numbers from
-    1,000 on are names like others, in numeric order.
+    1,000 on, and numbers behind a common word, are names in numeric order.
 
     >>> ordered_classes({"10", "9", "8"}, labels_from=1)[0][6:]
     ('7', '8', '9', '10')
-    >>> ordered_classes({"3000", "500"})[0]
-    ('500', '3000')
+    >>> ordered_classes({"c10", "c9"})[0]
+    ('c9', 'c10')
     """
     names = sorted(set(folders))
-    if not all(n.isascii() and n.isdecimal() for n in names) or len({int(n) for n in names}) < len(names):
+    matches = [_NUMBERED.fullmatch(n) for n in names]
+    numbers = [int(m["number"]) for m in matches if m]
+    prefixes = {m["prefix"] for m in matches if m}
+    if None in matches or len(prefixes) > 1 or len(set(numbers)) < len(names):
         return tuple(names), ()
-    names = sorted(names, key=int)
+    alphabetical, names = names, [name for _, name in sorted(zip(numbers, names, strict=True))]
+    notes: tuple[str, ...] = ()
+    if names != alphabetical:
+        notes = (f"class folders are in numeric order, not in alphabetical: {some(names)}",)
+    if prefixes == {""} and max(numbers) < _MOST_NUMBERED:
+        every, more = _numbered_classes(names, labels_from)
+        return every, (*notes, *more)
+    return tuple(names), notes
+
+
+def _numbered_classes(names: Sequence[str], labels_from: int) -> tuple[tuple[str, ...], list[str]]:
+    """Classes of which each has the number that its folder is called by, absent ones included."""
     numbers = [int(n) for n in names]
-    if numbers[-1] >= _MOST_NUMBERED:
-        return tuple(names), (f"class folders are numbers, in numeric order: {names[0]} has the label 0",)
     first = 1 if numbers[0] > 0 and (labels_from == 1 or numbers == list(range(1, len(numbers) + 1))) else 0
     width = len(names[0]) if len({len(n) for n in names}) == 1 else 0
     known = dict(zip(numbers, names, strict=True))
     every = tuple(known.get(n, f"{n:0{width}}") for n in range(first, numbers[-1] + 1))
     absent = [name for name in every if name not in names]
     if not absent and first == 0:
-        return every, ()
+        return every, []
     noted = f"class folders are numbers: {names[-1]} has the label {len(every) - 1}"
     if absent:
         noted += f"; classes without pictures: {some(absent)}"
         noted += " (--labels-from 1 if they are numbered from 1)" if numbers[0] > 0 == first else ""
-    return every, (noted,)
+    return every, [noted]

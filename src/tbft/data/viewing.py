@@ -31,6 +31,7 @@ _RANGES = (SIXTEEN_BITS, BYTES_AS_INTEGERS, BYTES_AS_FLOATS, SHARES)
 _SINGULAR = {"were": "was", "have": "has", "hold": "holds"}
 _GRAY = ("1", "L", "LA", "La", "I", "F")
 _ORIENTATION = 0x0112
+_TURNED = range(2, 9)
 
 
 def as_viewed(image: Image.Image, keep_alpha: bool = False) -> tuple[Image.Image, tuple[str, ...]]:
@@ -55,9 +56,11 @@ def as_viewed(image: Image.Image, keep_alpha: bool = False) -> tuple[Image.Image
         notes = [FIRST_FRAME] if _has_more_frames(image) else []
         if image.format in ("PNG", "TIFF") and ";16" in str(getattr(image, "tile", "")):
             notes.append(SIXTEEN_BITS)  # also in color, of which Pillow keeps the high byte
-        image.load()
+        turned = _orientation(image) in _TURNED
+        image.load()  # which turns a TIFF
+        turned |= _orientation(image) in _TURNED  # which a PNG may tell behind its pixels
         upright = _upright(image)
-        if upright is not image:
+        if turned:
             notes.append(TURNED)
         if keep_alpha and upright.has_transparency_data and not upright.mode.startswith("I"):
             return _layered(upright), tuple(notes)
@@ -76,7 +79,7 @@ def is_gray(image: Image.Image) -> bool:
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) as shown, told without decoding the picture."""
-    turned = _orientation(image) in (5, 6, 7, 8)
+    turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)
     return (image.height, image.width) if turned else image.size
 
 
@@ -162,9 +165,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    if _orientation(image) not in range(2, 9):
-        return image
-    return ImageOps.exif_transpose(image)
+    return ImageOps.exif_transpose(image) if _orientation(image) in _TURNED else image
 
 
 def _in_eight_bits(image: Image.Image) -> tuple[Image.Image, list[str]]:
