@@ -326,7 +326,7 @@ def test_names_in_files_do_not_steer_the_terminal(place, capsys):
     assert main(["data", "show", "hostile.npz"]) == 0
     assert main(["evaluate", "digits", "--weights", "base.pt", "--data", "hostile.npz"]) == 2
     said = capsys.readouterr()
-    assert r"\x1b[2J" in said.out and r"\u202e" in said.out
+    assert r"\x1b[2J" in said.out and r"\u202e" in said.out and r"a\nb" in said.out
     assert not any(letter in said.out + said.err for letter in "\x1b\u202e")
 
 

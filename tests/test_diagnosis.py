@@ -35,6 +35,7 @@ from tbft.pipeline import personalize
 from tbft.plan import KEEP, Allowance, Budget, Plan, find_recipe
 from tbft.verification.acceptance import compare
 from tbft.verification.binomial import binomial_cdf, proportion_interval
+from tbft.verification.evaluation import predict
 
 FAST = find_recipe("fast").replace(precision="float32")
 
@@ -492,3 +493,27 @@ def test_a_budget_of_memory_holds_for_all_that_an_adaptation_does(trained):
         choice = choose_plan(blocks, drifted(200), Setting(FAST, card), Allowance(Budget(peak_bytes=allowed)))
         tune(blocks, choice.plan, drifted(200))
     assert counted.peak <= allowed
+
+
+class Dividing(nn.Module):
+    """Divides by the brightest pixel, which a black picture does not have."""
+
+    cuts = ("rear",)
+
+    def __init__(self):
+        super().__init__()
+        self.front, self.rear = nn.BatchNorm2d(1), nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+    def forward(self, x):
+        return self.rear(self.front(x / x.amax((1, 2, 3), keepdim=True)))
+
+
+def test_outputs_that_are_not_finite_are_named_by_their_sample(stripes):
+    black = stripes.inputs.copy()
+    black[7] = 0
+    dark, blocks = replace(stripes, inputs=black), split(Dividing())
+    for use in (observe, lambda blocks, samples: predict(blocks.model, samples)):
+        with pytest.raises(
+            DataError, match=r"NaN or infinity for 1 of 60 samples, the first is sample 7: check"
+        ):
+            use(blocks, dark)

@@ -35,6 +35,9 @@ HOSTILE = [
     "a" * 300,
     "",
     "_x",
+    "\x1b[2J\x07",
+    "\u202egnp",
+    "\ud800",
 ]
 
 
@@ -168,6 +171,9 @@ def test_hostile_names_are_shown_and_not_obeyed():
         adaptation_page(replace(given, strips=[strip], patch_path="a b'.safetensors", weights="$(x)"))
     )
     assert HOSTILE[0] in page.text and HOSTILE[1] in page.text
+    assert r"\x1b[2J\x07" in page.text and r"\u202egnp" in page.text
+    for text in (page.text, *page.charts()):
+        assert not any(letter in text for letter in "\x1b\x07\u202e\ud800")
     assert """--weights '$(x)'""" in page.text and "'a b'\"'\"'.safetensors'" in page.text
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 #: Unseen, but part of how words and signs are written.
 _JOINERS = "\u200c\u200d"
@@ -24,6 +26,21 @@ def visible(text: str, lines: bool = True) -> str:
     if text.isprintable():  # nothing of the kind
         return text
     return "".join(_shown(letter, lines) for letter in text)
+
+
+def visible_values(value: Any) -> Any:
+    """Plain values with all text in them, keys included, made :func:`visible`, on one line each.
+
+    >>> visible_values({"a\\x1b": ["b\\n", 1]})
+    {'a\\\\x1b': ['b\\\\n', 1]}
+    """
+    if isinstance(value, str):
+        return visible(value, lines=False)
+    if isinstance(value, Mapping):
+        return {visible_values(key): visible_values(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [visible_values(inner) for inner in value]
+    return value
 
 
 def _shown(letter: str, lines: bool) -> str:

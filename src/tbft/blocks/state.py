@@ -110,19 +110,22 @@ def attributes_restored(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until what is inside is done."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+    """Ctrl-C, and SIGTERM where it is handled, wait until what is inside is done."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = {number: handler for number, handler in handlers.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread() or not heeded:
         yield
         return
-    waiting: list[tuple[Any, ...]] = []
-    signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    waiting: list[tuple[int, Any]] = []
+    for number in heeded:
+        signal.signal(number, lambda *arguments: waiting.append(arguments))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
         if waiting:
-            handler(*waiting[0])
+            heeded[signal.Signals(waiting[0][0])](*waiting[0])
 
 
 def clone_state(model: nn.Module) -> dict[str, Tensor]:

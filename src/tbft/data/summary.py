@@ -11,6 +11,7 @@ import numpy as np
 from tbft.data.columns import groups_of
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
+from tbft.text import visible
 
 #: Classes up to which each is named.
 _NAMED = 8
@@ -67,7 +68,8 @@ class Summary:
             lines.append(f"  attributes: {', '.join(told)}")
         if self.preprocessing != "none":
             lines.append(f"  preprocessing: {self.preprocessing}")
-        return "\n".join([*lines, *(f"  - {note}" for note in self.notes)])
+        lines += [f"  - {note}" for note in self.notes]
+        return "\n".join(visible(line, lines=False) for line in lines)  # names may hold line breaks
 
     def _inputs(self) -> str:
         shape = "x".join(map(str, self.input_shape))

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tbft.blocks import Blocks, check_stages
 from tbft.blocks.state import batch_norms, evaluating_alone, values_restored
 from tbft.data.samples import Samples
-from tbft.verification.evaluation import batches, computing_on
+from tbft.verification.evaluation import batches, check_finite, computing_on
 
 Floats = npt.NDArray[np.float32]
 
@@ -104,6 +104,7 @@ def observe(
                     features.append(x)
                 x = blocks.block(block.index)(x)
             logits.append(x.reshape(len(x), -1))
+    check_finite(torch.cat(logits), samples)
     return Observation(
         {
             name: (_joined([m for m, _ in rows]), _joined([s for _, s in rows]))

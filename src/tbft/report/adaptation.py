@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
@@ -12,6 +13,7 @@ from tbft.report.evidence import diagnosis_shown, found
 from tbft.report.inputs import Adaptation
 from tbft.report.pages import render
 from tbft.report.words import count, gained, joules, percent, seconds, size, unbroken
+from tbft.text import visible_values
 
 
 def adaptation_page(given: Adaptation) -> str:
@@ -20,6 +22,7 @@ def adaptation_page(given: Adaptation) -> str:
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
+    given = replace(given, result=visible_values(given.result))
     r = given.result
     choice = r["choice"]
     return render(

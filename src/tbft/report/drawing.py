@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tbft.errors import MissingExtraError
 from tbft.report.theme import THEMES, Theme
+from tbft.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +73,7 @@ def draw_svg(draw: Draw, theme: Theme, width: int, height: int) -> str:
         draw(figure.subplots(), theme)
         written = io.StringIO()
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return smaller(written.getvalue())
+    return smaller(visible(written.getvalue()))  # XML has no place for control characters
 
 
 def svg_uri(svg: str) -> str:

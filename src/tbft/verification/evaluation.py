@@ -41,12 +41,29 @@ class Evaluation:
 
 
 def predict(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) -> Tensor:
-    """Outputs of the model in evaluation mode, for classifiers logits (n, classes); modes are restored."""
+    """Outputs of the model in evaluation mode, for classifiers logits (n, classes); modes are restored.
+
+    Raises:
+        DataError: NaN or infinity in one of them, for which no figure would mean anything.
+    """
     device = device_of(model)
     with evaluating_alone(model):
         inputs = (samples.batch(rows)[0] for rows in batches(len(samples), batch_size))
         outputs = (logits_of(model(to_device(x, device))) for x in inputs)
-        return torch.cat([output.float().cpu() for output in outputs])
+        found = torch.cat([output.float().cpu() for output in outputs])
+    check_finite(found, samples)
+    return found
+
+
+def check_finite(outputs: Tensor, samples: Samples) -> None:
+    """Raise DataError where the model's outputs (n, ...) on these samples hold NaN or infinity."""
+    bad = (~outputs.reshape(len(outputs), -1).isfinite().all(1)).nonzero().flatten().tolist()
+    if bad:
+        raise DataError(
+            f"{samples.name}: the model gives NaN or infinity for {len(bad)} of {len(outputs)} samples, "
+            f"the first is sample {int(samples.ids[bad[0]])}: check the inputs, and the model's "
+            "normalization and weights"
+        )
 
 
 def evaluate_samples(
