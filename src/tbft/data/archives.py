@@ -6,7 +6,6 @@ import bz2
 import gzip
 import lzma
 import os
-import posixpath
 import stat
 import tarfile
 import tempfile
@@ -20,7 +19,8 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from tbft.data.members import Collector, Listing, counted, list_folder, printable, some
+from tbft.data.entries import Entries, collected, normal
+from tbft.data.members import Listing, counted, list_folder, printable
 from tbft.errors import DataError
 
 _CHUNK = 1 << 20
@@ -57,38 +57,15 @@ def list_members(path: Path) -> Listing:
     return list_zip(path) if path.suffix.lower() == ".zip" else list_tar(path)
 
 
-@dataclass
-class _Entries:
-    """What an archive holds under each path; what is added later under the same path takes its place."""
-
-    files: dict[str, Callable[[int], bytes]]
-    links: dict[str, str]  # path -> the path that a symbolic link names
-    folders: set[str]
-    replaced: list[str]
-
-    def add(self, name: str, read: Callable[[int], bytes]) -> None:
-        path = _normal(name)
-        if path in self.files:
-            self.replaced.append(path)
-        self.links.pop(path, None)
-        self.files[path] = read
-
-    def add_link(self, name: str, target: str) -> None:
-        path = _normal(name)
-        self.files.pop(path, None)
-        self.links[path] = _normal(posixpath.join(posixpath.dirname(path), target))
-
-
 def list_tar(path: Path) -> Listing:
     """The files of a tar. Of files that were added again under the same name, the last one counts.
 
     Raises:
         DataError: no tar.
     """
-    collector = Collector(printable(str(path)))
     file, cut = _decompressed(path)
     shared = _SharedFile(file)
-    entries = _Entries({}, {}, set(), [])
+    entries = Entries()
     try:
         tar = tarfile.TarFile(fileobj=file)
     except _DAMAGE as error:
@@ -96,13 +73,14 @@ def list_tar(path: Path) -> Listing:
         raise DataError(f"{path} is damaged or no tar: {cut or error}") from error
     found = _scan(tar, entries, shared)
     cut = cut or found
+    listing = collected(entries, printable(str(path)))
     if cut:
         whole = counted(len(entries.files), "file")
-        collector.listing.damaged.append((printable(path.name), f"{cut} (after {whole})"))
-    return _collected(entries, collector)
+        listing.damaged.append((printable(path.name), f"{cut} (after {whole})"))
+    return listing
 
 
-def _scan(tar: tarfile.TarFile, entries: _Entries, file: _SharedFile) -> str:
+def _scan(tar: tarfile.TarFile, entries: Entries, file: _SharedFile) -> str:
     """Add every file of a tar; returns what is wrong with it, if anything."""
     try:
         while (member := tar.next()) is not None:
@@ -115,13 +93,13 @@ def _scan(tar: tarfile.TarFile, entries: _Entries, file: _SharedFile) -> str:
 
 
 def _add_tar_member(
-    entries: _Entries, member: tarfile.TarInfo, tar: tarfile.TarFile, file: _SharedFile
+    entries: Entries, member: tarfile.TarInfo, tar: tarfile.TarFile, file: _SharedFile
 ) -> None:
     if member.isfile():
         sparse = _SparseReader(tar, member, file) if member.issparse() else None
         entries.add(member.name, sparse or _SpanReader(file, member.offset_data, member.size))
     elif member.islnk():  # a hard link: the file that has this name by now
-        target = entries.files.get(_normal(member.linkname))
+        target = entries.files.get(normal(member.linkname))
         if target is None:
             entries.add_link(member.name, "/" + member.linkname)
         else:
@@ -129,7 +107,7 @@ def _add_tar_member(
     elif member.issym():
         entries.add_link(member.name, member.linkname)
     elif member.isdir():
-        entries.folders.add(_normal(member.name))
+        entries.folders.add(normal(member.name))
 
 
 class _SharedFile:
@@ -220,26 +198,31 @@ def list_zip(path: Path) -> Listing:
     Raises:
         DataError: no zip, or an encrypted one.
     """
-    collector = Collector(printable(str(path)))
-    entries = _Entries({}, {}, set(), [])
+    entries = Entries()
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{path} is damaged or no zip: {error}") from error
     for info in archive.infolist():
         if info.flag_bits & 1:
-            raise DataError(
-                f"{path} is encrypted ({printable(info.filename)}): unpack it, and give the folder"
-            )
+            name = printable(info.filename)
+            raise DataError(f"{path} is encrypted ({name}): unpack it, and give the folder")
         reader = _ZipReader(archive, info)
         name = info.filename.replace("\\", "/")  # as some programs of Windows write it
         if name.endswith("/"):
-            entries.folders.add(_normal(name))
+            entries.folders.add(normal(name))
         elif stat.S_ISLNK(info.external_attr >> 16):
-            entries.add_link(name, os.fsdecode(reader(-1)))
+            entries.add_link(name, _link_target(reader))
         else:
             entries.add(name, reader)
-    return _collected(entries, collector)
+    return collected(entries, printable(str(path)))
+
+
+def _link_target(reader: _ZipReader) -> str:
+    try:
+        return os.fsdecode(reader(-1))
+    except Exception:  # damaged: it leads nowhere, and is named as such
+        return "?"
 
 
 @dataclass(frozen=True)
@@ -250,59 +233,3 @@ class _ZipReader:
     def __call__(self, limit: int = -1) -> bytes:
         with self.archive.open(self.info) as file:
             return file.read(limit)
-
-
-def _normal(name: str) -> str:
-    """A path below the root, without `.`, `..` and slashes at its ends."""
-    return posixpath.normpath("/" + name).lstrip("/")
-
-
-def _collected(entries: _Entries, collector: Collector) -> Listing:
-    """Sort the files as those of a folder are, with links followed."""
-    loops = _follow(entries, collector)
-    for path, read in entries.files.items():
-        parts = tuple(printable(part) for part in path.split("/"))
-        if collector.passes_over(parts):
-            continue
-        collector.add(parts, read)
-        collector.listing.folders.update(parts[:i] for i in range(1, len(parts)))
-    for path in entries.folders - {""}:
-        parts = tuple(printable(part) for part in path.split("/"))
-        if not collector.passes_over(parts, folder=True):
-            collector.listing.folders.add(parts)
-    notes = collector.listing.notes
-    if entries.replaced:
-        kind = counted(len(entries.replaced), "file")
-        notes.append(
-            f"{kind} in it more than once, the last copy taken: {some(map(printable, entries.replaced))}"
-        )
-    if loops:
-        notes.append(f"{counted(len(loops), 'link')} to a folder that it lies in passed over: {some(loops)}")
-    return collector.finish()
-
-
-def _follow(entries: _Entries, collector: Collector) -> list[str]:
-    """Put what links lead to in their place; returns those that lead to a folder that they lie in."""
-    left, loops = dict(entries.links), []
-    while left:
-        folders = {path[:i] for path in entries.files for i, c in enumerate(path) if c == "/"} | {""}
-        followed = {
-            path: target for path, target in left.items() if target in entries.files or target in folders
-        }
-        for path, target in followed.items():
-            del left[path]
-            if not target or path.startswith(target + "/"):
-                loops.append(printable(path))
-            elif target in entries.files:
-                entries.files[path] = entries.files[target]
-            else:
-                below = [p for p in entries.files if p.startswith(target + "/")]
-                entries.files.update({path + p[len(target) :]: entries.files[p] for p in below})
-        if not followed:
-            break
-    for path, target in left.items():
-        parts = tuple(printable(part) for part in path.split("/"))
-        if not collector.passes_over(parts):
-            reason = f"a link that leads nowhere in the archive (to {printable(target)})"
-            collector.listing.damaged.append(("/".join(parts), reason))
-    return loops
