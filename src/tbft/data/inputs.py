@@ -131,7 +131,7 @@ def _fitted_when_made(rows: LazyRows, spec: InputSpec, name: str) -> Fitted:
     height, width = rows.shape[1:3]
     noted = f"pictures of {width}x{height} px are fitted to {side}x{side}"
     fitted = rows.mapped(lambda some, _: resized(some, spec.preprocessing), (side, side, rows.shape[3]))
-    return Fitted(as_array(resized), notes=(noted,))
+    return Fitted(as_array(fitted), notes=(noted,))
 
 
 def finite_floats(inputs: Array, name: str) -> Array:
