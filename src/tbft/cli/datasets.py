@@ -196,7 +196,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({**summary.to_json(), "problems": [problem.to_json() for problem in problems]})
         return int(bool(problems))
-    told = [f"may be wrong ({len(problems)}):", *map(str, problems)] if problems else ["nothing is wrong"]
+    told = [f"may be wrong ({len(problems)}):", *map(str, problems)] if problems else ["no problem was found"]
     print(visible("\n".join([str(summary), *told])))
     return int(bool(problems))
 
