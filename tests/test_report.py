@@ -23,7 +23,7 @@ from tbft.plan import Budget, find_recipe
 from tbft.report import Adaptation, Shown, Strip, adaptation_page, pages
 from tbft.report.drawing import draw_svg
 from tbft.report.theme import DARK, LIGHT
-from tbft.report.words import percent, points, seconds, size, unbroken
+from tbft.report.words import nonbreaking, percent, points, seconds, size
 from tbft.scenarios.sheets import png, scenario_rows
 from tbft.verification.acceptance import compare
 
@@ -92,13 +92,13 @@ def test_an_adaptations_page_says_what_its_result_says():
     page, r = checked(adaptation_page(given)), given.result
     for words in (
         percent(r["accuracy_before"]), percent(r["accuracy_after"]), "+48.7", "19,120", seconds(9.04),
-        size(93896), percent(93896 / 1_467_752), "60\u00a0labels", "energy", "unavailable", "4b64b739",
+        size(93896), percent(93896 / 1_467_752), "60\u00a0samples", "energy", "unavailable", "4b64b739",
         "Drift at the input level", "tbft patch apply user.safetensors --weights base.pth --out tuned.",
-        "tbft patch revert user.safetensors", unbroken(r["choice"]["explanation"]),
+        "tbft patch revert user.safetensors", nonbreaking(r["choice"]["explanation"]),
     ):  # fmt: skip
         assert words in page.text
     for reason in r["choice"]["diagnosis"]["reasons"]:
-        assert unbroken(reason[1:]) in page.text
+        assert nonbreaking(reason[1:]) in page.text
     for option in r["choice"]["costs"]:
         assert option in page.text
     charts = page.charts()
@@ -118,13 +118,13 @@ UNTRAINED = {"block": None, "history": [], "best_epoch": None}
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"choice": None}, "The level was given by hand."),
-        ({"choice": None, "level": None, "arm": "layer2+fc", "block": None}, "The arm was given by hand"),
+        ({"choice": None}, "The level was set by the user: input"),
+        ({"choice": None, "level": None, "arm": "layer2+fc", "block": None}, "The arm was set by the user"),
         ({"choice": None, "acceptance": None, "val_samples": 0}, "--val holds some out"),
         ({"choice": None, "acceptance": None}, "chose the epoch"),
         ({**UNTRAINED, "arm": "none", "acceptance": None, "status": "unchanged"}, "Nothing was changed"),
-        ({**UNTRAINED, "arm": "adabn"}, "adapting BatchNorm statistics alone"),
-        ({"arm": "full", "block": None}, "all of the network"),
+        ({**UNTRAINED, "arm": "adabn"}, "adapting only BatchNorm statistics"),
+        ({"arm": "full", "block": None}, "the whole network"),
         ({"arm": "fc", "block": "rear"}, "tuning one layer: fc"),
         ({"stopped": "interrupt"}, "stopped by Ctrl-C"),
         ({"stopped": "budget"}, "The budget was spent before training ended"),
@@ -143,17 +143,17 @@ def test_pages_of_other_outcomes(changed, words, undrawn):
     assert words in checked(adaptation_page(adaptation(**changed))).text
 
 
-def test_an_undone_plan_is_told_as_such(undrawn):
+def test_a_rejected_plan_is_reported_as_such(undrawn):
     labels = striped().labels
     judged = asdict(compare(labels, labels, (labels + 1) % 3))
     page = checked(
         adaptation_page(replace(adaptation(acceptance=judged, status="rejected"), patch_path=None))
     )
-    assert "Tried and undone" in page.text and "broke 60" in page.text
-    assert "nothing to undo" in page.text and "tbft patch apply" not in page.text
+    assert "Tried and undone" in page.text and "60 regressed" in page.text
+    assert "nothing to apply or undo" in page.text and "tbft patch apply" not in page.text
 
 
-def test_a_model_from_a_factory_is_told_how_in_python(undrawn):
+def test_the_page_of_a_model_from_a_factory_gives_commands_in_python(undrawn):
     page = checked(adaptation_page(replace(adaptation(), weights=None)))
     assert "Patch.load('user.safetensors').apply(model)" in page.text
 
@@ -226,7 +226,7 @@ def test_personalize_writes_a_page(place, capsys):  # noqa: F811
     assert main([*ADAPT, "--out", "user.safetensors", "--drift", "contrast:5", "--report", "user.html"]) == 0
     assert "user.html" in capsys.readouterr().out
     page = checked((place / "user.html").read_text())
-    assert "The level was given by hand" in page.text and "contrast:5" in page.text
+    assert "The level was set by the user" in page.text and "contrast:5" in page.text
     assert "tbft patch apply user.safetensors --weights base.pt" in page.text
 
 

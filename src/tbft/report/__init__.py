@@ -1,8 +1,8 @@
-"""The page of one adaptation, and what other pages share with it: charts, templates, words.
+"""The report on an adaptation as an HTML page, and its charts, templates and words, which other pages share.
 
-A page is one file: styles and pictures are inside it, it runs no script and requests nothing. It needs
-the extra `report` (Jinja2 and matplotlib), loaded when a page is made. Nothing here imports torch: pages
-are made from plain values.
+A page is one file: it contains its styles and pictures, runs no script and requests nothing. Making one
+    needs the
+extra `report` (Jinja2 and matplotlib). Nothing here imports torch: pages are made from plain values.
 """
 
 from __future__ import annotations

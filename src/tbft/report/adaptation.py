@@ -1,4 +1,4 @@
-"""The page of one adaptation: what drifted, what was done and why, gain and cost, how to undo it."""
+"""The page of an adaptation: what drifted, what was done and why, gain and cost, how to undo it."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from typing import Any
 
 from tbft.report import charts, details
 from tbft.report.details import Values, changed, undone
-from tbft.report.evidence import diagnosis_shown, found
+from tbft.report.evidence import diagnosis_shown, verdict_words
 from tbft.report.inputs import Adaptation
 from tbft.report.pages import render
-from tbft.report.words import count, gained, joules, percent, seconds, size, unbroken
+from tbft.report.words import count, gained, joules, nonbreaking, percent, seconds, size
 from tbft.text import visible_values
 
 
-def adaptation_page(given: Adaptation) -> str:
+def adaptation_page(adaptation: Adaptation) -> str:
     """The page as HTML.
 
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
-    given = replace(given, result=visible_values(given.result))
-    r = given.result
+    adaptation = replace(adaptation, result=visible_values(adaptation.result))
+    r = adaptation.result
     choice = r["choice"]
     return render(
         "adaptation.html",
         title=f"{r['model'] or 'A model'}, adapted",
-        contents=_contents(given),
+        contents=_contents(adaptation),
         kicker=f"{r['model'] or 'A model'} on {_short(r['data'])}",
         headline=_headline(r),
         lead=_lead(r),
         notice=_notice(r),
-        tiles=list(_tiles(given)),
+        tiles=list(_tiles(adaptation)),
         acceptance=_acceptance(r["acceptance"]),
         no_acceptance=_no_acceptance(r),
-        strips=given.strips,
-        strips_words=_strips_words(given),
+        strips=adaptation.strips,
+        strips_words=_strips_words(adaptation),
         level=r["level"],
-        diagnosis=None if choice is None else diagnosis_shown(choice["diagnosis"], given.thresholds),
+        diagnosis=None if choice is None else diagnosis_shown(choice["diagnosis"], adaptation.thresholds),
         plan_words=_plan_words(r),
         plan_facts=_plan_facts(r),
         options=None if choice is None else details.options(r, choice),
         learning=details.learning(r),
         learning_words=details.learning_words(r),
         classes=details.classes(r),
-        cost=details.cost(given),
-        commands=list(details.commands(given)),
+        cost=details.cost(adaptation),
+        commands=list(details.commands(adaptation)),
         no_commands=details.no_commands(r),
         record=details.record(r),
         fingerprints=[
@@ -57,7 +57,7 @@ def adaptation_page(given: Adaptation) -> str:
     )
 
 
-def _contents(given: Adaptation) -> list[tuple[str, str]]:
+def _contents(adaptation: Adaptation) -> list[tuple[str, str]]:
     sections = [
         ("result", "Result"),
         ("samples", "The samples"),
@@ -69,20 +69,20 @@ def _contents(given: Adaptation) -> list[tuple[str, str]]:
         ("use", "Apply and undo"),
         ("record", "For the record"),
     ]
-    return [one for one in sections if one[0] != "samples" or given.strips]
+    return [(id_, name) for id_, name in sections if id_ != "samples" or adaptation.strips]
 
 
 def _short(data: str) -> str:
-    """The name of a set without the folders above it."""
-    place, plus, drift = data.partition(" + ")
-    return f"{PurePath(place).name or place}{plus}{drift}"
+    """The name of a set without its parent folders."""
+    path, plus, drift = data.partition(" + ")
+    return f"{PurePath(path).name or path}{plus}{drift}"
 
 
 def _arm(r: Values) -> str:
     if r["arm"] == "adabn":
-        return "adapting BatchNorm statistics alone"
+        return "adapting only BatchNorm statistics"
     if r["arm"] == "full":
-        return "tuning all of the network"
+        return "tuning the whole network"
     if r["block"] is None or "+" in r["arm"]:
         return f"tuning {r['arm'].replace('+', ' and ')}"
     return f"tuning one {'block' if r['arm'] == r['block'] else 'layer'}: {r['arm']}"
@@ -104,9 +104,9 @@ def _headline(r: Values) -> str:
 
 def _lead(r: Values) -> str:
     if r["choice"] is not None:
-        why = f"{found(r['choice']['diagnosis'])}."
+        why = f"{verdict_words(r['choice']['diagnosis'])}."
     else:
-        why = "The plan was given by hand" + (f", for the {r['level']} level." if r["level"] else ".")
+        why = "The plan was set by the user" + (f", for the {r['level']} level." if r["level"] else ".")
     if r["status"] == "unchanged":
         return f"{why} No patch is needed."
     done = f"Adapted with {count(r['train_samples'], 'labeled sample')}"
@@ -125,35 +125,37 @@ def _notice(r: Values) -> str | None:
     if undone(r):
         judged = r["acceptance"]
         return (
-            f"On {judged['count']:,} held-out labels tuning fixed {judged['fixed']:,} and broke "
-            f"{judged['regressed']:,}, so the model was left as it was. There is no patch."
+            f"Of {judged['count']:,} held-out samples, tuning fixed {judged['fixed']:,}, but "
+            f"{judged['regressed']:,} regressed, so tuning was undone. There is no patch."
         )
     if r["stopped"] == "interrupt":
         return (
-            "Training was stopped by Ctrl-C; what had been learned by then was kept. Run it again to go on."
+            "Training was stopped by Ctrl-C; what had been learned by then was kept. Run it again to resume."
         )
     if r["stopped"] == "budget":
         return "The budget was spent before training ended; what had been learned by then was kept."
     return None
 
 
-def _tiles(given: Adaptation) -> Iterator[dict[str, str]]:
-    r = given.result
+def _tiles(adaptation: Adaptation) -> Iterator[dict[str, str]]:
+    r = adaptation.result
     yield _accuracy_tile(r)
     tuned = count(r["tuned_parameters"], "parameter")
     yield {"name": "tuned", "value": r["arm"], "note": f"{tuned}, recipe {r['recipe']}"}
     yield {
         "name": "processor time",
         "value": seconds(r["cpu_seconds"]),
-        "note": f"all steps, of {seconds(r['wall_seconds'])} elapsed",
+        "note": f"in total, over {seconds(r['wall_seconds'])} of elapsed time",
     }
     energy = details.known_joules(r)
     note = r["energy_kind"] + (", above idle" if energy is not None and r["energy_joules"] is None else "")
     yield {"name": "energy", "value": "no figure" if energy is None else joules(energy), "note": note}
     share = (
-        f"{percent(r['patch_bytes'] / given.model_bytes)} of the model" if given.model_bytes else "as a file"
+        f"{percent(r['patch_bytes'] / adaptation.model_bytes)} of the model"
+        if adaptation.model_bytes
+        else "as a file"
     )
-    patch = (size(r["patch_bytes"]), share) if changed(r) else ("none", "the model is as it was")
+    patch = (size(r["patch_bytes"]), share) if changed(r) else ("none", "the model is unchanged")
     yield {"name": "patch", "value": patch[0], "note": patch[1]}
 
 
@@ -176,10 +178,10 @@ def _accuracy_tile(r: Values) -> dict[str, str]:
 def _acceptance(judged: Values | None) -> dict[str, Any] | None:
     if judged is None:
         return None
-    said = {"helps": "It helps.", "harms": "It harms.", "cannot tell": "Too few labels to tell."}
+    verdicts = {"helps": "It helps.", "harms": "It harms.", "cannot tell": "Too few labels to tell."}
     words = (
-        f"Judged on {count(judged['count'], 'label')} that neither choosing nor tuning saw: "
-        f"{judged['fixed']:,} fixed, {judged['regressed']:,} regressed. {said[judged['verdict']]} "
+        f"Judged on {count(judged['count'], 'sample')} that were used neither for choosing nor for tuning: "
+        f"{judged['fixed']:,} fixed, {judged['regressed']:,} regressed. {verdicts[judged['verdict']]} "
     )
     if judged["unit"] == "score":
         low, high = (gained(judged[key], "score") for key in ("low", "high"))
@@ -193,41 +195,38 @@ def _no_acceptance(r: Values) -> str:
     if r["arm"] == "none":
         return "There was nothing to judge."
     if r["val_samples"]:
-        return "The held-out samples chose the epoch, so they could not judge the outcome as well."
-    return "No samples were held out to judge the outcome; --val holds some out."
+        return "The held-out samples chose the epoch, so they could not be used to judge the result."
+    return "No samples were held out to judge the result; --val holds some out."
 
 
-def _strips_words(given: Adaptation) -> str:
-    if len(given.strips) > 1:
-        return "The same samples, as the base model knows them and as it meets them here, with their labels."
-    return (
-        "Some of the samples, as they are met here. What the source looked like is not known on this device."
-    )
+def _strips_words(adaptation: Adaptation) -> str:
+    if len(adaptation.strips) > 1:
+        return "The same samples without and with drift, and their labels."
+    return "Some of the samples with their labels. Source samples are not available on this device."
 
 
 def _plan_words(r: Values) -> str:
     if r["choice"] is not None:
         ties = r["choice"]["contenders"]
         tie = (
-            f" Within half a point of the best were {', '.join(ties)}: the cheapest was taken."
+            f" Within half a point of the best were {', '.join(ties)}: the cheapest of them was chosen."
             if len(ties) > 1
             else ""
         )
-        return unbroken(r["choice"]["explanation"] + tie)
+        return nonbreaking(r["choice"]["explanation"] + tie)
+    no_others = "No other options were considered."
     if r["level"] is not None:
-        return (
-            f"The level was given by hand. For {r['level']} that means {_arm(r)}; no other way was looked at."
-        )
-    return f"The arm was given by hand: {r['arm']}. No other way was looked at."
+        return f"The level was set by the user: {r['level']}, which means {_arm(r)}. {no_others}"
+    return f"The arm was set by the user: {r['arm']}. {no_others}"
 
 
 def _plan_facts(r: Values) -> list[tuple[str, str]]:
-    share = {None: "by the number of samples", 1.0: "1: they stay the source's"}.get(
+    share = {None: "by the number of samples", 1.0: "1: the source's are kept"}.get(
         r["source_share"], str(r["source_share"])
     )
     return [
         ("arm", r["arm"]),
-        ("level", r["level"] or "not named"),
+        ("level", r["level"] or "none given"),
         ("recipe", f"{r['recipe']}, seed {r['seed']}"),
         ("tuned parameters", count(r["tuned_parameters"])),
         ("source share of statistics", share),

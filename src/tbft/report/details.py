@@ -1,4 +1,4 @@
-"""The later sections of an adaptation's page: options, learning, classes, cost, commands, record."""
+"""The later sections of the page of an adaptation: options, learning, classes, cost, commands, record."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tbft.report.words import DASH, count, joules, percent, points, seconds, siz
 
 Values = Mapping[str, Any]
 
-#: So many classes a chart shows at most: those that changed most.
-MOST_CLASSES = 24
+#: Maximum number of classes in a chart.
+MAX_CLASSES = 24
 
 
 def undone(r: Values) -> bool:
-    """Whether a tuned model was judged on held-out labels, and dropped."""
+    """Whether the tuned model was rejected on held-out samples."""
     return r["acceptance"] is not None and not r["acceptance"]["accepted"]
 
 
@@ -28,13 +28,13 @@ def changed(r: Values) -> bool:
 
 
 def options(r: Values, choice: Values) -> dict[str, Any]:
-    """The table and the chart of what could have been done."""
+    """Table and chart of the options."""
     costs, expected = choice["costs"], choice["expected_accuracies"]
     optional = [
         ("memory, at least", "min_bytes", size),
         ("energy, estimated", "energy_joules", joules),
     ]
-    shown = [one for one in optional if any(cost.get(one[1]) is not None for cost in costs.values())]
+    shown = [column for column in optional if any(c.get(column[1]) is not None for c in costs.values())]
     rows = []
     for name, cost in costs.items():
         chosen = name == choice["option"]
@@ -48,14 +48,14 @@ def options(r: Values, choice: Values) -> dict[str, Any]:
             _why(name, choice),
         )
         rows.append(Line(cells, "chosen" if chosen else "out" if name in choice["excluded"] else ""))
-    columns = ("option", "expected accuracy", "processor time", *(one[0] for one in shown), "patch", "")
+    columns = ("option", "expected accuracy", "processor time", *(name for name, *_ in shown), "patch", "")
     outcomes = (
         []
         if r["accuracy_after"] is None
         else [charts.Point("outcome", r["cpu_seconds"], r["accuracy_after"])]
     )
     known = [charts.Point(n, costs[n]["cpu_seconds"], value, filled=False) for n, value in expected.items()]
-    title = "Expected accuracy of the options, and the outcome"
+    title = "Expected accuracy of the options, and the result"
     return {
         "columns": columns,
         "rows": rows,
@@ -69,39 +69,39 @@ def _why(name: str, choice: Values) -> str:
     if name in choice["excluded"]:
         return f"beyond the budget: {choice['excluded'][name]}"
     if name not in choice["expected_accuracies"]:
-        return "not for this drift"
+        return "not suited to this drift"
     return "as good, but more expensive" if name in choice["contenders"] else ""
 
 
 def learning(r: Values) -> list[Picture]:
-    """Curves of loss, and of accuracy where it was validated; none where nothing was trained."""
+    """Curves of the loss, and of the accuracy if the recipe validates; empty if nothing was trained."""
     history = r["history"]
     if not history:
         return []
     losses = {
-        "training": [one["train_loss"] for one in history],
-        "held out": [one["val_loss"] for one in history],
+        "training": [record["train_loss"] for record in history],
+        "held out": [record["val_loss"] for record in history],
     }
     shown = {name: values for name, values in losses.items() if any(v is not None for v in values)}
-    made = [charts.learning("Loss after every epoch", shown, r["best_epoch"], "cross-entropy, nats")]
-    accuracies = [None if one["val_accuracy"] is None else 100 * one["val_accuracy"] for one in history]
+    pictures = [charts.learning("Loss after every epoch", shown, r["best_epoch"], "cross-entropy, nats")]
+    accuracies = [None if e["val_accuracy"] is None else 100 * e["val_accuracy"] for e in history]
     if any(value is not None for value in accuracies):
         curves = {"held out": accuracies}
-        made.append(charts.learning("Accuracy after every epoch", curves, r["best_epoch"], "accuracy, %"))
-    return made
+        pictures.append(charts.learning("Accuracy after every epoch", curves, r["best_epoch"], "accuracy, %"))
+    return pictures
 
 
 def learning_words(r: Values) -> str:
-    """How many samples and epochs."""
+    """Number of samples, and the epoch that was kept."""
     if not r["history"]:
         return "Nothing was trained: this arm takes no gradient steps."
     epochs = len(r["history"])
     kept = f"epoch {r['best_epoch']} of {epochs} was kept" if r["best_epoch"] else "no epoch was kept"
-    return f"{count(r['train_samples'], 'sample')} tuned on; {kept}."
+    return f"Tuned on {count(r['train_samples'], 'sample')}; {kept}."
 
 
 def classes(r: Values) -> dict[str, Any]:
-    """Before and after, class by class, in words, rows and a chart."""
+    """Accuracy of each class before and after, in words, rows and a chart."""
     before, after = r["class_accuracies_before"], r["class_accuracies_after"]
     pairs = {n: (before[n], after[n]) for n in before if before[n] is not None and after.get(n) is not None}
     rows = [
@@ -109,7 +109,7 @@ def classes(r: Values) -> dict[str, Any]:
         for name in before
     ]
     if not pairs:
-        return {"words": "No class has samples to measure on.", "chart": None, "rows": rows}
+        return {"words": "No class has samples to evaluate on.", "chart": None, "rows": rows}
     by_change = sorted(pairs, key=lambda n: pairs[n][0] - pairs[n][1])
     better = sum(b < a for b, a in pairs.values())
     worse = sum(b > a for b, a in pairs.values())
@@ -118,13 +118,13 @@ def classes(r: Values) -> dict[str, Any]:
         f"Better in {better} of {count(len(pairs), 'class').replace('classs', 'classes')}, worse in {worse}."
     )
     if first != last and changed(r):
-        most, least = (f"{name} ({_change(*pairs[name])})" for name in (first, last))
-        words += f" It gained most on {most}, least on {least}."
+        largest, smallest = (f"{name} ({_change(*pairs[name])})" for name in (first, last))
+        words += f" The gain is largest for {largest} and smallest for {smallest}."
     shown = pairs
-    if len(pairs) > MOST_CLASSES:
-        top = set(sorted(pairs, key=lambda n: -abs(pairs[n][1] - pairs[n][0]))[:MOST_CLASSES])
+    if len(pairs) > MAX_CLASSES:
+        top = set(sorted(pairs, key=lambda n: -abs(pairs[n][1] - pairs[n][0]))[:MAX_CLASSES])
         shown = {name: pair for name, pair in pairs.items() if name in top}
-        words += f" The chart shows the {MOST_CLASSES} that changed most."
+        words += f" The chart shows the {MAX_CLASSES} that changed most."
     return {"words": words, "chart": charts.before_after("Accuracy of each class", shown), "rows": rows}
 
 
@@ -132,18 +132,20 @@ def _change(before: float | None, after: float | None) -> str:
     return DASH if before is None or after is None else points(after - before, 0)
 
 
-def cost(given: Adaptation) -> dict[str, Any]:
-    """What was measured, beside what was predicted for the arm."""
-    r = given.result
+def cost(adaptation: Adaptation) -> dict[str, Any]:
+    """The measured cost, beside the cost predicted for the arm."""
+    r = adaptation.result
     predicted = r["choice"]["costs"][r["choice"]["option"]] if r["choice"] is not None else {}
-    scope = {"window": "meanwhile", "process": "since the process began"}[r["peak_rss_scope"]]
+    scope = {"window": "during tuning", "process": "since the process began"}[r["peak_rss_scope"]]
     rows = [
         ("processor time, all threads", seconds(r["cpu_seconds"]), seconds(predicted.get("cpu_seconds"))),
         ("elapsed time", seconds(r["wall_seconds"]), DASH),
-        (f"highest resident memory, {scope}", size(r["peak_rss_bytes"]), DASH),
+        (f"peak resident memory, {scope}", size(r["peak_rss_bytes"]), DASH),
     ]
     if r.get("peak_tensor_bytes") is not None:
-        rows.append(("most bytes in tensors", size(r["peak_tensor_bytes"]), size(predicted.get("min_bytes"))))
+        rows.append(
+            ("peak memory of tensors", size(r["peak_tensor_bytes"]), size(predicted.get("min_bytes")))
+        )
     figure = joules(known_joules(r))
     rows.append((f"energy ({r['energy_kind']})", figure, joules(predicted.get("energy_joules"))))
     patch = size(r["patch_bytes"]) if changed(r) else "none"
@@ -153,20 +155,20 @@ def cost(given: Adaptation) -> dict[str, Any]:
 
 
 def known_joules(m: Values) -> float | None:
-    """The gross figure, or the one above idle where that alone is known."""
+    """The gross energy, or the energy above idle if only that is known."""
     figure: float | None = m["energy_joules"]
     return m.get("energy_net_joules") if figure is None else figure
 
 
 def energy_words(m: Values) -> str:
-    """How an energy figure came about, or why there is none.
+    """The energy, and how it was measured or estimated, or why it is unavailable.
 
     >>> energy_words({"energy_joules": None, "energy_kind": "unavailable"})
-    'Energy: unavailable. Nothing measures it here.'
+    'Energy: unavailable. No sensor measures it here.'
     """
     figure, net = m["energy_joules"], m.get("energy_net_joules")
     if m["energy_kind"] == "unavailable" or (figure is None and net is None):
-        why = m.get("energy_reason") or "nothing measures it here"
+        why = m.get("energy_reason") or "no sensor measures it here"
         return f"Energy: unavailable. {why[0].upper()}{why[1:]}."
     parts = [f"Energy: {joules(net if figure is None else figure)}, {m['energy_kind']}"]
     if m.get("energy_source"):
@@ -180,24 +182,24 @@ def energy_words(m: Values) -> str:
     return ", ".join(parts) + "."
 
 
-def commands(given: Adaptation) -> Iterator[tuple[str, str]]:
-    """What each command does, and the command; none where there is no patch."""
-    r = given.result
-    if not changed(r) or given.patch_path is None:
+def commands(adaptation: Adaptation) -> Iterator[tuple[str, str]]:
+    """What each command does, and the command; none without a patch."""
+    r = adaptation.result
+    if not changed(r) or adaptation.patch_path is None:
         return
-    patch = shlex.quote(given.patch_path)
-    if given.weights is None:
+    patch = shlex.quote(adaptation.patch_path)
+    if adaptation.weights is None:
         yield (
             "In Python, on your model",
             (
-                "from tbft.patches import Patch\n\n"
-                f"undo = Patch.load({given.patch_path!r}).apply(model)  # the tuned model\n"
+                "import tbft\n\n"
+                f"undo = tbft.Patch.load({adaptation.patch_path!r}).apply(model)  # the tuned model\n"
                 "undo.apply(model)  # the base again, bit for bit"
             ),
         )
         return
-    weights = shlex.quote(given.weights)
-    yield "Check that it is whole and fits", f"tbft patch verify {patch} --weights {weights}"
+    weights = shlex.quote(adaptation.weights)
+    yield "Check that it is intact and fits", f"tbft patch verify {patch} --weights {weights}"
     yield "Apply it", f"tbft patch apply {patch} --weights {weights} --out tuned.safetensors"
     yield "Undo it", f"tbft patch revert {patch} --weights tuned.safetensors --out base-again.safetensors"
 
@@ -205,12 +207,12 @@ def commands(given: Adaptation) -> Iterator[tuple[str, str]]:
 def no_commands(r: Values) -> str:
     """Why there are no commands."""
     if changed(r):
-        return "The patch was not written; --out FILE writes it."
-    return "There is nothing to apply and nothing to undo: the model is as it was."
+        return "The patch was not saved; --out FILE saves it."
+    return "There is nothing to apply or undo: the model is unchanged."
 
 
 def record(r: Values) -> list[tuple[str, str]]:
-    """What one needs to do it again."""
+    """What is needed to repeat the adaptation."""
     return [
         ("data", r["data"]),
         (

@@ -1,6 +1,6 @@
-"""From a drawing function to a picture in a page: drawn twice, for light and dark, as small SVG.
+"""Draw charts for a page as compact SVG, once for the light and once for the dark theme.
 
-Text stays text, in the reader's own font. The same values give the same bytes.
+Text remains text, in the reader's own font. The same values give the same bytes.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from tbft.text import visible
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: CSS pixels in an inch; figures are laid out in pixels of the page.
+#: CSS pixels per inch; figures are laid out in pixels of the page.
 PIXELS = 96
 FONT_SIZE = 8.8  # points; 11.7 px
-SMALL = 8.4  # of numbers beside marks
+SMALL = 8.4  # font size of numbers beside marks
 
-#: Attributes that hold coordinates; a hundredth of a point is near enough.
-_PLACES = re.compile(r' (?:d|x|y|transform)="[^"]*"')
+#: Attributes with coordinates, which are rounded to a hundredth of a point.
+_COORDINATES = re.compile(r' (?:d|x|y|transform)="[^"]*"')
 
 Draw = Callable[["Axes", Theme], None]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart as two data URIs, its title, words for those who do not see it, and its size in pixels."""
+    """A chart as two data URIs, with its title, alternative text, and size in pixels."""
 
     title: str
     light: str
@@ -47,8 +47,10 @@ def picture(draw: Draw, title: str, alt: str, height: int, width: int = 360) -> 
     """Draw a chart in both themes.
 
     Args:
-        draw: puts the chart on axes; the page's width on a phone is 360 px.
-        title: which the page shows above it.
+        draw: draws the chart on axes.
+        title: shown above the chart.
+        alt: alternative text.
+        width: in pixels; the width of the page on a phone by default.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -66,14 +68,14 @@ def draw_svg(draw: Draw, theme: Theme, width: int, height: int) -> str:
     except ImportError:
         raise MissingExtraError("matplotlib", "report") from None
     with mpl.rc_context(_settings(theme)), warnings.catch_warnings():
-        # Names in any script: the reader's font has the glyphs, only their width here is a guess.
+        # For names in other scripts: the reader's font has the glyphs, only their width is unknown here.
         warnings.filterwarnings("ignore", r"Glyph .* missing")
         figure = Figure(figsize=(width / PIXELS, height / PIXELS), layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.subplots(), theme)
         written = io.StringIO()
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return smaller(visible(written.getvalue()))  # XML has no place for control characters
+    return compact(visible(written.getvalue()))  # XML does not allow control characters
 
 
 def svg_uri(svg: str) -> str:
@@ -86,15 +88,15 @@ def png_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def smaller(svg: str) -> str:
-    """SVG without comments, metadata and line breaks, its text in the reader's font.
+def compact(svg: str) -> str:
+    """SVG without comments, metadata and line breaks, with text in the reader's font.
 
-    >>> smaller('<svg><!-- a -->\\n <g id="axes_1"/>\\n</svg>')
+    >>> compact('<svg><!-- a -->\\n <g id="axes_1"/>\\n</svg>')
     '<svg><g id="axes_1"/></svg>'
     """
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<!DOCTYPE.*?>|<\?xml.*?\?>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif", svg)
-    svg = _PLACES.sub(lambda place: re.sub(r"(\d\.\d\d)\d+", r"\1", place[0]), svg)
+    svg = _COORDINATES.sub(lambda match: re.sub(r"(\d\.\d\d)\d+", r"\1", match[0]), svg)
     return re.sub(r">\s+<", "><", svg).replace("\n", " ").strip()
 
 
@@ -104,7 +106,7 @@ def _settings(theme: Theme) -> dict[Any, Any]:
         "svg.fonttype": "none",
         "font.family": "DejaVu Sans",
         "font.size": FONT_SIZE,
-        "text.parse_math": False,  # a dollar sign in a class's name is one
+        "text.parse_math": False,  # a dollar sign in a class name is a dollar sign
         "text.color": theme.ink,
         "axes.edgecolor": theme.rule,
         "axes.labelcolor": theme.muted,

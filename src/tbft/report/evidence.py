@@ -8,18 +8,18 @@ from typing import Any
 from tbft.report import charts
 from tbft.report.drawing import Picture
 from tbft.report.inputs import Line
-from tbft.report.words import DASH, listed, percent, unbroken
+from tbft.report.words import DASH, listed, nonbreaking, percent
 
 
 def diagnosis_shown(diagnosis: Mapping[str, Any], thresholds: Mapping[str, float]) -> dict[str, Any]:
-    """What the page shows of a diagnosis.
+    """A diagnosis as the page shows it.
 
     Args:
-        diagnosis: as ``Diagnosis.to_json()`` gives it.
-        thresholds: of ``distance`` and ``z_score``, beyond which they speak for drift.
+        diagnosis: the values of ``Diagnosis.to_json()``.
+        thresholds: ``distance`` and ``z_score`` -> value beyond which they indicate drift.
     """
     return {
-        "found": f"{found(diagnosis)} (confidence {percent(diagnosis['confidence'], 0)}).",
+        "verdict": f"{verdict_words(diagnosis)} (confidence {percent(diagnosis['confidence'], 0)}).",
         "reasons": [_sentence(reason) for reason in diagnosis["reasons"]],
         "advice": diagnosis["advice"],
         "charts": _charts(diagnosis["evidence"], thresholds),
@@ -27,30 +27,30 @@ def diagnosis_shown(diagnosis: Mapping[str, Any], thresholds: Mapping[str, float
     }
 
 
-def found(diagnosis: Mapping[str, Any]) -> str:
-    """The verdict as a sentence without its end.
+def verdict_words(diagnosis: Mapping[str, Any]) -> str:
+    """The verdict as a sentence without a period.
 
-    >>> found({"levels": ["input", "output"], "verdict": "drift"})
+    >>> verdict_words({"levels": ["input", "output"], "verdict": "drift"})
     'Drift at the input and output level'
     """
     if diagnosis["levels"]:
         return f"Drift at the {listed(list(diagnosis['levels']))} level"
     words = {
         "none": "No drift, or none that matters",
-        "cannot tell": "Too little to tell whether anything drifted",
+        "cannot tell": "Too little data to tell whether anything drifted",
     }
     return words[diagnosis["verdict"]]
 
 
 def _sentence(text: str) -> str:
-    return unbroken(f"{text[0].upper()}{text[1:]}.")
+    return nonbreaking(f"{text[0].upper()}{text[1:]}.")
 
 
 def _readings(e: Mapping[str, Any]) -> dict[str, float | None]:
-    """Accuracy under several readings of the same predictions."""
+    """Accuracy for several interpretations of the same predictions."""
     labels, adabn = e["labels"] or {}, e["adabn"] or {}
     return {
-        "as it is": labels.get("accuracy"),
+        "before adaptation": labels.get("accuracy"),
         "after AdaBN": adabn.get("accuracy"),
         "if classes meant\nother labels": labels.get("mapped_accuracy"),
         "the same,\nafter AdaBN": adabn.get("mapped_accuracy"),
@@ -59,20 +59,20 @@ def _readings(e: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _charts(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Picture]:
-    made = []
+    pictures = []
     readings = {name: 100 * value for name, value in _readings(e).items() if value is not None}
     if readings:
         title = f"Accuracy on {e['samples']} labeled samples, %"
         source = 100 * e["source_accuracy"]
-        made.append(charts.values(title, readings, source, "on the source", alarm=False))
+        pictures.append(charts.values(title, readings, source, "on the source", alarm=False))
     shift = e["shift"]
     if shift["blocks"]:
         limit = thresholds.get("distance")
         title = "How far statistics moved, by block"
-        made.append(charts.values(title, shift["blocks"], limit, "drift of the inputs beyond", log=True))
+        pictures.append(charts.values(title, shift["blocks"], limit, "drift of the inputs beyond", log=True))
     if shift["pixels"]:
-        made.append(charts.values("Inputs: change in standard deviations", shift["pixels"]))
-    return made
+        pictures.append(charts.values("Inputs: change in standard deviations", shift["pixels"]))
+    return pictures
 
 
 def _table(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Line]:
@@ -91,7 +91,7 @@ def _table(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Line]:
             e["source_mapped_accuracy"],
             adabn.get("mapped_accuracy"),
         ),
-        ("of a linear probe before the head", labels.get("probe_accuracy"), None, None),
+        ("accuracy of a linear probe before the head", labels.get("probe_accuracy"), None, None),
         ("mean confidence", confidence["mean"], confidence["source"], adabn.get("confidence")),
     )
     rows = [row(name, *(percent(value) for value in values)) for name, *values in shares]
@@ -100,14 +100,15 @@ def _table(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Line]:
     scores = "the same, in standard deviations of clean samples"
     rows.append(row(scores, f"{shift['z_score']:,.1f}", limit=beyond("z_score")))
     if labels:
-        rows.append(row("chance of so few right at the source's accuracy", chance(labels["p_value"])))
-    return [one for one in rows if any(cell != DASH for cell in one.cells[1:])]
+        name = "probability of so few correct at the source's accuracy"
+        rows.append(row(name, probability(labels["p_value"])))
+    return [line for line in rows if any(cell != DASH for cell in line.cells[1:])]
 
 
-def chance(probability: float) -> str:
-    """A probability; the very small ones are not told apart.
+def probability(value: float) -> str:
+    """A probability in words; very small ones are only bounded.
 
-    >>> chance(3e-94), chance(0.0321)
+    >>> probability(3e-94), probability(0.0321)
     ('< 10⁻⁶', '0.032')
     """
-    return f"{probability:.2g}" if probability >= 1e-6 else "< 10⁻⁶"
+    return f"{value:.2g}" if value >= 1e-6 else "< 10⁻⁶"

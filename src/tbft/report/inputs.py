@@ -1,4 +1,4 @@
-"""What pages are made from: plain values, so that nothing here needs torch."""
+"""What pages are made from: plain values, without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table: its name, then its cells, and what it is marked as (``chosen``, ``out``)."""
+    """A row of a table: its name and further cells, and its mark (``chosen``, ``out``)."""
 
     cells: Sequence[str]
     mark: str = ""
@@ -17,7 +17,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Shown:
-    """A sample picture, what is written below it, and what it shows if that is not the same."""
+    """A sample picture, the label below it, and an alternative text if that differs from the label."""
 
     png: bytes
     label: str
@@ -26,7 +26,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of sample pictures: one drift, or none."""
+    """A row of sample pictures with one drift, or without drift."""
 
     caption: str
     pictures: Sequence[Shown]
@@ -34,15 +34,15 @@ class Strip:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """One adaptation, for its page.
+    """An adaptation, for its page.
 
     Attributes:
-        result: as ``Personalization.to_json()`` gives it; the keys are in ``docs/personalize-json.md``.
-        weights: checkpoint of the base, as the user named it; for the commands that apply and undo.
-        patch_path: where the patch was written; None if there is none.
-        model_bytes: of the whole model's tensors.
-        strips: sample pictures without drift, if they can be had, and as the model met them.
-        thresholds: of evidence, by name, beyond which it speaks for drift.
+        result: the values of ``Personalization.to_json()``; ``docs/personalize-json.md`` describes the keys.
+        weights: checkpoint of the base as the user named it, for the commands that apply and undo the patch.
+        patch_path: where the patch was saved; None if it was not.
+        model_bytes: size of the model's tensors.
+        strips: rows of sample pictures, without drift (if available) and with it.
+        thresholds: name of evidence -> value beyond which it indicates drift.
     """
 
     result: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""From a template and what it shows to one self-contained HTML file."""
+"""Render a template to one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def render(template: str, package: str = "tbft.report", **shown: Any) -> str:
-    """Fill in a template of ``templates/``; whatever is filled in is escaped.
+    """Render a template from ``templates/``; all values are escaped.
 
     Args:
-        package: whose templates are looked at first.
+        package: the package whose templates take precedence.
 
     Raises:
         MissingExtraError: Jinja2 is not installed.
@@ -31,7 +31,7 @@ def render(template: str, package: str = "tbft.report", **shown: Any) -> str:
 
 
 def check_extra() -> None:
-    """Do it before the work, not after.
+    """Check that pages can be made, to fail before the work instead of after it.
 
     Raises:
         MissingExtraError: the extra `report` is not installed.
@@ -42,7 +42,7 @@ def check_extra() -> None:
 
 
 def write_page(html: str, path: str | Path) -> None:
-    """Write a page, or leave the file as it was."""
+    """Write a page, atomically."""
     check_writable(path, ".html")
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")

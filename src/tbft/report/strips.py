@@ -12,29 +12,29 @@ from PIL import Image
 from tbft.data.samples import Samples
 from tbft.report.inputs import Shown, Strip
 
-#: A strip is at most this many pictures wide.
+#: Maximum number of pictures in a strip.
 ACROSS = 8
 
 
-def strips_of(met: Samples, clean: Samples | None = None) -> list[Strip]:
-    """A few of the samples, of as many classes as possible; no strip where they are not pictures.
+def strips_of(samples: Samples, clean: Samples | None = None) -> list[Strip]:
+    """Some of the samples, from as many classes as possible; no strips if they are not pictures.
 
     Args:
-        met: as the model meets them.
-        clean: the same set without the drift that was put on top of it, to be shown above.
+        samples: the samples that the model gets.
+        clean: the same samples without the drift that was applied to them, shown above them.
     """
-    if not met.are_pictures or not len(met):
+    if not samples.are_pictures or not len(samples):
         return []
-    shown = met.subset(spread(met.labels))
-    strips = [strip("as they are met", shown)]
+    shown = samples.subset(spread(samples.labels))
+    strips = [strip("with drift" if clean is not None else "samples", shown)]
     if clean is not None:
-        position = {int(i): at for at, i in enumerate(clean.ids)}
+        position = {int(id_): row for row, id_ in enumerate(clean.ids)}
         strips.insert(0, strip("clean", clean.subset([position[int(i)] for i in shown.ids])))
     return strips
 
 
 def spread(labels: npt.NDArray[np.int64], across: int = ACROSS) -> npt.NDArray[np.int64]:
-    """Positions of a few samples, taking one of each class in turn.
+    """Positions of some samples, taking one from each class in turn.
 
     >>> spread(np.array([0, 0, 0, 1, 2]), 4)
     array([0, 3, 4, 1])
@@ -47,7 +47,7 @@ def spread(labels: npt.NDArray[np.int64], across: int = ACROSS) -> npt.NDArray[n
 
 
 def strip(caption: str, samples: Samples, labeled: bool = True) -> Strip:
-    """These samples in a row, each above its class."""
+    """The samples in a row, each above its class name."""
     names = [samples.class_names[label] for label in samples.labels]
     pairs = zip(samples.inputs[:], names, strict=True)
     return Strip(caption, [Shown(png(picture), name if labeled else "", name) for picture, name in pairs])

@@ -1,4 +1,4 @@
-"""What the terminal shows of an adaptation, a diagnosis and a choice, made from their plain values."""
+"""Adaptations, diagnoses and choices as text for the terminal, made from their plain values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Values = Mapping[str, Any]
 VERDICTS = {"helps": "it helps", "harms": "it harms", "cannot tell": "too few labels to tell"}
 STOPS = {
     "budget": "stopped when the budget was spent",
-    "interrupt": "stopped by Ctrl-C: run it again to go on",
+    "interrupt": "stopped by Ctrl-C: run it again to resume",
 }
 
 
 def table(rows: Sequence[tuple[str, ...]], right: str = "") -> str:
-    """Rows in columns; `right` names by digits the columns to align on the right.
+    """Rows in columns; `right` lists the digits of right-aligned columns.
 
     >>> print(table([("name", "n"), ("front", "7")], right="1"))
     name   n
@@ -40,7 +40,7 @@ def summary(r: Values, patch_path: str | None = None, page: str | None = None) -
     """An adaptation in a few lines.
 
     Args:
-        r: as ``Personalization.to_json()`` gives it.
+        r: the values of ``Personalization.to_json()``.
     """
     rows = [
         ("data", r["data"]),
@@ -64,7 +64,7 @@ def summary(r: Values, patch_path: str | None = None, page: str | None = None) -
 
 
 def accuracy(r: Values) -> str:
-    """Before and after, and on what it was measured."""
+    """Accuracy or score before and after, and the part on which it was measured."""
     if r["measured_on"] is None:
         return "not measured: nothing was held out (--val, --test)"
     in_percent = r["accuracy_before"] is not None
@@ -82,15 +82,15 @@ def accuracy(r: Values) -> str:
 
 
 def acceptance(judged: Values) -> str:
-    """What the held-out labels say."""
-    said = VERDICTS[judged["verdict"]] + ("" if judged["accepted"] else "; undone, there is no patch")
+    """The verdict on the held-out samples."""
+    verdict = VERDICTS[judged["verdict"]] + ("" if judged["accepted"] else "; undone, there is no patch")
     if judged["unit"] == "score":
         figures = f"{judged['gain']:+.3g} on {judged['count']} held-out samples"
         interval = f"{judged['low']:+.3g} to {judged['high']:+.3g}"
     else:
         figures = f"{100 * judged['gain']:+.1f} points on {judged['count']} held-out labels"
         interval = f"{100 * judged['low']:+.1f} to {100 * judged['high']:+.1f}"
-    return f"{figures} (95 % interval {interval}): {said}"
+    return f"{figures} (95 % interval {interval}): {verdict}"
 
 
 def _why(r: Values) -> str:
@@ -122,31 +122,31 @@ def _patch(r: Values, path: str | None) -> str:
 
 
 def diagnosis_name(diagnosis: Values) -> str:
-    """The levels joined by ``+``, or the verdict where there are none."""
+    """The levels joined by ``+``, or the verdict if there are none."""
     return "+".join(diagnosis["levels"]) or str(diagnosis["verdict"])
 
 
 def diagnosis_text(diagnosis: Values) -> str:
-    """Levels and reasons, one a line.
+    """A diagnosis and its reasons, one per line.
 
     Args:
-        diagnosis: as ``Diagnosis.to_json()`` gives it.
+        diagnosis: the values of ``Diagnosis.to_json()``.
     """
-    name = f"drift at the level: {' and '.join(diagnosis['levels'])}" if diagnosis["levels"] else {
+    name = f"drift at the {' and '.join(diagnosis['levels'])} level" if diagnosis["levels"] else {
         "none": "no drift, or none that matters", "cannot tell": "cannot tell"
     }[diagnosis["verdict"]]  # fmt: skip
     lines = [f"{name} (confidence {100 * diagnosis['confidence']:.0f} %)"]
     lines += [f"  - {reason}" for reason in diagnosis["reasons"]]
     if diagnosis["advice"]:
-        lines.append(f"to be surer: {diagnosis['advice']}")
+        lines.append(f"to be more confident: {diagnosis['advice']}")
     return "\n".join(lines)
 
 
 def choice_text(choice: Values) -> str:
-    """What every option promises and costs, and which was chosen.
+    """Expected accuracy and cost of each option, and the chosen one.
 
     Args:
-        choice: as ``Choice.to_json()`` gives it.
+        choice: the values of ``Choice.to_json()``.
     """
     rows = [("option", "expected %", "seconds", "joules", "patch bytes", "")]
     for name, cost in choice["costs"].items():

@@ -1,7 +1,7 @@
 """Colors and marks of the arms, the same in every chart.
 
-The colors are those of Okabe and Ito (2008), which color-blind readers can tell apart, a little lighter
-on a dark page; every arm has a mark of its own as well.
+The colors are those of Okabe and Ito (2008), which color-blind readers can distinguish, slightly lighter on
+dark pages. Each arm also has a mark of its own.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Theme:
-    """The colors of a chart; its own background is transparent, `paper` is the page's behind it."""
+    """The colors of a chart; its background is transparent, and `paper` is that of the page."""
 
     name: str  # light or dark
     paper: str
     ink: str
     muted: str
     rule: str
-    fill: str  # the lowest value of a heat map
-    peak: str  # and the highest
+    fill: str  # lowest value of a heat map
+    peak: str  # highest value of a heat map
     colors: Mapping[str, str]
 
     def arm(self, name: str) -> str:
-        """The color of an arm; the first of two joined by ``+``."""
+        """The color of an arm; of a joined arm, the color of its first part."""
         return self.colors.get(name.split("+")[0], self.colors["other"])
 
 

@@ -1,11 +1,11 @@
-"""Numbers as readers want them: a unit on every one, and a dash where nobody knows."""
+"""Numbers as text: with units, and a dash for unknown values."""
 
 from __future__ import annotations
 
 import re
 
 DASH = "\u2013"
-#: Between a number and its unit, so that a line never breaks there.
+#: A no-break space, for between a number and its unit.
 _SPACE = "\u00a0"
 
 
@@ -19,7 +19,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def points(difference: float, digits: int = 1) -> str:
-    """A difference of two fractions, in percentage points, signed with a real minus.
+    """A difference of two fractions in percentage points, with a sign and a typographic minus.
 
     >>> points(-0.049)
     '−4.9'
@@ -28,7 +28,7 @@ def points(difference: float, digits: int = 1) -> str:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign.
+    """A number with a sign.
 
     >>> signed(2.13, 2)
     '+2.13'
@@ -52,7 +52,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """A number of bytes.
+    """A size in bytes, KiB, MiB or GiB.
 
     >>> size(93_896), size(616 * 2**20), size(12)
     ('91.7\\xa0KiB', '616\\xa0MiB', '12\\xa0bytes')
@@ -96,17 +96,17 @@ def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
 
 
-def unbroken(text: str) -> str:
-    """A sentence in which no line breaks between a number and its unit.
+def nonbreaking(text: str) -> str:
+    """A sentence without line breaks between numbers and units.
 
-    >>> unbroken("66 % for 10.8 s, with ease")
+    >>> nonbreaking("66 % for 10.8 s, with ease")
     '66\\xa0% for 10.8\\xa0s, with ease'
     """
     return re.sub(r"(?<=\d) (?=(%|s|J|MiB)(\W|$))", _SPACE, text)
 
 
 def gained(value: float, unit: str = "points") -> str:
-    """A change in percentage points, or of another score.
+    """A change in percentage points, or in another score.
 
     >>> gained(0.125), gained(-0.5, "score")
     ('+12.5 points', '\u22120.5')

@@ -1,4 +1,4 @@
-"""The charts: each returns a :class:`tbft.report.drawing.Picture` from plain numbers, shares from 0 to 1."""
+"""Charts, as functions from plain numbers to a :class:`tbft.report.drawing.Picture`; shares are 0 to 1."""
 
 from tbft.report.charts.bars import before_after
 from tbft.report.charts.curves import learning

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-#: Of more epochs than this, points are not marked.
-MOST_MARKS = 15
+#: Maximum number of epochs for which points are marked.
+MAX_MARKS = 15
 
 
 def learning(
     title: str, curves: Mapping[str, Sequence[float | None]], best_epoch: int | None, ylabel: str
 ) -> Picture:
-    """Values after every epoch, a line each; the epoch that was kept is marked.
+    """A line for each curve over epochs; the epoch that was kept is marked.
 
     Args:
-        curves: name -> a value for epochs 1, 2, ...; None where there is none.
+        curves: name -> values after epochs 1, 2, ...; None for a missing value.
     """
     styles = (("front", "-", "o"), ("ours", "--", "s"), ("layer3", ":", "D"))
     known = {name: _finite(values) for name, values in curves.items()}
@@ -34,7 +34,7 @@ def learning(
         for (name, points), (arm, line, mark) in zip(known.items(), styles, strict=False):
             if not points:
                 continue
-            shape = mark if epochs <= MOST_MARKS else None
+            shape = mark if epochs <= MAX_MARKS else None
             axes.plot(*zip(*points, strict=True), line, marker=shape, ms=4, color=theme.arm(arm), label=name)
             last = f"{points[-1][1]:.3g}"
             axes.annotate(last, points[-1], (5, 0), textcoords="offset points", va="center", size=SMALL)
@@ -59,5 +59,5 @@ def learning(
 
 
 def _finite(values: Sequence[float | None]) -> list[tuple[int, float]]:
-    """Epoch and value, where there is one."""
+    """(epoch, value) pairs of the values that are not missing."""
     return [(i, v) for i, v in enumerate(values, start=1) if v is not None and isfinite(v)]

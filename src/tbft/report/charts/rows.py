@@ -1,4 +1,4 @@
-"""Charts with a row for each name."""
+"""Axes of charts with a row for each name."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def percent_axis(axes: Axes, end: float, last: float) -> None:
     """An axis of shares from 0, labeled in percent.
 
     Args:
-        end: of the axis.
-        last: no label is beyond.
+        end: end of the axis.
+        last: position beyond which there are no labels.
     """
     step = next(s for s in (0.05, 0.1, 0.2, 0.25) if last / s <= 5 or s == 0.25)
     ticks = [i * step for i in range(int(last / step + 1e-9) + 1)]
@@ -26,7 +26,7 @@ def percent_axis(axes: Axes, end: float, last: float) -> None:
 
 
 def name_rows(axes: Axes, theme: Theme, names: Sequence[str]) -> None:
-    """Rows from the top down, named at the left, without lines between."""
+    """Rows from top to bottom, named on the left, without lines between them."""
     axes.set_yticks(range(len(names)), names, color=theme.ink)
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.tick_params(axis="y", length=0)

@@ -14,63 +14,63 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-#: What takes less than the dearest by so many times stands at the left edge, as if it cost nothing.
-NOTHING = 2000
+#: Arms that are cheaper than the most expensive one by this factor are drawn at the left edge.
+MAX_COST_RATIO = 2000
 
 Place = tuple[float, float]  # processor seconds, accuracy
 
 
 @dataclass(frozen=True)
 class Point:
-    """What an arm reached and took."""
+    """Accuracy and processor time of an arm."""
 
     method: str
     cpu_seconds: float
     accuracy: float
-    filled: bool = True  # the recipe fast; the paper's is hollow
+    filled: bool = True  # filled for the recipe fast, hollow for the paper's
 
 
 def costs(
     title: str,
-    given: Sequence[Point],
-    taken: str | None = None,
+    points: Sequence[Point],
+    chosen: str | None = None,
     label: Callable[[str], str] = str,
     height: int = 300,
 ) -> Picture:
     """Accuracy against processor time, on a logarithmic axis; up and to the left is better.
 
     Args:
-        taken: the method that was chosen, circled.
-        label: gives what readers know a method as.
+        chosen: the method to circle.
+        label: method -> its name for readers.
     """
 
     def draw(axes: Axes, theme: Theme) -> None:
-        dear = max(p.cpu_seconds for p in given) / NOTHING
-        floor = min((p.cpu_seconds for p in given if p.cpu_seconds > dear), default=1.0) / 3
-        places = [(max(p.cpu_seconds, floor), p.accuracy) for p in given]
-        for method in dict.fromkeys(p.method for p in given):
-            same = [place for point, place in zip(given, places, strict=True) if point.method == method]
+        cheap = max(p.cpu_seconds for p in points) / MAX_COST_RATIO
+        floor = min((p.cpu_seconds for p in points if p.cpu_seconds > cheap), default=1.0) / 3
+        places = [(max(p.cpu_seconds, floor), p.accuracy) for p in points]
+        for method in dict.fromkeys(p.method for p in points):
+            same = [place for point, place in zip(points, places, strict=True) if point.method == method]
             axes.plot(*zip(*same, strict=True), color=theme.arm(method), linewidth=1, alpha=0.6, zorder=2)
-        for point, place in zip(given, places, strict=True):
-            _mark(axes, theme, point, place, point.method == taken)
+        for point, place in zip(points, places, strict=True):
+            _mark(axes, theme, point, place, point.method == chosen)
         _scale(axes, places, floor)
-        filled = {p.method for p in given if p.filled}
-        names = [label(p.method) if p.filled or p.method not in filled else "" for p in given]
+        filled = {p.method for p in points if p.filled}
+        names = [label(p.method) if p.filled or p.method not in filled else "" for p in points]
         _name_points(axes, theme, names, places)
 
-    said = listed([f"{label(p.method)} {percent(p.accuracy)} for {seconds(p.cpu_seconds)}" for p in given])
-    return picture(draw, title, f"Accuracy against processor time: {said}.", height)
+    alt = listed([f"{label(p.method)} {percent(p.accuracy)} for {seconds(p.cpu_seconds)}" for p in points])
+    return picture(draw, title, f"Accuracy against processor time: {alt}.", height)
 
 
-def _mark(axes: Axes, theme: Theme, point: Point, place: Place, taken: bool) -> None:
+def _mark(axes: Axes, theme: Theme, point: Point, place: Place, circled: bool) -> None:
     color, mark = theme.arm(point.method), MARKS.get(point.method, "o")
     size = 90 if mark == "*" else 40
-    if mark in "x+":  # these have no inside
+    if mark in "x+":  # these have no face
         axes.scatter(*place, s=size, marker=mark, color=color, linewidths=1.4, zorder=3)
     else:
         face = color if point.filled else theme.paper
         axes.scatter(*place, s=size, marker=mark, fc=face, ec=color, linewidths=1.4, zorder=3)
-    if taken:
+    if circled:
         axes.scatter(*place, s=190, facecolors="none", edgecolors=theme.ink, linewidths=1, zorder=4)
 
 
@@ -92,11 +92,11 @@ def _scale(axes: Axes, places: Sequence[Place], floor: float) -> None:
 
 
 def _name_points(axes: Axes, theme: Theme, names: Sequence[str], places: Sequence[Place]) -> None:
-    """Names beside their points, each where it covers least of the other names and points."""
+    """Put names next to their points, where they overlap least with other names and points."""
     from matplotlib.figure import Figure
 
     assert isinstance(axes.figure, Figure)
-    axes.figure.draw_without_rendering()  # fixes the layout, so that places in pixels are known
+    axes.figure.draw_without_rendering()  # settles the layout, so that positions in pixels are known
     shown = [tuple(axes.transData.transform(place)) for place in places]
     frame = axes.get_window_extent()
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in shown]
