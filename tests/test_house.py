@@ -39,8 +39,9 @@ ARROWS = {
     "request": ["base"],
     "pipeline": ["personalization", "request"],
     "front_door": ["base"],
+    "new_classes": ["base", "patches"],
     "demo": ["pipeline", "scenarios"],
-    "cli": ["demo", "front_door"],
+    "cli": ["demo", "new_classes", "front_door"],
 }
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "Evaluation",
     "InputSpec",
     "Meter",
+    "NewClasses",
     "Parts",
     "Patch",
     "Personalization",
@@ -42,6 +43,7 @@ __all__ = [
     "TbftError",
     "Tuned",
     "__version__",
+    "add_classes",
     "apply_drift",
     "build_card",
     "diagnose",
@@ -77,6 +79,7 @@ _HOME = {
     "Evaluation": "verification.evaluation",
     "InputSpec": "data",
     "Meter": "metering",
+    "NewClasses": "new_classes",
     "Parts": "data",
     "Patch": "patches",
     "Personalization": "personalization",
@@ -88,6 +91,7 @@ _HOME = {
     "Statistics": "plan",
     "TbftError": "errors",
     "Tuned": "tuning.execution",
+    "add_classes": "new_classes",
     "apply_drift": "scenarios",
     "build_card": "front_door",
     "diagnose": "front_door",
@@ -120,6 +124,7 @@ if TYPE_CHECKING:
     from tbft.front_door import build_card, diagnose, evaluate, split, tune
     from tbft.metering import Meter, Profile
     from tbft.models import find_model, load_weights
+    from tbft.new_classes import NewClasses, add_classes
     from tbft.patches import Patch, make_patch
     from tbft.personalization import Personalization
     from tbft.pipeline import personalize

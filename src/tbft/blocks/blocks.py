@@ -65,7 +65,7 @@ class Blocks:
         self.reached: dict[str, tuple[object, ...]] = {}  # arms that gradients reach, and for what
         self.finer: dict[str, tuple[Blocks, int]] = {}  # the same model cut where an arm starts
         self._stages = tuple(stages)
-        self._head: str | None = None
+        self._head_layer: str | None = None
 
     def __len__(self) -> int:
         return len(self.infos)
@@ -89,19 +89,21 @@ class Blocks:
     @property
     def head(self) -> str:
         """The arm that is the last layer alone: its name, or the rear block's if that is all there is."""
-        if self._head is None:
-            self._head = self._found_head()
-        return self._head
-
-    def _found_head(self) -> str:
         rear = self.infos[-1]
-        try:
-            head = head_of(self.model, trace_deep(self.model, self.example, self.output))
-        except SplitError:
-            head = last_layer(self.model)
-        owned = {key for key in rear.keys if key.startswith(f"{head}.")}
+        owned = {key for key in rear.keys if key.startswith(f"{self.head_layer}.")}
         # With fewer layers than two in the rear, both are the same arm.
-        return head if head and owned and owned != set(rear.keys) else rear.name
+        return self.head_layer if self.head_layer and owned and owned != set(rear.keys) else rear.name
+
+    @property
+    def head_layer(self) -> str:
+        """The submodule that is the last layer; empty where the model itself is."""
+        if self._head_layer is None:
+            try:
+                traced = trace_deep(self.model, self.example, self.output)
+                self._head_layer = head_of(self.model, traced)
+            except SplitError:
+                self._head_layer = last_layer(self.model)
+        return self._head_layer
 
     @property
     def whole(self) -> nn.Module:

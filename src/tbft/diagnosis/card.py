@@ -40,6 +40,8 @@ from tbft.verification.evaluation import check_fits
 FORMAT_VERSION, OLDEST_VERSION = 3, 2
 #: Fewer samples would describe neither channels nor classes well enough.
 MIN_SAMPLES = 100
+#: Of the classes' mean features; more would make the card large.
+MAX_CLASS_NUMBERS = 100_000
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ class SourceCard:
         header.pop("gradients", None)
         older = header.pop("strays", None)
         clean = header.pop("clean", older)
-        kept = {key: value for key, value in tensors.items() if key.startswith(("site/", "pixels/"))}
+        parts = ("site/", "pixels/", "classes/")
+        kept = {key: value for key, value in tensors.items() if key.startswith(parts)}
         where = f"the header of {path}"
         checked = build(_Header, {**header, "clean": clean}, where, CardError)
         card = cls(**{**vars(checked), "clean": dict(checked.clean)}, tensors=kept)
@@ -161,6 +164,16 @@ class SourceCard:
             raise CardError("the source card was built with another base model: build one for this model")
 
 
+def _class_features(seen: Observation, samples: Samples) -> tuple[Floats, Floats]:
+    """Mean of what enters the head for each class (classes, d), and the spread within classes (d,)."""
+    features, labels = seen.features, samples.labels
+    classes = range(seen.logits.shape[1])
+    # A class of which there is no sample stands where all are.
+    own = [features[labels == c] if (labels == c).any() else features for c in classes]
+    mean = np.stack([rows.mean(0) for rows in own])
+    return mean, (features - mean[labels]).std(0)
+
+
 def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCard:
     """Build a card from labeled, held-out source samples; the model is not changed.
 
@@ -183,6 +196,8 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
         mean, variance = channel_moments(seen, layer)
         arrays[f"site/{layer}/mean"], arrays[f"site/{layer}/variance"] = mean, variance
     arrays["pixels/mean"], arrays["pixels/spread"] = seen.pixels.mean(0), seen.pixels.std(0)
+    if seen.logits.shape[1] * seen.features.shape[1] <= MAX_CLASS_NUMBERS:
+        arrays["classes/mean"], arrays["classes/spread"] = _class_features(seen, samples)
     predicted, confidence = seen.logits.argmax(1), softmax(seen.logits).max(1)
     card = SourceCard(
         base_fingerprint=fingerprint(blocks.model.state_dict()),

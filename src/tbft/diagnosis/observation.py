@@ -85,14 +85,13 @@ def observe(
         if name in running:
             running[name].update(*batch)
 
-    head = blocks.head if blocks.head not in blocks.names else None
     with ExitStack() as stack, evaluating_alone(blocks.model), computing.autocast():
         if running:
             stack.enter_context(values_restored(blocks.model))
         for name, norm in norms.items():
             stack.enter_context(_on_input(norm, partial(record, name)))
-        if head is not None:
-            stack.enter_context(_on_input(blocks.model.get_submodule(head), features.append))
+        if blocks.head_layer:
+            stack.enter_context(_on_input(blocks.model.get_submodule(blocks.head_layer), features.append))
         for at in batches(len(samples), batch_size):
             x, _ = samples.batch(at)
             pixels.append(describe_pixels(x.numpy()))
@@ -100,10 +99,10 @@ def observe(
             for block in blocks:
                 if block.index and not norms:
                     record(block.name, x)
-                if block.index == len(blocks) - 1 and head is None:
-                    features.append(x)
-                x = blocks.block(block.index)(x)
+                entering, x = x, blocks.block(block.index)(x)
             logits.append(x.reshape(len(x), -1))
+            if len(features) < len(logits):  # a head that is no module, or not called as one
+                features.append(entering)
     check_finite(torch.cat(logits), samples)
     return Observation(
         {

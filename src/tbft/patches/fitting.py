@@ -24,7 +24,7 @@ def patched_state(header: Header, tensors: Mapping[str, Tensor], state: Mapping[
         PatchError: one of these does not hold. Nothing was changed.
     """
     check_base(header, state)
-    check_tensors(tensors, state)
+    check_tensors(tensors, state, rows_added(header))
     patched = {
         key: tensors[key].to(value.device) if key in tensors else value for key, value in state.items()
     }
@@ -49,13 +49,23 @@ def check_base(header: Header, state: Mapping[str, Tensor]) -> None:
     )
 
 
-def check_tensors(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Raise PatchError unless each tensor could take the place of that of its name in a state."""
+def rows_added(header: Header) -> int:
+    """Rows that a patch adds to the head; negative where it takes them off again."""
+    return -len(header.new_classes) if header.undoes else len(header.new_classes)
+
+
+def check_tensors(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], rows: int = 0) -> None:
+    """Raise PatchError unless each tensor could take the place of that of its name in a state.
+
+    Args:
+        rows: that tensors of the head have more than those of the state.
+    """
     if foreign := [key for key in tensors if key not in state]:
         raise PatchError(f"the patch holds {foreign[0]!r}, which the model does not have")
     for key, value in tensors.items():
         own = state[key]
-        if value.shape != own.shape or value.dtype != own.dtype:
+        wider = (own.shape[0] + rows, *own.shape[1:]) if rows and own.ndim else own.shape
+        if value.shape not in (own.shape, wider) or value.dtype != own.dtype:
             raise PatchError(
                 f"the patch holds {key} as {value.dtype} {tuple(value.shape)}, the model as {own.dtype} "
                 f"{tuple(own.shape)}"
@@ -75,6 +85,8 @@ def write_in_place(wanted: Mapping[str, Tensor], model: nn.Module) -> None:
     Raises:
         PatchError: a tensor cannot be written, or another changed with it; the model is as it was.
     """
+    wanted = dict(wanted)
+    _resize_head(model, wanted)
     saved = clone_state(model)
     try:
         write_state(model, wanted)
@@ -90,6 +102,18 @@ def write_in_place(wanted: Mapping[str, Tensor], model: nn.Module) -> None:
             reason = str(error).partition("\n")[0]
             raise PatchError(f"the patch cannot be written: {reason}; nothing was changed") from error
         raise
+
+
+def _resize_head(model: nn.Module, wanted: Mapping[str, Tensor]) -> None:
+    """Give a layer parameters of another number of rows, where a patch adds classes or takes them off."""
+    state = model.state_dict()
+    for key, value in wanted.items():
+        if value.shape != state[key].shape:
+            path, _, name = key.rpartition(".")
+            layer = model.get_submodule(path)
+            setattr(layer, name, nn.Parameter(value.detach().clone().to(state[key].device)))
+            if isinstance(layer, nn.Linear):
+                layer.out_features = value.shape[0]
 
 
 def _differing(state: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:

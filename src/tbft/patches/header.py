@@ -31,6 +31,7 @@ class Header:
         model: preset or factory.
         created: UTC, ISO 8601.
         undoes: leads back to a base rather than away from one.
+        new_classes: names of the classes whose rows the head gets, after those that it has.
     """
 
     base_fingerprint: Digest
@@ -45,6 +46,7 @@ class Header:
     versions: dict[str, str] = field(default_factory=dict)
     created: Moment = ""
     undoes: bool = False
+    new_classes: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
 
 

@@ -174,7 +174,7 @@ def make_patch(base: Mapping[str, Tensor], changed: Mapping[str, Tensor], arm: s
     Raises:
         PatchError: a tensor that the base has not, of another shape or type, or that is not finite.
     """
-    check_tensors(changed, base)
+    check_tensors(changed, base, len(header.get("new_classes", ())))
     made = Header(
         base_fingerprint=fingerprint(base),
         tuned_fingerprint=fingerprint({**base, **changed}),

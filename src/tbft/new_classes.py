@@ -1,0 +1,299 @@
+"""Classes that the base does not know: the head gets rows for them, and keeps those that it has.
+
+Only the new rows are learned, on features that the frozen rest of the model gives; the old rows stay as they
+are, bit for bit, and the old classes' logits but for rounding. What can still go wrong is that a new class takes samples of an old
+one. Against that the card's picture of the old classes (their mean features and the spread around these)
+stands beside the user's own samples of them, while learning and while deciding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tbft.base import Base, as_base
+from tbft.data.forms import as_samples
+from tbft.data.parts import as_parts
+from tbft.data.samples import Samples
+from tbft.diagnosis.card import SourceCard
+from tbft.diagnosis.observation import observe
+from tbft.errors import DataError, PlanError
+from tbft.metering import Measurement, Meter
+from tbft.patches import Patch, make_patch
+
+#: Made-up features for each old class, to learn against and to decide by.
+REPLAYED = 50
+#: What the new classes may take from the old ones while learning, and at most where it is decided.
+TAKEN_WHILE_LEARNING, MAX_OLD_LOSS = 0.005, 0.01
+#: Share of the held-out samples of new classes that have to be right.
+MIN_NEW_ACCURACY = 0.5
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class NewClasses:
+    """What came of adding classes.
+
+    Attributes:
+        classes: the names of the new ones; their outputs come after the old ones.
+        patch: with the larger head; empty if it was rejected.
+        new_accuracy: on held-out samples of the new classes.
+        old_before, old_after: accuracy on the old classes; None where nothing of them was at hand.
+        old_measured_on: ``held-out samples`` of the user's; ``card``: features made up from the card.
+        old_count, new_count: samples that these were measured on.
+    """
+
+    base: Base
+    classes: tuple[str, ...]
+    patch: Patch
+    new_accuracy: float
+    new_count: int
+    old_before: float | None
+    old_after: float | None
+    old_measured_on: Literal["held-out samples", "card"] | None
+    old_count: int
+    measurement: Measurement
+    notes: tuple[str, ...]
+
+    @property
+    def status(self) -> Literal["patched", "rejected"]:
+        """``patched``, or ``rejected`` where old classes lost too much or new ones were not learned."""
+        return "patched" if self.patch.tensors else "rejected"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        own = (
+            "classes",
+            "new_accuracy",
+            "new_count",
+            "old_before",
+            "old_after",
+            "old_measured_on",
+            "old_count",
+        )
+        return {
+            "status": self.status,
+            **{name: getattr(self, name) for name in own},
+            "patch_bytes": len(self.patch.to_bytes()),
+            **asdict(self.measurement),
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"new classes  {', '.join(self.classes)}"]
+        lines.append(f"learned      {100 * self.new_accuracy:.1f} % of {self.new_count} held-out samples")
+        if self.old_before is not None and self.old_after is not None:
+            change = f"{100 * self.old_before:.1f} % -> {100 * self.old_after:.1f} %"
+            lines.append(f"old classes  {change} on {self.old_count} ({self.old_measured_on})")
+        else:
+            lines.append("old classes  not measured: no sample of them, and no card")
+        size = f"{len(self.patch.to_bytes()):,} bytes" if self.status == "patched" else "none: rejected"
+        lines.append(f"patch        {size}, {self.measurement.cpu_seconds:.2f} s of processor time")
+        return "\n".join([*lines, *(f"note         {note}" for note in self.notes)])
+
+
+def add_classes(
+    model: Any,
+    train: Any,
+    *,
+    card: Any = None,
+    val: Any = None,
+    cuts: Sequence[str] | None = None,
+    seed: int = 0,
+) -> NewClasses:
+    """Teach a classifier classes that it does not know, and keep those that it does.
+
+    Args:
+        model, train, val: in any form that :func:`tbft.personalize` takes. Samples are matched to the model's
+            classes by name, or by number where it names none; the others are new. Samples of old classes
+            may be among them.
+        card: source card of the base; it stands for the old classes where no sample of theirs is at hand.
+        cuts: where to cut a module into blocks.
+        seed: random seed of the split and of the features that are made up from the card.
+
+    Raises:
+        DataError: no sample of a class that is new, or too few.
+        PlanError: the model's head is not an ``nn.Linear``.
+    """
+    base = as_base(model, card, cuts)
+    head = _head(base)
+    samples = as_samples(train, replace(base.inputs, class_names=None))
+    old = base.inputs.class_names or tuple(str(i) for i in range(head.out_features))
+    classes = _new_among(samples, old)
+
+    def labeled(data: Any) -> Samples:
+        return _labeled(as_samples(data, replace(base.inputs, class_names=None)), (*old, *classes))
+
+    parts = as_parts(_labeled(samples, (*old, *classes)), val, seed=seed, as_samples=labeled)
+    for part, use in ((parts.train, "to learn from"), (parts.val, "held out, which decide")):
+        for at, name in enumerate(classes, head.out_features):
+            if not (part.labels == at).any():
+                raise DataError(f"there are no samples of {name!r} {use}: give more samples of it, or val=")
+    with Meter() as meter:
+        features, labels = _features(base, parts.train)
+        replay, replay_labels = _replayed(base.card, head, seed)
+        rows = _learned(head, torch.cat([features, replay]), torch.cat([labels, replay_labels]), len(classes))
+    held_features, held_labels = _features(base, parts.val)
+    judged, judged_labels, where = _old(held_features, held_labels, head, base.card, seed + 1)
+    before, after = _accuracies(head, rows, judged, judged_labels)
+    new = held_labels >= head.out_features
+    new_accuracy = float(
+        (_logits(head, rows, held_features[new]).argmax(1) == held_labels[new]).float().mean()
+    )
+    lost = 0.0 if before is None or after is None else before - after
+    accepted = new_accuracy >= MIN_NEW_ACCURACY and lost <= MAX_OLD_LOSS
+    return NewClasses(
+        base=base,
+        classes=classes,
+        patch=_patch(base, head, rows if accepted else None, classes, meter.measurement),
+        new_accuracy=new_accuracy,
+        new_count=int(new.sum()),
+        old_before=before,
+        old_after=after,
+        old_measured_on=where,
+        old_count=len(judged_labels),
+        measurement=meter.measurement,
+        notes=tuple(dict.fromkeys((*samples.notes, *parts.notes))),
+    )
+
+
+def _head(base: Base) -> nn.Linear:
+    module = base.model.get_submodule(base.blocks.head_layer)
+    if not isinstance(module, nn.Linear) or module.bias is None:
+        raise PlanError(
+            f"classes can be added to a head that is an nn.Linear with a bias; that of {base.name} is a "
+            f"{type(module).__name__}"
+        )
+    return module
+
+
+def _new_among(samples: Samples, old: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the classes that samples have and the model has not."""
+    used = (samples.class_names[i] for i in np.unique(samples.labels))
+    new = tuple(name for name in used if name not in old)
+    if not new:
+        raise DataError(f"{samples.name}: every class in it is known to the model; use tbft.personalize")
+    return new
+
+
+def _labeled(samples: Samples, names: tuple[str, ...]) -> Samples:
+    """The samples labeled by position in `names`."""
+    position = {name: at for at, name in enumerate(names)}
+    for at in np.unique(samples.labels):
+        if samples.class_names[at] not in position:
+            raise DataError(f"{samples.name}: class {samples.class_names[at]!r} is not among {list(names)}")
+    own = np.array([position.get(name, 0) for name in samples.class_names])
+    return replace(samples, labels=own[samples.labels], class_names=names)
+
+
+def _features(base: Base, samples: Samples) -> tuple[Tensor, Tensor]:
+    """What enters the head, (n, d), and the labels (n,)."""
+    features = observe(base.blocks, samples, "float32").features
+    return torch.from_numpy(features), torch.from_numpy(np.array(samples.labels))
+
+
+def _replayed(card: SourceCard | None, head: nn.Linear, seed: int) -> tuple[Tensor, Tensor]:
+    """Features of the old classes, made up from the card: (n, d) and (n,); none without a card."""
+    if card is None or "classes/mean" not in card.tensors:
+        return torch.zeros(0, head.in_features), torch.zeros(0, dtype=torch.int64)
+    mean, spread = card.tensors["classes/mean"], card.tensors["classes/spread"]
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn((REPLAYED, *mean.shape), generator=generator)
+    features = (mean + noise * spread).flatten(0, 1)
+    return features, torch.arange(len(mean)).repeat(REPLAYED)
+
+
+def _learned(head: nn.Linear, features: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Weights (count, d) and biases (count,) of the new rows, by logistic regression; the old rows stay."""
+    old = _old_logits(head, features)
+    scale = features.std(0).clamp_min(1e-3)
+    weight = torch.zeros(count, features.shape[1], requires_grad=True)
+    bias = torch.full((count,), float(old.max(1).values.median()), requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+    # Every class counts the same, however many samples it has.
+    counts = torch.bincount(labels, minlength=head.out_features + count).clamp_min(1)
+    weights = (1.0 / counts)[labels]
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        logits = torch.cat([old, (features / scale) @ weight.T + bias], dim=1)
+        each = nn.functional.cross_entropy(logits, labels, reduction="none")
+        total = (each * weights).sum() / weights.sum() + 1e-3 * weight.square().sum()
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    rows = (weight / scale).detach()
+    return rows, bias.detach() - _offset(head, rows, bias.detach(), features, labels)
+
+
+def _offset(head: nn.Linear, rows: Tensor, bias: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+    """What to take off the new logits so that they take no more than a little from the old classes."""
+    own = labels < head.out_features
+    old = _old_logits(head, features[own])
+    right = old.argmax(1) == labels[own]
+    if not right.any():
+        return torch.zeros(())
+    excess = (features[own][right] @ rows.T + bias).max(1).values - old[right].max(1).values
+    allowed = int(TAKEN_WHILE_LEARNING * len(excess))
+    return excess.sort(descending=True).values[allowed].clamp_min(0)
+
+
+@torch.no_grad()
+def _old_logits(head: nn.Linear, features: Tensor) -> Tensor:
+    return nn.functional.linear(features, head.weight.cpu().float(), head.bias.cpu().float())
+
+
+def _logits(head: nn.Linear, rows: tuple[Tensor, Tensor], features: Tensor) -> Tensor:
+    return torch.cat([_old_logits(head, features), features @ rows[0].T + rows[1]], dim=1)
+
+
+def _old(
+    features: Tensor, labels: Tensor, head: nn.Linear, card: SourceCard | None, seed: int
+) -> tuple[Tensor, Tensor, Literal["held-out samples", "card"] | None]:
+    """What the old classes are measured on: held-out samples of them, or features made up from the card."""
+    own = labels < head.out_features
+    if own.any():
+        return features[own], labels[own], "held-out samples"
+    made, made_labels = _replayed(card, head, seed)
+    return made, made_labels, "card" if len(made) else None
+
+
+def _accuracies(
+    head: nn.Linear, rows: tuple[Tensor, Tensor], features: Tensor, labels: Tensor
+) -> tuple[float | None, float | None]:
+    if not len(labels):
+        return None, None
+    before = _old_logits(head, features).argmax(1) == labels
+    after = _logits(head, rows, features).argmax(1) == labels
+    return float(before.float().mean()), float(after.float().mean())
+
+
+def _patch(
+    base: Base,
+    head: nn.Linear,
+    rows: tuple[Tensor, Tensor] | None,
+    classes: tuple[str, ...],
+    measurement: Measurement,
+) -> Patch:
+    prefix = f"{base.blocks.head_layer}." if base.blocks.head_layer else ""
+    changed = {}
+    if rows is not None:
+        for key, own, new in zip(("weight", "bias"), (head.weight, head.bias), rows, strict=True):
+            changed[prefix + key] = torch.cat([own.detach(), new.to(own)], dim=0)
+    return make_patch(
+        base.model.state_dict(),
+        changed,
+        arm=base.blocks.head,
+        model=base.name,
+        cuts=base.blocks.cuts,
+        new_classes=classes if changed else (),
+        measured=asdict(measurement),
+    )
