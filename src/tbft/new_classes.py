@@ -1,9 +1,9 @@
 """Classes that the base does not know: the head gets rows for them, and keeps those that it has.
 
 Only the new rows are learned, on features that the frozen rest of the model gives; the old rows stay as they
-are, bit for bit, and the old classes' logits but for rounding. What can still go wrong is that a new class takes samples of an old
-one. Against that the card's picture of the old classes (their mean features and the spread around these)
-stands beside the user's own samples of them, while learning and while deciding.
+are, bit for bit, and the old classes' logits but for rounding. What can still go wrong is that a new class
+takes samples of an old one. Against that, what the card knows of the old classes (their mean features and
+the spread around these) stands beside the user's own samples of them, while learning and while deciding.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def add_classes(
     def labeled(data: Any) -> Samples:
         return _labeled(as_samples(data, replace(base.inputs, class_names=None)), (*old, *classes))
 
-    parts = as_parts(_labeled(samples, (*old, *classes)), val, seed=seed, as_samples=labeled)
+    own_val = labeled(val) if isinstance(val, Samples) else val
+    parts = as_parts(_labeled(samples, (*old, *classes)), own_val, seed=seed, as_samples=labeled)
     for part, use in ((parts.train, "to learn from"), (parts.val, "held out, which decide")):
         for at, name in enumerate(classes, head.out_features):
             if not (part.labels == at).any():

@@ -40,6 +40,7 @@ PERSONALIZE_EXAMPLES = """
 tbft personalize resnet26-cifar10 --weights base.pth --data samples.tar --level input --out user.safetensors
 tbft personalize resnet26-cifar10 --weights base.pth --data samples.tar --drift labels:reverse --level output
 tbft personalize my.models:net --data phone.npz --where subject=7 --arm adabn --train 10/class --json
+tbft personalize my.models:net --weights base.pth --data birds --new-classes --out more.safetensors
 """
 EVALUATE_EXAMPLES = """
 tbft evaluate resnet26-cifar10 --weights base.pth --data test.tar
@@ -66,6 +67,11 @@ def add(commands: Subparsers) -> None:
     what.add_argument(
         "--arm",
         help="what to tune: none, adabn, a block, a submodule inside a block, two joined by +, or full",
+    )
+    what.add_argument(
+        "--new-classes",
+        action="store_true",
+        help="the samples hold classes that the model does not know: add rows for them to its head",
     )
     add_card(parser)
     parser.add_argument("--explain", action="store_true", help="also print the diagnosis and the choice")
@@ -119,6 +125,10 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     from tbft.report.terminal import choice_text, diagnosis_text, summary
     from tbft.request import Request
 
+    if arguments.new_classes:
+        from tbft.cli.growing import run_new_classes
+
+        return STATUSES[run_new_classes(arguments)]
     unfinished = None
     if arguments.out:
         out = claim(arguments.out, ".safetensors", [arguments.weights, arguments.card, arguments.data])
@@ -200,15 +210,19 @@ def _cache_policy(arguments: argparse.Namespace) -> CachePolicy:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from tbft.patches import Patch
     from tbft.verification.evaluation import evaluate_samples
 
     base = load_base(arguments, load_samples)
+    inputs = base.inputs
     if arguments.patch:
-        Patch.load(arguments.patch).apply(base.model)
-    samples = load_samples(arguments, base.inputs)
+        patch = Patch.load(arguments.patch)
+        patch.apply(base.model)
+        if inputs.class_names:
+            inputs = replace(inputs, class_names=inputs.class_names + patch.header.new_classes)
+    samples = load_samples(arguments, inputs)
     data = show_data(samples)
     result = evaluate_samples(base.model, samples)
     if arguments.json:

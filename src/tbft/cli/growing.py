@@ -1,0 +1,32 @@
+"""``tbft personalize --new-classes``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from tbft.cli.common import load_base, print_json
+from tbft.cli.data_options import load_parts, load_samples, show_data
+
+
+def run_new_classes(arguments: argparse.Namespace) -> str:
+    """Add the classes that the samples have and the model has not; the status of what came of it."""
+    from tbft.files import claim
+    from tbft.new_classes import add_classes
+
+    if arguments.out:
+        claim(arguments.out, ".safetensors", [arguments.weights, arguments.card, arguments.data])
+    base = load_base(arguments, load_samples)
+    inputs = replace(base.inputs, class_names=None)
+    samples = load_samples(arguments, inputs)
+    parts = load_parts(arguments, samples, inputs)
+    data = show_data(samples, parts)
+    result = add_classes(base, parts.train, val=parts.val, seed=arguments.seed)
+    out_path = arguments.out if result.status == "patched" else None
+    if out_path:
+        result.patch.save(out_path)
+    if arguments.json:
+        print_json({**result.to_json(), **data, "patch_path": out_path})
+    else:
+        print(result)
+    return result.status
