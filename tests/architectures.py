@@ -365,10 +365,9 @@ class StackedCells(nn.Module):
 class Cnn1d(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        widths = [3, 12, 16, 24]
-        for i, (a, b) in enumerate(pairwise(widths), start=1):
-            setattr(self, f"conv{i}", nn.Conv1d(a, b, 5, padding=2))
-            setattr(self, f"bn{i}", nn.BatchNorm1d(b))
+        self.conv1, self.bn1 = nn.Conv1d(3, 12, 5, padding=2), nn.BatchNorm1d(12)
+        self.conv2, self.bn2 = nn.Conv1d(12, 16, 5, padding=2), nn.BatchNorm1d(16)
+        self.conv3, self.bn3 = nn.Conv1d(16, 24, 5, padding=2), nn.BatchNorm1d(24)
         self.dropout, self.fc = nn.Dropout(0.2), nn.Linear(24, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
