@@ -138,24 +138,28 @@ def measured(name: str, source: Samples, clean: Samples) -> dict[str, Any]:
     return found
 
 
-def rule(weigh: Callable[[Candidate], float], levels: float) -> Rule:
-    """Cuts that make parts of equal weight."""
+def rule(weigh: Callable[[Candidate], float], levels: float, late: float) -> Rule:
+    """Cuts that make parts of given weight: the late block counts `late` times as much as the others."""
 
     def cuts(candidates: Sequence[Candidate]) -> tuple[str, ...]:
-        return grouped(candidates, [weigh(c) for c in candidates], 4, levels)
+        return grouped(candidates, [weigh(c) for c in candidates], 4, levels, late)
 
     return cuts
 
 
 def rules() -> dict[str, Rule]:
     """Ways to group the places."""
-    found = {}
-    for levels in (0.0, 0.03, 0.1):
-        tail = f", {levels} a level"
-        found["layers" + tail] = rule(lambda c: float(c.layer_count), levels)
-        found["FLOPs" + tail] = rule(lambda c: c.forward_flops or 0.0, levels)
-        found["parameters" + tail] = rule(lambda c: float(c.parameter_count), levels)
-    return found
+    weights: dict[str, Callable[[Candidate], float]] = {
+        "layers": lambda c: float(c.layer_count),
+        "FLOPs": lambda c: c.forward_flops or 0.0,
+        "parameters": lambda c: float(c.parameter_count),
+    }
+    return {
+        f"{name}, late x {late:g}, {levels:g} a level": rule(weigh, levels, late)
+        for name, weigh in weights.items()
+        for late in (1.0, 2.0, 3.0)
+        for levels in (0.0, 0.05)
+    }
 
 
 def given_away(record: dict[str, Any], cuts: tuple[str, ...]) -> dict[str, float]:

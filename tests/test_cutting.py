@@ -57,7 +57,7 @@ def test_cuts_lie_between_stages_rather_than_inside_and_never_between_a_layer_an
             fc=nn.Linear(8, 3),
         )
     )
-    assert split(model).cuts[1:] == ("stage3", "fc")
+    assert split(model).cuts == ("stage1", "stage2", "fc")
     assert not any(c.path.endswith((".1", ".2")) and ".0." in c.path for c in propose_cuts(model).candidates)
 
 
@@ -95,6 +95,13 @@ def test_tied_weights_are_not_cut_apart():
     b.weight = a.weight
     model = nn.Sequential(nn.Linear(4, 4), a, nn.Linear(4, 4), b, nn.Linear(4, 2))
     assert split(model).cuts == ("1", "4")
+
+
+def test_cuts_do_not_depend_on_an_example_being_there():
+    for name in ("resnet", "densenet", "vgg", "bert"):
+        architecture = ARCHITECTURES[name]
+        with_example = split(architecture.build(), example=architecture.batch())
+        assert split(architecture.build()).cuts == with_example.cuts
 
 
 class Scale(nn.Module):

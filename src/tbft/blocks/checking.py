@@ -13,7 +13,7 @@ from tbft.blocks.blocks import Blocks
 from tbft.blocks.inputs import Inputs, map_tensors, tensors_of
 from tbft.blocks.norms import refuse_batch_dependent
 from tbft.blocks.partition import parents_of
-from tbft.blocks.placement import device_of, to_device
+from tbft.blocks.placement import device_of, random_restored, to_device
 from tbft.blocks.state import evaluating, flags_restored, modes_restored, values_restored
 from tbft.errors import SplitError
 
@@ -88,7 +88,7 @@ def _through(blocks: Blocks, x: Inputs) -> Tensor:
 
 def _seeded(run: Callable[[Any], Any], x: Inputs) -> Any:
     """Run on a copy of a batch, with the same random numbers every time."""
-    with torch.random.fork_rng(devices=[]):
+    with random_restored(next((t.device for t in tensors_of(x)), torch.device("cpu"))):
         torch.manual_seed(0)
         return run(map_tensors(Tensor.clone, x))
 

@@ -1,7 +1,9 @@
 """Cuts found by themselves: the candidates are grouped into front, middle, late and rear.
 
-The rear is the head with the normalization before it. What comes before is cut into parts of about the same
-cost, at places that the model's author names: between `layer1` and `layer2` rather than inside one.
+The rear is the head with the normalization before it. What comes before is cut by the number of layers: a
+quarter for the front, a quarter for the middle and half for the late block, at places that the model's author
+names, between `layer1` and `layer2` rather than inside one. Measured on small networks (benchmarks/cuts.py):
+where the front ends matters little; a late block that starts late costs many points.
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ from tbft.errors import SplitError
 
 MAX_BLOCKS = 4
 
-#: What a cut at a submodule of a submodule weighs against parts of unequal cost, for each level.
-LEVEL_PENALTY = 0.03
+#: Share of the late block's layers, as a multiple of the front's and the middle's.
+LATE_WEIGHT = 2.0
+
+#: What a cut at a submodule of a submodule weighs against parts of other shares, for each level.
+LEVEL_PENALTY = 0.05
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def propose_cuts(
     """Find the places at which a model can be cut, and choose at most `max_blocks - 1` of them.
 
     Args:
-        example: a batch; with it the cost of a part is its FLOPs, without it the number of its layers.
+        example: a batch; with it the cuts are tried, and FLOPs are counted, which decide nothing.
         among: the submodules that may be cuts, besides those of the rear; None: any.
 
     Raises:
@@ -68,7 +73,7 @@ def propose_cuts(
         candidates = _without(candidates, others)
     while True:
         counted = _with_flops(model, candidates, example, output)
-        cuts = grouped(counted, _costs(counted), max_blocks, LEVEL_PENALTY)
+        cuts = grouped(counted, [float(c.layer_count) for c in counted], max_blocks)
         bad = []
         if not _works(model, cuts, example, output):
             bad = [cut for cut in cuts if not _works(model, [cut], example, output)]
@@ -100,40 +105,35 @@ def names_for(count: int) -> tuple[str, ...]:
 
 
 def grouped(
-    candidates: Sequence[Candidate], costs: Sequence[float], max_blocks: int, level_penalty: float
+    candidates: Sequence[Candidate],
+    costs: Sequence[float],
+    max_blocks: int,
+    level_penalty: float = LEVEL_PENALTY,
+    late_weight: float = LATE_WEIGHT,
 ) -> tuple[str, ...]:
-    """The start of the rear, and those before it that make parts of about the same cost.
+    """The start of the rear, and those before it that make parts of given shares of the cost.
 
     Args:
         costs: of what lies between each candidate and the next, in any unit.
         level_penalty: what a cut at a submodule of a submodule weighs, for each level.
+        late_weight: share of the part before the rear, as a multiple of each other part's.
     """
     if len(candidates) < 2 or max_blocks < 2:
         return ()
     rear = next((i for i, c in enumerate(candidates) if c.in_rear), len(candidates) - 1)
     before = list(accumulate(costs[:rear], initial=0.0))
     inner = min(max_blocks - 2, rear - 1)
+    weights = [*[1.0] * inner, late_weight if inner else 1.0]
+    wanted = [weight / sum(weights) for weight in weights]
 
     def unevenness(cuts: tuple[int, ...]) -> float:
         shares = [(before[b] - before[a]) / (before[-1] or 1) for a, b in pairwise((0, *cuts, rear))]
         levels = sum(candidates[i].path.count(".") for i in cuts)
-        return sum((share - 1 / len(shares)) ** 2 for share in shares) + level_penalty * levels
+        apart = sum((share - want) ** 2 for share, want in zip(shares, wanted, strict=True))
+        return apart + level_penalty * levels
 
     best = min(combinations(range(1, rear), inner), key=unevenness)
     return tuple(candidates[i].path for i in (*best, rear))
-
-
-def _costs(candidates: Sequence[Candidate]) -> list[float]:
-    """The share of each part: of the layers, or the mean of that and its share of the FLOPs, if known."""
-    layers = _shares([float(c.layer_count) for c in candidates])
-    if any(c.layer_count and not c.forward_flops for c in candidates):
-        return layers  # torch counts nothing for some, such as LSTM
-    flops = _shares([c.forward_flops or 0.0 for c in candidates])
-    return [(a + b) / 2 for a, b in zip(layers, flops, strict=True)]
-
-
-def _shares(amounts: Sequence[float]) -> list[float]:
-    return [amount / (sum(amounts) or 1) for amount in amounts]
 
 
 def _with_flops(
@@ -186,11 +186,7 @@ def _without(candidates: Sequence[Candidate], bad: Sequence[str]) -> list[Candid
 def _reason(candidates: Sequence[Candidate], cuts: Sequence[str]) -> str:
     if not cuts:
         return "one block: there is no place between parameters that a single tensor crosses"
-    costs = _costs(candidates)
     paths = [c.path for c in candidates]
     bounds = [0, *(paths.index(cut) for cut in cuts), len(paths)]
-    shares = ", ".join(f"{sum(costs[a:b]):.0%}" for a, b in pairwise(bounds))
-    return (
-        "the rear is the head with what normalizes its input, the rest parts of like cost (the mean share of "
-        f"layers and forward FLOPs): {shares}"
-    )
+    layers = ", ".join(str(sum(c.layer_count for c in candidates[a:b])) for a, b in pairwise(bounds))
+    return f"the rear is the head with what normalizes its input; the blocks have {layers} layers"

@@ -12,7 +12,7 @@ from tbft.blocks.blocks import Blocks
 from tbft.blocks.checking import signature, squares
 from tbft.blocks.finer import cut_before
 from tbft.blocks.inputs import Inputs, map_tensors
-from tbft.blocks.placement import device_of, to_device
+from tbft.blocks.placement import device_of, random_restored, to_device
 from tbft.blocks.state import evaluating, values_restored
 from tbft.errors import SplitError
 
@@ -39,7 +39,7 @@ def check_gradients_reach(
     finer, at = cut_before(blocks, arm)
     model = blocks.model
     few = map_tensors(lambda t: t[[0, -1]], to_device(x, device_of(model)))
-    with values_restored(model), torch.random.fork_rng(devices=[]), blocks.only(arm) as parameters:
+    with values_restored(model), random_restored(device_of(model)), blocks.only(arm) as parameters:
         with evaluating(model):
             entering = finer.prefix(at)(few) if at else few
         rest = finer.onward(at)

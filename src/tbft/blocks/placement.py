@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -46,6 +48,13 @@ def find_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(f"the device {name!r} cannot be used: {error}") from error
     return device
+
+
+@contextmanager
+def random_restored(device: torch.device) -> Iterator[None]:
+    """torch's random numbers go on afterwards as if nothing had drawn any, on the CPU and on a GPU."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
 
 
 def to_device(x: Inputs, device: torch.device) -> Any:
