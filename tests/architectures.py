@@ -81,7 +81,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[operator]
         return self.fc(torch.flatten(self.avgpool(x), 1))
 
 
@@ -336,7 +336,7 @@ class Recurrent(nn.Module):
     def __init__(self, kind: type[nn.RNNBase]) -> None:
         super().__init__()
         self.layer_dim, self.hidden_dim = 2, 16
-        self.rnn = kind(3, 16, 2, batch_first=True)
+        self.rnn = kind(3, 16, 2, batch_first=True)  # type: ignore[arg-type]
         self.fc = nn.Linear(16, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
