@@ -18,6 +18,7 @@ from conftest import heed_interrupts, striped
 
 from tbft.blocks.tensors import fingerprint
 from tbft.cli import main
+from tbft.errors import WriteError
 from tbft.models import read_state
 from tbft.models.digits import DigitsNet
 
@@ -317,6 +318,19 @@ def test_a_patch_for_another_base(place, capsys):
     assert "for another base" in capsys.readouterr().err
     assert not list(place.glob("tuned*"))
     assert main("evaluate digits --weights second.pt --patch user.safetensors --data set.npz".split()) == 2
+
+
+def test_a_page_that_cannot_be_written_does_not_hide_what_was_done(place, capsys, monkeypatch):
+    from tbft.report import pages
+
+    def full(*_):
+        raise WriteError("cannot write r.html: No space left on device")
+
+    monkeypatch.setattr(pages, "atomic_path", full)
+    assert main([*ADAPT, "--out", "user.safetensors", "--report", "r.html", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["status"] == "patched"
+    assert "No space left on device; everything else is done" in said.err
 
 
 def test_names_in_files_do_not_steer_the_terminal(place, capsys):

@@ -84,6 +84,16 @@ def test_a_copy_in_another_folder_can_be_undone_all_the_way(place):
     assert fingerprint(load_file("other/device.safetensors")) == fingerprint(read_state("base.pt"))
 
 
+def test_a_link_to_the_file_finds_what_undoes_its_patches(place):
+    Path("store").mkdir()
+    Path("device.safetensors").symlink_to("store/v1.safetensors")
+    stack("p1", "p2")
+    assert Path("device.safetensors").is_symlink()
+    for path in ("store/v1.safetensors", "device.safetensors"):
+        take_off(path, path)
+    assert fingerprint(load_file("device.safetensors")) == fingerprint(read_state("base.pt"))
+
+
 def test_a_file_without_its_log_is_undone_by_its_fingerprint(place):
     stack("p1")
     torch.save(load_file("device.safetensors"), "device.pt")

@@ -29,7 +29,7 @@ from tbft.cli.data_options import (
     show_data,
 )
 from tbft.cli.diagnosing import add_card
-from tbft.errors import PlanError
+from tbft.errors import PlanError, WriteError
 from tbft.report.terminal import table
 
 if TYPE_CHECKING:
@@ -170,7 +170,11 @@ def run_personalize(arguments: argparse.Namespace) -> int:
         unfinished.unlink(missing_ok=True)
     if arguments.report:
         clean = load_clean(arguments, base.inputs) if arguments.drift else None
-        result.save_report(arguments.report, out_path, clean)
+        try:
+            result.save_report(arguments.report, out_path, clean)
+        except WriteError as error:  # the patch is there all the same
+            print(f"tbft: {error}; everything else is done", file=sys.stderr)
+            arguments.report = None
     values = result.to_json()
     if arguments.json:
         print_json({**values, **data, "patch_path": out_path})

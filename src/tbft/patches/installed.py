@@ -75,9 +75,14 @@ class Installed:
         metadata = {KEY: json.dumps(asdict(self.log)), "format": "pt"}
         save_weights(self.state, path, metadata)
 
+    @property
+    def folder(self) -> Path:
+        """Where the file itself lies, and what undoes its patches: not where links to it do."""
+        return self.path.resolve().parent
+
     def undo_file(self, entry: Entry) -> Path | None:
         """The file beside that takes a patch off again; None if it is not there."""
-        for path in sorted(self.path.parent.glob(f"*.{_link(entry)}{SUFFIX}")):
+        for path in sorted(self.folder.glob(f"*.{_link(entry)}{SUFFIX}")):
             header = Patch.load(path).header
             if (header.base_fingerprint, header.tuned_fingerprint) == (entry.tuned, entry.base):
                 return path
@@ -124,11 +129,11 @@ def put_on(patch: Patch, weights: str | Path, out: str | Path) -> tuple[Installe
             "to use it all the same, sign it again with a higher --serial"
         )
     made = Installed(out, tuned, Log((*base.log.entries, entry), max(newest, entry.serial)))
-    path = out.with_name(f"{out.name}.{_link(entry)}{SUFFIX}")
+    path = made.folder / f"{out.resolve().name}.{_link(entry)}{SUFFIX}"
     there = path.exists()
     undo.save(path)
     try:
-        _carry(base, out)
+        _carry(base, made)
         made.save(out)
     except BaseException:
         if not there:
@@ -156,7 +161,7 @@ def take_off(weights: str | Path, out: str | Path, undo: Patch | None = None) ->
         undo = replace(undo, source=None)
     base = undo.applied_to(tuned.state)
     made = Installed(Path(out), base, replace(tuned.log, entries=tuned.log.entries[:-1]))
-    _carry(tuned, made.path)
+    _carry(tuned, made)
     made.save(made.path)
     return made
 
@@ -178,7 +183,7 @@ def _found(tuned: Installed, last: Entry | None) -> Patch:
             "give it with --undo FILE"
         )
     name = fingerprint(tuned.state)[:12]
-    undos = [Patch.load(path) for path in sorted(tuned.path.parent.glob(f"*.{name}-to-*{SUFFIX}"))]
+    undos = [Patch.load(path) for path in sorted(tuned.folder.glob(f"*.{name}-to-*{SUFFIX}"))]
     if len({undo.header.tuned_fingerprint for undo in undos}) != 1:
         what = "no patch on it that could be taken off" if not undos else "several patches that it may have"
         raise PatchError(f"{tuned.path} has {what}: give what undoes it with --undo FILE")
@@ -209,13 +214,13 @@ def _link(entry: Entry) -> str:
     return f"{entry.tuned[:12]}-to-{entry.base[:12]}"
 
 
-def _carry(source: Installed, out: Path) -> None:
+def _carry(source: Installed, made: Installed) -> None:
     """What undoes the patches below goes along where a file is written to another folder."""
-    if source.path.parent.resolve() == out.parent.resolve():
+    if source.folder == made.folder:
         return
     for entry in source.log.entries:
         if path := source.undo_file(entry):
-            Patch.load(path).save(out.with_name(f"{out.name}.{_link(entry)}{SUFFIX}"))
+            Patch.load(path).save(made.folder / f"{made.path.resolve().name}.{_link(entry)}{SUFFIX}")
 
 
 def _metadata(path: Path) -> dict[str, str]:
