@@ -135,7 +135,7 @@ def read_file(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if wrong := _wrong(record):
             raise TbftError(
@@ -201,7 +201,7 @@ def read_costs(root: str | Path) -> list[dict[str, Any]]:
         try:
             # The first measurements spell this way of tuning as it was spelled then.
             content = json.loads(path.read_text().replace('"optimiser only"', '"optimizer only"'))
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict) or not set(content) >= COSTS:
             raise TbftError(f"{path} was not written by `python -m paper run system-cost`: move it elsewhere")

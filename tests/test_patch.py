@@ -225,6 +225,14 @@ def test_headers_are_typed(field, value, patch, tmp_path):
         Patch.load(tmp_path / "p.safetensors")
 
 
+def test_states_without_values_are_refused_in_words(patch):
+    for model in (nn.LazyLinear(3), nn.Linear(2, 2, device="meta")):
+        with pytest.raises(PatchError, match="has no values yet"):
+            patch.apply(model)
+    with pytest.raises(PatchError, match="is not a tensor"):
+        patch.applied_to({"fc.bias": 3})
+
+
 def test_a_patch_is_applied_once(model, patch):
     undo = patch.apply(model)
     with pytest.raises(PatchError, match="applied already"):

@@ -166,7 +166,8 @@ def run_apply(arguments: argparse.Namespace) -> None:
     out = claim(arguments.out, ".safetensors", inputs=[arguments.patch])
     made, undo = put_on(Patch.load(arguments.patch), arguments.weights, out)
     count = len(made.log.entries)
-    print(f"{out} is {arguments.weights} + {arguments.patch}; {undo} undoes it ({_patches(count)} on it now)")
+    print(f"{out} is {arguments.weights} + {arguments.patch} ({_patches(count)} on it now)")
+    print(f"beside it, {undo.name} undoes that: keep it")
 
 
 def run_revert(arguments: argparse.Namespace) -> None:

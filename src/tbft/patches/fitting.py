@@ -35,6 +35,8 @@ def patched_state(header: Header, tensors: Mapping[str, Tensor], state: Mapping[
 
 def check_base(header: Header, state: Mapping[str, Tensor]) -> None:
     """Raise PatchError unless `state` is the very base that this patch was made for."""
+    if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
+        raise PatchError(f"{other[0]} in the model's state is not a tensor: keep it out of the state dict")
     if lazy := [key for key, value in state.items() if value.is_meta or is_lazy(value)]:
         raise PatchError(f"{lazy[0]} has no values yet: run the model once, or load its weights, first")
     found = fingerprint(state)
