@@ -2,8 +2,8 @@
 
 Only the new rows are learned, on features that the frozen rest of the model gives; the old rows stay as they
 are, bit for bit, and the old classes' logits but for rounding. What can still go wrong is that a new class
-takes samples of an old one. Against that, what the card knows of the old classes (their mean features and
-the spread around these) stands beside the user's own samples of them, while learning and while deciding.
+takes samples of an old one. Held-out samples of old classes decide that. While learning, what the card knows
+of them (mean features and the spread around these) stands beside them; it is too coarse to decide.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ class NewClasses:
         classes: the names of the new ones; their outputs come after the old ones.
         patch: with the larger head; empty if it was rejected.
         new_accuracy: on held-out samples of the new classes.
-        old_before, old_after: accuracy on the old classes; None where nothing of them was at hand.
-        old_measured_on: ``held-out samples`` of the user's; ``card``: features made up from the card.
+        old_before, old_after: accuracy on held-out samples of the old classes.
         old_count, new_count: samples that these were measured on.
     """
 
@@ -55,9 +54,8 @@ class NewClasses:
     patch: Patch
     new_accuracy: float
     new_count: int
-    old_before: float | None
-    old_after: float | None
-    old_measured_on: Literal["held-out samples", "card"] | None
+    old_before: float
+    old_after: float
     old_count: int
     measurement: Measurement
     notes: tuple[str, ...]
@@ -75,7 +73,6 @@ class NewClasses:
             "new_count",
             "old_before",
             "old_after",
-            "old_measured_on",
             "old_count",
         )
         return {
@@ -89,11 +86,8 @@ class NewClasses:
     def __str__(self) -> str:
         lines = [f"new classes  {', '.join(self.classes)}"]
         lines.append(f"learned      {100 * self.new_accuracy:.1f} % of {self.new_count} held-out samples")
-        if self.old_before is not None and self.old_after is not None:
-            change = f"{100 * self.old_before:.1f} % -> {100 * self.old_after:.1f} %"
-            lines.append(f"old classes  {change} on {self.old_count} ({self.old_measured_on})")
-        else:
-            lines.append("old classes  not measured: no sample of them, and no card")
+        change = f"{100 * self.old_before:.1f} % -> {100 * self.old_after:.1f} %"
+        lines.append(f"old classes  {change} of {self.old_count} held-out samples")
         size = f"{len(self.patch.to_bytes()):,} bytes" if self.status == "patched" else "none: rejected"
         lines.append(f"patch        {size}, {self.measurement.cpu_seconds:.2f} s of processor time")
         return "\n".join([*lines, *(f"note         {note}" for note in self.notes)])
@@ -113,8 +107,8 @@ def add_classes(
     Args:
         model, train, val: in any form that :func:`tbft.personalize` takes. Samples are matched to the model's
             classes by name, or by number where it names none; the others are new. Samples of old classes
-            may be among them.
-        card: source card of the base; it stands for the old classes where no sample of theirs is at hand.
+            have to be among them, or in `val`: they decide.
+        card: source card of the base; learning is helped by what it knows of the old classes.
         cuts: where to cut a module into blocks.
         seed: random seed of the split and of the features that are made up from the card.
 
@@ -137,19 +131,23 @@ def add_classes(
         for at, name in enumerate(classes, head.out_features):
             if not (part.labels == at).any():
                 raise DataError(f"there are no samples of {name!r} {use}: give more samples of it, or val=")
+    if not (parts.val.labels < head.out_features).any():
+        raise DataError(
+            "no held-out sample is of a class that the model knows, so nothing would show what the new ones "
+            "take from it (a card does not): add samples of known classes, or give them in val="
+        )
     with Meter() as meter:
         features, labels = _features(base, parts.train)
         replay, replay_labels = _replayed(base.card, head, seed)
         rows = _learned(head, torch.cat([features, replay]), torch.cat([labels, replay_labels]), len(classes))
     held_features, held_labels = _features(base, parts.val)
-    judged, judged_labels, where = _old(held_features, held_labels, head, base.card, seed + 1)
-    before, after = _accuracies(head, rows, judged, judged_labels)
+    known = held_labels < head.out_features
+    before, after = _accuracies(head, rows, held_features[known], held_labels[known])
     new = held_labels >= head.out_features
     new_accuracy = float(
         (_logits(head, rows, held_features[new]).argmax(1) == held_labels[new]).float().mean()
     )
-    lost = 0.0 if before is None or after is None else before - after
-    accepted = new_accuracy >= MIN_NEW_ACCURACY and lost <= MAX_OLD_LOSS
+    accepted = new_accuracy >= MIN_NEW_ACCURACY and before - after <= MAX_OLD_LOSS
     return NewClasses(
         base=base,
         classes=classes,
@@ -158,8 +156,7 @@ def add_classes(
         new_count=int(new.sum()),
         old_before=before,
         old_after=after,
-        old_measured_on=where,
-        old_count=len(judged_labels),
+        old_count=int(known.sum()),
         measurement=meter.measurement,
         notes=tuple(dict.fromkeys((*samples.notes, *parts.notes))),
     )
@@ -256,22 +253,9 @@ def _logits(head: nn.Linear, rows: tuple[Tensor, Tensor], features: Tensor) -> T
     return torch.cat([_old_logits(head, features), features @ rows[0].T + rows[1]], dim=1)
 
 
-def _old(
-    features: Tensor, labels: Tensor, head: nn.Linear, card: SourceCard | None, seed: int
-) -> tuple[Tensor, Tensor, Literal["held-out samples", "card"] | None]:
-    """What the old classes are measured on: held-out samples of them, or features made up from the card."""
-    own = labels < head.out_features
-    if own.any():
-        return features[own], labels[own], "held-out samples"
-    made, made_labels = _replayed(card, head, seed)
-    return made, made_labels, "card" if len(made) else None
-
-
 def _accuracies(
     head: nn.Linear, rows: tuple[Tensor, Tensor], features: Tensor, labels: Tensor
-) -> tuple[float | None, float | None]:
-    if not len(labels):
-        return None, None
+) -> tuple[float, float]:
     before = _old_logits(head, features).argmax(1) == labels
     after = _logits(head, rows, features).argmax(1) == labels
     return float(before.float().mean()), float(after.float().mean())
