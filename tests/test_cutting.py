@@ -49,15 +49,15 @@ def test_cuts_lie_between_stages_rather_than_inside_and_never_between_a_layer_an
     model = nn.Sequential(
         OrderedDict(
             stem=conv_bn(3, 8),
-            stage1=nn.Sequential(conv_bn(8, 8), conv_bn(8, 8), conv_bn(8, 8)),
-            stage2=nn.Sequential(conv_bn(8, 8), conv_bn(8, 8)),
-            stage3=nn.Sequential(conv_bn(8, 8), conv_bn(8, 8)),
+            stage1=nn.Sequential(*(conv_bn(8, 8) for _ in range(2))),
+            stage2=nn.Sequential(*(conv_bn(8, 8) for _ in range(3))),
+            stage3=nn.Sequential(*(conv_bn(8, 8) for _ in range(8))),
             pool=nn.AdaptiveAvgPool2d(1),
             flat=nn.Flatten(),
             fc=nn.Linear(8, 3),
         )
     )
-    assert split(model).cuts == ("stage1", "stage2", "fc")
+    assert split(model).cuts == ("stage2", "stage3", "fc")
     assert not any(c.path.endswith((".1", ".2")) and ".0." in c.path for c in propose_cuts(model).candidates)
 
 

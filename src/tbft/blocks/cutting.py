@@ -1,7 +1,7 @@
 """Cuts found by themselves: the candidates are grouped into front, middle, late and rear.
 
 The rear is the head with the normalization before it. What comes before is cut by the number of layers: a
-quarter for the front, a quarter for the middle and half for the late block, at places that the model's author
+fifth for the front, a fifth for the middle and the rest for the late block, at places that the model's author
 names, between `layer1` and `layer2` rather than inside one. Measured on small networks (benchmarks/cuts.py):
 where the front ends matters little; a late block that starts late costs many points.
 """
@@ -28,10 +28,10 @@ from tbft.errors import SplitError
 MAX_BLOCKS = 4
 
 #: Share of the late block's layers, as a multiple of the front's and the middle's.
-LATE_WEIGHT = 2.0
+LATE_WEIGHT = 3.0
 
 #: What a cut at a submodule of a submodule weighs against parts of other shares, for each level.
-LEVEL_PENALTY = 0.05
+LEVEL_PENALTY = 0.02
 
 
 @dataclass(frozen=True)
