@@ -110,7 +110,7 @@ def test_the_level_is_diagnosed_by_default(place, capsys):
     said = capsys.readouterr()
     clean = json.loads(said.out)
     assert clean["status"] == "unchanged"
-    assert "user.safetensors was another run's: it is user.previous.safetensors now" in said.err
+    assert "user.safetensors was from another run: it was renamed to user.previous.safetensors" in said.err
     assert Path("user.previous.safetensors").read_text() == "of another run"
     assert (clean["arm"], clean["patch_path"], clean["choice"]["diagnosis"]["name"]) == ("none", None, "none")
     assert not Path("user.safetensors").exists()
@@ -257,7 +257,7 @@ def _bad_files() -> None:
         ("--source-share 1.5", "a fraction from 0 to 1"),
         ("--learning-rate 1e38", "diverged"),
         ("--epochs 0", "a positive number"),
-        ("--cache-memory -1", "a number of MiB from 0"),
+        ("--cache-memory -1", "has to be 0 or more MiB"),
         ("--cuts layer9", "unknown cut 'layer9'"),
     ],
 )
@@ -377,7 +377,7 @@ def test_ctrl_c_keeps_what_was_learned_and_the_next_run_goes_on(place):
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped by Ctrl-C: run it again to go on" in out
+    assert "stopped by Ctrl-C: run it again to resume" in out
     assert error.splitlines()[-1] == "tbft: interrupted; no half-written file is left"
     assert {p.name for p in place.iterdir()} - before == {"user.safetensors"}
     assert "user.safetensors.resume.pt" in before

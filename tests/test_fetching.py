@@ -393,7 +393,7 @@ def test_what_is_there_is_told_beside_the_result(server, tmp_path, capsys):
     assert main(arguments) == 0
     told = capsys.readouterr()
     assert told.out.strip() == str(tmp_path / "CIFAR-10-C")
-    assert "is there already; nothing was downloaded" in told.err
+    assert "is already there; nothing was downloaded" in told.err
 
 
 def test_an_interrupt_leaves_the_part_and_says_so(server, tmp_path, monkeypatch, capsys):
@@ -406,7 +406,7 @@ def test_an_interrupt_leaves_the_part_and_says_so(server, tmp_path, monkeypatch,
         with pytest.raises(SystemExit) as stopped:
             main(["data", "fetch", "cifar10-c", "--out", str(tmp_path)])
     assert stopped.value.code == 130
-    assert capsys.readouterr().err.strip() == "tbft: interrupted; run it again to go on"
+    assert capsys.readouterr().err.strip() == "tbft: interrupted; run it again to resume"
     half = (tmp_path / "cifar10-c.part").stat().st_size
     fetch("cifar10-c", tmp_path)
     assert server.ranges == [None, f"bytes={half}-"]

@@ -318,18 +318,18 @@ def test_show_draws_a_scenario_on_photos(tmp_path, scenario, capsys):
     ("command", "message"),
     [
         ("data show foog --out a.png", "unknown drift 'foog': did you mean 'fog'"),
-        ("data show fog --drift fog:1", "a drift by itself"),
+        ("data show fog --drift fog:1", "is itself a drift"),
         ("data show missing/folder", "no such file"),
         ("data corrupt set.npz --out c", "one of --all"),
         ("data corrupt set.npz --all --drift fog:1 --out c", "one of --all"),
         ("data corrupt set.npz --all --severity 7 --out c", "'7'"),
-        ("data corrupt set.npz --drift fog:1 --severity 1 --out c", "--severity goes with"),
+        ("data corrupt set.npz --drift fog:1 --severity 1 --out c", "--severity is for"),
         ("data corrupt set.npz --corruptions fgo --out c", "did you mean 'fog'"),
         ("data corrupt set.npz --all --workers 0 --out c", "at least 1"),
         ("data show set.npz --data set.npz", "is a set"),
     ],
 )
-def test_wrong_commands_are_told_in_one_line(tmp_path, monkeypatch, capsys, command, message):
+def test_wrong_commands_are_reported_in_one_line(tmp_path, monkeypatch, capsys, command, message):
     monkeypatch.chdir(tmp_path)
     np.savez("set.npz", x=RGB, y=PICTURES.labels)
     assert main(command.split()) == 2

@@ -1,7 +1,8 @@
-"""The command line, ``tbft``: a module for each subcommand, each a few lines over public functions.
+"""The command line, ``tbft``: a module for each subcommand, a few lines over public functions.
 
-Exit statuses: 0 done, 1 a bug of ours, 2 bad input, or no room for the work, 130 Ctrl-C, 143 SIGTERM; for
-those of ``personalize`` see its page. Nothing is imported before signals are handled: this module is small.
+Exit status: 0 success, 1 a bug in tbft, 2 bad input or too few resources, 130 Ctrl-C, 143 SIGTERM; for
+those of ``personalize`` see ``docs/personalize-json.md``. This module imports little, so that signals are
+handled early.
 """
 
 from __future__ import annotations
@@ -60,10 +61,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status.
+    """Run a command and return its exit status.
 
     Args:
-        argv: default: the process's own; then its signals are handled, too.
+        argv: arguments; None: those of the process, whose signals are then handled as well.
     """
     try:
         from tbft.cli import signals
@@ -89,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    """The command's exit status; errors that are not ours to mend become one message."""
-    # Before torch is loaded: its threads then sleep while they wait, where they would burn energy.
+    """Run a command and return its exit status; errors that users can fix become one message."""
+    # Before torch is loaded, so that its threads sleep while they wait, which saves energy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import warnings
     from contextlib import redirect_stderr, redirect_stdout
@@ -105,9 +106,9 @@ def _run(argv: Sequence[str] | None) -> int:
         with warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(error_out):
             warnings.simplefilter("default", TbftWarning)
             warnings.showwarning = _show_warning
-            status: int | None = arguments.run(arguments)  # most return nothing
+            status: int | None = arguments.run(arguments)  # most commands return None
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of stdout went away, as `head` does
+    except BrokenPipeError:  # the reader of stdout has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except TbftError as error:
@@ -118,7 +119,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
             raise
-        return _refused("there is not enough memory: give --budget-memory, fewer samples, or smaller batches")
+        return _refused("not enough memory: give --budget-memory, fewer samples, or smaller batches")
     return status or 0
 
 

@@ -57,50 +57,14 @@ def add(commands: Subparsers) -> None:
     )
     add_model(parser)
     add_data(parser)
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--level",
-        default="auto",
-        help="level of the drift: auto (default: diagnosed from the training samples), none, input, feature "
-        "or output",
-    )
-    what.add_argument(
-        "--arm",
-        help="what to tune: none, adabn, a block, a submodule inside a block, two joined by +, or full",
-    )
-    what.add_argument(
-        "--new-classes",
-        action="store_true",
-        help="the samples hold classes that the model does not know: add rows for them to its head",
-    )
-    add_card(parser)
-    parser.add_argument("--explain", action="store_true", help="also print the diagnosis and the choice")
-    budget = parser.add_argument_group("budget", "never exceeded, in what is predicted and what is then done")
-    budget.add_argument("--budget-seconds", type=number, metavar="S", help="processor seconds on one thread")
-    budget.add_argument(
-        "--budget-memory", type=number, metavar="MIB", help="of tensors and cache while tuning"
-    )
-    budget.add_argument(
-        "--budget-joules", type=number, metavar="J", help="estimated by the profile of the board"
-    )
+    _add_plan(parser)
+    _add_budget(parser)
     add_parts(parser)
-    how = parser.add_argument_group("recipe")
-    add_recipe(how, "fast", "how to train: fast (default) or paper")
-    how.add_argument(
-        "--source-share",
-        type=_share,
-        metavar="SHARE",
-        help="of the source in AdaBN statistics: 0 to 1, which keeps them, or auto, chosen by the training "
-        "labels with forward passes (default: by level and number of samples)",
-    )
-    how.add_argument(
-        "--cache-memory", type=number, metavar="MIB", help="for outputs of the frozen prefix (default 1024)"
-    )
-    how.add_argument("--cache-folder", metavar="DIR", help="where they go if they do not fit")
-    add_meter(parser.add_argument_group("energy", "measured, estimated and labeled so, or none"))
-    parser.add_argument("--out", metavar="FILE", help="write the patch here (.safetensors)")
+    _add_recipe(parser)
+    add_meter(parser.add_argument_group("energy", "measured, estimated (and labeled so), or unavailable"))
+    parser.add_argument("--out", metavar="FILE", help="write the patch to this file (.safetensors)")
     parser.add_argument(
-        "--report", metavar="FILE", help="write a page about it here (.html); needs tbft[report]"
+        "--report", metavar="FILE", help="write a report to this file (.html); needs tbft[report]"
     )
     parser.add_argument("--restart", action="store_true", help="ignore an unfinished run with this --out")
     add_json(parser)
@@ -115,7 +79,56 @@ def add(commands: Subparsers) -> None:
     parser.set_defaults(run=run_evaluate)
 
 
-#: Exit status by what came of it; the page of `--json` explains them.
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--level",
+        default="auto",
+        help="level of the drift: auto (default: diagnosed from the training samples), none, input, feature "
+        "or output",
+    )
+    what.add_argument(
+        "--arm",
+        help="what to tune: none, adabn, a block, a submodule inside a block, two of these joined by +, or "
+        "full",
+    )
+    what.add_argument(
+        "--new-classes",
+        action="store_true",
+        help="the samples have classes that the model does not know: add rows for them to its head",
+    )
+    add_card(parser)
+    parser.add_argument("--explain", action="store_true", help="also print the diagnosis and the choice")
+
+
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    budget = parser.add_argument_group("budget", "limits that neither the prediction nor the run exceeds")
+    budget.add_argument("--budget-seconds", type=number, metavar="S", help="processor time, on one thread")
+    budget.add_argument(
+        "--budget-memory", type=number, metavar="MIB", help="memory of tensors and cache during tuning"
+    )
+    budget.add_argument(
+        "--budget-joules", type=number, metavar="J", help="energy, estimated from the board's profile"
+    )
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    how = parser.add_argument_group("recipe")
+    add_recipe(how, "fast", "how to train: fast (default) or paper")
+    how.add_argument(
+        "--source-share",
+        type=_share,
+        metavar="SHARE",
+        help="weight of the source in AdaBN statistics: 0 to 1 (1 keeps the source's), or auto, chosen with "
+        "the training labels by forward passes (default: depends on the level and the number of samples)",
+    )
+    how.add_argument(
+        "--cache-memory", type=number, metavar="MIB", help="for outputs of the frozen prefix (default 1024)"
+    )
+    how.add_argument("--cache-folder", metavar="DIR", help="folder for outputs that do not fit into memory")
+
+
+#: Status of the result -> exit status, see docs/personalize-json.md.
 STATUSES = {"patched": 0, "unchanged": 3, "rejected": 4, "stopped": 5}
 
 
@@ -165,7 +178,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     if out_path:
         result.patch.save(out_path)
     elif arguments.out and (aside := move_aside(arguments.out)):
-        print(f"tbft: {arguments.out} was another run's: it is {aside} now", file=sys.stderr)
+        print(f"tbft: {arguments.out} was from another run: it was renamed to {aside}", file=sys.stderr)
     if unfinished is not None and result.stopped != "interrupt":
         unfinished.unlink(missing_ok=True)
     if arguments.report:
@@ -182,7 +195,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     if arguments.explain and result.choice is not None:
         choice = values["choice"]
         print(diagnosis_text(choice["diagnosis"]) + "\n\n" + choice_text(choice) + "\n")
-    print(summary({**values, "notes": []}, out_path, arguments.report))  # they were printed with the data
+    print(summary({**values, "notes": []}, out_path, arguments.report))  # already printed with the data
     return STATUSES[result.status]
 
 
@@ -208,7 +221,7 @@ def _cache_policy(arguments: argparse.Namespace) -> CachePolicy:
 
     mebibytes = 1024.0 if arguments.cache_memory is None else arguments.cache_memory
     if not 0 <= mebibytes < float("inf"):
-        raise PlanError(f"--cache-memory has to be a number of MiB from 0, not {mebibytes}")
+        raise PlanError(f"--cache-memory has to be 0 or more MiB, not {mebibytes}")
     folder = Path(arguments.cache_folder) if arguments.cache_folder else None
     return CachePolicy(int(mebibytes * 2**20), folder)
 

@@ -22,9 +22,7 @@ def add(commands: Subparsers) -> None:
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
-    show = command(
-        actions, "show", "list them, with their size, and whether they are whole", "tbft cache show"
-    )
+    show = command(actions, "show", "list them with their size and state", "tbft cache show")
     show.add_argument("folder", metavar="DIR", nargs="?", default=".", help="default: the current one")
     add_json(show)
     show.set_defaults(run=run_show)
@@ -32,38 +30,40 @@ def add(commands: Subparsers) -> None:
     clear = command(
         actions,
         "clear",
-        "remove the prefix caches, and what killed processes left",
+        "remove prefix caches and leftovers of killed processes",
         "tbft cache clear caches",
     )
     clear.add_argument("folder", metavar="DIR", nargs="?", default=".", help="default: the current one")
-    clear.add_argument("--runs", action="store_true", help="unfinished runs too: they cannot be resumed then")
+    clear.add_argument(
+        "--runs", action="store_true", help="also remove unfinished runs, which can then not be resumed"
+    )
     clear.set_defaults(run=run_clear)
 
 
 def run_show(arguments: argparse.Namespace) -> None:
     from tbft.tuning.kept import kept_in
 
-    found = kept_in(arguments.folder)
+    files = kept_in(arguments.folder)
     if arguments.json:
-        print_json([{**vars(kept), "path": str(kept.path)} for kept in found])
+        print_json([{**vars(kept), "path": str(kept.path)} for kept in files])
         return
-    total = sum(kept.size_bytes for kept in found)
-    print(f"{arguments.folder}: {len(found)} files, {total / 2**20:,.1f} MiB")
-    if found:
-        print(table([("file", "what", "MiB", "written", "state"), *map(_row, found)], right="2"))
+    total = sum(kept.size_bytes for kept in files)
+    print(f"{arguments.folder}: {len(files)} files, {total / 2**20:,.1f} MiB")
+    if files:
+        print(table([("file", "what", "MiB", "written", "state"), *map(_row, files)], right="2"))
 
 
 def run_clear(arguments: argparse.Namespace) -> None:
     from tbft.tuning.kept import RUN, kept_in
 
-    found = [kept for kept in kept_in(arguments.folder) if arguments.runs or kept.kind != RUN]
-    for kept in found:
+    files = [kept for kept in kept_in(arguments.folder) if arguments.runs or kept.kind != RUN]
+    for kept in files:
         kept.path.unlink(missing_ok=True)
-    total = sum(kept.size_bytes for kept in found)
-    print(f"{arguments.folder}: {len(found)} files removed, {total / 2**20:,.1f} MiB")
+    total = sum(kept.size_bytes for kept in files)
+    print(f"{arguments.folder}: {len(files)} files removed, {total / 2**20:,.1f} MiB")
 
 
 def _row(kept: Kept) -> tuple[str, ...]:
-    state = {True: "whole", False: "damaged", None: "of a dead process"}[kept.whole]
+    state = {True: "intact", False: "damaged", None: "left by a killed process"}[kept.whole]
     written = datetime.fromtimestamp(kept.modified).isoformat(" ", "minutes")
     return kept.path.name, kept.kind, f"{kept.size_bytes / 2**20:,.1f}", written, state

@@ -47,13 +47,13 @@ def run_calibrate(arguments: argparse.Namespace) -> None:
     out = claim(arguments.out, ".json")
     places = Places.from_environment()
     if arguments.typed:
-        source, scope = arguments.meter or "external meter, read by hand", "board"
+        source, scope = arguments.meter or "external meter, read manually", "board"
         watts_of: WattsOf = _typed_watts
     else:
         sensor = find_sensor(arguments.sensor, places)
         if not sensor.available:
             raise SensorError(
-                "no sensor can be read here: give --typed and type in the readings of an external meter"
+                "no sensor can be read here: give --typed to type in the readings of an external meter"
             )
         source, scope = sensor.source, sensor.scope
         watts_of = sensor_watts(sensor, arguments.seconds)
@@ -63,40 +63,40 @@ def run_calibrate(arguments: argparse.Namespace) -> None:
         states.append(state)
         watts = f"{state.watts:.3f} ± {state.spread_watts:.3f} W"
         print(f"{state.load}, {state.cores} busy: {watts}", file=sys.stderr)
-    found = fit(states)
+    fitted = fit(states)
     board = arguments.board or board_name(places)
-    make_profile(found, states, out.stem, board, source, scope).save(out)
-    print(_fit_text(found, states, out))
+    make_profile(fitted, states, out.stem, board, source, scope).save(out)
+    print(_fit_text(fitted, states, out))
 
 
 def _typed_watts(load: str, cores: int) -> tuple[float, float]:
-    """Ask for readings while the state lasts; several, separated by spaces, give a spread."""
+    """Ask for readings during a state; several readings give a spread."""
     from statistics import fmean, stdev
 
     what = "idle" if load == "idle" else f"{load} load on {cores} core{'s' if cores > 1 else ''}"
     while True:
-        print(f"{what}: the meter reads how many watts? (several readings: separate by spaces) ", end="",
+        print(f"{what}: how many watts does the meter show? (separate several readings by spaces) ", end="",
               file=sys.stderr, flush=True)  # fmt: skip
         line = sys.stdin.readline()
         if not line:
             raise SensorError("the input ended before all readings were typed")
         try:
-            found = [float(word) for word in line.replace(",", ".").split()]
-            if found and min(found) > 0:
-                return fmean(found), stdev(found) if len(found) > 1 else 0.0
+            readings = [float(word) for word in line.replace(",", ".").split()]
+            if readings and min(readings) > 0:
+                return fmean(readings), stdev(readings) if len(readings) > 1 else 0.0
         except ValueError:
             pass
         print("enter a number such as 3.42", file=sys.stderr)
 
 
-def _fit_text(found: Fit, states: list[State], out: Path) -> str:
+def _fit_text(fitted: Fit, states: list[State], out: Path) -> str:
     rows = [("load", "cores busy", "watts", "fitted minus measured")]
     rows += [
         (s.load, f"{s.busy_cores:.2f}", f"{s.watts:.3f}", f"{-r:+.3f}")
-        for s, r in zip(states, found.residual_watts, strict=True)
+        for s, r in zip(states, fitted.residual_watts, strict=True)
     ]
-    summary = f"{out}: {found.idle_watts:.2f} W idle, {found.watts_per_core:.2f} W a busy core"
-    if found.joules_per_gflop is not None:
-        summary += f", {found.joules_per_gflop:.3f} J/GFLOP above idle"
-    error = f"error of an estimate {100 * found.relative_error:.1f} % (one standard deviation)"
+    summary = f"{out}: {fitted.idle_watts:.2f} W idle, {fitted.watts_per_core:.2f} W per busy core"
+    if fitted.joules_per_gflop is not None:
+        summary += f", {fitted.joules_per_gflop:.3f} J/GFLOP above idle"
+    error = f"error of an estimate {100 * fitted.relative_error:.1f} % (one standard deviation)"
     return f"{table(rows, right='123')}\n\n{summary}; {error}"

@@ -31,7 +31,7 @@ Subparsers = Any  # argparse keeps the type of add_subparsers() to itself
 
 def command(commands: Subparsers, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
     """A subcommand with examples below its help."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
@@ -39,7 +39,7 @@ def command(commands: Subparsers, name: str, summary: str, examples: str) -> arg
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    return made
+    return parser
 
 
 def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
@@ -56,20 +56,20 @@ def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
         parser.add_argument(
             "--weights-key",
             metavar="KEY",
-            help="where in it the weights are, e.g. state_dict_ema (default: found by the model's names)",
+            help="where the weights are in it, e.g. state_dict_ema (default: found by the model's key names)",
         )
 
 
 def add_recipe(parser: argparse._ActionsContainer, default: str, summary: str) -> None:
     parser.add_argument("--recipe", default=default, help=summary)
-    parser.add_argument("--epochs", type=int, metavar="N", help="in place of the recipe's")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="in place of the recipe's")
-    parser.add_argument("--learning-rate", type=number, metavar="RATE", help="in place of the recipe's")
+    parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="instead of the recipe's")
+    parser.add_argument("--learning-rate", type=number, metavar="RATE", help="instead of the recipe's")
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
-        help="of the computing while tuning (default: the recipe's; auto is bfloat16 where the device gains "
-        "from it and the model takes it)",
+        help="precision during tuning (default: the recipe's; auto is bfloat16 if it is faster on the device "
+        "and works with the model)",
     )
 
 
@@ -77,13 +77,13 @@ def add_profile(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--profile",
         metavar="NAME",
-        help="board to estimate energy for where nothing measures it: a name of `tbft energy probe` or a "
-        ".json file (default $TBFT_PROFILE)",
+        help="profile of the board, to estimate energy if no sensor measures it: a name from `tbft energy "
+        "probe` or a .json file (default: $TBFT_PROFILE)",
     )
 
 
 def load_profile(arguments: argparse.Namespace) -> Profile | None:
-    """The profile that the options name, or the environment."""
+    """The profile named by the options or the environment."""
     from tbft.metering.profile import find_profile
 
     return find_profile(arguments.profile)
@@ -91,7 +91,7 @@ def load_profile(arguments: argparse.Namespace) -> Profile | None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--json", action="store_true", help="one JSON object on stdout and nothing else there"
+        "--json", action="store_true", help="print one JSON object on stdout, and everything else on stderr"
     )
 
 
@@ -99,14 +99,14 @@ def add_meter(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--sensor",
         metavar="NAME",
-        help="what measures energy: a name of `tbft energy probe`, a meter's log (.csv), or none "
-        "(default the best there is)",
+        help="energy sensor: a name from `tbft energy probe`, a meter's log (.csv), or none (default: the "
+        "best available)",
     )
     add_profile(parser)
 
 
 def load_meter(arguments: argparse.Namespace, **options: Any) -> Meter:
-    """The meter that the options name, not yet running."""
+    """The meter named by the options, not yet running."""
     from tbft.metering import Meter, find_profile, find_sensor
 
     return Meter(find_sensor(arguments.sensor), find_profile(arguments.profile), **options)
@@ -124,7 +124,7 @@ def number(text: str) -> float:
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
-    """The preset and its model, with weights where they were given."""
+    """The preset and its model, with weights if they are given."""
     from tbft.blocks.placement import find_device
     from tbft.models import find_model, load_weights
 
@@ -161,16 +161,16 @@ def load_base(
 
 
 def show_notes(notes: Sequence[str]) -> None:
-    """What was assumed or left out, on stderr."""
+    """Print what was assumed or left out on stderr."""
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
 
 
 def load_recipe(arguments: argparse.Namespace, find: Callable[[str], Recipe]) -> Recipe:
-    """The recipe that the options name, with their numbers in place of its own.
+    """The recipe named by the options, with their numbers instead of its own.
 
     Args:
-        find: name -> recipe, in the model's own variant.
+        find: name -> recipe, in the model's own variant if there is one.
     """
     options = ("epochs", "batch_size", "learning_rate")
     numbers = {option: getattr(arguments, option) for option in options}
@@ -186,12 +186,12 @@ def _listed(text: str | None) -> list[str] | None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON object; numbers that JSON has no word for (NaN) become null."""
+    """Print one JSON object; numbers that JSON cannot represent (NaN) become null."""
     print(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """The same into a file, atomically."""
+    """Write one JSON object to a file, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
 
@@ -208,9 +208,9 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def progress_bar(description: str, meter: Meter | None = None) -> Iterator[OnStep]:
-    """A bar on stderr that a training loop's `on_step` moves; silent where stderr is no terminal.
+    """A progress bar on stderr, updated by a training loop's `on_step`; silent if stderr is not a terminal.
 
-    With a running `meter` it also shows watts, or how busy the processor is, once a second.
+    With a running `meter` it also shows power or processor load, once a second.
     """
     from tqdm import tqdm
 

@@ -19,18 +19,20 @@ tbft data corrupt test.tar --drift gaussian_noise:3+labels:reverse --out mixed/
 
 
 def add(actions: Subparsers) -> None:
-    summary = "write a set with drifts on it, in the shape of CIFAR-10-C; run it again to go on after a stop"
+    summary = "write a set with drift, in the format of CIFAR-10-C; run it again to resume after a stop"
     corrupt = command(actions, "corrupt", summary, EXAMPLES)
     corrupt.add_argument("data", metavar="SET")
     add_selection(corrupt)
-    corrupt.add_argument("--all", action="store_true", help="every corruption, each in a file of its own")
+    corrupt.add_argument("--all", action="store_true", help="all corruptions, each in a file of its own")
     corrupt.add_argument("--corruptions", metavar="A,B", help="these corruptions")
     corrupt.add_argument(
         "--severity",
         metavar="S[,S]",
-        help="of --all and --corruptions; default: all five, one after the other, as published",
+        help="severity of the corruptions (default: all five, one after the other, as in CIFAR-10-C)",
     )
-    corrupt.add_argument("--workers", type=int, metavar="N", help="processes (default: the processors)")
+    corrupt.add_argument(
+        "--workers", type=int, metavar="N", help="number of processes (default: one per processor)"
+    )
     corrupt.add_argument("--out", metavar="DIR", required=True, help="folder for <drift>.npy and labels.npy")
     corrupt.set_defaults(run=run_corrupt)
 
@@ -41,7 +43,7 @@ def run_corrupt(arguments: argparse.Namespace) -> None:
     from tbft.scenarios.writing import default_workers, write_corruptions, write_drifted
 
     names = _names(arguments)
-    drift, arguments.drift = arguments.drift, None  # it is put on below, not while reading
+    drift, arguments.drift = arguments.drift, None  # applied below, not while reading
     _check_options(arguments, drift, names)
     if drift:
         samples = load_samples(arguments)
@@ -49,18 +51,18 @@ def run_corrupt(arguments: argparse.Namespace) -> None:
         print(write_drifted(samples, drift, arguments.out, arguments.seed))
         return
     try:
-        asked = arguments.severity.split(",") if arguments.severity else SEVERITIES
-        severities = [parse_severity(str(s).strip()) for s in asked]
+        requested = arguments.severity.split(",") if arguments.severity else SEVERITIES
+        severities = [parse_severity(str(s).strip()) for s in requested]
     except ValueError as error:
         raise DataError(f"--severity {arguments.severity!r}: {error}") from None
     workers = default_workers() if arguments.workers is None else arguments.workers
     samples = load_samples(arguments)
     show_data(samples)
     written = write_corruptions(samples, names, arguments.out, severities, arguments.seed, workers)
-    there = len(names) - len(written)
+    existing = len(names) - len(written)
     print(
         f"{arguments.out}: {len(written)} corruptions of {len(samples):,} samples written"
-        + (f", {there} were there" if there else "")
+        + (f", {existing} already there" if existing else "")
     )
 
 
@@ -81,11 +83,10 @@ def _names(arguments: argparse.Namespace) -> list[str]:
 def _check_options(arguments: argparse.Namespace, drift: str | None, names: list[str]) -> None:
     from tbft.scenarios import find_drifts
 
-    ways = [bool(drift), bool(arguments.all), bool(arguments.corruptions)]
-    if sum(ways) != 1:
-        raise DataError("say what to write by one of --all, --corruptions fog,frost or --drift fog:5")
+    if [bool(drift), bool(arguments.all), bool(arguments.corruptions)].count(True) != 1:
+        raise DataError("give what to write, by one of --all, --corruptions fog,frost or --drift fog:5")
     if drift and arguments.severity:
-        raise DataError("--severity goes with --all and --corruptions; write --drift NAME:SEVERITY")
+        raise DataError("--severity is for --all and --corruptions; write --drift NAME:SEVERITY instead")
     if arguments.workers is not None and arguments.workers < 1:
         raise DataError(f"--workers has to be at least 1, not {arguments.workers}")
     if drift:

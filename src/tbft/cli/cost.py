@@ -37,7 +37,7 @@ tbft cost resnet26-cifar10 --samples 500
 tbft cost resnet26-cifar10 --resolution 64 --recipe paper
 tbft cost my.models:net --resolution 64 --samples 200 --profile board.json --json
 """
-#: Seconds of processor time for the operations of each kind: more than choosing takes, for steadier figures.
+#: Seconds to time the operations of each kind: more than for choosing, for steadier figures.
 STEADY_SECONDS = 0.3
 
 
@@ -45,13 +45,20 @@ def add(commands: Subparsers) -> None:
     parser = command(commands, "cost", "predict what each arm of a model costs on this machine", EXAMPLES)
     add_model(parser)
     parser.add_argument(
-        "--samples", type=whole_number, default=1000, metavar="N", help="to tune on (default 1000)"
+        "--samples",
+        type=whole_number,
+        default=1000,
+        metavar="N",
+        help="number of training samples (default 1000)",
     )
     parser.add_argument(
-        "--resolution", type=whole_number, metavar="PX", help="side of the pictures (default the preset's)"
+        "--resolution",
+        type=whole_number,
+        metavar="PX",
+        help="side of the pictures (default: the preset's)",
     )
     add_profile(parser)
-    add_recipe(parser, "fast", "how the arms would be trained: fast (default) or paper")
+    add_recipe(parser, "fast", "recipe for the arms: fast (default) or paper")
     add_json(parser)
     parser.set_defaults(run=run_cost)
 
@@ -87,8 +94,8 @@ def run_cost(arguments: argparse.Namespace) -> None:
     print(_arms(costs))
     if profile is not None:
         error = "unknown" if profile.relative_error is None else f"{100 * profile.relative_error:.0f} %"
-        print(f"\nenergy: estimated by the profile {profile.name} ({profile.board}), error {error}")
-    print("\noperations of each block, for one sample:\n\n" + _blocks(counts))
+        print(f"\nenergy: estimated from the profile {profile.name} ({profile.board}), error {error}")
+    print("\noperations of each block per sample:\n\n" + _blocks(counts))
 
 
 def _pictures(arguments: argparse.Namespace, preset: Preset) -> Samples:
@@ -96,9 +103,9 @@ def _pictures(arguments: argparse.Namespace, preset: Preset) -> Samples:
 
     side = arguments.resolution or preset.inputs.resolution
     if side is None:
-        raise TbftError(f"{preset.name} does not say how large its pictures are: give --resolution PX")
+        raise TbftError(f"{preset.name} does not declare the size of its pictures: give --resolution PX")
     if arguments.samples < 2:
-        raise TbftError("--samples: two or more are needed to tune on")
+        raise TbftError("--samples has to be 2 or more")
     classes = len(preset.inputs.class_names or ()) or 2
     return random_pictures(256, side, preset.inputs.channels or 3, classes)
 

@@ -1,4 +1,4 @@
-"""Options that say which data a command reads, in one place: added, read back, and what was read printed."""
+"""Options for the data that a command reads: add them, read them, and print what was read."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ SET = (
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """``--data`` and what goes with it."""
+    """``--data`` and the options for reading it."""
     parser.add_argument("--data", metavar="SET", required=True, help=SET)
     add_selection(parser)
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
-    """How a set is read; not which."""
+    """Options for reading a set, without the set itself."""
     what = parser.add_argument_group("data", "which samples, and how they are read (see docs/data.md)")
     what.add_argument(
         "--where",
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="keep samples with this attribute, e.g. domain=target, or without it: domain!=target; twice on "
-        "one key means either",
+        help="keep samples with this attribute, e.g. domain=target, or without it: domain!=target; several "
+        "values of one key mean either",
     )
     what.add_argument(
         "--classes",
         metavar="MAP",
         help="read leaf classes as superclasses: living17:rand (see `tbft data list`) or a .json file",
     )
-    what.add_argument("--layout", metavar="LEVELS", help="what folders mean, such as domain/class")
+    what.add_argument("--layout", metavar="LEVELS", help="meaning of the folders, such as domain/class")
     what.add_argument("--keys", metavar="inputs=X,labels=Y", help="names of arrays, items or columns")
     what.add_argument(
         "--labels-from", type=int, choices=(0, 1), metavar="N", help="number of the first class: 0 or 1"
@@ -55,40 +55,45 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         "--data-memory",
         type=whole_number,
         metavar="MIB",
-        help="for decoded pictures; of larger sets they are decoded when needed (default 1024)",
+        help="memory for decoded pictures; larger sets are decoded when needed (default 1024)",
     )
     what.add_argument(
         "--drift",
         metavar="DRIFT",
-        help="put this on top, e.g. gaussian_noise:5 or fog:3+labels:reverse (see `tbft data list`)",
+        help="apply this drift, e.g. gaussian_noise:5 or fog:3+labels:reverse (see `tbft data list`)",
     )
     what.add_argument("--seed", type=whole_number, default=0, help="random seed (default 0)")
     _add_preprocessing(parser)
 
 
 def _add_preprocessing(parser: argparse.ArgumentParser) -> None:
-    how = parser.add_argument_group("preprocessing", "what the model was trained with and does not do itself")
-    how.add_argument("--mean", metavar="M", help="imagenet, cifar10, ..., or numbers: 0.5,0.4,0.4")
-    how.add_argument("--std", metavar="S", help="the same")
+    how = parser.add_argument_group(
+        "preprocessing", "what the model was trained with, unless it is part of the model itself"
+    )
+    how.add_argument("--mean", metavar="M", help="mean: imagenet, cifar10, ..., or numbers: 0.5,0.4,0.4")
+    how.add_argument("--std", metavar="S", help="standard deviation: as for --mean")
     how.add_argument("--resolution", type=int, metavar="PX", help="side of the square pictures")
     how.add_argument("--resize", type=int, metavar="PX", help="shorter side before the crop")
     how.add_argument(
         "--crop", choices=("center", "none"), help="center (default), or none to scale both sides"
     )
-    how.add_argument("--channel-order", choices=("RGB", "BGR"), help="of the model (default RGB)")
-    how.add_argument("--range", metavar="RANGE", help="of the values: auto (default), 0-1, 0-255, normalized")
+    how.add_argument("--channel-order", choices=("RGB", "BGR"), help="channels of the model (default RGB)")
+    how.add_argument(
+        "--range", metavar="RANGE", help="range of the values: auto (default), 0-1, 0-255 or normalized"
+    )
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What the options say.
+    """The data options of a command.
 
     Attributes:
         source: the set.
-        spec: fields of ``InputSpec`` that were given.
-        where: conditions as they were written.
+        spec: given fields of ``InputSpec``.
+        where: conditions as text.
         classes: a class map, or None.
-        drift: put on top, or None.
+        drift: a drift to apply, or None.
+        seed: random seed for the drift.
     """
 
     source: str
@@ -100,7 +105,7 @@ class DataOptions:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> DataOptions:
-        """Those of a command that :func:`add_selection` added to."""
+        """The options that :func:`add_selection` added."""
         names = (
             "layout",
             "labels_from",
@@ -123,7 +128,7 @@ class DataOptions:
         )
 
     def read(self, inputs: InputSpec | None = None) -> Samples:
-        """The samples, fitted to what the model takes, with the drift on top."""
+        """The samples, fitted to the model's inputs, with the drift."""
         from tbft.scenarios import apply_drift, find_drifts
 
         if not self.drift:
@@ -132,7 +137,7 @@ class DataOptions:
         return apply_drift(self.read_clean(inputs), self.drift, self.seed)
 
     def read_clean(self, inputs: InputSpec | None = None) -> Samples:
-        """The same without the drift."""
+        """The samples, fitted to the model's inputs, without the drift."""
         from tbft.data import InputSpec, read
         from tbft.scenarios import find_class_map
 
@@ -147,32 +152,32 @@ def _keys(text: str | None) -> dict[str, str] | None:
     pairs = [pair.partition("=") for pair in text.split(",")]
     for name, equals, value in pairs:
         if not (name.strip() and equals and value.strip()):
-            raise DataError(f"--keys {text!r}: write inputs=X,labels=Y, with the names of the arrays")
+            raise DataError(f"--keys {text!r}: write inputs=X,labels=Y with the names of the arrays")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def whole_number(text: str) -> int:
-    """An argparse type: an integer from 0 that fits 63 bits."""
+    """An argparse type: an integer from 0 that fits into 63 bits."""
     if not text.isdecimal() or int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**63 - 1")
     return int(text)
 
 
 def load_samples(arguments: argparse.Namespace, inputs: InputSpec | None = None) -> Samples:
-    """The samples that the options name, fitted to what the model takes, with the drift on top."""
+    """The samples named by the options, fitted to the model's inputs, with the drift."""
     return DataOptions.of(arguments).read(inputs)
 
 
 def load_clean(arguments: argparse.Namespace, inputs: InputSpec | None = None) -> Samples:
-    """The same without the drift."""
+    """The samples named by the options, fitted to the model's inputs, without the drift."""
     return DataOptions.of(arguments).read_clean(inputs)
 
 
 def show_data(samples: Samples, parts: Parts | None = None) -> dict[str, Any]:
-    """Print what was read, on stderr; as plain values for ``--json`` it is returned.
+    """Print a summary of what was read on stderr.
 
     Returns:
-        ``data``, the summary, and ``notes``.
+        ``data`` (the summary) and ``notes``, as plain values for ``--json``.
     """
     from tbft.data.summary import describe
 
@@ -184,28 +189,28 @@ def show_data(samples: Samples, parts: Parts | None = None) -> dict[str, Any]:
 def add_parts(parser: argparse.ArgumentParser) -> None:
     """``--train``, ``--val`` and ``--test``, and how samples are assigned to them."""
     parts = parser.add_argument_group(
-        "parts", "amounts are a share (0.2 or 20%), a count (50) or a count a class (10/class)"
+        "parts", "amounts are a share (0.2 or 20%), a count (50) or a count per class (10/class)"
     )
     parts.add_argument(
         "--train",
         metavar="N",
         default="rest",
-        help="samples to train on, those held out of them by default included: an amount, first:20%% for the "
-        "first ones in time, or rest (default: all that are not held out)",
+        help="samples to train on, including those held out of them by default: an amount, first:20%% for "
+        "the earliest ones, or rest (default: all that are not held out)",
     )
     parts.add_argument(
         "--val",
         metavar="N",
-        help="samples held out to decide whether the tuned model is kept; with recipes that choose an epoch "
-        "by them, they do that instead (default: a fifth of train, at most 500)",
+        help="samples held out to decide whether to keep the tuned model; recipes that validate choose the "
+        "epoch with them instead (default: a fifth of train, at most 500)",
     )
     parts.add_argument(
         "--test",
         metavar="N",
-        help="samples only evaluated on, or rest (default: none; the rest after --train first:N)",
+        help="samples used only for evaluation, or rest (default: none; the rest with --train first:N)",
     )
     parts.add_argument(
-        "--test-data", metavar="SET", help="evaluate on another set, read with the same options"
+        "--test-data", metavar="SET", help="another set to evaluate on, read with the same options"
     )
     add_grouping(parts)
 
@@ -215,18 +220,18 @@ def add_grouping(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--group-by",
         metavar="KEY",
-        help="attribute no value of which may lie in two parts, or none (default: found by its name)",
+        help="attribute whose values are never split between parts, or none (default: found by its name)",
     )
     parser.add_argument(
         "--order",
         metavar="KEY[,KEY]",
-        help="attributes that tell when samples were taken: train gets the first, test the last; file for "
-        "the order of the set, none for none (default: found by name where it is needed)",
+        help="attributes with the time of each sample: train gets the earliest, test the latest; file for "
+        "the order of the set, none for no order (default: found by name if needed)",
     )
 
 
 def load_parts(arguments: argparse.Namespace, samples: Samples, inputs: InputSpec | None = None) -> Parts:
-    """The parts of the samples that the options name."""
+    """The samples in the parts named by the options."""
     from tbft.data.amounts import Amount, parse_amount
     from tbft.data.manner import SplitBy
     from tbft.data.parts import with_own
@@ -235,7 +240,7 @@ def load_parts(arguments: argparse.Namespace, samples: Samples, inputs: InputSpe
     train = parse_amount(arguments.train)
     val = None if arguments.val is None else parse_amount(arguments.val)
     if arguments.test is not None and arguments.test_data is not None:
-        raise DataError("--test takes samples out of --data, --test-data names another set; give one of them")
+        raise DataError("--test takes samples from --data, --test-data names another set; give one of them")
     rest_is_test = train.first and arguments.test is None and arguments.test_data is None
     test = Amount() if rest_is_test else parse_amount(arguments.test or 0)
     by = SplitBy(arguments.seed, arguments.group_by, arguments.order)

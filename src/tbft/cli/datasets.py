@@ -44,24 +44,24 @@ EXAMPLES = "\n".join(text.strip() for text in (LIST, SHOW, CHECK, corrupting.EXA
 
 
 def add(commands: Subparsers) -> None:
-    parser = command(commands, "data", "list drifts, look at samples, write and fetch sets", EXAMPLES)
+    parser = command(commands, "data", "list drifts, show, check, corrupt and download sets", EXAMPLES)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listed = command(actions, "list", "list the drifts that can be put on any set", LIST)
+    listed = command(actions, "list", "list the drifts that can be applied to any set", LIST)
     add_json(listed)
-    listed.add_argument("--markdown", action="store_true", help="a table for a page, as in the README")
+    listed.add_argument("--markdown", action="store_true", help="print a Markdown table, as in the README")
     listed.set_defaults(run=run_list)
     show = command(actions, "show", "print what is in a set, or draw a drift", SHOW)
-    show.add_argument("data", metavar="SET|DRIFT", help="a set, or a drift, mixture or schedule of drifts")
-    show.add_argument("--data", metavar="SET", dest="pictures", help="draw the drift on these pictures")
+    show.add_argument("data", metavar="SET|DRIFT", help="a set, or a drift, a mixture or a schedule")
+    show.add_argument("--data", metavar="SET", dest="pictures", help="apply the drift to these pictures")
     add_selection(show)
-    show.add_argument("--out", metavar="FILE", help="draw a contact sheet as a .png")
+    show.add_argument("--out", metavar="FILE", help="draw a contact sheet to this file (.png)")
     add_json(show)
     show.set_defaults(run=run_show)
     check = command(
         actions,
         "check",
-        "print what is in a set and what may be wrong with it: damaged files, copies, contradicting labels, "
-        "pictures that look alike, uneven classes; exit status 1 if anything may be",
+        "print what is in a set and possible problems: damaged files, copies, contradicting labels, pictures "
+        "that look alike, uneven classes; exit status 1 if there are any",
         CHECK,
     )
     check.add_argument("data", metavar="SET")
@@ -119,7 +119,7 @@ def _is_scenario(text: str) -> bool:
     words = {drift.name.partition(":")[0] for drift in drifts()}
     first = text.split(",")[0].split("+")[0].partition(":")[0].strip()
     if first not in words and not (is_factory(text) or Path(text).suffix or "/" in text):
-        raise DataError(f"{text!r} is no file or folder, and {unknown('drift', first, words)}")
+        raise DataError(f"{text!r} is not a file or folder, and {unknown('drift', first, words)}")
     return first in words
 
 
@@ -128,17 +128,19 @@ def _show_scenario(arguments: argparse.Namespace) -> None:
     from tbft.scenarios.sheets import scenario_sheet, steps_of
 
     if arguments.drift:
-        raise DataError(f"{arguments.data!r} is a drift by itself; join drifts by +, without --drift")
+        raise DataError(f"{arguments.data!r} is itself a drift; join drifts by +, without --drift")
     steps = steps_of(arguments.data)
     if arguments.out:
         scenario, arguments.data = arguments.data, arguments.pictures
         samples = load_samples(arguments) if arguments.pictures else None
         _save(scenario_sheet(scenario, samples, arguments.seed), arguments.out)
-    found = [(step, one.drift) for step in steps for one in find_drifts(step)]
+    applied = [(step, part.drift) for step in steps for part in find_drifts(step)]
     if arguments.json:
-        print_json({"steps": [{"drift": step, "level": d.level, "summary": d.summary} for step, d in found]})
+        print_json(
+            {"steps": [{"drift": step, "level": d.level, "summary": d.summary} for step, d in applied]}
+        )
     else:
-        print(table([("drift", "level", "what"), *((step, d.level, d.summary) for step, d in found)]))
+        print(table([("drift", "level", "what"), *((step, d.level, d.summary) for step, d in applied)]))
 
 
 def _show_class_map(arguments: argparse.Namespace) -> None:
@@ -148,9 +150,7 @@ def _show_class_map(arguments: argparse.Namespace) -> None:
     class_map = find_class_map(arguments.data)
     if arguments.out:
         if not arguments.pictures:
-            raise DataError(
-                f"{class_map.name} brings no pictures: name a set of its leaf classes with --data"
-            )
+            raise DataError(f"{class_map.name} has no pictures: give a set of its leaf classes with --data")
         arguments.data, arguments.classes = arguments.pictures, class_map.name
         _save(domain_sheet(load_samples(arguments)), arguments.out)
     members: dict[str, dict[str, list[str]]] = {
@@ -172,7 +172,7 @@ def _show_set(arguments: argparse.Namespace) -> None:
     from tbft.scenarios.sheets import set_sheet
 
     if arguments.pictures:
-        raise DataError(f"--data goes with a drift, but {arguments.data!r} is a set; give one of the two")
+        raise DataError(f"--data is for a drift, but {arguments.data!r} is a set; give one of the two")
     samples = load_samples(arguments)
     if arguments.out:
         _save(set_sheet(samples), arguments.out)
@@ -185,7 +185,7 @@ def _show_set(arguments: argparse.Namespace) -> None:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    """Print a set and what may be wrong with it; status 1 if anything may be."""
+    """Print a set and possible problems; the status is 1 if there are any."""
     from tbft.data.quality import find_problems
     from tbft.data.summary import describe
 

@@ -20,8 +20,10 @@ def add(commands: Subparsers) -> None:
     parser = command(
         commands, "demo", "adapt a small network to drift at each level, on handwritten digits", "tbft demo"
     )
-    parser.add_argument("--seed", type=whole_number, default=0, help="of everything random (default 0)")
-    parser.add_argument("--repeats", type=int, default=3, help="random splits to average over (default 3)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="random seed (default 0)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="number of random splits to average over (default 3)"
+    )
     add_json(parser)
     parser.set_defaults(run=run_demo)
 
@@ -39,7 +41,7 @@ def run_demo(arguments: argparse.Namespace) -> None:
     if arguments.repeats < 1:
         raise TbftError("--repeats has to be 1 or more")
     start, threads = time.perf_counter(), torch.get_num_threads()
-    torch.set_num_threads(1)  # the network is too small for more: they would wait for each other
+    torch.set_num_threads(1)  # for such a small network, more threads would only wait for each other
     with tqdm(desc="adapting", total=3 * 7 * arguments.repeats, unit="", leave=False, disable=None) as bar:
 
         def on_arm(level: str, arm: str) -> None:
@@ -75,5 +77,5 @@ def run_demo(arguments: argparse.Namespace) -> None:
         print(f"\n{demo.conclusion(outcome)}")
     print(
         f"\nMeans over {arguments.repeats} splits in {seconds:.0f} s. "
-        "For a model of your own: tbft personalize --help"
+        "For your own model: tbft personalize --help"
     )

@@ -39,29 +39,29 @@ tbft diagnose my.models:net --data phone.npz --unlabeled --json
 
 
 def add(commands: Subparsers) -> None:
-    card = commands.add_parser("card", help="make and show source cards", allow_abbrev=False)
+    card = commands.add_parser("card", help="build and show source cards", allow_abbrev=False)
     actions = card.add_subparsers(title="actions", metavar="ACTION", required=True)
-    build = command(actions, "build", "make a source card from held-out source samples", BUILD_EXAMPLES)
+    build = command(actions, "build", "build a source card from held-out source samples", BUILD_EXAMPLES)
     add_model(build)
     add_data(build)
-    build.add_argument("--out", metavar="FILE", required=True, help="the card to write (.safetensors)")
+    build.add_argument("--out", metavar="FILE", required=True, help="source card to write (.safetensors)")
     add_json(build)
     build.set_defaults(run=run_build)
-    show = command(actions, "show", "show what a source card says", SHOW_EXAMPLES)
+    show = command(actions, "show", "print a summary of a source card", SHOW_EXAMPLES)
     show.add_argument("card", metavar="FILE")
     add_json(show)
     show.set_defaults(run=run_show)
 
-    parser = command(commands, "diagnose", "diagnose the level of drift that samples show", DIAGNOSE_EXAMPLES)
+    parser = command(commands, "diagnose", "diagnose the level of drift from samples", DIAGNOSE_EXAMPLES)
     add_model(parser)
     add_data(parser)
     add_card(parser)
     parser.add_argument(
-        "--samples", metavar="N", help="use so many: a fraction, 500, or 10/class (default all)"
+        "--samples", metavar="N", help="how many samples to use: a share, 500, or 10/class (default: all)"
     )
-    parser.add_argument("--unlabeled", action="store_true", help="do not look at the labels")
+    parser.add_argument("--unlabeled", action="store_true", help="ignore the labels")
     parser.add_argument(
-        "--explain", action="store_true", help="also say what would be done, and at what cost"
+        "--explain", action="store_true", help="also print the plan that would be chosen, and its cost"
     )
     add_profile(parser)
     add_json(parser)
@@ -72,7 +72,7 @@ def add_card(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--card",
         metavar="FILE",
-        help="source card of the base model (tbft card build); default: what ships with it, or none",
+        help="source card of the base model (tbft card build); default: the one shipped with it, or none",
     )
 
 

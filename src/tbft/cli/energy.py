@@ -29,7 +29,7 @@ tbft energy log meter.csv --start 1764100000 --seconds 95 --marker 1764099990
 
 def add(commands: Subparsers) -> None:
     top = commands.add_parser(
-        "energy", help="what can be measured on this machine; meter a command", allow_abbrev=False
+        "energy", help="measure the energy of commands, find sensors, make profiles", allow_abbrev=False
     )
     actions = top.add_subparsers(title="actions", metavar="ACTION", required=True)
     probe = command(
@@ -38,7 +38,7 @@ def add(commands: Subparsers) -> None:
     add_json(probe)
     probe.set_defaults(run=run_probe)
 
-    measure = command(actions, "measure", "meter a command; its exit status is passed on", MEASURE_EXAMPLES)
+    measure = command(actions, "measure", "meter a command and pass on its exit status", MEASURE_EXAMPLES)
     add_meter(measure)
     measure.add_argument(
         "--idle", type=number, metavar="S", help="measure the idle machine first, for S seconds"
@@ -46,20 +46,22 @@ def add(commands: Subparsers) -> None:
     measure.add_argument(
         "--json",
         action="store_true",
-        help="one JSON object on stdout, the command's own output goes to stderr",
+        help="print one JSON object on stdout; the command's own output goes to stderr",
     )
-    measure.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="what to run")
+    measure.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="command to run")
     measure.set_defaults(run=run_measure)
 
     calibrating.add(actions)
 
     log = command(actions, "log", "read the energy of a span of time from a meter's log", LOG_EXAMPLES)
     log.add_argument("log", metavar="FILE", help="CSV with time and watts or joules")
-    log.add_argument("--start", type=number, required=True, metavar="T", help="seconds since 1970")
-    log.add_argument("--seconds", type=number, required=True, metavar="S", help="how long the work took")
+    log.add_argument("--start", type=number, required=True, metavar="T", help="start, seconds since 1970")
+    log.add_argument("--seconds", type=number, required=True, metavar="S", help="duration of the work")
     clock = log.add_mutually_exclusive_group()
-    clock.add_argument("--offset", type=number, default=0.0, metavar="S", help="added to the log's clock")
-    clock.add_argument("--marker", type=number, metavar="T", help="the true time of the log's marked row")
+    clock.add_argument(
+        "--offset", type=number, default=0.0, metavar="S", help="seconds to add to the log's clock"
+    )
+    clock.add_argument("--marker", type=number, metavar="T", help="true time of the log's marked row")
     add_json(log)
     log.set_defaults(run=run_log)
 
@@ -105,12 +107,12 @@ def _cells(sensor: Sensor) -> tuple[str, str]:
 def _conclusion(best: Sensor, profiles: dict[str, Profile], board: str) -> str:
     names = ", ".join(profiles)
     if best.available:
-        return f"Energy is measured here, by {best.name} (scope: {best.scope}); --sensor names another."
+        return f"Energy is measured here by {best.name} (scope: {best.scope}); choose another with --sensor."
     fitting = [name for name in profiles if name.replace("-", " ") in board.lower()]
     suggested = f" There is one for this board: --profile {fitting[0]}." if fitting else ""
     return (
-        "Energy cannot be measured here; elapsed time, processor seconds and peak memory of every run can. "
-        "It can be estimated, and is labeled so, from the profile of a board: --profile "
+        "Energy cannot be measured here; elapsed time, processor time and peak memory can. Energy can be "
+        "estimated, and is labeled as an estimate, from the profile of a board: --profile "
         f"{names} or a file.{suggested} With an external meter, `tbft energy calibrate --typed` makes a "
         "profile of this machine."
     )
@@ -126,8 +128,8 @@ def run_measure(arguments: argparse.Namespace) -> int:
     argv = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not argv:
         raise TbftError("give the command to meter after --, as in: tbft energy measure -- python train.py")
-    used = _Used()
-    meter = load_meter(arguments, cpu_clock=used.cpu_seconds)
+    usage = _ChildUsage()
+    meter = load_meter(arguments, cpu_clock=usage.cpu_seconds)
     if arguments.idle is not None:
         meter.idle_watts = measure_idle(meter.sensor, arguments.idle)
     started = time.time()
@@ -136,8 +138,8 @@ def run_measure(arguments: argparse.Namespace) -> int:
             child = subprocess.Popen(argv, stdout=sys.stderr if arguments.json else None)
         except OSError as error:
             raise TbftError(f"cannot run {argv[0]!r}: {error.strerror}") from error
-        status = used.wait(child)
-    cost = used.added_to(meter.measurement)
+        status = usage.wait(child)
+    cost = usage.added_to(meter.measurement)
     if arguments.json:
         print_json({"command": argv, "exit_status": status, "started": started, **asdict(cost)})
     else:
@@ -145,8 +147,8 @@ def run_measure(arguments: argparse.Namespace) -> int:
     return status
 
 
-class _Used:
-    """Waits for a child and keeps what it used, its own children that it waited for included."""
+class _ChildUsage:
+    """Waits for a child process and records its resource usage, including that of its own children."""
 
     def __init__(self) -> None:
         self.usage: Any = None
@@ -160,7 +162,7 @@ class _Used:
         while True:
             try:
                 _, raw, self.usage = os.wait4(child.pid, 0)
-            except KeyboardInterrupt:  # the child got it too; wait for how it ends
+            except KeyboardInterrupt:  # the child got it too, so wait for its end
                 continue
             child.returncode = os.waitstatus_to_exitcode(raw)
             return child.returncode if child.returncode >= 0 else 128 - child.returncode
@@ -179,7 +181,7 @@ def _measured_text(cost: Measurement, started: float, status: int) -> str:
         ("time", f"{cost.wall_seconds:.2f} s, processor time {cost.cpu_seconds:.2f} s"),
         ("memory", f"{peak} at the peak"),
         ("energy", cost.energy_in_words()),
-        ("began", f"{started:.3f} seconds since 1970; exit status {status}"),
+        ("start", f"{started:.3f} seconds since 1970; exit status {status}"),
     ]
     if cost.power_samples:
         gap = cost.longest_gap_seconds or 0.0
@@ -192,10 +194,10 @@ def run_log(arguments: argparse.Namespace) -> None:
 
     log = read_log(Path(arguments.log))
     log = log.shifted(arguments.offset) if arguments.marker is None else log.aligned(arguments.marker)
-    found = log.between(arguments.start, arguments.start + arguments.seconds)
+    energy = log.between(arguments.start, arguments.start + arguments.seconds)
     if arguments.json:
-        print_json({"energy_kind": "measured", **found._asdict()})
+        print_json({"energy_kind": "measured", **energy._asdict()})
         return
-    mean = found.joules / arguments.seconds
-    print(f"{found.joules:.3f} J, {mean:.3f} W on average; {found.samples} rows, "
-          f"at most {found.longest_gap_seconds:.2f} s apart")  # fmt: skip
+    mean = energy.joules / arguments.seconds
+    print(f"{energy.joules:.3f} J, {mean:.3f} W on average; {energy.samples} rows, "
+          f"at most {energy.longest_gap_seconds:.2f} s apart")  # fmt: skip

@@ -15,7 +15,7 @@ tbft keys show
 
 
 def add(commands: Subparsers) -> None:
-    parser = command(commands, "keys", "make keys that sign patches, and choose which to trust", EXAMPLES)
+    parser = command(commands, "keys", "make keys for signing patches, and manage trusted keys", EXAMPLES)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     new = command(
@@ -38,7 +38,7 @@ def add(commands: Subparsers) -> None:
     trust.set_defaults(run=run_trust)
 
     revoke = command(
-        actions, "revoke", "trust a key no more on this device, for good", "tbft keys revoke workshop.pub"
+        actions, "revoke", "stop trusting a key on this device, permanently", "tbft keys revoke workshop.pub"
     )
     revoke.add_argument("key", metavar="KEY", help="a public key (.pub), or its id")
     revoke.set_defaults(run=run_revoke)
@@ -49,9 +49,9 @@ def run_new(arguments: argparse.Namespace) -> None:
 
     path = new_key(arguments.name)
     key = read_public(path.with_suffix(".pub"))
-    print(f"{path}: keep it to yourself")
+    print(f"{path}: keep this private key secret")
     print(
-        f"{path.with_suffix('.pub')}: give it to the devices, for `tbft keys trust`\n{key.line} (id {key.id})"
+        f"{path.with_suffix('.pub')}: install it on devices with `tbft keys trust`\n{key.line} (id {key.id})"
     )
 
 
@@ -79,7 +79,9 @@ def run_trust(arguments: argparse.Namespace) -> None:
 
     key = read_public(arguments.key)
     trust(key)
-    print(f"{key.name} ({key.id}) is trusted here; TBFT_REQUIRE_SIGNATURE=1 refuses patches of all others")
+    print(
+        f"{key.name} ({key.id}) is now trusted; TBFT_REQUIRE_SIGNATURE=1 refuses patches not signed by such"
+    )
 
 
 def run_revoke(arguments: argparse.Namespace) -> None:
@@ -90,4 +92,4 @@ def run_revoke(arguments: argparse.Namespace) -> None:
 
     key_id = arguments.key if re.fullmatch("[0-9a-f]{16}", arguments.key) else read_public(arguments.key).id
     revoke(key_id)
-    print(f"{key_id} is trusted no more")
+    print(f"{key_id} is no longer trusted")

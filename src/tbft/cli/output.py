@@ -1,4 +1,4 @@
-"""What a command prints: nothing in it steers the terminal, whatever names and texts the files hold."""
+"""Output that cannot control the terminal, whatever names and texts files contain."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any, TextIO
 
 from tbft.text import visible
 
-#: What progress bars write to place themselves.
+#: Cursor movements of progress bars.
 _MOVES = re.compile(r"\r|(\n|\x1b\[A)*")
 
 
 class VisibleStream:
-    """A text stream that shows control characters, marks of direction and the like as escapes.
+    """A text stream that escapes control characters, direction marks and the like.
 
     Args:
-        progress: let progress bars move the cursor, as on stderr.
+        progress: let progress bars move the cursor, for stderr.
     """
 
     def __init__(self, stream: TextIO, progress: bool = False) -> None:
         self._stream, self._progress = stream, progress
 
     def write(self, text: str) -> int:
-        """Write it, made visible, in what the stream can encode."""
+        """Write text, escaped where necessary, and limited to what the stream can encode."""
         moves = self._moves(text) if self._progress else ""
         encoding = self._stream.encoding or "utf-8"
         shown = visible(text[len(moves) :]).encode(encoding, "backslashreplace").decode(encoding)
@@ -31,10 +31,10 @@ class VisibleStream:
 
     @staticmethod
     def _moves(text: str) -> str:
-        if not text.strip(" \r"):  # wipes a line
+        if not text.strip(" \r"):  # clears a line
             return text
-        found = _MOVES.match(text)
-        return found[0] if found else ""
+        match = _MOVES.match(text)
+        return match[0] if match else ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

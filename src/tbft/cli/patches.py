@@ -26,68 +26,86 @@ tbft patch revert --weights tuned.safetensors --out base-again.safetensors
 def add(commands: Subparsers) -> None:
     parser = command(commands, "patch", "show, verify, apply or revert a patch", EXAMPLES)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for add_action in (_add_show, _add_verify, _add_apply, _add_revert, _add_sign, _add_log):
+        add_action(actions)
 
-    show = command(actions, "show", "print what a patch says of itself", "tbft patch show user.safetensors")
+
+def _add_show(actions: Subparsers) -> None:
+    show = command(actions, "show", "print the header of a patch", "tbft patch show user.safetensors")
     show.add_argument("patch", metavar="PATCH")
     add_json(show)
     show.set_defaults(run=run_show)
 
+
+def _add_verify(actions: Subparsers) -> None:
     verify = command(
         actions,
         "verify",
-        "check that a patch is whole and, given a checkpoint, that it fits and leads where it says",
+        "check that a patch is intact and, given a checkpoint, that it fits and gives the tuned weights it "
+        "describes",
         "tbft patch verify user.safetensors --weights base.pth",
     )
     verify.add_argument("patch", metavar="PATCH")
-    verify.add_argument("--weights", metavar="FILE", help="the base checkpoint")
-    verify.add_argument("--key", metavar="FILE", help="public key that has to have signed it (.pub)")
+    verify.add_argument("--weights", metavar="FILE", help="base checkpoint")
+    verify.add_argument("--key", metavar="FILE", help="public key that must have signed it (.pub)")
     verify.set_defaults(run=run_verify)
 
+
+def _add_apply(actions: Subparsers) -> None:
     apply = command(
         actions,
         "apply",
-        "write base + patch, and beside it what undoes it (OUT.*.undo); again to put another patch on top",
+        "write base + patch, and next to it the undo patch (OUT.*.undo); repeat to stack patches",
         "tbft patch apply user.safetensors --weights base.pth --out tuned.safetensors",
     )
     apply.add_argument("patch", metavar="PATCH")
-    apply.add_argument("--weights", metavar="FILE", required=True, help="the base checkpoint")
-    apply.add_argument("--out", metavar="FILE", required=True, help="the tuned checkpoint to write")
+    apply.add_argument("--weights", metavar="FILE", required=True, help="base checkpoint")
+    apply.add_argument("--out", metavar="FILE", required=True, help="tuned checkpoint to write")
     apply.set_defaults(run=run_apply)
 
+
+def _add_revert(actions: Subparsers) -> None:
     revert = command(
         actions,
         "revert",
-        "write the checkpoint without the patch that was put on last; again for the one before",
+        "write the checkpoint without the last patch; repeat for the patch before it",
         "tbft patch revert --weights tuned.safetensors\n"
         "tbft patch revert user.safetensors --weights tuned.safetensors --out base-again.safetensors",
     )
-    revert.add_argument("patch", metavar="PATCH", nargs="?", help="the patch to take off, or what undoes it")
-    revert.add_argument("--weights", metavar="FILE", required=True, help="the tuned checkpoint")
-    revert.add_argument("--undo", metavar="FILE", help="what undoes it (default: found beside WEIGHTS)")
-    revert.add_argument("--out", metavar="FILE", help="the checkpoint to write (default: WEIGHTS itself)")
+    revert.add_argument("patch", metavar="PATCH", nargs="?", help="patch to revert, or its undo patch")
+    revert.add_argument("--weights", metavar="FILE", required=True, help="tuned checkpoint")
+    revert.add_argument("--undo", metavar="FILE", help="undo patch (default: the one next to WEIGHTS)")
+    revert.add_argument("--out", metavar="FILE", help="checkpoint to write (default: WEIGHTS itself)")
     revert.set_defaults(run=run_revert)
 
+
+def _add_sign(actions: Subparsers) -> None:
     sign = command(
         actions,
         "sign",
-        "sign a patch, so that devices know who made it; needs tbft[sign]",
+        "sign a patch, so that devices can check who made it; needs tbft[sign]",
         "tbft patch sign user.safetensors --key workshop",
     )
     sign.add_argument("patch", metavar="PATCH")
     sign.add_argument("--key", metavar="NAME", required=True, help="a key of `tbft keys new`, or its file")
     sign.add_argument(
-        "--serial", type=whole_number, metavar="N", help="higher than before (default: seconds since 1970)"
+        "--serial",
+        type=whole_number,
+        metavar="N",
+        help="serial number, higher than any before (default: seconds since 1970)",
     )
-    sign.add_argument("--out", metavar="FILE", help="where to write it (default: PATCH itself)")
+    sign.add_argument("--out", metavar="FILE", help="signed patch to write (default: PATCH itself)")
     sign.set_defaults(run=run_sign)
 
+
+def _add_log(actions: Subparsers) -> None:
     log = command(
         actions,
         "log",
-        "list the patches on a checkpoint, the last one first",
+        "list the patches on a checkpoint, last one first",
         "tbft patch log tuned.safetensors",
     )
-    log.add_argument("weights", metavar="FILE", help="a checkpoint that `tbft patch apply` wrote")
+    log.add_argument("weights", metavar="FILE", help="a checkpoint written by `tbft patch apply`")
     add_json(log)
     log.set_defaults(run=run_log)
 
@@ -110,12 +128,12 @@ def run_show(arguments: argparse.Namespace) -> None:
         ("patch", f"{arguments.patch}, {size:,} bytes, format {header.format_version}"),
         (
             "what",
-            ("undoes " if header.undoes else "")
+            ("undo of " if header.undoes else "")
             + header.arm
             + (f" (block {header.block})" if header.block else ""),
         ),
-        ("level", header.level or "not named"),
-        ("model", header.model or "not named"),
+        ("level", header.level or "none given"),
+        ("model", header.model or "unnamed"),
         ("tensors", f"{len(patch.tensors)}, {scalars:,} scalars"),
         ("base", header.base_fingerprint),
         ("tuned", header.tuned_fingerprint),
@@ -135,16 +153,16 @@ def run_verify(arguments: argparse.Namespace) -> None:
     from tbft.patches.installed import read_installed
 
     patch = Patch.load(arguments.patch)
-    whole = f"{arguments.patch} is whole, {_signed(patch, arguments.key)}"
+    intact = f"{arguments.patch} is intact, {_signed(patch, arguments.key)}"
     if arguments.weights is None:
-        print(f"{whole}; give --weights BASE to check that it fits a base")
+        print(f"{intact}; give --weights BASE to check that it fits a base")
         return
     patch.verify(read_installed(arguments.weights, patch).state)
-    print(f"{whole}, fits {arguments.weights}, and leads to {patch.header.tuned_fingerprint[:12]}...")
+    print(f"{intact}, fits {arguments.weights}, and gives {patch.header.tuned_fingerprint[:12]}...")
 
 
 def _signed(patch: Patch, key_file: str | None) -> str:
-    """By whom, checked where a key is named or a signature required."""
+    """Who signed the patch, checked if a key is given or signatures are required."""
     from tbft.patches.keys import read_public
     from tbft.patches.trust import is_required
 
@@ -155,7 +173,7 @@ def _signed(patch: Patch, key_file: str | None) -> str:
         return f"signed by {patch.signer().name}"
     if patch.signature is None:
         return "not signed"
-    return f"says that the key {patch.signature.key} signed it (--key FILE checks that)"
+    return f"claims to be signed by the key {patch.signature.key} (check that with --key FILE)"
 
 
 def run_apply(arguments: argparse.Namespace) -> None:
@@ -164,10 +182,10 @@ def run_apply(arguments: argparse.Namespace) -> None:
     from tbft.patches.installed import put_on
 
     out = claim(arguments.out, ".safetensors", inputs=[arguments.patch])
-    made, undo = put_on(Patch.load(arguments.patch), arguments.weights, out)
-    count = len(made.log.entries)
-    print(f"{out} is {arguments.weights} + {arguments.patch} ({_patches(count)} on it now)")
-    print(f"beside it, {undo.name} undoes that: keep it")
+    tuned, undo = put_on(Patch.load(arguments.patch), arguments.weights, out)
+    count = _patches(len(tuned.log.entries))
+    print(f"{out} is {arguments.weights} + {arguments.patch} ({count} in total)")
+    print(f"keep {undo.name} next to it to undo the patch")
 
 
 def run_revert(arguments: argparse.Namespace) -> None:
@@ -183,10 +201,10 @@ def run_revert(arguments: argparse.Namespace) -> None:
             undo = patch
         else:
             _check_last(patch, arguments)
-    made = take_off(arguments.weights, out, undo)
-    left = len(made.log.entries)
-    what = f"is as before the last patch ({_patches(left)} left)" if left else "is the base again"
-    print(f"{out} {what}: {made.fingerprint[:12]}...")
+    reverted = take_off(arguments.weights, out, undo)
+    left = len(reverted.log.entries)
+    what = f"is without the last patch ({_patches(left)} left)" if left else "is the base again"
+    print(f"{out} {what}: {reverted.fingerprint[:12]}...")
 
 
 def run_sign(arguments: argparse.Namespace) -> None:
@@ -207,14 +225,14 @@ def run_log(arguments: argparse.Namespace) -> None:
 
     from tbft.patches.installed import read_installed
 
-    found = read_installed(arguments.weights)
-    entries = [{**asdict(e), "undo": _name(found.undo_file(e))} for e in reversed(found.log.entries)]
+    installed = read_installed(arguments.weights)
+    entries = [{**asdict(e), "undo": _name(installed.undo_file(e))} for e in reversed(installed.log.entries)]
     if arguments.json:
-        print_json({"file": str(found.path), "fingerprint": found.fingerprint, "patches": entries})
+        print_json({"file": str(installed.path), "fingerprint": installed.fingerprint, "patches": entries})
         return
-    print(f"{found.path}: {_patches(len(entries))}, {found.fingerprint[:12]}...")
+    print(f"{installed.path}: {_patches(len(entries))}, {installed.fingerprint[:12]}...")
     if entries:
-        columns = ("arm", "made", "put on", "leads to", "signed by", "undone by")
+        columns = ("arm", "made", "applied", "gives", "signed by", "undo patch")
         rows = [
             (
                 e["arm"],
@@ -230,13 +248,13 @@ def run_log(arguments: argparse.Namespace) -> None:
 
 
 def _check_last(patch: Patch, arguments: argparse.Namespace) -> None:
-    """Raise PatchError unless a patch is the last one on the checkpoint."""
+    """Raise PatchError unless the patch is the last one on the checkpoint."""
     from tbft.patches.installed import read_installed
 
     entries = read_installed(arguments.weights).log.entries
     if entries and entries[-1].tuned != patch.header.tuned_fingerprint:
         raise PatchError(
-            f"{arguments.patch} is not the last patch on {arguments.weights}: take off the others first "
+            f"{arguments.patch} is not the last patch on {arguments.weights}: revert the later ones first "
             f"(see `tbft patch log {arguments.weights}`)"
         )
 

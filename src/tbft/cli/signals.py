@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: one line, status 130 or 143, and nothing half written, whatever the process is at.
+"""Ctrl-C and SIGTERM end in one line, with status 130 or 143 and no half-written file, at any time.
 
-They raise KeyboardInterrupt, by which tuning keeps what it has learned. Where that would be lost, or turned
-into something else (in an import, in a destructor), and the second time, the process ends at once.
+They raise KeyboardInterrupt, so that tuning can keep what it has learned. Where an exception would get lost
+or be converted (during an import, in a destructor), and at the second signal, the process ends at once.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 from types import FrameType
 from typing import Any
 
-#: The signal that came, or 0.
+#: The signal that was received, or 0.
 received = 0
 
 _NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def install() -> None:
-    """Handle the signals from here on; those that whoever started us ignores stay ignored."""
+    """Handle the signals, except those that the parent process has set to be ignored."""
     for number in _NUMBERS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
@@ -27,20 +27,20 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Ignore them: all is done, and Python's own end is not to be disturbed."""
+    """Ignore the signals, as the work is done and Python's own exit must not be disturbed."""
     for number in _NUMBERS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def say() -> None:
-    """The one line."""
+    """Print the one line."""
     line = "interrupted" if received in (0, signal.SIGINT) else "terminated"
     start = "\n" if os.isatty(2) else ""  # below a progress bar
     os.write(2, f"{start}tbft: {line}; no half-written file is left\n".encode())
 
 
 def status() -> int:
-    """The exit status that tells the signal."""
+    """The exit status for the received signal."""
     return 128 + (received or signal.SIGINT)
 
 

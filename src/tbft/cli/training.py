@@ -38,11 +38,11 @@ tbft train resnet26-cifar10 --data train.tar --recipe base-paper --out base.safe
 
 
 def add(commands: Subparsers) -> None:
-    parser = command(commands, "train", "train a base model; run it again to go on after a stop", EXAMPLES)
+    parser = command(commands, "train", "train a base model; run it again to resume after a stop", EXAMPLES)
     add_model(parser, weights=False)
     add_data(parser)
     parser.add_argument(
-        "--val", metavar="N", default="0.1", help="held out to choose the epoch (default 0.1)"
+        "--val", metavar="N", default="0.1", help="samples held out to choose the epoch (default 0.1)"
     )
     add_grouping(parser)
     add_recipe(parser, "base-short", "base-short (default) or base-paper")
@@ -50,8 +50,8 @@ def add(commands: Subparsers) -> None:
         "--out",
         metavar="FILE",
         required=True,
-        help="the checkpoint to write (.safetensors); beside it its source card (.card.safetensors), from "
-        "the held-out part, and how it came about (.json)",
+        help="checkpoint to write (.safetensors); next to it are written its source card "
+        "(.card.safetensors), built from the held-out part, and a record of the training (.json)",
     )
     parser.add_argument("--restart", action="store_true", help="ignore an unfinished run")
     add_meter(parser)
@@ -108,7 +108,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
         "best_epoch": state.best_epoch,
         "val_accuracy": best.val_accuracy,
-        **asdict(meter.measurement),  # of this sitting, where the run was stopped and resumed
+        **asdict(meter.measurement),  # of this call only, if the run was stopped and resumed
         "history": [asdict(r) for r in state.history],
         "threads": torch.get_num_threads(),
         "versions": versions(),
@@ -124,7 +124,7 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 
 def _write_card(blocks: Blocks, held_out: Samples, out: Path) -> str | None:
-    """The source card beside the checkpoint; None where the samples are too few for one."""
+    """Write the source card next to the checkpoint; None if there are too few samples for one."""
     from tbft.diagnosis.card import MIN_SAMPLES, card_of_samples
 
     if len(held_out) < MIN_SAMPLES:
