@@ -165,6 +165,20 @@ def test_every_public_name_is_there():
         _ = tbft.nothing
 
 
+def test_no_function_takes_more_than_six_arguments():
+    import tbft
+
+    exempt = {(f.__module__, f.__name__) for f in (tbft.personalize, tbft.tune)}
+    for path in SOURCE.rglob("*.py"):
+        module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (module, node.name) in exempt:
+                continue
+            arguments = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            count = len([name for name in arguments if name not in ("self", "cls")])
+            assert count <= 6, f"{path.relative_to(ROOT)}:{node.lineno} {node.name} takes {count} arguments"
+
+
 def test_nothing_is_unpickled_blindly():
     for path in SOURCE.rglob("*.py"):
         text = path.read_text()
@@ -172,41 +186,63 @@ def test_nothing_is_unpickled_blindly():
         assert "allow_pickle=True" not in text, path
 
 
-def _blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), flags=re.DOTALL)
+#: Everything that people read.
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "paper/README.md", "results/README.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "paper/README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
-)
-def test_python_in_the_pages_runs(page, tmp_path, monkeypatch):
+def _code(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def _commands(page: Path, start: str) -> list[str]:
+    """The arguments of the commands of a page that start in this way."""
+    lines = (
+        line.removeprefix("$ ")
+        for code in [*_code(page, "sh"), *_code(page, "text")]
+        for line in code.replace("\\\n", " ").splitlines()
+        if code in _code(page, "sh") or line.startswith("$ ")
+    )
+    return [line.removeprefix(start) for line in lines if line.startswith(start)]
+
+
+def _names(pages: list[Path]) -> list[str]:
+    return [str(page.relative_to(ROOT)) for page in pages]
+
+
+@pytest.mark.parametrize("name", _names([page for page in PAGES if _code(page, "python")]))
+def test_python_in_the_pages_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for code in _blocks(ROOT / page, "python"):
-        exec(compile(code, page, "exec"), {})
+    for code in _code(ROOT / name, "python"):
+        exec(compile(code, name, "exec"), {})
 
 
-@pytest.mark.parametrize(
-    ("page", "start"),
-    [("README.md", "tbft "), ("CONTRIBUTING.md", "tbft "), ("paper/README.md", "python -m paper ")],
-)
-def test_commands_in_the_pages_are_understood(page, start):
-    from paper.cli import parser as of_paper
+@pytest.mark.parametrize("name", _names([page for page in PAGES if _commands(page, "tbft ")]))
+def test_commands_in_the_pages_are_understood(name):
     from tbft.cli import parser
 
-    commands = [
-        line.removeprefix("$ ").removeprefix(start)
-        for code in _blocks(ROOT / page, "sh")
-        for line in code.replace("\\\n", " ").splitlines()
-        if line.removeprefix("$ ").startswith(start)
-    ]
-    assert commands
-    for line in commands:
-        (parser() if start == "tbft " else of_paper()).parse_args(shlex.split(line, comments=True))
+    for line in _commands(ROOT / name, "tbft "):
+        parser().parse_args(shlex.split(line, comments=True))
+
+
+@pytest.mark.parametrize("name", _names([page for page in PAGES if _commands(page, "python -m paper ")]))
+def test_commands_of_the_paper_in_the_pages_are_understood(name):
+    from paper.cli import parser
+
+    for line in _commands(ROOT / name, "python -m paper "):
+        parser().parse_args(shlex.split(line, comments=True))
+
+
+def test_the_pages_that_show_code_are_among_those_that_are_tested():
+    with_python = _names([page for page in PAGES if _code(page, "python")])
+    with_commands = _names([page for page in PAGES if _commands(page, "tbft ")])
+    assert {"README.md", "docs/data.md", "docs/energy.md"} <= set(with_python)
+    assert {"README.md", "CONTRIBUTING.md", "docs/energy.md"} <= set(with_commands)
 
 
 def test_links_in_the_pages_lead_somewhere():
-    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "paper/README.md", "results/README.md")]
-    for page in [*pages, *(ROOT / "docs").glob("*.md")]:
+    for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
