@@ -1,9 +1,9 @@
-"""Twenty kinds of networks, as their authors write them, through everything: one table, one command.
+"""Run all steps on twenty kinds of networks, written as their authors write them: one command, one table.
 
 The networks are those of `tests/architectures.py`: small, without cuts, names or anything else for tbft.
 Each is trained on toy data of five classes (patterns in noise; for tokens, words that a class prefers), and
-then meets a drift at the input (weaker, brighter and noisier; for tokens, a third of the words exchanged) and
-reversed labels.
+then gets drift at the input level (weaker, brighter and noisier; for tokens, a third of the words replaced)
+and reversed labels.
 
     python benchmarks/architectures.py [NAME ...]
 """
@@ -49,12 +49,12 @@ class Toy:
     architecture: Architecture
 
     def source(self, count: int, seed: int) -> Samples:
-        """As the base knows it."""
+        """Data without drift."""
         x, y = self._made(count, seed)
         return self._samples(x, y)
 
     def drifted(self, count: int, seed: int) -> Samples:
-        """After a drift at the input."""
+        """Data with drift at the input level."""
         x, y = self._made(count, seed)
         noise = np.random.default_rng(seed + 1)
         if self.architecture.kind == "tokens":
@@ -64,7 +64,7 @@ class Toy:
         return self._samples((0.4 * x + 0.5 + 0.25 * noise.normal(size=x.shape)).astype(np.float32), y)
 
     def relabeled(self, count: int, seed: int) -> Samples:
-        """After the labels were reversed."""
+        """Data with reversed labels."""
         x, y = self._made(count, seed)
         return self._samples(x, CLASSES - 1 - y)
 
@@ -100,12 +100,12 @@ def trained(architecture: Architecture, source: Samples) -> nn.Module:
 
 
 def accuracy(model: nn.Module, samples: Samples) -> float:
-    """Percent classified correctly."""
+    """Accuracy in percent."""
     return round(100 * (evaluate_samples(model, samples).accuracy or 0.0), 1)
 
 
 def row_of(name: str) -> dict[str, Any]:
-    """Everything about one network; what raised stands in its place."""
+    """All results for one network; an exception is recorded in place of its result."""
     architecture = ARCHITECTURES[name]
     toy = Toy(architecture)
     model = trained(architecture, toy.source(TRAINED, 1))
@@ -132,7 +132,7 @@ def row_of(name: str) -> dict[str, Any]:
 
 
 def _tuned(base: Base, arm: str, train: Samples, test: Samples) -> dict[str, Any] | str:
-    """Accuracy before and after an arm was tuned, and whether its patch is exact to the bit, both ways."""
+    """Accuracy before and after tuning an arm, and whether its patch is exact, bit for bit, both ways."""
     model = base.model
     before, start, state = accuracy(model, test), time.process_time(), clone_state(model)
     try:
@@ -159,7 +159,7 @@ def _tuned(base: Base, arm: str, train: Samples, test: Samples) -> dict[str, Any
 
 
 def _diagnosed(base: Base, toy: Toy) -> dict[str, Any]:
-    """The levels that are diagnosed, with a card."""
+    """The levels diagnosed with a card."""
     try:
         card = tbft.build_card(base, toy.source(TESTED, 5))
         drifts = {"none": toy.source, "input": toy.drifted, "output": toy.relabeled}
@@ -170,7 +170,7 @@ def _diagnosed(base: Base, toy: Toy) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The record in short, as Markdown."""
+    """A summary of the record as a Markdown table."""
     columns = ["network", "cuts found", "equal", "front", "late", "head", "patch", "AdaBN", "card: layers"]
     lines = [f"| {' | '.join(columns)} | diagnosed of none, input, output |", "|" + "---|" * 10]
     for row in rows:

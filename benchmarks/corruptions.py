@@ -2,13 +2,14 @@
 
     TBFT_DATA=... python benchmarks/corruptions.py --json benchmarks/results/corruptions.json
 
-Speed: pictures a second of processor time on one thread at severity 5, 32 px (2,000 CIFAR-10 pictures)
+Speed: pictures per second of processor time on one thread at severity 5, 32 px (2,000 CIFAR-10 pictures)
 and 224 px (16 pictures, enlarged); median of interleaved repeats. And the wall time of writing all of
 CIFAR-10's test set under the fifteen common corruptions with two processes.
 Agreement: on each of the 57 reference sets (19 corruptions, severities 1, 3, 5, 100 pictures), the
-released ResNet-26 classifies our corrupted pictures, with noise of our own, and the official script's. Of the
-pictures that only one of the two gets right, ours should be half: the exact two-sided sign test gives a
-p-value a set. The smallest of 57 falls below 0.05 / 57 by chance in one benchmark of twenty.
+released ResNet-26 classifies our corrupted pictures, with our own noise, and those of the official script. Of
+the pictures that are classified correctly in only one version, half should be ours: the exact two-sided
+    sign test
+gives a p-value per set. The smallest of 57 falls below 0.05 / 57 by chance in one benchmark out of twenty.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def enlarged(samples: Samples, side: int) -> Samples:
 
 
 def speeds(samples: Samples) -> dict[str, dict[str, float]]:
-    """Median, slowest and fastest, in pictures a processor second."""
+    """Median, slowest and fastest, in pictures per processor second."""
     seconds: dict[str, list[float]] = {name: [] for name in NAMES}
     warm = samples.subset(slice(0, 4))
     for name in NAMES:
@@ -100,7 +101,7 @@ def whole_set(samples: Samples) -> dict[str, Any]:
 
 
 def agreements(data: Path) -> dict[str, dict[str, float]]:
-    """For each reference set: both accuracies, what only one gets right, and the sign test's p-value."""
+    """For each reference set: both accuracies, pictures correct in one version only, and the p-value."""
     preset = find_model("resnet26-cifar10")
     model = preset.build()
     load_weights(model, data / "checkpoints" / "resnet26_cifar10_released.pth")

@@ -1,12 +1,12 @@
-"""Are costs predicted as they are then measured? Every arm of every model at hand.
+"""Compare predicted with measured costs, for every arm of several models.
 
     python benchmarks/cost_prediction.py --json benchmarks/results/cost_prediction.json
 
-A round predicts all arms of a model, once as quickly as choosing does and once with more repeats (as
-`tbft cost` does), then carries each of them out; medians over the rounds are compared. Processor seconds on
-one thread; pictures and weights are random, which costs the same. Operations, peak bytes and patch bytes are
-compared on runs of two epochs, that also warm up: torch builds kernels when they are first used, and no
-prediction knows of that. The recipe ``paper`` runs without its early stop, which depends on the data.
+A round predicts all arms of a model, once as quickly as choosing does and once with more repeats (as `tbft
+cost` does), and then runs each of them; medians over the rounds are compared. Processor seconds are on one
+thread; pictures and weights are random, which costs the same. Operations, peak bytes and patch bytes are
+compared on runs of two epochs, which also serve as warm-up: torch builds kernels when they are first used,
+which no prediction includes. The recipe ``paper`` runs without early stopping, which depends on the data.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tqdm import tqdm
 from tbft.blocks import Blocks
 from tbft.blocks.precision import gains_from_bfloat16
 from tbft.choosing.cost import Prediction, plans_of, predict_costs
+from tbft.choosing.timing import MIN_SECONDS
 from tbft.data import Samples
 from tbft.data.placeholder import random_pictures
 from tbft.files import atomic_path
@@ -78,17 +79,17 @@ def main() -> None:
 
 
 def one_case(model: str, count: int, recipe_name: str, rounds: int) -> list[dict[str, Any]]:
-    """Every arm: medians of what was predicted, and of what was measured."""
+    """Medians of the predicted and of the measured cost, for every arm."""
     blocks, recipe, plans, train, val = prepared(model, count, recipe_name)
     exact = counts(blocks, recipe, plans, train, val)
     found: dict[str, dict[str, list[float]]] = {
         name: {"quick": [], "steady": [], "measured": []} for name in plans
     }
     for _ in range(rounds):
-        for kind, seconds in (("quick", None), ("steady", STEADY_SECONDS)):
-            options = {} if seconds is None else {"least_seconds": seconds}
+        for kind, seconds in (("quick", MIN_SECONDS), ("steady", STEADY_SECONDS)):
+            how = Prediction(val_count=0 if val is None else len(val), min_seconds=seconds)
             start = time.process_time()
-            costs = predict_costs(blocks, plans, train, 0 if val is None else len(val), **options)  # type: ignore[arg-type]
+            costs = predict_costs(blocks, plans, train, how)
             spent = time.process_time() - start
             for name, cost in costs.items():
                 found[name][kind].append(cost.cpu_seconds)
@@ -132,7 +133,7 @@ def prepared(
 
 
 def recount(runs: list[dict[str, Any]]) -> None:
-    """Counts do not depend on the machine's load: bring them up to date after a change."""
+    """Update the counts, which do not depend on the machine's load, after a change."""
     for case in tqdm({(r["model"], r["samples"], r["recipe"]) for r in runs}, leave=False, disable=None):
         exact = counts(*prepared(*case))
         for run in runs:
@@ -149,7 +150,7 @@ def measured(blocks: Blocks, plan: Plan, train: Samples, val: Samples | None) ->
 def counts(
     blocks: Blocks, recipe: Recipe, plans: dict[str, Plan], train: Samples, val: Samples | None
 ) -> dict[str, dict[str, Any]]:
-    """Operations and bytes of runs of two epochs, predicted and counted in the run."""
+    """Operations and bytes of runs of two epochs, predicted and counted."""
     scaling = recipe.scaling
     short = recipe.replace(epochs=2, middle_epochs=min(2, scaling.middle_epochs), rear_min_steps=0,
                            min_steps=min(1, scaling.min_steps))  # fmt: skip
@@ -167,7 +168,7 @@ def counts(
         recipe_used = {**plan.recipe.to_json(), "source_share": plan.statistics.to_json()}
         patch = make_patch(base, tuned.changed, arm=plan.arm.name, cuts=blocks.cuts, recipe=recipe_used)
         cost = costs[name]
-        # The counter knows no elementwise work; the cache is no tensor.
+        # The counter does not cover elementwise operations, and the cache is not a tensor.
         steps = 2 * short.training(len(train)).steps_per_epoch(len(train))
         optimizer = steps * cost.step.optimizer_flops if cost.step else 0.0
         found[name] = {
@@ -179,7 +180,7 @@ def counts(
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Share of predictions within 15 % of what was measured, and the worst."""
+    """Share of predictions within 15 % of the measurement, and the worst ones."""
     found = {}
     for quantity, kind in (("cpu_seconds", "steady"), ("cpu_seconds", "quick"), ("flops", "predicted"),
                            ("patch_bytes", "predicted"), ("peak_bytes", "predicted")):  # fmt: skip

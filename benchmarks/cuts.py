@@ -1,11 +1,11 @@
-"""Where to cut: accuracy of the front and of the late block by the place at which the model is cut.
+"""Accuracy of the front and of the late block, depending on where the model is cut.
 
-Small networks of six kinds, trained on five classes of the JPEG copy of CIFAR-10 at 16 px, meet two
-corruptions, five other classes under the same labels (ships as planes, trucks as cars), and reversed labels.
-For each place at which a network can be cut, the part before it is tuned for the corruptions, and the part
-from it up to the rear for the others. A rule that groups the places can then be judged by what it gives away.
+Small networks of six kinds, trained on five classes of the JPEG copy of CIFAR-10 at 16 px, get two
+corruptions, five other classes under the same labels (ships as planes, trucks as cars), and reversed
+labels. For each possible cut, the part before it is tuned for the corruptions, and the part from it up to
+the rear for the others. Rules that group layers into blocks can then be judged by the accuracy they lose.
 
-    TBFT_DATA=/folder python benchmarks/cuts.py            # makes what is not in the record yet
+    TBFT_DATA=/folder python benchmarks/cuts.py            # adds what is missing in the record
     TBFT_DATA=/folder python benchmarks/cuts.py --rerun
 """
 
@@ -44,7 +44,7 @@ from tests.architectures import ARCHITECTURES  # noqa: E402
 
 RECORD = ROOT / "benchmarks" / "results" / "cuts.json"
 NETWORKS = ("resnet", "mobilenet-v2", "densenet", "vgg", "convnext", "vit")
-#: Class of the source -> the one that takes its label in the shifted set.
+#: Class of the source -> class with its label in the shifted set.
 CLASSES = {"airplane": "ship", "automobile": "truck", "bird": "frog", "cat": "dog", "deer": "horse"}
 SHIFTS = {
     "gaussian_noise:3": "front",
@@ -100,14 +100,14 @@ def shifted(shift: str, count: int, name: str) -> Samples:
 
 
 def accuracy(model: nn.Module, samples: Samples) -> float:
-    """Share of samples that are classified correctly."""
+    """Accuracy."""
     found = evaluate_samples(model, samples).accuracy
     assert found is not None
     return found
 
 
 def accuracy_of(model: nn.Module, cuts: Sequence[str], arm: str, train: Samples, test: Samples) -> float:
-    """Accuracy after an arm was tuned."""
+    """Accuracy after tuning an arm."""
     names = [f"block{k}" for k in range(len(cuts) + 1)]
     blocks = split(model, cuts, names, example=train.batch(slice(0, 2))[0])
     tuned = tune(blocks, Plan(arm, find_recipe("fast"), statistics=None), train)
@@ -117,7 +117,7 @@ def accuracy_of(model: nn.Module, cuts: Sequence[str], arm: str, train: Samples,
 
 
 def measured(name: str, source: Samples, clean: Samples) -> dict[str, Any]:
-    """What every place to cut gives for every shift."""
+    """Accuracy for every cut and every shift."""
     model = trained(name, source)
     proposal = propose_cuts(model, source.batch(slice(0, 2))[0])
     candidates = list(proposal.candidates)
@@ -140,7 +140,7 @@ def measured(name: str, source: Samples, clean: Samples) -> dict[str, Any]:
 
 
 def rule(weigh: Callable[[Candidate], float], levels: float, late: float) -> Rule:
-    """Cuts that make parts of given weight: the late block counts `late` times as much as the others."""
+    """Cuts into parts of given weights: the late block counts `late` times as much as the others."""
 
     def cuts(candidates: Sequence[Candidate]) -> tuple[str, ...]:
         return grouped(candidates, [weigh(c) for c in candidates], 4, levels, late)
@@ -149,7 +149,7 @@ def rule(weigh: Callable[[Candidate], float], levels: float, late: float) -> Rul
 
 
 def rules() -> dict[str, Rule]:
-    """Ways to group the places."""
+    """Rules for grouping layers."""
     weights: dict[str, Callable[[Candidate], float]] = {
         "layers": lambda c: float(c.layer_count),
         "FLOPs": lambda c: c.forward_flops or 0.0,
@@ -164,7 +164,7 @@ def rules() -> dict[str, Rule]:
 
 
 def given_away(record: dict[str, Any], cuts: tuple[str, ...]) -> dict[str, float]:
-    """Points of accuracy below the best place, for each shift."""
+    """Points of accuracy below the best cut, for each shift."""
     lost = {}
     for shift, row in record["accuracies"].items():
         places = {path: a for path, a in row.items() if path}
@@ -184,7 +184,7 @@ def show(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
                 lost.setdefault(shift, []).append(points)
         table[name] = {shift: round(mean(points), 2) for shift, points in lost.items()}
         table[name]["mean"] = round(mean(table[name].values()), 2)
-    print(f"\nPoints below the best place to cut, mean over {len(records)} networks:")
+    print(f"\nPoints below the best cut, mean over {len(records)} networks:")
     print(f"{'rule':30}" + "".join(f"{shift:>18}" for shift in [*SHIFTS, "mean"]))
     for name, row in table.items():
         print(f"{name:30}" + "".join(f"{row[shift]:18.1f}" for shift in [*SHIFTS, "mean"]))
@@ -192,7 +192,7 @@ def show(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Make the record where it is not there, and print the table."""
+    """Complete the record and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,7 +1,7 @@
-"""Families outside the laboratory: real people's motion, small networks, and a base for each left-out person.
+"""Families of real people's motion: small networks, and a base model for each left-out person.
 
-A family is a network together with a kind of data. The base of a person is trained on everybody else, and
-kept in a folder, since every benchmark starts from it.
+A family is a network together with a kind of data. The base model for a person is trained on everybody else
+and kept in a folder, as every benchmark starts from it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Standardize(nn.Module):
-    """Channels less their mean, over their standard deviation on the source."""
+    """Standardizes channels by their mean and standard deviation on the source."""
 
     mean: Tensor
     std: Tensor
@@ -41,7 +41,7 @@ class Standardize(nn.Module):
 
 
 class LastOutput(nn.Module):
-    """A GRU's output after the last moment; takes (n, channels, moments)."""
+    """A GRU's output after the last time step; takes (n, channels, steps)."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class LastOutput(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A transformer layer over moments; takes and gives (n, moments, width)."""
+    """A transformer layer over time; (n, steps, width) -> (n, steps, width)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Encoder(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Patches of moments with their positions; (n, channels, moments) -> (n, patches, width)."""
+    """Patches of time steps with their positions; (n, channels, steps) -> (n, patches, width)."""
 
     def __init__(self, channels: int, width: int, patches: int = 32) -> None:
         super().__init__()
@@ -136,9 +136,9 @@ class People:
     """A set of several people.
 
     Attributes:
-        inputs: (n, channels, moments) or (n, features).
+        inputs: (n, channels, steps) or (n, features).
         labels, person: (n,).
-        stretch: (n,), the recording or execution that a sample belongs to, in order of time within a class.
+        stretch: (n,), the recording or execution of a sample, in chronological order within a class.
     """
 
     name: str
@@ -171,7 +171,7 @@ def read_people(name: str) -> People:
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """One person: a base trained on everybody else, its card, and the person's samples in order of time."""
+    """A person: a base trained on everybody else, its card, and the person's samples in order of time."""
 
     name: str
     base: tbft.Base
@@ -180,7 +180,7 @@ class Person:
 
 
 def person_of(people: People, person: int, network: str, folder: Path, seed: int = 0) -> Person:
-    """The base of a left-out person; trained once and kept in `folder`."""
+    """The base model for a left-out person; trained once and kept in `folder`."""
     others = people.person != person
     x, y = people.inputs[others], people.labels[others]
     torch.manual_seed(seed)
@@ -225,9 +225,9 @@ def _train(model: nn.Module, x: npt.NDArray[np.float32], y: Ints, seed: int, epo
 
 
 def first_of_each_class(samples: tbft.Samples, labeled: int) -> tuple[tbft.Samples, tbft.Samples]:
-    """So many of each class from its first stretch of time, and what comes later than all of those.
+    """Some samples of each class from its first stretch of time, and all that are later than those.
 
-    Windows overlap, so of a class those right after the last labeled one are in neither.
+    Windows overlap, so those right after the last labeled one of a class are left out.
     """
     train, test = [], []
     for label in np.unique(samples.labels):

@@ -1,4 +1,4 @@
-"""Relative gradient norms of blocks, which selectors of others look at."""
+"""Relative gradient norms of blocks, which other methods use for selection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def relative_gradients(blocks: Blocks, samples: Samples) -> dict[str, float]:
     """Block -> norm of the loss's gradient over the norm of the weights, in evaluation mode.
 
     Auto-RGN of Lee et al., "Surgical Fine-Tuning Improves Adaptation to Distribution Shifts" (2023),
-    with a block's tensors taken together.
+    with all tensors of a block taken together.
     """
     model = blocks.model
     with modes_restored(model), flags_restored(model), torch.enable_grad():

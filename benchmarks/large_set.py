@@ -1,13 +1,13 @@
-"""A set of photos larger than memory: what reading it, splitting it and one pass over it take.
+"""The cost of reading, splitting and one pass over a set of photos larger than memory.
 
     python benchmarks/large_set.py --json benchmarks/results/large_set.json
     git worktree add ../before e8871ba
     python benchmarks/large_set.py --before ../before/src --json benchmarks/results/large_set.json
 
-Photos of 227 px are made by the script: smooth color with noise, as JPEG of quality 90, in ten class folders.
-Every reading is a process of its own; its peak of resident memory is what the system counted. `held` MiB is
-the limit of decoded pictures (``--data-memory``). Seconds are of the processor and of the wall clock.
-With `--before` the code of another version does the same.
+The script makes photos of 227 px: smooth color with noise, as JPEG of quality 90, in ten class folders.
+Every reading is a process of its own, whose peak resident memory is reported by the system. `held` MiB is
+the limit for decoded pictures (``--data-memory``). Seconds are processor time and elapsed time. With
+`--before`, the code of another version does the same.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def make_photos(folder: Path, count: int) -> None:
 
 
 def repeated(folder: str, times: int, held: list[str], source: Path | None = None) -> dict[str, Any]:
-    """The same reading several times, each in a process of its own: mean and spread of every figure."""
+    """Repeat a reading, each time in a process of its own: mean and standard deviation of every figure."""
     env = dict(os.environ)
     if source is not None:
         env["PYTHONPATH"] = str(source)

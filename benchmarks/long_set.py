@@ -1,10 +1,10 @@
-"""A long set: block 2 tuned on 50,000 pictures with the prefix cached on disk, killed and gone on with.
+"""A long set: block 2 tuned on 50,000 pictures with the prefix cached on disk, killed and resumed.
 
     TBFT_DATA=... python benchmarks/long_set.py --json benchmarks/results/long_set.json
 
 The JPEG copy of CIFAR-10's training set with Gaussian noise, severity 5, and the released ResNet-26. The
 first process is killed after its first epoch; the second finds the cache and the checkpoint and finishes.
-Resident memory is the process's peak while tuning over what it had before, when the pictures were loaded.
+Resident memory is the process's peak during tuning minus that before it, with the pictures loaded.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What the meter itself costs: its readings, and what the metered work is slowed down by.
+"""The cost of the meter itself: its readings, and the slowdown of the metered work.
 
     python benchmarks/meter_overhead.py --json benchmarks/results/meter_overhead.json
 
-Sensors are files of a made-up sysfs tree, and a shell script in place of the Raspberry Pi's ``vcgencmd``:
-they cost what reading such files and starting such a process costs here, not what the hardware behind them
-takes. ``share`` is processor time of a process that does nothing but be metered, over elapsed time; processes
-that it starts are counted. ``slowdown`` is the processor time of training steps under the meter over the
-same without, medians over interleaved repeats in one process with one thread.
+Sensors are files of a simulated sysfs tree, and a shell script in place of the Raspberry Pi's ``vcgencmd``:
+they cost what reading such files and starting such a process costs here, without the hardware behind them.
+``share`` is the processor time of an idle metered process, including the processes that it starts, divided
+by elapsed time. ``slowdown`` is the processor time of training steps with the meter divided by that
+without, medians over interleaved repeats in one process with one thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tbft.metering import NO_SENSOR, Meter, Places, Sensor, find_sensor
 from tbft.models.resnet26 import ResNet26
 from tbft.patches import versions
 
-#: Sensor and seconds between readings; None: the sensor's own.
+#: Sensor and seconds between readings; None: the sensor's default.
 CASES: list[tuple[str, float | None]] = [
     ("none", None),
     ("rapl", None),
@@ -45,7 +45,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="write the record here")
-    parser.add_argument("--seconds", type=float, default=20.0, help="that each share is taken over")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds to measure each share")
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -79,7 +79,7 @@ def one_run(
 
 
 def share(sensor: Sensor, period_seconds: float | None, seconds: float) -> float:
-    """Processor time of being metered alone, children included, over elapsed time."""
+    """Processor time of the meter alone, including child processes, divided by elapsed time."""
     before = spent()
     with Meter(sensor, period_seconds=period_seconds) as meter:
         time.sleep(seconds)
@@ -94,7 +94,7 @@ def spent() -> float:
 def compared(
     sensor: Sensor, period_seconds: float | None, work: Callable[[], None], repeats: int
 ) -> list[float]:
-    """Ratios of processor time with the meter to that without; the first pair warms up."""
+    """Ratios of processor time with and without the meter; the first pair is the warm-up."""
     ratios = []
     for _ in range(repeats + 1):
         start = spent()

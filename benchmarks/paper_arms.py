@@ -1,9 +1,9 @@
-"""Every arm of the paper on input- and output-level drift, the paper's recipe, the released ResNet-26.
+"""Every arm of the paper on drift at the input and output level, with its recipe and released ResNet-26.
 
     TBFT_DATA=... python benchmarks/paper_arms.py --json benchmarks/results/paper_arms.json
 
-Each run is stored when it ends, and a run that is stored is not done again. Arms are interleaved over
-seeds, so that a change in the machine's load meets all of them. Data: the JPEG copy of CIFAR-10.
+Each run is stored when it ends, and stored runs are not repeated. Arms are interleaved over seeds, so that
+changes in the machine's load affect all of them. Data: the JPEG copy of CIFAR-10.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tbft.pipeline import personalize
 from tbft.plan import Plan
 from tbft.scenarios import apply_drift
 
-sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` is at the root of the checkout
 from paper.provenance import machine
 
 DRIFTS = ("gaussian_noise:5", "labels:reverse")

@@ -1,11 +1,11 @@
-"""How the cost of mending a block grows with the samples and with the model.
+"""How the cost of tuning a block grows with the number of samples and the size of the model.
 
     python benchmarks/scaling.py --json benchmarks/results/scaling.json
 
-Processor seconds on one thread, on random pictures: cost does not depend on what they show. Ours is a
-whole run of the recipe ``fast``, cache and statistics included. The paper's is ten times one measured
-epoch of full fine-tuning in the paper's own way, with its validation part (1.5 times the training part,
-as in its 10 / 15 / 15 % split, but at most 3,000), from up to 2,000 samples; its line is drawn on from there.
+Processor seconds on one thread, on random pictures, which cost the same. Ours is a whole run of the recipe
+``fast``, including cache and statistics. The paper's is ten times one measured epoch of full fine-tuning in
+the paper's own way, with its validation part (1.5 times the training part, as in its 10 / 15 / 15 % split,
+but at most 3,000), with up to 2,000 samples, and extrapolated from there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tbft.patches import versions
 from tbft.plan import Plan, find_recipe, replace_plan
 from tbft.tuning.prefix_cache import CachePolicy
 
-sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` is at the root of the checkout
 from paper.paper_way import paper_way
 
 SAMPLES = (500, 2_000, 8_000, 50_000)

@@ -1,11 +1,11 @@
-"""What every arm would have achieved: the records that the selector benchmark is judged by.
+"""The accuracy of every option in hindsight: the records by which the selector benchmark is judged.
 
     TBFT_DATA=... python benchmarks/selector_oracle.py --records benchmarks/results/selector/oracle.jsonl
 
-One line a shift and number of labels: accuracy on the test part and processor seconds of every option,
-tuned with the recipe ``fast`` on all the labeled samples. A line that is there is not made again; several
-processes may share the work (``--worker 0/2`` and ``--worker 1/2``, one file each, any name). Accuracy is
-computed in the precision of tuning, which moves it by a tenth of a point.
+One line per shift and number of labels: accuracy on the test part and processor seconds of every option,
+tuned with the recipe ``fast`` on all labeled samples. Existing lines are not repeated; several processes
+can share the work (``--worker 0/2`` and ``--worker 1/2``, one file each, with any name). Accuracy is
+computed in the precision of tuning, which changes it by a tenth of a point.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from shifts import LABELLED, MODELS, Shift, model_blocks, parts_of, suite
+from shifts import LABELED, MODELS, Shift, model_blocks, parts_of, suite
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
@@ -36,7 +36,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--records", type=Path, required=True, help="JSON lines; more are appended")
-    parser.add_argument("--labeled", type=int, nargs="*", default=LABELLED, help="labels a class, in order")
+    parser.add_argument("--labeled", type=int, nargs="*", default=LABELED, help="labels per class, in order")
     parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--half", choices=["evaluation", "development"], help="of the suite; default: both")
     parser.add_argument("--worker", default="0/1", help="which share of the work: 0/2 or 1/2")
@@ -71,7 +71,7 @@ def key(record: dict[str, Any]) -> tuple[str, int, int]:
 
 
 def options(blocks: Blocks) -> dict[str, tuple[str, float | None]]:
-    """What can be done: an arm, and the share of the source statistics (None: by the number of samples)."""
+    """The options: an arm, and the share of the source statistics (None: depends on the sample count)."""
     head, middle = blocks.head, blocks.names[1:-1]
     return {
         "none": ("none", 1.0),

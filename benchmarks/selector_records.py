@@ -1,4 +1,4 @@
-"""The records of the selectors, read whichever version of tbft wrote them."""
+"""Read the records of the selectors, from any version of tbft."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def has_card(record: Mapping[str, Any]) -> bool:
 
 
 def evidence_of(record: Mapping[str, Any]) -> Evidence:
-    """Evidence, of 0.1 without nesting."""
+    """Evidence; that of 0.1 has no nesting."""
     if "shift" in record:
         parts = {"shift": Shift, "confidence": Confidence, "labels": Agreement, "adabn": AdaBN}
         nested = {key: None if record[key] is None else kind(**record[key]) for key, kind in parts.items()}

@@ -1,20 +1,21 @@
-"""Which arm would each selector have taken, and what would that have cost in accuracy?
+"""Which option would each selector have chosen, and how much accuracy would that have lost?
 
     TBFT_DATA=... python benchmarks/selector_regret.py --json benchmarks/results/selector_regret.json
     python benchmarks/selector_regret.py --summarize --json benchmarks/results/selector_regret.json
     python benchmarks/selector_regret.py --calibrate
 
-Stands on records under ``benchmarks/results/selector/``: what every option achieves (``oracle*.jsonl``,
-made by ``selector_oracle.py``), the evidence that a device would see (``evidence.jsonl``), what selectors
-that try options out took (``tryouts.jsonl``), and what choosing and the paper's full fine-tuning cost
-(``paper.jsonl``). The first form makes what is missing of the last three; ``--summarize`` reads only.
+Uses the records in ``benchmarks/results/selector/``: what every option achieves (``oracle*.jsonl``, made by
+``selector_oracle.py``), the evidence that a device would see (``evidence.jsonl``), what selectors that try
+options out chose (``tryouts.jsonl``), and what choosing and the paper's full fine-tuning cost
+(``paper.jsonl``). The first command adds missing records of the last three kinds; ``--summarize`` only
+reads.
 
-Regret is the best option's accuracy on the test part minus the taken one's: the best in hindsight, so
-noise of the test part counts against every selector. Right levels are counted on pure drifts, corruptions
-from severity 3 on; false actions on clean samples, from draws of their own; harm is accuracy lost against
-doing nothing, at 10 labels a class or more. The share of processor time is that of choosing, over the paper's
-full fine-tuning (ten epochs, no validation counted) on the same samples, both measured in one run; the
-median over cells.
+Regret is the best option's accuracy on the test part minus that of the chosen one: the best in hindsight,
+so noise of the test part counts against every selector. Correct levels are counted on pure drifts,
+corruptions from severity 3 on; false actions on separate draws of clean samples; harm is accuracy lost
+compared with doing nothing, at 10 or more labels per class. The share of processor time is that of choosing
+relative to the paper's full fine-tuning (ten epochs, without validation) on the same samples, both measured
+in one run, median over cells.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ import torch
 from gradients import relative_gradients
 from selector_oracle import key, options, read_records, wanted
 from selector_records import cost_of, evidence_of, has_card
-from shifts import LABELLED, MODELS, Shift, model_blocks, source_parts, suite, train_of
+from shifts import LABELED, MODELS, Shift, model_blocks, source_parts, suite, train_of
 from torch import nn
 from tqdm import tqdm
 
@@ -56,7 +57,7 @@ from tbft.files import atomic_path
 from tbft.front_door import tune
 from tbft.plan import Budget, Plan, find_recipe
 
-sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` is at the root of the checkout
 from paper.paper_way import paper_way
 
 RECORDS = Path(__file__).parent / "results" / "selector"
@@ -71,15 +72,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="write the summary here")
-    parser.add_argument("--plot", type=Path, help="regret against cost, as a picture")
+    parser.add_argument("--plot", type=Path, help="plot regret against cost to this file")
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/diagnosis.md")
     parser.add_argument("--records", type=Path, default=RECORDS)
     parser.add_argument("--half", choices=["evaluation", "development"], default="evaluation")
-    parser.add_argument("--summarize", action="store_true", help="from the records alone")
-    parser.add_argument("--calibrate", action="store_true", help="write src/tbft/expectations.json again")
-    parser.add_argument("--labeled", type=int, nargs="*", default=LABELLED)
+    parser.add_argument("--summarize", action="store_true", help="only read the records")
+    parser.add_argument("--calibrate", action="store_true", help="write src/tbft/choosing/expectations.json")
+    parser.add_argument("--labeled", type=int, nargs="*", default=LABELED)
     parser.add_argument("--models", nargs="*", default=MODELS)
-    parser.add_argument("--tryouts", action="store_true", help="also run the selectors that try options out")
+    parser.add_argument("--tryouts", action="store_true", help="also run the selectors that try options")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.calibrate:
@@ -114,7 +115,7 @@ def make_records(arguments: argparse.Namespace) -> None:
     timed = {(shift.model, labeled): (shift, labeled, seed) for shift, labeled, seed in at_rest}
     append(folder / "paper.jsonl", list(timed.values()), paper_cost)
     append(folder / "evidence.jsonl", cells, seen)
-    if arguments.tryouts:  # dear, so for the half that is reported alone
+    if arguments.tryouts:  # expensive, so only for the half that is reported
         trials = [c for c in cells if c[1] == 10 and c[2] < 2 and c[0].half == arguments.half]
         append(folder / "tryouts.jsonl", trials, tried)
 
@@ -122,7 +123,7 @@ def make_records(arguments: argparse.Namespace) -> None:
 def append(
     path: Path, cells: list[tuple[Shift, int, int]], make: Callable[[Shift, int, int], Record | None]
 ) -> None:
-    """Make the records that are missing; each is a line of its own, so a stop loses at most one."""
+    """Add missing records; each is a line of its own, so a stop loses at most one."""
     done = {key(record) for record in read_records([path] if path.exists() else [])}
     for shift, labeled, seed in tqdm([c for c in cells if (c[0].name, c[1], c[2]) not in done], path.stem):
         record = make(shift, labeled, seed)
@@ -137,7 +138,7 @@ COSTS: dict[tuple[str, int], Record] = {}
 
 
 def seen(shift: Shift, labeled: int, seed: int) -> Record | None:
-    """The evidence, what each option would cost, and the gradients that other selectors look at."""
+    """The evidence, the cost of each option, and the gradients that other selectors use."""
     train, blocks, card = train_of(shift, labeled, seed), model_blocks(shift.model), card_of(shift.model)
     if train is None:
         return None
@@ -155,7 +156,7 @@ def seen(shift: Shift, labeled: int, seed: int) -> Record | None:
 
 
 def card_of(model: str) -> SourceCard | None:
-    """None for Living-17, whose photos are too few for one."""
+    """None for Living-17, which has too few photos for a card."""
     if model not in CARDS:
         few = model == "resnet26-living17"
         CARDS[model] = None if few else card_of_samples(model_blocks(model), source_parts(model)[0])
@@ -181,9 +182,9 @@ def gradient_scores(
 ) -> dict[str, dict[str, float]]:
     """Auto-RGN and Auto-SNR of Lee et al. (2023), section 5, for each block, and RGN over its clean value.
 
-    RGN: norm of the gradient over that of the weights. SNR: squared mean over the variance of the gradient
-    across samples, here across eight batches, mean over a block's scalars. Importance, which ElasticTrainer
-    goes by: gradient times update, here of one step of gradient descent, so the squared norm.
+    RGN: norm of the gradient divided by that of the weights. SNR: squared mean divided by the variance of the
+    gradient across samples, here across eight batches, averaged over a block's scalars. Importance, as in
+    ElasticTrainer: gradient times update, here of one step of gradient descent, so the squared norm.
     """
     model, parts = blocks.model, np.array_split(np.arange(len(samples)), min(8, len(samples)))
     gradients: dict[str, list[torch.Tensor]] = defaultdict(list)
@@ -220,7 +221,9 @@ def paper_cost(shift: Shift, labeled: int, seed: int) -> Record | None:
     paper_way(blocks, "full", once, replace(data, train=train.subset(slice(0, 16))), 0)  # warms up
     card = card_of(shift.model)
     found: dict[str, list[float]] = defaultdict(list)
-    for _ in range(3 if len(train) <= 200 else 1):  # interleaved, so that both sides meet the same machine
+    for _ in range(
+        3 if len(train) <= 200 else 1
+    ):  # interleaved, so that both see the same load of the machine
         sides: dict[str, Callable[[], object]] = {
             "gather": partial(gather, blocks, train, card),
             "gradients": partial(gradient_scores, blocks, train.subset(slice(0, 128)), {}),
@@ -238,7 +241,7 @@ def paper_cost(shift: Shift, labeled: int, seed: int) -> Record | None:
 
 
 def tried(shift: Shift, labeled: int, seed: int) -> Record | None:
-    """Selectors that try every option out on folds of the labeled samples."""
+    """Selectors that try every option on folds of the labeled samples."""
     train, blocks = train_of(shift, labeled, seed), model_blocks(shift.model)
     if train is None:
         return None
@@ -281,7 +284,7 @@ def fold_accuracy(
         return accuracy(blocks, held_out)
 
 
-# --- selectors: records of a cell -> the option taken --------------------------------------------
+# --- selectors: records of a cell -> the chosen option --------------------------------------------
 
 
 def ours(seen: Record) -> tuple[str, Diagnosis]:
@@ -307,16 +310,17 @@ def by_gradient(score: str) -> Callable[[Record], str]:
     return select
 
 
-#: ElasticTrainer's time for a training step, of a full one's: what its authors' example asks for.
+#: Time of ElasticTrainer's training step relative to a full one, as in its authors' example.
 ELASTIC_SHARE = 0.5
 
 
 def elastic(seen: Record) -> str:
     """ElasticTrainer (Huang et al., MobiSys 2023): the most important parts whose training fits the time.
 
-    Importance is gradient times update; time counts the forward pass, error gradients passed down to the
-    first part chosen, and weight gradients of those chosen. Theirs chooses tensors by dynamic programming;
-    with four blocks every set is looked at. Of the set, what matters most stands for it, as options allow.
+    Importance is gradient times update; time consists of the forward pass, error gradients down to the
+    first chosen part, and weight gradients of the chosen parts. The original chooses tensors by dynamic
+    programming; with four blocks all sets are compared. The set is represented by its most important part,
+    as the options allow.
     """
     importance, flops = seen["gradients"]["importance"], seen["block_flops"]
     names = list(importance)
@@ -340,7 +344,7 @@ TRYOUTS = {"successive halving": "halving", "cross-validation": "cross_validatio
 
 
 def taken(selector: str, cell: Record) -> tuple[str, float] | None:
-    """The option, and the share of the paper's full fine-tuning that choosing takes; None if unrecorded."""
+    """The option, and the cost of choosing relative to the paper's full fine-tuning; None if not recorded."""
     seen, cost = cell["evidence"], cell["paper"]
     paper = cost["seconds"]
     if selector == "tbft":
@@ -449,7 +453,7 @@ def show(summary: Record) -> None:
 
 
 def markdown(summary: Record) -> str:
-    """The table of the page."""
+    """The table of docs/diagnosis.md."""
     counts = sorted({k for row in summary["selectors"].values() for k in row["mean_regret"]}, key=int)
     lines = [
         f"| selector | {' | '.join(f'regret, {c} labels' for c in counts)} | worst harm | cost | cells |",
@@ -475,9 +479,9 @@ def plot(summary: Record, path: Path) -> None:
     rows = [(n, r["mean_regret"]["10"], r["cpu_share"]) for n, r in summary["selectors"].items()]
     lowest = -np.inf
     for name, regret, share in sorted(rows, key=lambda row: row[1]):
-        cost = max(100 * share, 0.03)  # selectors that look at nothing are drawn at the left edge
+        cost = max(100 * share, 0.03)  # selectors that cost nothing are drawn at the left edge
         axes.scatter(cost, regret, color="C1" if name == "tbft" else "C0", zorder=3)
-        lowest = max(regret, lowest + 0.8)  # names keep a distance from each other
+        lowest = max(regret, lowest + 0.8)  # keeps names apart
         axes.annotate(name, (cost, lowest), xytext=(7, -3), textcoords="offset points")
     axes.set_xlim(0.015, 4000)
     axes.set_xscale("log")
@@ -489,17 +493,18 @@ def plot(summary: Record, path: Path) -> None:
     plt.close(figure)
 
 
-#: Cells of a row and number of labels from which coefficients are fitted; below, medians of shares.
+#: Minimum number of cells per row and number of labels for fitting coefficients; below it, medians are used.
 FITTED_FROM = 3
 RIDGE = 0.03
 
 
 def calibrate(folder: Path, path: Path) -> None:
-    """Write what each option may be expected to give, from the development half alone.
+    """Write the expected accuracy of each option, from the development half only.
 
-    Starting point is the median share of the lost accuracy that an option wins back, lost counting from
-    accuracy at rest for ``head`` and the output level, else from accuracy after AdaBN. Where there are
-    cells enough, a ridge regression on :func:`tbft.choosing.choice.features` corrects it.
+    It starts with the median share of the lost accuracy that an option recovers; the loss is relative to
+    the accuracy before adaptation for ``head`` and the output level, otherwise to the accuracy after AdaBN.
+    If there are enough cells, it is corrected by a ridge regression on
+    :func:`tbft.choosing.choice.features`.
     """
     known = [cell for cell in cells_of(folder, "development") if has_card(cell["evidence"]["evidence"])]
     cells = [calibration_cell(cell) for cell in known]
@@ -523,7 +528,7 @@ def calibrate(folder: Path, path: Path) -> None:
 
 
 def calibration_cell(cell: Record) -> Record:
-    """Row, features, and accuracy of each role over the source's."""
+    """Row, features, and accuracy of each role relative to the source's."""
     evidence = evidence_of(cell["evidence"]["evidence"])
     diagnosis = diagnose_evidence(evidence)
     roles = {o.name: o.role for o in options_of(*model_blocks_names(cell["model"]), batch_norm=True)}
@@ -536,7 +541,7 @@ def coefficients(row: str, role: str, cells: list[Record]) -> npt.NDArray[np.flo
     rest = role == "head" or "output" in row or row == "random labels"
     x = np.array([cell["features"] for cell in cells])
     y = np.array([cell["accuracy"][role] for cell in cells])
-    if row == "moved":  # nothing was lost, and what a new head gains lies beyond the source's accuracy
+    if row == "moved":  # nothing was lost, and a new head gains beyond the source's accuracy
         gains = [cell["accuracy"][role] - cell["accuracy"]["none"] for cell in cells]
         return np.array([float(np.median(gains)), 1.0, 0.0, 0.0])
     if role in ("none", "adabn"):

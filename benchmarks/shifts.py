@@ -1,8 +1,8 @@
 """The suite of shifts for the selector benchmark: models, drifts, halves and splits, as data.
 
-The development half is for setting thresholds and expectations; the evaluation half only for the figures.
-The halves were fixed by name before anything was measured on them: what the recipe ``fast`` was developed
-on (Gaussian noise, contrast, glass blur, fog, label reversal) lies in the development half.
+The development half is for setting thresholds and expectations, the evaluation half only for the figures.
+The halves were fixed by name before anything was measured on them: the drifts that the recipe ``fast`` was
+developed on (Gaussian noise, contrast, glass blur, fog, label reversal) are in the development half.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MIXTURES = (
     ("shot_noise:3+labels:permute", 4, "input+output", "evaluation"),
     ("snow:5+labels:swap", 1, "input+output", "evaluation"),
 )
-#: On the Tiny-17 base: domain, leaves of each class that are kept (None: all), drift, seed, levels, half.
+#: For the Tiny-17 base: domain, leaves of each class to keep (None: all), drift, seed, levels, half.
 TINY17 = (
     ("target", 0, "clean", 0, "feature", "development"),
     ("target", 1, "clean", 0, "feature", "evaluation"),
@@ -61,7 +61,7 @@ TINY17 = (
     ("target", None, "gaussian_noise:3", 0, "input+feature", "development"),
     ("target", None, "snow:3", 0, "input+feature", "evaluation"),
 )
-#: The same on the released Living-17 model; its 205 photos allow 2 labels a class, and no source card.
+#: For the released Living-17 model; its 205 photos allow 2 labels per class and no source card.
 LIVING17 = (
     ("target", None, "clean", 0, "feature", "evaluation"),
     ("source", None, "gaussian_noise:3", 0, "input", "development"),
@@ -71,13 +71,13 @@ LIVING17 = (
 )
 CIFAR_MODELS = ("resnet26-cifar10", "resnet20-cifar10")
 MODELS = (*CIFAR_MODELS, "resnet26-tiny17", "resnet26-living17")
-#: Labeled samples a class.
-LABELLED = (100, 10, 2, 50, 5)
+#: Labeled samples per class.
+LABELED = (100, 10, 2, 50, 5)
 
 
 @dataclass(frozen=True)
 class Shift:
-    """One drift that one model meets."""
+    """A drift for a model."""
 
     model: str
     drift: str
@@ -99,7 +99,7 @@ class Shift:
 
 
 def suite() -> list[Shift]:
-    """Every shift, clean ones included."""
+    """All shifts, including clean ones."""
     shifts = []
     for model in CIFAR_MODELS:
         for half, names in CORRUPTIONS.items():
@@ -127,12 +127,12 @@ def model_blocks(model: str) -> Blocks:
 
 @cache
 def source_parts(model: str) -> tuple[Samples, Samples]:
-    """Held-out source samples: those that the card is made of, and those that shifts draw from."""
+    """Held-out source samples: those for the card, and those that shifts draw from."""
     data, preset = Path(os.environ["TBFT_DATA"]), find_model(model)
     if model == "resnet26-tiny17":
         class_map = find_class_map(data / "tiny17" / "splits.json")
         source = read(data / "tiny17" / "source.tar", preset.inputs, class_map=class_map)
-        held_out = split_samples(source, "rest", 0.1, 0, 0).val  # what its training did not see
+        held_out = split_samples(source, "rest", 0.1, 0, 0).val  # not used in its training
         parts = split_samples(held_out, 0.5, 0, 0.5, 0, "none")
     else:
         parts = split_samples(read(data / "cifar10" / "test.tar", preset.inputs), 0.2, 0, 0.8, 0)
@@ -156,7 +156,7 @@ def _pool(model: str, domain: str, leaf: int | None) -> Samples:
 
 
 def _photos(folder: Path, domain: str) -> Samples:
-    """The photos of all three sets; some of those of one a leaf may have been trained on."""
+    """The photos of all three sets; the model may have been trained on some of the second one."""
     spec = find_model("resnet26-living17").inputs
     sets = [read(path, spec, {"domain": domain}) for path in sorted(folder.glob("*.npz"))]
     inputs, labels = (np.concatenate([getattr(part, name) for part in sets]) for name in ("inputs", "labels"))
@@ -171,7 +171,7 @@ def _parts(shift: Shift, labeled: int, seed: int) -> tuple[Samples, Samples] | N
     """Labeled samples to adapt to and a test part, before the drift; None if there are too few."""
     pool = _pool(shift.model, shift.domain, shift.leaf)
     asked = labeled * len(pool.class_names)
-    if shift.model == "resnet26-living17":  # too few to leave any out: all others are for testing
+    if shift.model == "resnet26-living17":  # too few to leave any out, so all others are for testing
         if len(pool) < 3 * asked:
             return None
         parts = split_samples(pool, "rest", 0, f"{labeled}/class", seed, "none")
@@ -183,13 +183,13 @@ def _parts(shift: Shift, labeled: int, seed: int) -> tuple[Samples, Samples] | N
 
 
 def train_of(shift: Shift, labeled: int, seed: int) -> Samples | None:
-    """The labeled samples alone, with the drift on them."""
+    """Only the labeled samples, with the drift."""
     parts = _parts(shift, labeled, seed)
     return None if parts is None else apply_drift(parts[0], shift.drift, shift.seed)
 
 
 def parts_of(shift: Shift, labeled: int, seed: int) -> tuple[Samples, Samples] | None:
-    """The same and the test part."""
+    """The labeled samples and the test part, with the drift."""
     parts = _parts(shift, labeled, seed)
     if parts is None:
         return None

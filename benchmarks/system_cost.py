@@ -1,11 +1,11 @@
-"""The paper's table of system costs, measured here, beside the published figures.
+"""The paper's table of system costs, measured here, next to the published figures.
 
     python benchmarks/system_cost.py --json benchmarks/results/system_cost.json
 
 For both of the paper's models: one sample and one epoch as in the paper, and a whole job of 1,000 samples,
-of which one epoch is measured (see :mod:`paper.system_cost`). One thread; ways and blocks are
-interleaved; medians over the rounds. Random pictures and weights cost the same as real ones. Nothing measures
-energy here, so there is none in it. `python -m paper run system-cost` measures the same for its page.
+of which one epoch is measured (see :mod:`paper.system_cost`). One thread; ways and blocks are interleaved;
+medians over the rounds. Random pictures and weights cost the same as real ones. There is no energy sensor
+here, so it contains no energy. `python -m paper run system-cost` measures the same for its page.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tbft.files import atomic_path
 from tbft.models import find_model
 from tbft.patches import versions
 
-sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` is at the root of the checkout
 from paper.system_cost import COLUMNS, WAYS, one_sample, published, whole_job
 
 #: Model, rounds of one sample, rounds of a whole job.
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--json", type=Path, required=True, help="read finished tables from here, store new ones"
     )
-    parser.add_argument("--samples", type=int, default=1000, help="of the whole job")
+    parser.add_argument("--samples", type=int, default=1000, help="number of samples of the whole job")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     tables: dict[str, Any] = {}

@@ -1,22 +1,22 @@
-"""What mending a block costs: ours against full fine-tuning in the paper's own way, in one run.
+"""The cost of tuning a block with tbft, compared with full fine-tuning in the paper's own way, in one run.
 
     TBFT_DATA=... python benchmarks/tuning_cost.py --json benchmarks/results/tuning_cost.json
 
 The paper's way (Huang et al. 2024, its scripts): every gradient is computed and only the optimizer is
-told what to tune, every BatchNorm tracks, pictures come through a ``DataLoader`` in the default memory
-layout, all of the validation part is evaluated after every epoch, and the best epoch is kept: batch 128,
-SGD, 10 epochs, patience 5. Ours is the recipe ``fast``: AdaBN, caching and all that it does is counted,
-and it has no validation part. Each run is a process of its own with one thread; sides are interleaved, and a
-run that is stored is not done again. Accuracy is of the same held-out test part, 15 % of the set.
+restricted, every BatchNorm tracks, pictures come from a ``DataLoader`` in the default memory layout, the
+whole validation part is evaluated after every epoch, and the best epoch is kept: batch size 128, SGD, 10
+epochs, patience 5. Ours is the recipe ``fast``, including AdaBN, caching and everything else, without a
+validation part. Each run is a process of its own with one thread; both methods are interleaved, and stored
+runs are not repeated. Accuracy is of the same held-out test part, 15 % of the set.
 
 Cases: Gaussian noise and contrast, severity 5 (input level, released ResNet-26, JPEG copy of CIFAR-10),
-Tiny-17 (feature level, the base that ships), label reversal (output level). ``--long`` adds
-the other thirteen corruptions, first size and first seed alone. ``--few`` gives either side 10 labels a
-class and nothing else; the paper's way then validates on a fifth of them.
+Tiny-17 (feature level, the base that ships), label reversal (output level). ``--long`` adds the other
+thirteen corruptions, with the first size and the first seed only. ``--few`` gives both methods 10 labels
+per class and nothing else; the paper's way then validates on a fifth of them.
 
-Peak tensor bytes are counted in a short run of each side on the same samples (one epoch), with the prefix
-cache; the bytes of model and samples are not in it. That run comes first and warms up: torch builds kernels
-and imports modules when they are used for the first time.
+Peak tensor bytes are counted in a short run of each method on the same samples (one epoch), including the
+prefix cache, but not model and samples. That run comes first and serves as warm-up: torch builds kernels
+and imports modules when they are first used.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from tbft.scenarios import apply_drift, find_class_map
 from tbft.tuning.prefix_cache import CachePolicy
 from tbft.verification.evaluation import evaluate_samples
 
-sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` is at the root of the checkout
 from paper.paper_way import paper_way
 
 CASES = {
@@ -76,9 +76,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="read finished runs from here and store new ones")
-    parser.add_argument("--quick", action="store_true", help="one case a level, 3 %%, one seed: 3 minutes")
+    parser.add_argument("--quick", action="store_true", help="one case per level, 3 %%, one seed: 3 minutes")
     parser.add_argument("--long", action="store_true", help="all fifteen corruptions, first size, first seed")
-    parser.add_argument("--few", action="store_true", help="10 labels a class and nothing else")
+    parser.add_argument("--few", action="store_true", help="10 labels per class and nothing else")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sizes", nargs="*", default=SIZES)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES) + LONG)
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def cells(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Every run asked for; the sides of one comparison follow each other."""
+    """All requested runs; the methods of one comparison follow each other."""
     sizes = [FEW] if arguments.few else [QUICK] if arguments.quick else arguments.sizes
     cases = ["gaussian_noise:5", "tiny17", "labels:reverse"] if arguments.quick else arguments.cases
     wanted = [(size, seed, case) for size in sizes for seed in range(arguments.seeds) for case in cases]
@@ -124,7 +124,7 @@ def in_own_process(cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def one_run(cell: dict[str, Any], alone: bool) -> dict[str, Any]:
-    """One side of a comparison; its energy is known only if it runs `alone`."""
+    """One method of a comparison; its energy is known only if it runs `alone`."""
     torch.set_num_threads(1)
     blocks, parts = prepared(cell)
     level = CASES.get(cell["case"], "input")
@@ -147,7 +147,7 @@ def one_run(cell: dict[str, Any], alone: bool) -> dict[str, Any]:
             short = paper if epochs is None else paper.replace(epochs=epochs)
             return paper_way(blocks, arm, short, parts, cell["seed"])
 
-    with TensorBytes() as counted:  # also warms up: torch builds kernels and imports on first use
+    with TensorBytes() as counted:  # also the warm-up: torch builds kernels and imports modules on first use
         work(1)
     with Meter(None if alone else NO_SENSOR) as meter:
         state = work(None)
@@ -166,7 +166,7 @@ def one_run(cell: dict[str, Any], alone: bool) -> dict[str, Any]:
 
 
 def cached_bytes(blocks: Blocks, arm: str, parts: Parts, side: str) -> int:
-    """Of the prefix cache, which is no tensor: what crosses the cut, times the samples."""
+    """Size of the prefix cache, which is not a tensor: size at the cut times the number of samples."""
     block = blocks.block_of(arm)
     if not side.startswith("ours") or block is None or block.index == 0:
         return 0
@@ -192,7 +192,7 @@ def prepared(cell: dict[str, Any]) -> tuple[Blocks, Parts]:
     few = cell["train"] == FEW
     val_amount = 0 if few else 0.045 if cell["train"] == QUICK else 0.15
     parts = split_samples(samples, cell["train"], val_amount, 0.15, cell["seed"])
-    if few and cell["side"].startswith("paper"):  # it needs a validation part: a fifth of what there is
+    if few and cell["side"].startswith("paper"):  # it needs a validation part: a fifth of the samples
         own = split_samples(parts.train, 0.8, 0.2, 0, cell["seed"])
         parts = replace(parts, train=own.train, val=own.val)
     if case != "tiny17":
@@ -210,7 +210,7 @@ def store(path: Path, runs: list[dict[str, Any]]) -> None:
 
 
 def compared(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each case, size and seed: ours over the paper's full fine-tuning."""
+    """For each case, size and seed: ours relative to the paper's full fine-tuning."""
     found = {(r["case"], r["train"], r["seed"], r["side"]): r for r in runs}
     cases = []
     for (case, train, seed, side), ours in found.items():

@@ -81,7 +81,7 @@ def test_check_prints_what_is_wrong_and_exits_with_1(tmp_path, capsys):
     kinds = [p["kind"] for p in json.loads(capsys.readouterr().out)["problems"]]
     assert kinds == ["damaged", "contradictions", "copies", "lookalikes", "single"]
     assert main(["data", "check", str(write_tree(tmp_path / "sound"))]) == 0
-    assert "no problem was found" in capsys.readouterr().out
+    assert "no problems found" in capsys.readouterr().out
     assert main(["data", "check", str(tmp_path / "nowhere")]) == 2
 
 

@@ -1,4 +1,4 @@
-"""Derives the class maps of BREEDS from its hierarchy: `python tools/derive_class_maps.py FOLDER`.
+"""Derive the class maps of BREEDS from its hierarchy: `python tools/derive_class_maps.py FOLDER`.
 
 FOLDER is `imagenet_class_hierarchy/modified` of MadryLab/BREEDS-Benchmarks, here at commit f83be50. The
 steps follow Santurkar et al. (2020) and draw the same random numbers as `robustness.tools.breeds_helpers`
@@ -52,7 +52,7 @@ class Hierarchy:
         return frozenset().union(*(self.leaves(child) for child in self.children.get(node, ())))
 
     def depths(self) -> dict[str, int]:
-        """The longest way from the root to each node."""
+        """The length of the longest path from the root to each node."""
         found: dict[str, int] = {}
 
         def visit(node: str, depth: int) -> None:
@@ -65,7 +65,7 @@ class Hierarchy:
         return found
 
     def below(self, node: str) -> set[str]:
-        """A node and all nodes under it."""
+        """A node and all nodes below it."""
         return {node}.union(*(self.below(child) for child in self.children.get(node, ())))
 
     def superclasses(self, ancestor: str, depth: int, count: int) -> list[str]:
@@ -75,7 +75,7 @@ class Hierarchy:
         return sorted(node for node in at_depth if len(self.leaves(node)) >= count)
 
     def groups(self, superclass: str) -> list[list[str]]:
-        """The leaves of a superclass by its children; a chain of only children is followed down."""
+        """The leaves of a superclass, grouped by its children; chains of only children are skipped."""
         kinds = [superclass]
         while len(kinds) == 1:
             kinds = [child for child in self.children[kinds[0]] if self.leaves(child)]
@@ -100,7 +100,7 @@ def read_hierarchy(folder: Path) -> Hierarchy:
 def derive(hierarchy: Hierarchy, name: str, split: str) -> dict[str, Sides]:
     """Superclass -> its source and its target leaves, in label order."""
     ancestor, depth, count = MAPS[name]
-    generator = np.random.RandomState(SEED)  # NumPy keeps its numbers the same for ever
+    generator = np.random.RandomState(SEED)  # NumPy guarantees that its numbers stay the same
     part = {"rand": at_random, "good": alike_on_both_sides, "bad": alike_on_one_side}
     found: dict[str, Sides] = {}
     for node in hierarchy.superclasses(ancestor, depth, count):
@@ -119,7 +119,7 @@ def at_random(groups: list[list[str]], half: int, generator: np.random.RandomSta
 
 
 def alike_on_both_sides(groups: list[list[str]], half: int, generator: np.random.RandomState) -> Sides:
-    """Half of each group on either side, the largest first, so that each target leaf has its like."""
+    """Half of each group per domain, largest first, so that target leaves have similar source leaves."""
     left: list[str] = []
     right: list[str] = []
     for group in sorted(groups, key=len, reverse=True):
@@ -130,7 +130,7 @@ def alike_on_both_sides(groups: list[list[str]], half: int, generator: np.random
 
 
 def alike_on_one_side(groups: list[list[str]], half: int, generator: np.random.RandomState) -> Sides:
-    """Whole groups to the emptier side, the largest first; what was too much fills the gaps."""
+    """Whole groups to the smaller domain, largest first; the excess fills the gaps."""
     left: list[str] = []
     right: list[str] = []
     spare: list[str] = []
@@ -143,7 +143,7 @@ def alike_on_one_side(groups: list[list[str]], half: int, generator: np.random.R
 
 
 def record(hierarchy: Hierarchy, name: str) -> dict[str, object]:
-    """One map in all its splits, as tbft reads it."""
+    """One class map with all its splits, in the format that tbft reads."""
     splits = {split: derive(hierarchy, name, split) for split in SPLITS}
     used = {leaf for found in splits.values() for sides in found.values() for leaf in chain(*sides)}
     written = {

@@ -2,8 +2,8 @@
 
     pip install --require-hashes -r requirements-hashed.txt && pip install --no-deps tbft
 
-pip then takes no file that differs by a bit from those that were tested. The hashes are those of the wheels
-that pip would choose here, so the file is for this system and this version of Python alone.
+pip then accepts only files that are identical, bit for bit, to those that were tested. The hashes are those
+of the wheels that pip would choose here, so the file is only for this system and this version of Python.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes the README's list of drifts and class maps from the registry: `make readme`."""
+"""Write the README's list of drifts and class maps from the registry: `make readme`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ START, END = "<!-- made by `make readme` from the registry -->\n", "<!-- end -->
 
 
 def with_list(page: str) -> str:
-    """The page with what is between the marks made anew."""
+    """The page with a new list between the marks."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
         main(["data", "list", "--markdown"])

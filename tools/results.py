@@ -1,4 +1,4 @@
-"""Writes `results/README.md`, the tables and claims of the records beside it: `make readme`."""
+"""Write `results/README.md`, the tables and claims from the records in `results/`: `make readme`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1]))  # `paper` lies at the root of the checkout
+sys.path.append(str(Path(__file__).parents[1]))  # `paper` is at the root of the checkout
 
 from paper.claims import Claim, claims_of
 from paper.records import read_costs, read_records
@@ -68,7 +68,7 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _seeds(table: Table) -> str:
-    """Of how many seeds the columns are: of most methods, where they differ."""
+    """The number of seeds of the columns; if it differs, that of most methods."""
     counts = {}
     for column in table.columns:
         seeds = [len(row[column].by_seed) for row in table.figures.values() if column in row]

@@ -1,9 +1,9 @@
-"""Classes that the base does not know: the head gets rows for them, and keeps those that it has.
+"""Add classes that the base does not know: the head gets rows for them and keeps its old rows.
 
-Only the new rows are learned, on features that the frozen rest of the model gives; the old rows stay as they
-are, bit for bit, and the old classes' logits but for rounding. What can still go wrong is that a new class
-takes samples of an old one. Held-out samples of old classes decide that. While learning, what the card knows
-of them (mean features and the spread around these) stands beside them; it is too coarse to decide.
+Only the new rows are learned, on the features that the frozen rest of the model computes. The old rows are
+kept, bit for bit, and so are the logits of old classes, up to rounding. A new class can still attract
+samples of an old one, which is decided on held-out samples of old classes. While learning, features sampled
+from the card (mean features and their spread) stand in for old classes; they are too coarse to decide with.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from tbft.errors import DataError, PlanError
 from tbft.metering import Measurement, Meter
 from tbft.patches import Patch, make_patch
 
-#: Made-up features for each old class, to learn against and to decide by.
+#: Number of features sampled from the card for each old class.
 REPLAYED = 50
-#: What the new classes may take from the old ones while learning, and at most where it is decided.
+#: Share of old samples that new classes may attract while learning, and maximum loss of accuracy on old
+#: classes.
 TAKEN_WHILE_LEARNING, MAX_OLD_LOSS = 0.005, 0.01
-#: Share of the held-out samples of new classes that have to be right.
+#: Minimum accuracy on held-out samples of new classes.
 MIN_NEW_ACCURACY = 0.5
 
 Ints = npt.NDArray[np.int64]
@@ -39,14 +40,14 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class NewClasses:
-    """What came of adding classes.
+    """The result of adding classes.
 
     Attributes:
-        classes: the names of the new ones; their outputs come after the old ones.
-        patch: with the larger head; empty if it was rejected.
-        new_accuracy: on held-out samples of the new classes.
+        classes: names of the new classes, whose outputs come after the old ones.
+        patch: the larger head; empty if it was rejected.
+        new_accuracy: accuracy on held-out samples of the new classes.
         old_before, old_after: accuracy on held-out samples of the old classes.
-        old_count, new_count: samples that these were measured on.
+        old_count, new_count: number of samples on which these were measured.
     """
 
     base: Base
@@ -62,22 +63,15 @@ class NewClasses:
 
     @property
     def status(self) -> Literal["patched", "rejected"]:
-        """``patched``, or ``rejected`` where old classes lost too much or new ones were not learned."""
+        """``patched``, or ``rejected`` if old classes lost too much or new ones were not learned."""
         return "patched" if self.patch.tensors else "rejected"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        own = (
-            "classes",
-            "new_accuracy",
-            "new_count",
-            "old_before",
-            "old_after",
-            "old_count",
-        )
+        figures = ("classes", "new_accuracy", "new_count", "old_before", "old_after", "old_count")
         return {
             "status": self.status,
-            **{name: getattr(self, name) for name in own},
+            **{name: getattr(self, name) for name in figures},
             "patch_bytes": len(self.patch.to_bytes()),
             **asdict(self.measurement),
             "notes": list(self.notes),
@@ -102,18 +96,18 @@ def add_classes(
     cuts: Sequence[str] | None = None,
     seed: int = 0,
 ) -> NewClasses:
-    """Teach a classifier classes that it does not know, and keep those that it does.
+    """Add classes to a classifier and keep the old ones.
 
     Args:
         model, train, val: in any form that :func:`tbft.personalize` takes. Samples are matched to the model's
-            classes by name, or by number where it names none; the others are new. Samples of old classes
-            have to be among them, or in `val`: they decide.
-        card: source card of the base; learning is helped by what it knows of the old classes.
+            classes by name, or by number if it does not name them; all others are new. Samples of old classes
+            are needed among them, or in `val`, to decide acceptance.
+        card: source card of the base; its statistics of old classes help learning.
         cuts: where to cut a module into blocks.
-        seed: random seed of the split and of the features that are made up from the card.
+        seed: random seed for the split and for the features sampled from the card.
 
     Raises:
-        DataError: no sample of a class that is new, or too few.
+        DataError: no samples of new classes, or too few.
         PlanError: the model's head is not an ``nn.Linear``.
     """
     base = as_base(model, card, cuts)
@@ -128,13 +122,13 @@ def add_classes(
     own_val = labeled(val) if isinstance(val, Samples) else val
     parts = as_parts(_labeled(samples, (*old, *classes)), own_val, seed=seed, as_samples=labeled)
     for part, use in ((parts.train, "to learn from"), (parts.val, "held out, which decide")):
-        for at, name in enumerate(classes, head.out_features):
-            if not (part.labels == at).any():
+        for label, name in enumerate(classes, head.out_features):
+            if not (part.labels == label).any():
                 raise DataError(f"there are no samples of {name!r} {use}: give more samples of it, or val=")
     if not (parts.val.labels < head.out_features).any():
         raise DataError(
-            "no held-out sample is of a class that the model knows, so nothing would show what the new ones "
-            "take from it (a card does not): add samples of known classes, or give them in val="
+            "no held-out sample is of a class that the model knows, so it cannot be checked what new classes "
+            "take from old ones (a card is not enough): add samples of known classes, or give them in val="
         )
     with Meter() as meter:
         features, labels = _features(base, parts.train)
@@ -173,32 +167,34 @@ def _head(base: Base) -> nn.Linear:
 
 
 def _new_among(samples: Samples, old: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the classes that samples have and the model has not."""
+    """Names of classes that the samples have, but the model does not."""
     used = (samples.class_names[i] for i in np.unique(samples.labels))
     new = tuple(name for name in used if name not in old)
     if not new:
-        raise DataError(f"{samples.name}: every class in it is known to the model; use tbft.personalize")
+        raise DataError(f"{samples.name}: the model knows all of its classes; use tbft.personalize")
     return new
 
 
 def _labeled(samples: Samples, names: tuple[str, ...]) -> Samples:
     """The samples labeled by position in `names`."""
-    position = {name: at for at, name in enumerate(names)}
-    for at in np.unique(samples.labels):
-        if samples.class_names[at] not in position:
-            raise DataError(f"{samples.name}: class {samples.class_names[at]!r} is not among {list(names)}")
-    own = np.array([position.get(name, 0) for name in samples.class_names])
-    return replace(samples, labels=own[samples.labels], class_names=names)
+    position = {name: i for i, name in enumerate(names)}
+    for label in np.unique(samples.labels):
+        if samples.class_names[label] not in position:
+            raise DataError(
+                f"{samples.name}: class {samples.class_names[label]!r} is not among {list(names)}"
+            )
+    positions = np.array([position.get(name, 0) for name in samples.class_names])
+    return replace(samples, labels=positions[samples.labels], class_names=names)
 
 
 def _features(base: Base, samples: Samples) -> tuple[Tensor, Tensor]:
-    """What enters the head, (n, d), and the labels (n,)."""
+    """Inputs of the head, (n, d), and labels (n,)."""
     features = observe(base.blocks, samples, "float32").features
     return torch.from_numpy(features), torch.from_numpy(np.array(samples.labels))
 
 
 def _replayed(card: SourceCard | None, head: nn.Linear, seed: int) -> tuple[Tensor, Tensor]:
-    """Features of the old classes, made up from the card: (n, d) and (n,); none without a card."""
+    """Features of old classes sampled from the card, (n, d), and their labels (n,); none without a card."""
     if card is None or "classes/mean" not in card.tensors:
         return torch.zeros(0, head.in_features), torch.zeros(0, dtype=torch.int64)
     mean, spread = card.tensors["classes/mean"], card.tensors["classes/spread"]
@@ -209,13 +205,13 @@ def _replayed(card: SourceCard | None, head: nn.Linear, seed: int) -> tuple[Tens
 
 
 def _learned(head: nn.Linear, features: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Weights (count, d) and biases (count,) of the new rows, by logistic regression; the old rows stay."""
+    """Weights (count, d) and biases (count,) of the new rows, by logistic regression with fixed old rows."""
     old = _old_logits(head, features)
     scale = features.std(0).clamp_min(1e-3)
     weight = torch.zeros(count, features.shape[1], requires_grad=True)
     bias = torch.full((count,), float(old.max(1).values.median()), requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
-    # Every class counts the same, however many samples it has.
+    # All classes have the same weight, regardless of their number of samples.
     counts = torch.bincount(labels, minlength=head.out_features + count).clamp_min(1)
     weights = (1.0 / counts)[labels]
 
@@ -233,13 +229,13 @@ def _learned(head: nn.Linear, features: Tensor, labels: Tensor, count: int) -> t
 
 
 def _offset(head: nn.Linear, rows: Tensor, bias: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-    """What to take off the new logits so that they take no more than a little from the old classes."""
-    own = labels < head.out_features
-    old = _old_logits(head, features[own])
-    right = old.argmax(1) == labels[own]
-    if not right.any():
+    """How much to lower the new logits so that new classes attract only few samples of old classes."""
+    known = labels < head.out_features
+    old = _old_logits(head, features[known])
+    correct = old.argmax(1) == labels[known]
+    if not correct.any():
         return torch.zeros(())
-    excess = (features[own][right] @ rows.T + bias).max(1).values - old[right].max(1).values
+    excess = (features[known][correct] @ rows.T + bias).max(1).values - old[correct].max(1).values
     allowed = int(TAKEN_WHILE_LEARNING * len(excess))
     return excess.sort(descending=True).values[allowed].clamp_min(0)
 
@@ -271,8 +267,8 @@ def _patch(
     prefix = f"{base.blocks.head_layer}." if base.blocks.head_layer else ""
     changed = {}
     if rows is not None:
-        for key, own, new in zip(("weight", "bias"), (head.weight, head.bias), rows, strict=True):
-            changed[prefix + key] = torch.cat([own.detach(), new.to(own)], dim=0)
+        for key, old, new in zip(("weight", "bias"), (head.weight, head.bias), rows, strict=True):
+            changed[prefix + key] = torch.cat([old.detach(), new.to(old)], dim=0)
     return make_patch(
         base.model.state_dict(),
         changed,

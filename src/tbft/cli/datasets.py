@@ -196,8 +196,10 @@ def run_check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({**summary.to_json(), "problems": [problem.to_json() for problem in problems]})
         return int(bool(problems))
-    told = [f"may be wrong ({len(problems)}):", *map(str, problems)] if problems else ["no problem was found"]
-    print(visible("\n".join([str(summary), *told])))
+    lines = (
+        [f"possible problems ({len(problems)}):", *map(str, problems)] if problems else ["no problems found"]
+    )
+    print(visible("\n".join([str(summary), *lines])))
     return int(bool(problems))
 
 

@@ -10,7 +10,7 @@ from tbft.cli.data_options import load_parts, load_samples, show_data
 
 
 def run_new_classes(arguments: argparse.Namespace) -> str:
-    """Add the classes that the samples have and the model has not; the status of what came of it."""
+    """Add the classes that the samples have, but the model does not, and return the status of the result."""
     from tbft.files import claim
     from tbft.new_classes import add_classes
 

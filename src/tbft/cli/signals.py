@@ -61,7 +61,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _unraisable(found: Any) -> None:
-    """Where Python would print an exception and go on, an interrupt is heeded all the same."""
+    """Handle interrupts also where Python would print an exception and continue."""
     if received and issubclass(found.exc_type, KeyboardInterrupt):
         _leave()
     sys.__unraisablehook__(found)

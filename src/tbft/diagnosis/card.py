@@ -40,7 +40,7 @@ from tbft.verification.evaluation import check_fits
 FORMAT_VERSION, OLDEST_VERSION = 3, 2
 #: Fewer samples would describe neither channels nor classes well enough.
 MIN_SAMPLES = 100
-#: Of the classes' mean features; more would make the card large.
+#: Maximum number of scalars in the classes' mean features, which limits the size of the card.
 MAX_CLASS_NUMBERS = 100_000
 
 
@@ -70,7 +70,8 @@ class SourceCard:
         confidence: mean of the largest softmax output.
         confidence_spread: standard deviation of the largest softmax output over samples.
         clean: layer -> how far clean samples lie from the source.
-        tensors: ``site/<layer>/mean`` and ``/variance`` (channels,); ``pixels/mean`` and ``/spread`` (4,).
+        tensors: ``site/<layer>/mean`` and ``/variance`` (channels,); ``pixels/mean`` and ``/spread`` (4,);
+            ``classes/mean`` (classes, d) and ``/spread`` (d,) of the inputs of the head, unless too large.
     """
 
     base_fingerprint: str
@@ -165,12 +166,12 @@ class SourceCard:
 
 
 def _class_features(seen: Observation, samples: Samples) -> tuple[Floats, Floats]:
-    """Mean of what enters the head for each class (classes, d), and the spread within classes (d,)."""
+    """Mean input of the head for each class (classes, d), and the standard deviation within classes (d,)."""
     features, labels = seen.features, samples.labels
     classes = range(seen.logits.shape[1])
-    # A class of which there is no sample stands where all are.
-    own = [features[labels == c] if (labels == c).any() else features for c in classes]
-    mean = np.stack([rows.mean(0) for rows in own])
+    # A class without samples gets the mean of all samples.
+    by_class = [features[labels == c] if (labels == c).any() else features for c in classes]
+    mean = np.stack([rows.mean(0) for rows in by_class])
     return mean, (features - mean[labels]).std(0)
 
 

@@ -101,7 +101,7 @@ def observe(
                     record(block.name, x)
                 entering, x = x, blocks.block(block.index)(x)
             logits.append(x.reshape(len(x), -1))
-            if len(features) < len(logits):  # a head that is no module, or not called as one
+            if len(features) < len(logits):  # the head is not a module, or not called as one
                 features.append(entering)
     check_finite(torch.cat(logits), samples)
     return Observation(
