@@ -88,7 +88,7 @@ def test_a_new_class_that_looks_like_an_old_one_is_rejected(base):
 
 def test_what_cannot_be_added_is_refused(base):
     model, card = base
-    with pytest.raises(tbft.TbftError, match="every class in it is known"):
+    with pytest.raises(tbft.TbftError, match="the model knows all of its classes"):
         tbft.add_classes(model, blobs("ab"), card=card)
     with pytest.raises(tbft.TbftError, match="held out, which decide"):
         tbft.add_classes(model, blobs("ad"), card=card, val=0)
