@@ -19,7 +19,7 @@ import pytest
 from tbft.cli import main
 from tbft.data import read
 from tbft.errors import DataError
-from tbft.scenarios import fetching
+from tbft.scenarios import downloading, fetching
 from tbft.scenarios.fetching import ARCHIVES, fetch
 
 
@@ -113,8 +113,8 @@ def server(monkeypatch):
         files=("fog.npy", "labels.npy"),
     )
     monkeypatch.setitem(ARCHIVES, "cifar10-c", described)
-    monkeypatch.setattr(fetching, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(downloading, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(downloading, "TIMEOUT_SECONDS", 2.0)
     yield made
     made.silent.set()
     made.http.shutdown()
@@ -146,21 +146,21 @@ def test_an_archive_is_fetched_unpacked_and_read(server, tmp_path, capsys):
 def test_what_a_second_try_mends(server, tmp_path, monkeypatch, behave, requests):
     server.behave = behave
     if "says nothing" in behave:
-        monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.2)
+        monkeypatch.setattr(downloading, "TIMEOUT_SECONDS", 0.2)
     assert (fetch("cifar10-c", tmp_path) / "fog.npy").exists()
     assert len(server.ranges) == requests
 
 
 def test_a_broken_read_is_mended_too(server, tmp_path, monkeypatch):
     failures = [OSError(errno.EHOSTUNREACH, "No route to host"), ssl.SSLError("record layer failure")]
-    real = fetching.HTTPResponse.read
+    real = downloading.HTTPResponse.read
 
     def read_or_fail(self, *amount):
         if failures:
             raise failures.pop()
         return real(self, *amount)
 
-    monkeypatch.setattr(fetching.HTTPResponse, "read", read_or_fail)
+    monkeypatch.setattr(downloading.HTTPResponse, "read", read_or_fail)
     assert fetch("cifar10-c", tmp_path).is_dir()
     assert len(server.ranges) == 3
 
@@ -215,7 +215,7 @@ def test_a_server_that_starts_anew_and_breaks_off_is_given_up(server, tmp_path, 
     def end_early(url, part, have, size, bar):
         part.write_bytes(GOOD[: lengths.pop(0)])
 
-    monkeypatch.setattr(fetching, "_download_rest", end_early)
+    monkeypatch.setattr(downloading, "_download_rest", end_early)
     with pytest.raises(DataError, match="the connection ended after"):
         fetch("cifar10-c", tmp_path)
     assert len(lengths) == 16
@@ -263,14 +263,14 @@ def test_what_cannot_be_fixed_is_reported_and_leaves_nothing_half_done(
 ):
     server.behave, server.content = behave, content
     if "says nothing" in behave:
-        monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 0.1)
+        monkeypatch.setattr(downloading, "TIMEOUT_SECONDS", 0.1)
     with pytest.raises(DataError, match=message):
         fetch("cifar10-c", tmp_path)
     assert {p.name for p in tmp_path.iterdir()} <= {"cifar10-c.part"}
     assert main(["data", "fetch", "cifar10-c", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     server.behave, server.content = ["well"], GOOD
-    monkeypatch.setattr(fetching, "TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(downloading, "TIMEOUT_SECONDS", 2.0)
     assert fetch("cifar10-c", tmp_path).is_dir()
 
 
@@ -337,8 +337,8 @@ def test_what_no_try_mends_is_told_at_once(server, tmp_path, monkeypatch):
     def refuse(self, request, **_):
         raise urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed"))
 
-    monkeypatch.setattr(fetching.urllib.request.OpenerDirector, "open", refuse)
-    monkeypatch.setattr(fetching.time, "sleep", lambda seconds: pytest.fail("it waits"))
+    monkeypatch.setattr(downloading.urllib.request.OpenerDirector, "open", refuse)
+    monkeypatch.setattr(downloading.time, "sleep", lambda seconds: pytest.fail("it waits"))
     with pytest.raises(DataError, match="its certificate is not trusted"):
         fetch("cifar10-c", tmp_path)
 
@@ -402,7 +402,7 @@ def test_an_interrupt_leaves_the_part_and_says_so(server, tmp_path, monkeypatch,
 
     server.behave = ["breaks off", "well"]
     with monkeypatch.context() as patched:
-        patched.setattr(fetching.time, "sleep", interrupt)
+        patched.setattr(downloading.time, "sleep", interrupt)
         with pytest.raises(SystemExit) as stopped:
             main(["data", "fetch", "cifar10-c", "--out", str(tmp_path)])
     assert stopped.value.code == 130

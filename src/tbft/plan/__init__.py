@@ -2,7 +2,8 @@
 
 from tbft.plan.budget import Allowance, Budget, SpentError
 from tbft.plan.plan import LEVELS, Plan, arm_for_level, plan_level, replace_plan
-from tbft.plan.recipe import RECIPES, Recipe, Training, find_recipe
+from tbft.plan.recipe import Recipe, Training
+from tbft.plan.recipes import RECIPES, find_recipe
 from tbft.plan.resolution import ResolvedPlan, resolve
 from tbft.plan.statistics import AUTO, FOLLOW, KEEP, PSEUDO_SAMPLES, Statistics
 

@@ -12,7 +12,8 @@ from typing import Any
 from tbft.blocks.arm import Arm
 from tbft.errors import PlanError, unknown
 from tbft.plan.budget import Budget
-from tbft.plan.recipe import Recipe, find_recipe
+from tbft.plan.recipe import Recipe
+from tbft.plan.recipes import find_recipe
 from tbft.plan.statistics import Statistics
 
 LEVELS = ("none", "input", "feature", "output")
