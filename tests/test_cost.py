@@ -206,7 +206,7 @@ def test_the_command_says_what_it_cannot_do(capsys):
     assert main(["cost", "resnet26-cifar10", "--resolution", "64"]) == 2
     assert "cannot take inputs" in capsys.readouterr().err
     assert main(["cost", "digits", "--samples", "1"]) == 2
-    assert "two or more" in capsys.readouterr().err
+    assert "has to be 2 or more" in capsys.readouterr().err
 
 
 def test_plans_for_a_table_hold_every_arm():

@@ -464,7 +464,7 @@ def test_probe_tells_what_there_is_and_what_can_be_said(tmp_path, capsys, monkey
     assert "--profile raspberry-pi-5." in capsys.readouterr().out
     ina219(tmp_path)
     assert main(["energy", "probe"]) == 0
-    assert "Energy is measured here, by ina219" in capsys.readouterr().out
+    assert "Energy is measured here by ina219" in capsys.readouterr().out
 
 
 def test_measure_passes_on_output_and_status(tmp_path, capfd, monkeypatch):
@@ -505,7 +505,7 @@ def test_calibrate_at_the_command_line(tmp_path, capsys, monkeypatch):
     assert main([*calibrate, "--typed", "--meter", "UM25C", "--board", "desk"]) == 0
     captured = capsys.readouterr()
     assert "enter a number such as 3.42" in captured.err
-    assert "W a busy core" in captured.out
+    assert "W per busy core" in captured.out
     profile = load_profile("desk.json")
     assert (profile.name, profile.meter, profile.board) == ("desk", "UM25C", "desk")
     assert [s["watts"] for s in profile.fit["states"]] == [pytest.approx(2.05), 3.0, 4.0]

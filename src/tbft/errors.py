@@ -47,6 +47,10 @@ class DataError(TbftError):
     """Samples cannot be read, split or used as asked."""
 
 
+class NotFiniteError(DataError):
+    """A model's outputs are NaN or infinite."""
+
+
 class FormError(TbftError, TypeError):
     """An argument is of a kind that is not taken; the message lists what is."""
 

@@ -17,7 +17,7 @@ from tbft.blocks.precision import Computing
 from tbft.blocks.state import clone_state, write_state
 from tbft.blocks.tensors import State
 from tbft.data.samples import Samples
-from tbft.errors import DivergedError, PlanError, unknown
+from tbft.errors import DivergedError, NotFiniteError, PlanError, unknown
 from tbft.plan.recipe import Optimization, Training
 from tbft.tuning.augment import crop_flip
 from tbft.verification.evaluation import evaluate_samples
@@ -168,10 +168,13 @@ def loss_of(
 
 
 def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None, task: Task) -> EpochRecord:
-    evaluation = None if val is None else evaluate_samples(model, val, task=task)
-    losses = train_loss + (0.0 if evaluation is None else evaluation.loss)
-    if not math.isfinite(losses):
-        raise DivergedError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
+    diverged = DivergedError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
+    try:
+        evaluation = None if val is None else evaluate_samples(model, val, task=task)
+    except NotFiniteError as error:
+        raise diverged from error
+    if not math.isfinite(train_loss + (0.0 if evaluation is None else evaluation.loss)):
+        raise diverged
     if evaluation is None:
         return EpochRecord(epoch, train_loss, None, None)
     return EpochRecord(epoch, train_loss, evaluation.loss, evaluation.accuracy)

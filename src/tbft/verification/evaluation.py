@@ -16,7 +16,7 @@ from tbft.blocks.precision import Computing, computing_for
 from tbft.blocks.state import evaluating_alone
 from tbft.data.labels import numbered_from_one
 from tbft.data.samples import Samples
-from tbft.errors import DataError
+from tbft.errors import DataError, NotFiniteError
 from tbft.verification.task import CLASSIFICATION, Task
 
 BATCH_SIZE = 256
@@ -44,22 +44,22 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) ->
     """Outputs of the model in evaluation mode, for classifiers logits (n, classes); modes are restored.
 
     Raises:
-        DataError: NaN or infinity in one of them, for which no figure would mean anything.
+        NotFiniteError: some outputs are NaN or infinite, so that figures would be meaningless.
     """
     device = device_of(model)
     with evaluating_alone(model):
         inputs = (samples.batch(rows)[0] for rows in batches(len(samples), batch_size))
         outputs = (logits_of(model(to_device(x, device))) for x in inputs)
-        found = torch.cat([output.float().cpu() for output in outputs])
-    check_finite(found, samples)
-    return found
+        predicted = torch.cat([output.float().cpu() for output in outputs])
+    check_finite(predicted, samples)
+    return predicted
 
 
 def check_finite(outputs: Tensor, samples: Samples) -> None:
-    """Raise DataError where the model's outputs (n, ...) on these samples hold NaN or infinity."""
+    """Raise NotFiniteError if a model's outputs (n, ...) on these samples contain NaN or infinity."""
     bad = (~outputs.reshape(len(outputs), -1).isfinite().all(1)).nonzero().flatten().tolist()
     if bad:
-        raise DataError(
+        raise NotFiniteError(
             f"{samples.name}: the model gives NaN or infinity for {len(bad)} of {len(outputs)} samples, "
             f"the first is sample {int(samples.ids[bad[0]])}: check the inputs, and the model's "
             "normalization and weights"
@@ -171,8 +171,8 @@ def _check_logits(logits: object, samples: Samples) -> None:
             f"the model has to return logits of shape (n, classes), and returns {_shape(logits)} for one "
             "sample (squeeze() drops the batch of one, flatten(1) does not); for other tasks give loss="
         )
-    if not logits.isfinite().all():
-        raise DataError(
+    if not logits.is_meta and not logits.isfinite().all():
+        raise NotFiniteError(
             f"{samples.name}: the model gives NaN or infinity for the first sample, so nothing can be tuned"
         )
     highest = int(samples.labels.max())
