@@ -342,7 +342,7 @@ def test_commands_take_a_map(tree, capsys):
     assert main(["data", "show", "living17:good"]) == 0
     assert "salamander" in capsys.readouterr().out
     assert main(["data", "show", "living17", "--out", str(tree / "sheet.png")]) == 2
-    assert "name a set of its leaf classes with --data" in capsys.readouterr().err
+    assert "give a set of its leaf classes with --data" in capsys.readouterr().err
     assert main([*arguments[:3], "--classes", "livin17"]) == 2
     assert "did you mean 'living17'" in capsys.readouterr().err
 
