@@ -12,16 +12,10 @@ from PIL import Image
 
 from tbft.cli import main
 from tbft.data import InputSpec, make_samples, read
-from tbft.data.class_map import (
-    ClassMap,
-    ClassMapFamily,
-    apply_class_map,
-    class_maps,
-    find_class_map,
-    register_class_map,
-)
+from tbft.data.class_map import ClassMapFamily, register_class_map
 from tbft.errors import DataError
 from tbft.models.presets import LIVING17_CLASSES, TINY17_CLASSES
+from tbft.scenarios import ClassMap, apply_class_map, class_maps, find_class_map
 
 SPECS = [spec for family in class_maps() for spec in family.specs]
 #: Superclasses, and leaves of each over both domains: table 1 of Santurkar et al. (2020).
