@@ -250,3 +250,16 @@ def test_a_file_of_an_earlier_run_is_moved_aside(place):
         assert files.move_aside("user.safetensors") == Path("user.previous.safetensors")
     assert not Path("user.safetensors").exists()
     assert Path("user.previous.safetensors").read_text() == "second"
+
+
+def test_an_interrupt_that_torch_makes_an_error_of_its_own_stays_one(tmp_path):
+    class Interrupted:
+        def write(self, data):
+            raise KeyboardInterrupt
+
+        def flush(self):
+            pass
+
+    with pytest.raises(KeyboardInterrupt), files.atomic_path(tmp_path / "state.pt"):
+        torch.save({"weight": torch.zeros(1000)}, Interrupted())
+    assert list(tmp_path.iterdir()) == []

@@ -83,6 +83,8 @@ def explained(target: Path) -> Iterator[None]:
         raise
     except Exception as error:
         cause = _system_error(error)
+        if cause is None and any(isinstance(e, KeyboardInterrupt) for e in _chain(error)):
+            raise KeyboardInterrupt from error  # libraries in other languages raise an error of their own
         if cause is None or not (cause.errno in _OF_WRITING or _concerns(cause, target)):
             raise
         remedy = f"; {_REMEDIES[cause.errno]}" if cause.errno in _REMEDIES else ""
@@ -320,13 +322,19 @@ def _mode(target: Path) -> int:
 
 def _system_error(error: BaseException | None) -> OSError | None:
     """The system's error behind another; libraries in other languages hide it in their message."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:
-            return error
-        if found := re.search(r"\(os error (\d+)\)", str(error)):
+    for each in _chain(error):
+        if isinstance(each, OSError) and each.errno is not None:
+            return each
+        if found := re.search(r"\(os error (\d+)\)", str(each)):
             return OSError(int(found[1]), os.strerror(int(found[1])))
-        error = error.__cause__ or error.__context__
     return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it, last one first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _concerns(error: OSError, target: Path) -> bool:
