@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,16 @@ class Instant:
     seconds: float = 0.0
 
 
-def instants(count: int, commands: tuple[str, ...], seed: int = 0) -> list[Instant]:
-    """So many instants over all commands; of three, two before an operation and one at any time."""
+def instants(
+    count: int, commands: tuple[str, ...], operations: Mapping[str, int], seed: int = 0
+) -> list[Instant]:
+    """So many instants over all commands; of three, two before one of its operations, one at any time."""
     rng = random.Random(seed)
     found = []
     for i in range(count):
         name = commands[i % len(commands)]
         if rng.random() < 2 / 3:
-            found.append(Instant(name, operation=rng.randrange(1, 25)))
+            found.append(Instant(name, operation=rng.randint(1, operations[name])))
         else:
             found.append(Instant(name, seconds=rng.uniform(0, 0.1 if name in QUICK else 2.0)))
     return found
@@ -98,6 +101,18 @@ def make_place(folder: Path) -> None:
     Path("caches").mkdir()
     new_key("workshop")
     Patch.load("p2.safetensors").save("user.safetensors")
+
+
+def count_operations(command: str, template: Path, place: Path) -> int:
+    """How many operations on files a command has."""
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(template, place)
+    reads, writes = os.pipe()
+    _, status = os.waitpid(_start(COMMANDS[command], place, report=writes), 0)
+    assert status == 0, f"{command} ends in {os.waitstatus_to_exitcode(status)}"
+    os.close(writes)
+    with os.fdopen(reads) as file:
+        return int(file.read())
 
 
 def kill(at: Instant, template: Path, place: Path) -> str:
@@ -135,36 +150,40 @@ def check_whole(place: Path) -> None:
             raise AssertionError(f"{path.name} is not whole: {error}") from error
 
 
-def _start(command: str, place: Path, operation: int = 0) -> int:
-    """Run a command in a fork; its process id."""
+def _start(command: str, place: Path, operation: int = 0, report: int | None = None) -> int:
+    """Run a command in a fork; its process id. The descriptor `report` gets its number of operations."""
     pid = os.fork()
     if pid:
         return pid
     try:  # the fork never comes back
         os.chdir(place)
+        sys.dont_write_bytecode = True  # no operations of the command itself
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (1, 2):
             os.dup2(null, stream)
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
-        if operation:
-            _die_at(operation)
-        os._exit(main(command.split()))
+        counted = _count_and_die_at(operation)
+        status = main(command.split())
+        if report is not None:
+            os.write(report, b"%d" % len(counted))
+        os._exit(status)
     except BaseException:
         os._exit(99)
 
 
-def _die_at(operation: int) -> None:
-    count = 0
+def _count_and_die_at(operation: int) -> list[str]:
+    """The operations on files from now on; the process is killed before the one of this number, from 1."""
+    seen: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal count
         writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES
         if writes or event in _EVENTS:
-            count += 1
-            if count == operation:
+            seen.append(event)
+            if len(seen) == operation:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
+    return seen
 
 
 def _safetensors(path: Path) -> None:
