@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from tbft.errors import MissingExtraError
+from tbft.errors import needs
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
@@ -22,8 +22,6 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
     """
     if len(values) < 2:
         return fmean(values), None
-    try:
+    with needs("scipy", "paper"):
         from scipy.stats import t
-    except ImportError:
-        raise MissingExtraError("scipy", "paper") from None
     return fmean(values), float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))

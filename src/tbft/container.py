@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from torch import Tensor
 from tbft.blocks.tensors import State, fingerprint, unshared
 from tbft.errors import TbftError
 from tbft.files import atomic_path
-from tbft.schema import decode
+from tbft.schema import decode, encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +53,7 @@ def to_bytes(
 
 def header_text(header: Mapping[str, Any]) -> str:
     """A header as JSON; a number that nobody knows (NaN) is null."""
-    return json.dumps(_plain(dict(header)), sort_keys=True, allow_nan=False)
+    return encode(dict(header), sort_keys=True)
 
 
 def seal(header: str, tensors: Mapping[str, Tensor]) -> str:
@@ -106,13 +104,3 @@ def read(
         remedy = f"make the {kind} again" if older else "update tbft"
         raise error(f"{path} has format version {own}, this tbft reads {version}; {remedy}")
     return Content(header, tensors, found, metadata)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -15,7 +15,7 @@ import torch
 
 from tbft.blocks import Blocks, split
 from tbft.data import Samples, make_samples, split_samples
-from tbft.errors import MissingExtraError
+from tbft.errors import needs
 from tbft.models.digits import DigitsNet
 from tbft.pipeline import personalize
 from tbft.plan import Plan, find_recipe, plan_level
@@ -148,10 +148,8 @@ def new_sensor(pictures: np.ndarray, seed: int) -> np.ndarray:
 
 def load_digits() -> Samples:
     """scikit-learn's handwritten digits, which ship with the package."""
-    try:
+    with needs("scikit-learn", "demo"):
         from sklearn import datasets
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "demo") from error
     digits = datasets.load_digits()
     # 17 gray levels, 0 to 16.
     return make_samples(np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target, name="digits")

@@ -125,7 +125,8 @@ def add_classes(
         for label, name in enumerate(classes, head.out_features):
             if not (part.labels == label).any():
                 raise DataError(f"there are no samples of {name!r} {use}: give more samples of it, or val=")
-    if not (parts.val.labels < head.out_features).any():
+    new = torch.from_numpy(parts.val.labels >= head.out_features)
+    if new.all():
         raise DataError(
             "no held-out sample is of a class that the model knows, so it cannot be checked what new classes "
             "take from old ones (a card is not enough): add samples of known classes, or give them in val="
@@ -135,12 +136,8 @@ def add_classes(
         replay, replay_labels = _replayed(base.card, head, seed)
         rows = _learned(head, torch.cat([features, replay]), torch.cat([labels, replay_labels]), len(classes))
     held_features, held_labels = _features(base, parts.val)
-    known = held_labels < head.out_features
-    before, after = _accuracies(head, rows, held_features[known], held_labels[known])
-    new = held_labels >= head.out_features
-    new_accuracy = float(
-        (_logits(head, rows, held_features[new]).argmax(1) == held_labels[new]).float().mean()
-    )
+    before, after = _accuracies(head, rows, held_features[~new], held_labels[~new])
+    _, new_accuracy = _accuracies(head, rows, held_features[new], held_labels[new])
     accepted = new_accuracy >= MIN_NEW_ACCURACY and before - after <= MAX_OLD_LOSS
     return NewClasses(
         base=base,
@@ -150,7 +147,7 @@ def add_classes(
         new_count=int(new.sum()),
         old_before=before,
         old_after=after,
-        old_count=int(known.sum()),
+        old_count=int((~new).sum()),
         measurement=meter.measurement,
         notes=tuple(dict.fromkeys((*samples.notes, *parts.notes))),
     )

@@ -18,7 +18,7 @@ from tbft.tuning.execution import tune_samples
 from tbft.tuning.loop import OnStep
 from tbft.tuning.options import Tuning
 from tbft.tuning.prefix_cache import CachePolicy, as_cache
-from tbft.verification.comparison import compare_models, evaluate_both
+from tbft.verification.comparison import accept, evaluate_both, run_both
 from tbft.verification.task import as_task
 
 
@@ -108,8 +108,10 @@ def personalize(
         tuned = tune_samples(
             base.blocks, plan, parts.train, parts.val if chooses_epoch else None, how, allowance
         )
-        held_out = parts.val.subset(slice(0, 0)) if chooses_epoch else parts.val
-        acceptance = compare_models(base.model, tuned.changed, held_out, batch_size(allowance), task)
+        acceptance = held_out = None
+        if tuned.changed and len(parts.val) and not chooses_epoch:
+            held_out = run_both(base.model, tuned.changed, parts.val, batch_size(allowance))
+            acceptance = accept(held_out, task)
     if acceptance is not None and not acceptance.accepted:
         tuned = replace(tuned, changed={})
     return Personalization(
@@ -121,5 +123,5 @@ def personalize(
         choosing_cpu_seconds=choosing_cpu_seconds,
         choice=choice,
         acceptance=acceptance,
-        comparison=evaluate_both(base.model, tuned.changed, parts, task),
+        comparison=evaluate_both(base.model, tuned.changed, parts, task, held_out),
     )

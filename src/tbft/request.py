@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tbft.base import Base
@@ -56,18 +56,10 @@ class Request:
     def _check_nothing_but_plan(self) -> None:
         if not isinstance(self.requested_plan, Plan):
             raise wrong_form("plan", self.requested_plan, ["a Plan"])
-        defaults = {
-            "level": "auto",
-            "arm": None,
-            "requested_recipe": "fast",
-            "statistics": None,
-            "seed": 0,
-            "requested_budget": None,
-        }
         others = [
-            name.removeprefix("requested_")
-            for name, value in defaults.items()
-            if getattr(self, name) != value
+            field.name.removeprefix("requested_")
+            for field in fields(self)
+            if field.name not in ("base", "requested_plan") and getattr(self, field.name) != field.default
         ]
         if others:
             raise PlanError(f"a plan includes {', '.join(others)}: leave out {', '.join(others)} or the plan")

@@ -78,6 +78,28 @@ def decode(text: str | bytes, where: str, error: type[TbftError] = SchemaError) 
     return value
 
 
+def encode(value: Any, **style: Any) -> str:
+    """A value as JSON text; numbers that JSON cannot represent (NaN, infinity) become null.
+
+    Args:
+        style: as for :func:`json.dumps`.
+
+    >>> encode({"loss": float("nan"), "widths": (1, 2)})
+    '{"loss": null, "widths": [1, 2]}'
+    """
+    return json.dumps(_representable(value), allow_nan=False, **style)
+
+
+def _representable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _representable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_representable(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
 def read_json(path: str | Path, error: type[TbftError] = SchemaError) -> Any:
     """The value of a JSON file; errors as of :func:`decode`, and a file that cannot be read."""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tbft.errors import TbftError
 from tbft.files import atomic_path
+from tbft.schema import encode
 
 if TYPE_CHECKING:
     from torch import nn
@@ -187,23 +187,13 @@ def _listed(text: str | None) -> list[str] | None:
 
 def print_json(value: Any) -> None:
     """Print one JSON object; numbers that JSON cannot represent (NaN) become null."""
-    print(json.dumps(_plain(value), indent=2, allow_nan=False))
+    print(encode(value, indent=2))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON object to a file, atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        temporary.write_text(encode(value, indent=1) + "\n")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tbft.errors import KeyFileError, MissingExtraError
+from tbft.errors import KeyFileError, needs
 from tbft.files import atomic_path
 
 if TYPE_CHECKING:
@@ -55,11 +55,9 @@ class PublicKey:
         Raises:
             MissingExtraError: `cryptography` is not installed.
         """
-        try:
+        with needs("cryptography", "sign"):
             from cryptography.exceptions import InvalidSignature
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-        except ImportError:
-            raise MissingExtraError("cryptography", "sign") from None
         try:
             Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
         except InvalidSignature:
@@ -88,11 +86,9 @@ def new_key(name: str, folder: Path | None = None) -> Path:
         KeyFileError: a name that does not do, or that is taken.
         MissingExtraError: `cryptography` is not installed.
     """
-    try:
+    with needs("cryptography", "sign"):
         from cryptography.hazmat.primitives import serialization as s
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    except ImportError:
-        raise MissingExtraError("cryptography", "sign") from None
     if not _NAME.fullmatch(name):
         raise KeyFileError(f"{name!r} does not do as the name of a key: letters, digits, and . _ @ -")
     place = folder or keys_folder()
@@ -119,11 +115,9 @@ def read_private(name_or_path: str) -> PrivateKey:
         KeyFileError: missing, not a key, or its passphrase is wrong.
         MissingExtraError: `cryptography` is not installed.
     """
-    try:
+    with needs("cryptography", "sign"):
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    except ImportError:
-        raise MissingExtraError("cryptography", "sign") from None
     path = _located(name_or_path, ".key")
     word = os.environ.get(PASSPHRASE)
     try:

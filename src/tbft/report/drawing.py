@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tbft.errors import MissingExtraError
+from tbft.errors import needs
 from tbft.report.theme import THEMES, Theme
 from tbft.text import visible
 
@@ -61,12 +61,10 @@ def picture(draw: Draw, title: str, alt: str, height: int, width: int = 360) -> 
 
 def draw_svg(draw: Draw, theme: Theme, width: int, height: int) -> str:
     """One chart in one theme, as SVG."""
-    try:
+    with needs("matplotlib", "report"):
         import matplotlib as mpl
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("matplotlib", "report") from None
     with mpl.rc_context(_settings(theme)), warnings.catch_warnings():
         # For names in other scripts: the reader's font has the glyphs, only their width is unknown here.
         warnings.filterwarnings("ignore", r"Glyph .* missing")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tbft import __version__
-from tbft.errors import MissingExtraError
+from tbft.errors import MissingExtraError, needs
 from tbft.files import atomic_path, check_writable
 from tbft.report.drawing import png_uri
 from tbft.report.words import DASH
@@ -54,10 +54,8 @@ def _visible(value: Any) -> Any:
 
 @cache
 def _environment(package: str) -> Environment:
-    try:
+    with needs("Jinja2", "report"):
         from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-    except ImportError:
-        raise MissingExtraError("Jinja2", "report") from None
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, "tbft.report"))]),
         autoescape=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -36,27 +36,36 @@ def changed_to(model: nn.Module, changed: Mapping[str, Tensor]) -> Iterator[None
         yield
 
 
-def compare_models(
-    model: nn.Module,
-    changed: Mapping[str, Tensor],
-    held_out: Samples,
-    batch_size: int = BATCH_SIZE,
-    task: Task = CLASSIFICATION,
-) -> Acceptance | None:
-    """Judge a tuned model on samples that were used neither for choosing nor for tuning.
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What the base and the tuned model return for the same samples, each (n, outputs)."""
+
+    samples: Samples
+    before: Tensor
+    after: Tensor
+
+
+def run_both(
+    model: nn.Module, changed: Mapping[str, Tensor], samples: Samples, batch_size: int = BATCH_SIZE
+) -> Outputs:
+    """Run a model before and after tuning.
 
     Args:
         changed: state-dict key -> value that tuning changed.
-
-    Returns:
-        None if nothing was held out, or nothing changed.
     """
-    if not len(held_out) or not changed:
-        return None
-    before, after = _both(model, changed, held_out, batch_size)
+    before = predict(model, samples, batch_size)
+    if not changed:
+        return Outputs(samples, before, before)
+    with changed_to(model, changed):
+        return Outputs(samples, before, predict(model, samples, batch_size))
+
+
+def accept(held_out: Outputs, task: Task = CLASSIFICATION) -> Acceptance:
+    """Judge a tuned model on samples that were used neither for choosing nor for tuning."""
+    before, after = held_out.before, held_out.after
     if task == CLASSIFICATION:
-        return compare(held_out.labels, before.argmax(1).numpy(), after.argmax(1).numpy())
-    targets = targets_of(held_out)
+        return compare(held_out.samples.labels, before.argmax(1).numpy(), after.argmax(1).numpy())
+    targets = targets_of(held_out.samples)
     scores = task.scores(before, targets), task.scores(after, targets)
     if scores[0] is not None and scores[1] is not None:
         return compare_scores(scores[0], scores[1])
@@ -65,7 +74,7 @@ def compare_models(
             task.mean_score(before[rows], targets[rows]),
             task.mean_score(after[rows], targets[rows]),
         ),
-        len(held_out),
+        len(targets),
     )
 
 
@@ -79,9 +88,16 @@ class Comparison:
 
 
 def evaluate_both(
-    model: nn.Module, changed: Mapping[str, Tensor], parts: Parts, task: Task = CLASSIFICATION
+    model: nn.Module,
+    changed: Mapping[str, Tensor],
+    parts: Parts,
+    task: Task = CLASSIFICATION,
+    held_out: Outputs | None = None,
 ) -> Comparison | None:
     """Evaluate the model before and after tuning on the test part, or without one on the val part.
+
+    Args:
+        held_out: outputs for the val part, if it was run already, before the change was accepted or not.
 
     Returns:
         None if both parts are empty.
@@ -91,15 +107,9 @@ def evaluate_both(
     if not len(samples):
         return None
     check_fits(model, samples, task)
-    before, after = _both(model, changed, samples, BATCH_SIZE)
-    return Comparison(evaluation_of(before, samples, task), evaluation_of(after, samples, task), part)
-
-
-def _both(
-    model: nn.Module, changed: Mapping[str, Tensor], samples: Samples, batch_size: int
-) -> tuple[Tensor, Tensor]:
-    before = predict(model, samples, batch_size)
-    if not changed:
-        return before, before
-    with changed_to(model, changed):
-        return before, predict(model, samples, batch_size)
+    if part == "test" or held_out is None:
+        outputs = run_both(model, changed, samples)
+    else:
+        outputs = held_out if changed else replace(held_out, after=held_out.before)
+    before, after = (evaluation_of(o, samples, task) for o in (outputs.before, outputs.after))
+    return Comparison(before, after, part)

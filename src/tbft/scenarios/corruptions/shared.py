@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tbft.errors import DataError, MissingExtraError
+from tbft.errors import DataError, needs
 from tbft.scenarios.drift import Pictures, register_corruption
 
 Rng = np.random.Generator | np.random.RandomState
@@ -157,7 +157,5 @@ def scipy_ndimage() -> Any:
     Raises:
         MissingExtraError: SciPy is not installed.
     """
-    try:
+    with needs("scipy", "corruptions"):
         return import_module("scipy.ndimage")
-    except ImportError:
-        raise MissingExtraError("scipy", "corruptions") from None
