@@ -33,8 +33,7 @@ from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models.digits import DigitsNet
 from tbft.pipeline import personalize
 from tbft.plan import KEEP, Allowance, Budget, Plan, find_recipe
-from tbft.verification.acceptance import compare
-from tbft.verification.binomial import binomial_cdf, proportion_interval
+from tbft.verification.binomial import binomial_cdf
 from tbft.verification.evaluation import predict
 
 FAST = find_recipe("fast").replace(precision="float32")
@@ -214,19 +213,6 @@ def test_the_binomial_tail_is_that_of_scipy_for_any_count(successes, count, rate
     )
 
 
-def test_thousands_of_changed_predictions_are_judged():
-    """Binomial coefficients of so many do not fit a float."""
-    stats = pytest.importorskip("scipy.stats")
-    labels = np.zeros(6000, np.int64)
-    before, after = labels.copy(), labels.copy()
-    before[:2500], after[2000:3500] = 1, 1
-    judged = compare(labels, before, after)
-    assert (judged.fixed, judged.regressed, judged.verdict) == (2000, 1000, "helps")
-    exact = stats.binomtest(2000, 3000).proportion_ci(0.95, "exact")
-    low, high = ((2 * share - 1) * 3000 / 6000 for share in exact)
-    assert (judged.low, judged.high) == (pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))
-
-
 # --- diagnosis --------------------------------------------------------------------------------------
 
 
@@ -403,31 +389,6 @@ def test_an_energy_budget_needs_an_energy_estimate():
     for wrong in ({"cpu_seconds": 0.0}, {"joules": -1.0}):
         with pytest.raises(PlanError, match="give a positive number"):
             Budget(**wrong)
-
-
-# --- acceptance ---------------------------------------------------------------------------------------
-
-
-def test_acceptance_is_honest_for_few_labels():
-    labels = np.zeros(8, np.int64)
-    before, after = labels + 1, labels.copy()
-    after[2:] = 1
-    few = compare(labels, before, after)  # two of eight fixed, none regressed
-    assert (few.fixed, few.regressed, few.verdict, few.accepted) == (2, 0, "cannot tell", True)
-    assert few.low < 0 < few.gain == 0.25
-    worse = compare(labels, after, before)
-    assert not worse.accepted
-    assert (worse.low, worse.high) == pytest.approx((-few.high, -few.low))
-    same = compare(labels, before, before)
-    assert (same.gain, same.low, same.high, same.verdict) == (0.0, 0.0, 0.0, "cannot tell")
-
-
-def test_intervals_cover_as_often_as_they_say():
-    generator = np.random.default_rng(0)
-    for share in (0.1, 0.5, 0.8):
-        draws = generator.binomial(20, share, 300)
-        inside = [low <= share <= high for low, high in (proportion_interval(int(k), 20) for k in draws)]
-        assert np.mean(inside) >= 0.94
 
 
 # --- the steps in a row ----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 from conftest import striped
@@ -65,7 +65,7 @@ def result(**changed):
         "tuned_parameters": 19120, "train_samples": 1000, "val_samples": 60, "test_samples": 1500,
         "group_by": None, "best_epoch": 2, "epochs": 2, "stopped": None, "status": "patched",
         "measured_on": "test", "notes": [], "choice": choice,
-        "acceptance": asdict(compare(labels, (labels + 1) % 3, labels)),
+        "acceptance": compare(labels, (labels + 1) % 3, labels).to_json(),
         "history": [
             {"epoch": i, "train_loss": 1 / i, "val_loss": None, "val_accuracy": None} for i in (1, 2)
         ],
@@ -145,7 +145,7 @@ def test_pages_of_other_outcomes(changed, words, undrawn):
 
 def test_a_rejected_plan_is_reported_as_such(undrawn):
     labels = striped().labels
-    judged = asdict(compare(labels, labels, (labels + 1) % 3))
+    judged = compare(labels, labels, (labels + 1) % 3).to_json()
     page = checked(
         adaptation_page(replace(adaptation(acceptance=judged, status="rejected"), patch_path=None))
     )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import tbft
-from tbft.verification.acceptance import compare_scores, compare_totals
+from tbft.verification.scores import judge_scores, judge_totals
 
 #: Networks as small as these learn by larger steps.
 LONGER = tbft.find_recipe("fast").given(epochs=30, learning_rate=0.02)
@@ -132,11 +132,11 @@ def test_the_paired_bootstrap_covers_as_often_as_it_says():
     inside = 0
     for _ in range(200):
         before = generator.normal(size=60)
-        judged = compare_scores(before, before + generator.normal(0.3, 1.0, 60))
+        judged = judge_scores(before, before + generator.normal(0.3, 1.0, 60))
         inside += judged.low <= 0.3 <= judged.high
     assert 0.88 <= inside / 200 <= 0.99
     scores = generator.normal(size=(2, 50))
-    whole = compare_totals(lambda at: (scores[0][at].mean(), scores[1][at].mean()), 50)
-    each = compare_scores(*scores)
+    whole = judge_totals(lambda at: (scores[0][at].mean(), scores[1][at].mean()), 50)
+    each = judge_scores(*scores)
     assert whole.gain == pytest.approx(each.gain)
     assert whole.low == pytest.approx(each.low, abs=0.1)

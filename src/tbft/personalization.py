@@ -125,7 +125,7 @@ class Personalization:
             "best_epoch": self.tuned.best_epoch,
             "epochs": None if self.tuned.training is None else self.tuned.training.epochs,
             "choice": None if self.choice is None else self.choice.to_json(),
-            "acceptance": None if self.acceptance is None else asdict(self.acceptance),
+            "acceptance": None if self.acceptance is None else self.acceptance.to_json(),
             "history": [asdict(record) for record in self.tuned.history],
             "base_fingerprint": header.base_fingerprint,
             "tuned_fingerprint": header.tuned_fingerprint,

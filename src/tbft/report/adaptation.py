@@ -12,7 +12,7 @@ from tbft.report.details import Values, changed, undone
 from tbft.report.evidence import diagnosis_shown, verdict_words
 from tbft.report.inputs import Adaptation
 from tbft.report.pages import render
-from tbft.report.words import count, gained, joules, nonbreaking, percent, seconds, size
+from tbft.report.words import count, gained, joules, nonbreaking, percent, seconds, sentence, size
 from tbft.text import visible_values
 
 
@@ -90,7 +90,7 @@ def _arm(r: Values) -> str:
 
 def _headline(r: Values) -> str:
     if r["status"] == "rejected":
-        return f"Tried and undone: tuning {r['arm']} did not help"
+        return f"Tried and undone: tuning {r['arm']} {_not_kept(r)}"
     if r["status"] != "patched":
         known = r["accuracy_before"] is not None
         stays = f": accuracy stays at {percent(r['accuracy_before'])}" if known else ""
@@ -100,6 +100,11 @@ def _headline(r: Values) -> str:
     if r["accuracy_before"] is None:
         return f"A score of {r['score_before']:.4g} becomes {r['score_after']:.4g} by {_arm(r)}"
     return f"From {percent(r['accuracy_before'])} to {percent(r['accuracy_after'])} by {_arm(r)}"
+
+
+def _not_kept(r: Values) -> str:
+    harmful = r["acceptance"]["verdict"] == "harms"
+    return "did not help" if harmful else "was not shown to help"
 
 
 def _lead(r: Values) -> str:
@@ -115,7 +120,10 @@ def _lead(r: Values) -> str:
         unit, what = judged["unit"], "accuracy" if judged["unit"] == "points" else "the score"
         low, high = (gained(judged[key], unit).removesuffix(" points") for key in ("low", "high"))
         change = f"{gained(judged['gain'], unit)} (95 % interval {low} to {high})"
-        done += f" and judged on {count(judged['count'], 'other')}, it changes {what} by {change}"
+        where = f"on {count(judged['count'], 'other')}"
+        if judged["cross_fitted"]:
+            where = "by cross-fitting"
+        done += f" and judged {where}, it changes {what} by {change}"
     taken = f"It took {seconds(r['cpu_seconds'])} of processor time"
     patch = f", and the patch of {size(r['patch_bytes'])} can be undone, bit for bit." if changed(r) else "."
     return f"{why} {done}. {taken}{patch}"
@@ -123,11 +131,8 @@ def _lead(r: Values) -> str:
 
 def _notice(r: Values) -> str | None:
     if undone(r):
-        judged = r["acceptance"]
-        return (
-            f"Of {judged['count']:,} held-out samples, tuning fixed {judged['fixed']:,}, but "
-            f"{judged['regressed']:,} regressed, so tuning was undone. There is no patch."
-        )
+        decision = r["acceptance"]["decision"]
+        return f"{sentence(decision)} Tuning was undone. There is no patch."
     if r["stopped"] == "interrupt":
         return (
             "Training was stopped by Ctrl-C; what had been learned by then was kept. Run it again to resume."
@@ -178,15 +183,17 @@ def _accuracy_tile(r: Values) -> dict[str, str]:
 def _acceptance(judged: Values | None) -> dict[str, Any] | None:
     if judged is None:
         return None
-    verdicts = {"helps": "It helps.", "harms": "It harms.", "cannot tell": "Too few labels to tell."}
+    how = f"Judged on {count(judged['count'], 'sample')} that were used neither for choosing nor for tuning"
+    if judged["cross_fitted"]:
+        how = f"Each of {count(judged['count'], 'sample')} was judged by a model tuned on the other folds"
     words = (
-        f"Judged on {count(judged['count'], 'sample')} that were used neither for choosing nor for tuning: "
-        f"{judged['fixed']:,} fixed, {judged['regressed']:,} regressed. {verdicts[judged['verdict']]} "
+        f"{how}: {judged['fixed']:,} fixed, {judged['regressed']:,} regressed. "
+        f"{sentence(judged['decision'])} "
     )
     if judged["unit"] == "score":
         low, high = (gained(judged[key], "score") for key in ("low", "high"))
         return {"chart": None, "words": f"{words}The score changes by {low} to {high} (95 % interval)."}
-    words += "The bar is the exact 95 % interval."
+    words += "The bar is the 95 % interval."
     chart = charts.interval("Gain on held-out labels", judged["gain"], judged["low"], judged["high"])
     return {"chart": chart, "words": words}
 

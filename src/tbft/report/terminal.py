@@ -10,7 +10,6 @@ from tbft.text import visible
 
 Values = Mapping[str, Any]
 
-VERDICTS = {"helps": "it helps", "harms": "it harms", "cannot tell": "too few labels to tell"}
 STOPS = {
     "budget": "stopped when the budget was spent",
     "interrupt": "stopped by Ctrl-C: run it again to resume",
@@ -50,7 +49,7 @@ def summary(r: Values, patch_path: str | None = None, page: str | None = None) -
         ("score" if r["measured_on"] and r["accuracy_before"] is None else "accuracy", accuracy(r)),
     ]
     if r["acceptance"] is not None:
-        rows.append(("held out", acceptance(r["acceptance"])))
+        rows.append(("gain", r["acceptance"]["text"]))
     peak = r["peak_rss_bytes"]
     rows += [
         ("time", f"{r['wall_seconds']:.1f} s, processor time {r['cpu_seconds']:.1f} s"),
@@ -81,18 +80,6 @@ def accuracy(r: Values) -> str:
     return f"{change} ({100 * gain:+.1f} points) on {where}"
 
 
-def acceptance(judged: Values) -> str:
-    """The verdict on the held-out samples."""
-    verdict = VERDICTS[judged["verdict"]] + ("" if judged["accepted"] else "; undone, there is no patch")
-    if judged["unit"] == "score":
-        figures = f"{judged['gain']:+.3g} on {judged['count']} held-out samples"
-        interval = f"{judged['low']:+.3g} to {judged['high']:+.3g}"
-    else:
-        figures = f"{100 * judged['gain']:+.1f} points on {judged['count']} held-out labels"
-        interval = f"{100 * judged['low']:+.1f} to {100 * judged['high']:+.1f}"
-    return f"{figures} (95 % interval {interval}): {verdict}"
-
-
 def _why(r: Values) -> str:
     if r["choice"] is not None:
         return f"chosen for: {diagnosis_name(r['choice']['diagnosis'])}"
@@ -114,7 +101,7 @@ def _patch(r: Values, path: str | None) -> str:
     if r["status"] != "patched":
         return {
             "unchanged": "none needed",
-            "rejected": "none: it did not help",
+            "rejected": "none: the base is kept",
             "stopped": "none: nothing was learned",
         }[r["status"]]
     share = 100 * r["patch_bytes"] / r["model_bytes"]

@@ -96,6 +96,15 @@ def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
 
 
+def sentence(words: str) -> str:
+    """Words as a sentence.
+
+    >>> sentence("it helps")
+    'It helps.'
+    """
+    return f"{words[:1].upper()}{words[1:]}."
+
+
 def nonbreaking(text: str) -> str:
     """A sentence without line breaks between numbers and units.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import exp, lgamma, log, log1p
 
 
@@ -22,28 +21,3 @@ def binomial_cdf(successes: int, count: int, rate: float) -> float:
         for k in range(successes + 1)
     )
     return min(1.0, sum(exp(term) for term in terms))
-
-
-def proportion_interval(successes: int, count: int, coverage: float = 0.95) -> tuple[float, float]:
-    """Clopper-Pearson interval of a binomial proportion, found by bisection.
-
-    >>> low, high = proportion_interval(8, 10)
-    >>> round(low, 3), round(high, 3)
-    (0.444, 0.975)
-    """
-    tail = (1 - coverage) / 2
-    low, high = 0.0, 1.0
-    if successes:
-        low = _bisected(lambda rate: 1 - binomial_cdf(successes - 1, count, rate) > tail)
-    if successes < count:
-        high = _bisected(lambda rate: binomial_cdf(successes, count, rate) < tail)
-    return low, high
-
-
-def _bisected(beyond: Callable[[float], bool]) -> float:
-    """The rate from 0 to 1 at which a monotone condition starts to hold."""
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (low, middle) if beyond(middle) else (middle, high)
-    return high

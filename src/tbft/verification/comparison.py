@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tbft.blocks.state import values_restored
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
-from tbft.verification.acceptance import Acceptance, compare, compare_scores, compare_totals
+from tbft.verification.acceptance import Acceptance, compare
 from tbft.verification.evaluation import (
     BATCH_SIZE,
     Evaluation,
@@ -22,6 +22,7 @@ from tbft.verification.evaluation import (
     predict,
     targets_of,
 )
+from tbft.verification.scores import judge_scores, judge_totals
 from tbft.verification.task import CLASSIFICATION, Task
 
 
@@ -60,21 +61,28 @@ def run_both(
         return Outputs(samples, before, predict(model, samples, batch_size))
 
 
-def accept(held_out: Outputs, task: Task = CLASSIFICATION) -> Acceptance:
-    """Judge a tuned model on samples that were used neither for choosing nor for tuning."""
+def accept(held_out: Outputs, task: Task = CLASSIFICATION, cautious: bool = True) -> Acceptance:
+    """Judge a tuned model on samples that were used neither for choosing nor for tuning.
+
+    Args:
+        cautious: see :attr:`Acceptance.cautious`.
+    """
     before, after = held_out.before, held_out.after
     if task == CLASSIFICATION:
-        return compare(held_out.samples.labels, before.argmax(1).numpy(), after.argmax(1).numpy())
+        return compare(
+            held_out.samples.labels, before.argmax(1).numpy(), after.argmax(1).numpy(), cautious=cautious
+        )
     targets = targets_of(held_out.samples)
     scores = task.scores(before, targets), task.scores(after, targets)
     if scores[0] is not None and scores[1] is not None:
-        return compare_scores(scores[0], scores[1])
-    return compare_totals(
+        return judge_scores(scores[0], scores[1], cautious=cautious)
+    return judge_totals(
         lambda rows: (
             task.mean_score(before[rows], targets[rows]),
             task.mean_score(after[rows], targets[rows]),
         ),
         len(targets),
+        cautious=cautious,
     )
 
 
