@@ -26,7 +26,8 @@ from tbft.blocks import cut_before
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
 from tbft.plan import FOLLOW, KEEP
 from tbft.tuning.execution import tune_samples
-from tbft.tuning.loop import FitState, Run, fit, make_optimizer
+from tbft.tuning.loop import AnyOptimizer, FitState, Run, fit
+from tbft.tuning.optimizers import Optimizer, make_optimizer
 from tbft.tuning.options import Tuning
 from tbft.tuning.prefix_cache import cache_prefix
 from tbft.verification.evaluation import computing_on
@@ -135,9 +136,7 @@ def _step_frozen(blocks: Blocks, column: str, arm: str, x: Samples) -> Times:
     return _step(blocks.model, _parameters(blocks, arm), _sgd(_parameters(blocks, arm)), x)
 
 
-def _step(
-    model: nn.Module, chosen: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer, x: Samples
-) -> Times:
+def _step(model: nn.Module, chosen: Sequence[nn.Parameter], optimizer: AnyOptimizer, x: Samples) -> Times:
     inputs, labels = x.batch(slice(0, 1))
     with values_restored(model), modes_restored(model), flags_restored(model):
         model.requires_grad_(False).train()
@@ -180,7 +179,7 @@ def _parameters(blocks: Blocks, arm: str) -> list[nn.Parameter]:
     return [p for module in blocks.tuned_modules(arm) for p in module.parameters()]
 
 
-def _sgd(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+def _sgd(parameters: Sequence[nn.Parameter]) -> Optimizer:
     return make_optimizer(find_recipe("paper").optimization, parameters)
 
 

@@ -26,7 +26,8 @@ from tbft.models.resnet26 import ResNet26
 from tbft.plan import Budget, Plan, find_recipe, replace_plan
 from tbft.tuning.batchnorm import SHARES, choose_source_share
 from tbft.tuning.checkpointing import recomputed
-from tbft.tuning.loop import Run, fit, make_optimizer
+from tbft.tuning.loop import Run, fit
+from tbft.tuning.optimizers import make_optimizer
 from tbft.tuning.prefix_cache import CachePolicy, RowFile, cache_prefix
 from tbft.verification.evaluation import evaluate_samples
 

@@ -16,7 +16,8 @@ from tbft.blocks.precision import Computing
 from tbft.cli import main
 from tbft.errors import DeviceError
 from tbft.models.digits import DigitsNet
-from tbft.tuning.loop import loss_of, make_optimizer
+from tbft.tuning.loop import loss_of
+from tbft.tuning.optimizers import make_optimizer
 from tbft.verification.evaluation import check_fits
 
 FAST = tbft.find_recipe("fast").replace(precision="float32")

@@ -19,7 +19,8 @@ from tbft.blocks.state import values_restored
 from tbft.errors import DivergedError, PlanError
 from tbft.tuning.checkpointing import statistics_still
 from tbft.tuning.checks import check_training, explained_batch_norm
-from tbft.tuning.loop import FitState, Run, fit, loss_of, make_optimizer
+from tbft.tuning.loop import FitState, Run, fit, loss_of
+from tbft.tuning.optimizers import make_optimizer
 from tbft.verification.evaluation import check_fits, predict
 
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)

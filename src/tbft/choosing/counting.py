@@ -21,7 +21,8 @@ from tbft.blocks.state import batch_norms, evaluating, modes_restored, values_re
 from tbft.data.samples import Samples
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.plan import ResolvedPlan
-from tbft.tuning.loop import loss_of, make_optimizer
+from tbft.tuning.loop import AnyOptimizer, loss_of
+from tbft.tuning.optimizers import make_optimizer
 
 #: Additions, multiplications, divisions and roots per trained parameter and step, with weight decay and
 #: momentum, from the update formulas in torch's documentation.
@@ -126,9 +127,7 @@ def _saved_bytes(part: nn.Module, computing: Computing, x: Tensor, y: Tensor) ->
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
-def _peak_bytes(
-    part: nn.Module, computing: Computing, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor
-) -> int:
+def _peak_bytes(part: nn.Module, computing: Computing, optimizer: AnyOptimizer, x: Tensor, y: Tensor) -> int:
     """Peak bytes of a step as in a training loop: the optimizer has its state, gradients start as None."""
     with TensorBytes() as counted:
         for _ in range(2):

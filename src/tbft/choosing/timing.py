@@ -25,7 +25,8 @@ from tbft.blocks.state import batch_norms, evaluating, flags_restored, modes_res
 from tbft.data.samples import Samples, make_samples
 from tbft.plan import Recipe, Training
 from tbft.plan.recipe import Computation
-from tbft.tuning.loop import Run, fit, make_optimizer
+from tbft.tuning.loop import Run, fit
+from tbft.tuning.optimizers import make_optimizer
 from tbft.verification.evaluation import computing_on
 
 #: Operations of a kind are repeated until they have taken this much processor time, and at most
@@ -253,7 +254,21 @@ def _run_steps(
 
 
 def _backward(out: Tensor, targets: list[Tensor], gradient: Tensor) -> object:
-    return torch.autograd.grad(out, targets, gradient, retain_graph=True, allow_unused=True)
+    loss = _WithGradient.apply(out, gradient)  # type: ignore[no-untyped-call]
+    return torch.autograd.grad(loss, targets, retain_graph=True, allow_unused=True)
+
+
+class _WithGradient(torch.autograd.Function):
+    """A scalar whose gradient is given. Torch imports sympy for `grad_outputs`, which takes half a second."""
+
+    @staticmethod
+    def forward(ctx: Any, out: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient = gradient
+        return out.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> Any:
+        return ctx.gradient, None
 
 
 class _TinyModel(nn.Module):

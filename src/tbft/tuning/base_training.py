@@ -15,7 +15,8 @@ from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError
 from tbft.plan import Recipe
 from tbft.tuning.checks import check_training, explained_batch_norm
-from tbft.tuning.loop import FitState, Run, fit, make_optimizer
+from tbft.tuning.loop import FitState, Run, fit
+from tbft.tuning.optimizers import make_optimizer
 from tbft.tuning.resume import load_run, save_run
 from tbft.verification.evaluation import check_fits, computing_on
 

@@ -18,8 +18,9 @@ from tbft.blocks.state import clone_state, write_state
 from tbft.blocks.tensors import State
 from tbft.data.samples import Samples
 from tbft.errors import DivergedError, NotFiniteError, PlanError, unknown
-from tbft.plan.recipe import Optimization, Training
+from tbft.plan.recipe import Training
 from tbft.tuning.augment import crop_flip
+from tbft.tuning.optimizers import Optimizer
 from tbft.verification.evaluation import evaluate_samples
 from tbft.verification.task import CLASSIFICATION, Loss, Task
 
@@ -50,6 +51,8 @@ class FitState:
     torch_generator: Tensor | None = None  # state of torch's own generator, used by dropout
 
 
+#: One of ours, or a user's.
+AnyOptimizer = Optimizer | torch.optim.Optimizer
 OnStep = Callable[[int, int], None]  # (steps done, steps in total)
 OnEpoch = Callable[[FitState], None]
 
@@ -74,7 +77,7 @@ class Run:
 
 def fit(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AnyOptimizer,
     training: Training,
     train: Samples,
     val: Samples | None,
@@ -126,11 +129,12 @@ def _batches(order: Tensor, training: Training) -> Sequence[Tensor]:
     return order.split(training.batch_size)
 
 
-def _step(optimizer: torch.optim.Optimizer, gradients: Callable[[], float]) -> float:
+def _step(optimizer: AnyOptimizer, gradients: Callable[[], float]) -> float:
     """Take a step and return the loss; optimizers such as L-BFGS that evaluate repeatedly need a closure."""
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        return float(optimizer.step(gradients))
+    if isinstance(optimizer, torch.optim.Optimizer):
+        closure = inspect.signature(optimizer.step).parameters.get("closure")
+        if closure is not None and closure.default is inspect.Parameter.empty:
+            return float(optimizer.step(gradients))
     loss = gradients()
     optimizer.step()
     return loss
@@ -138,7 +142,7 @@ def _step(optimizer: torch.optim.Optimizer, gradients: Callable[[], float]) -> f
 
 def _gradients(
     loss_of_batch: Callable[[Tensor, Tensor], Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: AnyOptimizer,
     training: Training,
     x: Tensor,
     y: Tensor,
@@ -180,30 +184,6 @@ def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None
     return EpochRecord(epoch, train_loss, evaluation.loss, evaluation.accuracy)
 
 
-def make_optimizer(
-    optimization: Optimization, parameters: Sequence[nn.Parameter] | Sequence[dict[str, Any]]
-) -> torch.optim.Optimizer:
-    """The recipe's optimizer for parameters or parameter groups; see :func:`set_rate`."""
-    o = optimization
-    if o.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            o.learning_rate,
-            momentum=o.momentum,
-            weight_decay=o.weight_decay,
-            nesterov=o.nesterov,
-        )
-    if o.optimizer == "adam":
-        return torch.optim.Adam(parameters, o.learning_rate, weight_decay=o.weight_decay)
-    if o.optimizer == "adamw":
-        groups = [
-            p for group in parameters for p in (group["params"] if isinstance(group, dict) else [group])
-        ]
-        fused = all(p.is_floating_point() for p in groups)  # complex ones are not taken
-        return torch.optim.AdamW(parameters, o.learning_rate, weight_decay=o.weight_decay, fused=fused)
-    raise PlanError(unknown("optimizer", o.optimizer, ["sgd", "adam", "adamw"]))
-
-
 def rate_at(training: Training, step: int, steps_per_epoch: int) -> float:
     """The learning rate at a step; steps count from 0."""
     return training.optimization.learning_rate * rate_factor(training, step, steps_per_epoch)
@@ -227,13 +207,13 @@ def rate_factor(training: Training, step: int, steps_per_epoch: int) -> float:
     raise PlanError(unknown("schedule", schedule, ["constant", "step:EPOCHS:FACTOR", "one-cycle"]))
 
 
-def keep_proportions(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+def keep_proportions(optimizer: AnyOptimizer, learning_rate: float) -> None:
     """Record each group's learning rate relative to this one, so that :func:`set_rate` keeps the ratio."""
     for group in optimizer.param_groups:
         group.setdefault("rate_factor", float(group.get("lr", learning_rate)) / (learning_rate or 1.0))
 
 
-def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+def set_rate(optimizer: AnyOptimizer, learning_rate: float) -> None:
     """Set the learning rate of each parameter group, times the group's `rate_factor` if it has one."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group.get("rate_factor", 1.0)
@@ -243,7 +223,7 @@ def _after_epoch(
     state: FitState,
     record: EpochRecord,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AnyOptimizer,
     generator: torch.Generator,
 ) -> FitState:
     now = clone_state(model)
@@ -261,7 +241,7 @@ def _after_epoch(
 
 
 def _restored(
-    state: FitState, model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator
+    state: FitState, model: nn.Module, optimizer: AnyOptimizer, generator: torch.Generator
 ) -> FitState:
     write_state(model, state.model)
     optimizer.load_state_dict(copy.deepcopy(state.optimizer))

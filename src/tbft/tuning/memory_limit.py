@@ -23,7 +23,8 @@ from tbft.metering.tensor_bytes import TensorBytes
 from tbft.plan.recipe import Training
 from tbft.plan.resolution import PREFIX_BATCH, ResolvedPlan
 from tbft.tuning.checkpointing import recomputed
-from tbft.tuning.loop import loss_of, make_optimizer
+from tbft.tuning.loop import loss_of
+from tbft.tuning.optimizers import make_optimizer
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix, cached_bytes
 from tbft.verification.evaluation import computing_on
 from tbft.verification.task import Loss

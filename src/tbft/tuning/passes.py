@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
 from tbft.blocks.precision import Computing
@@ -21,8 +20,9 @@ from tbft.errors import PlanError, TbftWarning, WriteError
 from tbft.plan import Allowance, ResolvedPlan, SpentError
 from tbft.plan.resolution import AdaptStatistics, CachePrefix, Train
 from tbft.tuning.batchnorm import adapt_statistics
-from tbft.tuning.loop import EpochRecord, FitState, Run, fit, keep_proportions, make_optimizer
+from tbft.tuning.loop import AnyOptimizer, EpochRecord, FitState, Run, fit, keep_proportions
 from tbft.tuning.memory_limit import MemoryLimit
+from tbft.tuning.optimizers import make_optimizer
 from tbft.tuning.options import Tuning
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
 from tbft.tuning.resume import load_run, save_run
@@ -142,10 +142,11 @@ class PassRunner:
         write_state(self.part, state.best)
         self.history, self.best_epoch = tuple(state.history), state.best_epoch
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
+    def _make_optimizer(self) -> AnyOptimizer:
         """The recipe's optimizer, or one from the caller's factory."""
         assert self.training is not None
         optimization = self.training.optimization
+        optimizer: AnyOptimizer
         if self.how.optimizer is not None:
             optimizer = self.how.optimizer(self.parameters, optimization.learning_rate)
         else:

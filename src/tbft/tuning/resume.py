@@ -18,7 +18,7 @@ from tbft.errors import CheckpointError, TbftWarning, WriteError
 from tbft.files import atomic_path
 from tbft.schema import build
 from tbft.tuning.checksummed import TRAILER_BYTES, ChecksumWriter, is_whole
-from tbft.tuning.loop import EpochRecord, FitState
+from tbft.tuning.loop import AnyOptimizer, EpochRecord, FitState
 
 PURPOSE = "resume"
 
@@ -45,7 +45,7 @@ def save_run(state: FitState, path: Path | None, run: Mapping[str, object]) -> N
 
 
 def load_run(
-    path: Path | None, run: Mapping[str, object], model: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path | None, run: Mapping[str, object], model: nn.Module, optimizer: AnyOptimizer
 ) -> FitState | None:
     """The state to resume from, or None if there is no file.
 
@@ -94,7 +94,7 @@ def _fit_state(content: dict[str, Any]) -> FitState:
     return state
 
 
-def _check_fit(state: FitState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _check_fit(state: FitState, model: nn.Module, optimizer: AnyOptimizer) -> None:
     own = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
     for weights in (state.model, state.best):
         if {key: (value.shape, value.dtype) for key, value in weights.items()} != own:
