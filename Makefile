@@ -50,7 +50,7 @@ readme: $(READY)
 	$(BIN)/python tools/results.py
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist tbft-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -o -name '*.egg-info' | xargs rm -rf
 
 $(READY): pyproject.toml constraints.txt

@@ -255,7 +255,9 @@ def test_the_citation_names_this_version():
 
 
 def test_every_package_of_the_default_install_has_a_hash_and_the_tested_version():
-    pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().lower().split())
+    pins = (ROOT / "constraints.txt").read_text().lower().splitlines()
+    newest = [line.partition(";")[0] for line in pins if not line.endswith('< "3.11"')]
+    pinned = dict(line.split("==") for line in newest)
     lines = (ROOT / "requirements-hashed.txt").read_text().lower().splitlines()[1:]
     hashed = {}
     for line in lines:

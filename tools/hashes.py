@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import requires
 from pathlib import Path
-
-import tomllib
 
 ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    wanted = [line for line in requires("tbft") or [] if not re.search(r"extra\s*==", line)]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
