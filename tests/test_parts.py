@@ -47,7 +47,7 @@ def test_all_that_is_not_held_out_is_trained_on():
 @given(labels=st.lists(st.integers(0, 4), min_size=3, max_size=40), seed=st.integers(0, 5))
 def test_every_class_keeps_a_sample_for_training_however_few_there_are(labels, seed):
     samples = noise(labels, list("abcde"))
-    parts = as_parts(samples, seed=seed)
+    parts = as_parts(samples, by=SplitBy(seed))
     assert sorted(parts.train.ids.tolist() + parts.val.ids.tolist()) == list(range(len(labels)))
     assert set(parts.train.labels) == set(labels)
 
@@ -180,7 +180,7 @@ def test_by_default_the_last_of_each_class_are_held_out_where_groups_hold_one_cl
     assert parts.val.ids.tolist() == [8, 9, 18, 19, 28, 29, 38, 39]
     assert any("whole groups of series" in note for note in parts.notes)
     with pytest.raises(DataError, match="no group of series can be held out"):
-        as_parts(samples, group_by="series")
+        as_parts(samples, by=SplitBy(group_by="series"))
 
 
 @settings(max_examples=40, deadline=None)

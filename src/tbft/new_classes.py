@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from tbft.base import Base, as_base
 from tbft.data.forms import as_samples
+from tbft.data.manner import SplitBy
 from tbft.data.parts import as_parts
 from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
@@ -120,7 +121,7 @@ def add_classes(
         return _labeled(as_samples(data, replace(base.inputs, class_names=None)), (*old, *classes))
 
     own_val = labeled(val) if isinstance(val, Samples) else val
-    parts = as_parts(_labeled(samples, (*old, *classes)), own_val, seed=seed, as_samples=labeled)
+    parts = as_parts(_labeled(samples, (*old, *classes)), own_val, by=SplitBy(seed), as_samples=labeled)
     for part, use in ((parts.train, "to learn from"), (parts.val, "held out, which decide")):
         for label, name in enumerate(classes, head.out_features):
             if not (part.labels == label).any():

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tbft.base import as_base, inputs_for, reader_of
-from tbft.choosing.planning import Setting, batch_size, check_affordable, choose_plan
+from tbft.choosing.planning import Setting, check_affordable, choose_plan
+from tbft.data.folds import MIN_HELD_OUT
+from tbft.data.manner import SplitBy
 from tbft.diagnosis.card import SourceCard
 from tbft.metering import Meter, Profile, find_profile
 from tbft.personalization import Personalization, patch_of
 from tbft.plan import Allowance, Budget, Plan, Recipe, Statistics
 from tbft.request import Request, parts_of
-from tbft.tuning.execution import tune_samples
+from tbft.tuning.judging import tune_and_judge
 from tbft.tuning.loop import OnStep
 from tbft.tuning.options import Tuning
 from tbft.tuning.prefix_cache import CachePolicy, as_cache
-from tbft.verification.comparison import accept, evaluate_both, run_both
+from tbft.verification.comparison import Rule, evaluate_both
 from tbft.verification.task import as_task
 
 
@@ -44,6 +45,7 @@ def personalize(
     cache: CachePolicy | str | Path | None = None,
     resume: str | Path | None = None,
     group_by: str | None = None,
+    cautious: bool | None = None,
     seed: int = 0,
     progress: OnStep | None = None,
 ) -> Personalization:
@@ -58,8 +60,9 @@ def personalize(
             torch ``Dataset`` or ``DataLoader``, or a path as for :func:`tbft.read`. All of them are tuned
             on, except those held out for `val` and `test`. Or the parts from :func:`tbft.split_samples`.
         val: samples held out to decide whether to keep the tuned model: samples in the same forms, or a share
-            or a count of `train`; default: a fifth of `train`, at most 500. Recipes that validate choose the
-            epoch with them instead.
+            or a count of `train`; default: a fifth of `train`, at most 500. Where that is fewer than 40,
+            acceptance is cross-fitted instead: all of `train` is tuned on, and each sample is judged by a
+            model tuned on other folds. Recipes that validate choose the epoch with `val` instead.
         test: samples used for evaluation only, in the same forms; default: none.
         card: source card of the base model, or its file; without one the diagnosis is weaker.
         cuts, names: where to cut a module into blocks, and the names of the blocks, see :func:`tbft.split`.
@@ -82,6 +85,8 @@ def personalize(
         cache: where to keep outputs of the frozen prefix that do not fit into memory: a policy or a folder.
         resume: file for the state of an unfinished run, which is resumed if the file exists.
         group_by: attribute whose values are never split between parts; ``"none"`` for none.
+        cautious: whether to keep the base model where labels cannot tell, unless a loss of more than a point
+            is improbable (``docs/acceptance.md``); default: yes, except where drift was diagnosed.
         seed: random seed for splitting and tuning.
         progress: called with (steps done, steps in total) during training.
 
@@ -90,38 +95,35 @@ def personalize(
     """
     base = as_base(model, card, cuts, names, reader_of(train))
     request = Request(base, level, arm, recipe, statistics, seed, budget, plan)
-    parts = parts_of(inputs_for(base.inputs, loss), train, val, test, seed, group_by)
+    by = SplitBy(seed, group_by, min_val=0 if request.validates else MIN_HELD_OUT)
+    parts = parts_of(inputs_for(base.inputs, loss), train, val, test, by)
     task = as_task(loss, score, parts.train.targets is not None)
     with meter or Meter(profile=find_profile(profile)) as meter:
         allowance = Allowance(request.budget, meter.profile)
         choice = None
         if request.named_plan is None:
-            setting = Setting(request.recipe, base.card, task.is_classification, len(parts.val), seed)
+            setting = Setting(
+                request.recipe, base.card, task.is_classification, parts.judged_count, seed, parts.run_count
+            )
             choice = choose_plan(base.blocks, parts.train, setting, allowance)
             plan = choice.plan
         else:
             plan = request.named_plan
-            check_affordable(base.blocks, plan, parts.train, len(parts.val), allowance)
+            check_affordable(base.blocks, plan, parts, allowance)
         choosing_cpu_seconds = allowance.cpu_seconds
         how = Tuning(as_cache(cache), None, None if resume is None else Path(resume), progress, task=task)
-        chooses_epoch = plan.recipe.duration.validate
-        tuned = tune_samples(
-            base.blocks, plan, parts.train, parts.val if chooses_epoch else None, how, allowance
-        )
-        acceptance = held_out = None
-        if tuned.changed and len(parts.val) and not chooses_epoch:
-            held_out = run_both(base.model, tuned.changed, parts.val, batch_size(allowance))
-            acceptance = accept(held_out, task)
-    if acceptance is not None and not acceptance.accepted:
-        tuned = replace(tuned, changed={})
+        if cautious is None:  # unless drift was found, there may be nothing to gain
+            cautious = choice is None or not choice.diagnosis.levels
+        rule = Rule(cautious, parts.group_by)
+        judged = tune_and_judge(base.blocks, plan, parts, how, allowance, rule)
     return Personalization(
         base=base,
         parts=parts,
-        tuned=tuned,
-        patch=patch_of(base, tuned, meter.measurement, len(parts.train)),
+        tuned=judged.tuned,
+        patch=patch_of(base, judged.tuned, meter.measurement, len(parts.train)),
         measurement=meter.measurement,
         choosing_cpu_seconds=choosing_cpu_seconds,
         choice=choice,
-        acceptance=acceptance,
-        comparison=evaluate_both(base.model, tuned.changed, parts, task, held_out),
+        acceptance=judged.acceptance,
+        comparison=evaluate_both(base.model, judged.tuned.changed, parts, task, judged.outputs),
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from tbft.base import Base
 from tbft.data.forms import as_samples
+from tbft.data.manner import SplitBy
 from tbft.data.parts import as_parts
 from tbft.data.samples import Samples
 from tbft.data.spec import InputSpec
@@ -70,6 +71,12 @@ class Request:
         return self.base.recipe(self.requested_recipe)
 
     @property
+    def validates(self) -> bool:
+        """Whether the val part chooses the epoch, instead of deciding acceptance."""
+        recipe = self.recipe if self.requested_plan is None else self.requested_plan.recipe
+        return recipe.duration.validate
+
+    @property
     def is_open(self) -> bool:
         """Whether the plan has to be chosen."""
         return self.requested_plan is None and self.arm is None and self.level == "auto"
@@ -97,14 +104,14 @@ class Request:
         return replace_plan(plan, statistics=statistics, seed=self.seed, budget=self.budget)
 
 
-def parts_of(inputs: InputSpec, train: Any, val: Any, test: Any, seed: int, group_by: str | None) -> Parts:
+def parts_of(inputs: InputSpec, train: Any, val: Any, test: Any, by: SplitBy) -> Parts:
     """The parts of an adaptation from data in any form; :class:`Parts` are taken as they are."""
     if isinstance(train, Parts):
-        if val is not None or test is not None or group_by is not None:
+        if val is not None or test is not None or by.group_by is not None:
             raise PlanError("these parts are already split: leave out val, test and group_by")
         return train
 
     def read(data: Any) -> Samples:
         return as_samples(data, inputs)
 
-    return as_parts(read(train), val, test, seed=seed, group_by=group_by, as_samples=read)
+    return as_parts(read(train), val, test, by=by, as_samples=read)

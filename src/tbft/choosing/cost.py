@@ -59,6 +59,16 @@ class Cost:
     peak_bytes: int | None = None
     step: StepCount | None = None
 
+    def times(self, runs: int) -> Cost:
+        """The cost of carrying out the plan several times, as cross-fitting does."""
+        return replace(
+            self,
+            flops=None if self.flops is None else runs * self.flops,
+            cpu_seconds=runs * self.cpu_seconds,
+            energy_joules=None if self.energy_joules is None else runs * self.energy_joules,
+            wall_seconds=runs * self.wall_seconds,
+        )
+
 
 @dataclass(frozen=True)
 class Prediction:

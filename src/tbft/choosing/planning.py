@@ -10,6 +10,7 @@ from tbft.choosing.choice import Choice, beyond, check_energy_known, choose, exp
 from tbft.choosing.cost import Prediction, predict_costs
 from tbft.choosing.options import options_of
 from tbft.data.samples import Samples
+from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.levels import diagnose_samples
 from tbft.diagnosis.observation import BATCH_SIZE
@@ -27,6 +28,7 @@ class Setting:
         labeled: whether to use labels.
         judged: number of held-out samples on which the tuned model will be compared with the base.
         seed: random seed for tuning.
+        runs: how many times a plan is carried out, with cross-fitting.
     """
 
     recipe: Recipe
@@ -34,6 +36,7 @@ class Setting:
     labeled: bool = True
     judged: int = 0
     seed: int = 0
+    runs: int = 1
 
 
 def choose_plan(
@@ -62,15 +65,16 @@ def choose_plan(
     expected = expected_accuracies(diagnosis, options)
     plans = {o.name: o.plan(recipe, setting.seed, budget) for o in options if o.name in expected}
     how = Prediction(setting.judged, profile=allowance.profile, memory=budget.peak_bytes is not None)
-    costs = predict_costs(blocks, plans, samples, how)
+    costs = {k: c.times(setting.runs) for k, c in predict_costs(blocks, plans, samples, how).items()}
     return choose(diagnosis, options, plans, costs, allowance.left(), " left after choosing")
 
 
-def check_affordable(blocks: Blocks, plan: Plan, samples: Samples, judged: int, allowance: Allowance) -> None:
+def check_affordable(blocks: Blocks, plan: Plan, parts: Parts, allowance: Allowance) -> None:
     """Raise PlanError if a plan is predicted to exceed its budget of time or energy."""
     if not allowance.budget.is_timed:
         return
-    cost = predict_costs(blocks, {"": plan}, samples, Prediction(judged, profile=allowance.profile))[""]
+    how = Prediction(parts.judged_count, profile=allowance.profile)
+    cost = predict_costs(blocks, {"": plan}, parts.train, how)[""].times(parts.run_count)
     check_energy_known([cost], allowance.budget)
     if reason := beyond(replace(cost, min_bytes=None), allowance.budget):
         raise PlanError(f"{plan.arm.name!r} is predicted to take {reason}: allow more, or name a later block")

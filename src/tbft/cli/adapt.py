@@ -98,6 +98,13 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         help="the samples have classes that the model does not know: add rows for them to its head",
     )
     add_card(parser)
+    parser.add_argument(
+        "--cautious",
+        action=argparse.BooleanOptionalAction,
+        help="where labels cannot tell whether it helped, keep the base unless a loss of more than a point "
+        "is improbable; with --no-cautious a positive expected gain is enough (default: cautious, unless "
+        "drift was diagnosed)",
+    )
     parser.add_argument("--explain", action="store_true", help="also print the diagnosis and the choice")
 
 
@@ -133,6 +140,7 @@ STATUSES = {"patched": 0, "unchanged": 3, "rejected": 4, "stopped": 5}
 
 
 def run_personalize(arguments: argparse.Namespace) -> int:
+    from tbft.data.folds import MIN_HELD_OUT
     from tbft.files import claim, move_aside
     from tbft.pipeline import personalize
     from tbft.report.terminal import choice_text, diagnosis_text, summary
@@ -157,7 +165,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments, base.recipe)
     request = Request(base, arguments.level, arguments.arm, recipe, arguments.source_share, arguments.seed)
     samples = load_samples(arguments, base.inputs)
-    parts = load_parts(arguments, samples, base.inputs)
+    parts = load_parts(arguments, samples, base.inputs, 0 if request.validates else MIN_HELD_OUT)
     data = show_data(samples, parts)
     with progress_bar("tuning", meter) as on_step:
         result = personalize(
@@ -171,6 +179,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
             meter=meter,
             cache=cache,
             resume=unfinished,
+            cautious=arguments.cautious,
             seed=arguments.seed,
             progress=on_step,
         )

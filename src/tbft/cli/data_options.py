@@ -202,7 +202,8 @@ def add_parts(parser: argparse.ArgumentParser) -> None:
         "--val",
         metavar="N",
         help="samples held out to decide whether to keep the tuned model; recipes that validate choose the "
-        "epoch with them instead (default: a fifth of train, at most 500)",
+        "epoch with them instead (default: a fifth of train, at most 500; if that is fewer than 40, all "
+        "are tuned on and acceptance is cross-fitted)",
     )
     parts.add_argument(
         "--test",
@@ -230,8 +231,14 @@ def add_grouping(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def load_parts(arguments: argparse.Namespace, samples: Samples, inputs: InputSpec | None = None) -> Parts:
-    """The samples in the parts named by the options."""
+def load_parts(
+    arguments: argparse.Namespace, samples: Samples, inputs: InputSpec | None = None, min_val: int = 0
+) -> Parts:
+    """The samples in the parts named by the options.
+
+    Args:
+        min_val: see :class:`~tbft.data.manner.SplitBy`.
+    """
     from tbft.data.amounts import Amount, parse_amount
     from tbft.data.manner import SplitBy
     from tbft.data.parts import with_own
@@ -243,7 +250,7 @@ def load_parts(arguments: argparse.Namespace, samples: Samples, inputs: InputSpe
         raise DataError("--test takes samples from --data, --test-data names another set; give one of them")
     rest_is_test = train.first and arguments.test is None and arguments.test_data is None
     test = Amount() if rest_is_test else parse_amount(arguments.test or 0)
-    by = SplitBy(arguments.seed, arguments.group_by, arguments.order)
+    by = SplitBy(arguments.seed, arguments.group_by, arguments.order, min_val=min_val)
     parts = split_by(samples, Amounts(train, val, test), by)
     if arguments.test_data is None:
         return with_own(parts, {})

@@ -38,16 +38,16 @@ def hold_out(samples: Samples, train: Indices, manner: Manner) -> tuple[Indices,
         return NOTHING, manner
     asked = {"val": Amount(count=count), "train": Amount()}
     if manner.ranks is None and manner.groups is not None:
-        for tried in _candidates(own, manner):
+        for tried in candidates(own, manner):
             found = _whole_groups(own, asked, tried)
             if found is not None:
                 return train[found], tried
-        manner = _without_groups(own, manner)
+        manner = without_groups(own, manner, "val is")
     found = draw_parts(own, asked, replace(manner, keep=1))["val"]
     return train[found], manner
 
 
-def _candidates(own: Samples, manner: Manner) -> Iterator[Manner]:
+def candidates(own: Samples, manner: Manner) -> Iterator[Manner]:
     """The manner, and the same with other attributes that are groups; narrower ones have more of them."""
     yield manner
     if not manner.is_asked:
@@ -71,8 +71,8 @@ def _whole_groups(own: Samples, asked: dict[str, Amount], manner: Manner) -> Ind
     return val if len(val) <= most and (manner.is_asked or missing <= allowed) else None
 
 
-def _without_groups(own: Samples, manner: Manner) -> Manner:
-    """The last of each class in each group instead."""
+def without_groups(own: Samples, manner: Manner, what: str) -> Manner:
+    """The order of time in each group instead; `what` is not made of whole groups."""
     if manner.is_asked:
         raise DataError(
             f"{own.name}: no group of {manner.group_by} can be held out to decide acceptance and leave every "
@@ -80,8 +80,8 @@ def _without_groups(own: Samples, manner: Manner) -> Manner:
         )
     timed = in_order_of(own, manner, None)
     note = (
-        f"val is not made of whole groups of {manner.group_by}, which are too few or too large to leave "
-        "every class in train and most in val: training samples next to those held out may resemble them "
+        f"{what} not made of whole groups of {manner.group_by}, which are too few or too large to leave "
+        "every class in train and most in val: training samples next to those that decide may resemble them "
         "(--group-by KEY or --val 0 changes that)"
     )
     return replace(timed, notes=(*timed.notes, note))

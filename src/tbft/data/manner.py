@@ -33,12 +33,14 @@ class SplitBy:
             last; ``"file"``: the order of the set; ``"none"``: at random; None: found by name where that is
             needed, for amounts such as ``first:20%`` and for windows of which only the time is known.
         keep_classes: no other part takes the last sample of a class from train.
+        min_val: a default val part of fewer samples is not held out; folds of train are drawn instead.
     """
 
     seed: int = 0
     group_by: str | None = None
     order: str | None = None
     keep_classes: bool = True
+    min_val: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,8 +22,7 @@ def as_parts(
     val: Any = None,
     test: Any = None,
     *,
-    seed: int = 0,
-    group_by: str | None = None,
+    by: SplitBy | None = None,
     as_samples: Callable[[Any], Samples] | None = None,
 ) -> Parts:
     """The parts of one adaptation; every sample of `train` that is not held out is trained on.
@@ -33,7 +32,7 @@ def as_parts(
             out for it; ``0``: nothing; a share (``0.2``), a count (``50``) or ``"10/class"`` taken out of
             `train`; or samples of their own.
         test: only evaluated on. ``None``: no test part; otherwise as `val`.
-        group_by: see :func:`split_samples`.
+        by: how they are drawn; default: at random with seed 0, or by groups or in time as attributes tell.
         as_samples: reads `val` and `test` where they are neither amounts nor :class:`Samples`.
 
     Raises:
@@ -53,7 +52,7 @@ def as_parts(
     )
     if amounts.test.is_rest:
         raise DataError("test='rest' needs an amount for train: split the samples with tbft.split_samples")
-    return with_own(split_by(train, amounts, SplitBy(seed, group_by)), own)
+    return with_own(split_by(train, amounts, by or SplitBy()), own)
 
 
 def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:
@@ -70,7 +69,9 @@ def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:
             notes.append(
                 f"{shared:,} of {len(samples):,} samples in {name} are exact copies of training samples"
             )
-    return replace(made, notes=(*parts.notes, *notes, *missing_line(made.val, made.test)))
+    return replace(
+        made, notes=(*parts.notes, *notes, *missing_line(made.val, made.test, made.folds is not None))
+    )
 
 
 def _read(given: Any, name: str, as_samples: Callable[[Any], Samples] | None) -> Samples:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tbft.data.copies import clusters
-from tbft.data.drawing import Drawn
+from tbft.data.drawing import Drawn, Indices
 from tbft.data.manner import Manner
 from tbft.data.samples import Samples
 from tbft.errors import DataError
@@ -29,11 +29,29 @@ def held_out_line(drawn: Drawn, total: int, manners: Mapping[str, str]) -> str:
     return f"held out: {'; '.join(said) or 'nothing'}"
 
 
-def missing_line(val: Samples, test: Samples) -> list[str]:
+def folds_line(folds: Indices, manner: Manner) -> str:
+    """How acceptance is cross-fitted."""
+    judged = folds[folds >= 0]
+    ways = "at random, stratified by class"
+    if manner.ranks is not None:
+        ways = f"{manner.order}"
+    elif manner.groups is not None:
+        ways = f"by {manner.group_by}"
+    return (
+        f"acceptance is cross-fitted: each of {len(judged):,} labels is judged by a model not tuned on it "
+        f"({len(np.unique(judged))} folds, {ways}; --val holds some out instead)"
+    )
+
+
+def missing_line(val: Samples, test: Samples, cross_fitted: bool = False) -> list[str]:
     """What it means that there is no val or test part."""
-    said = [] if len(val) else ["no val part, so nothing decides whether the tuned model is kept"]
+    said = []
+    if not len(val) and not cross_fitted:
+        said.append("no val part, so nothing decides whether the tuned model is kept")
     if not len(test):
         where = "on the val part, which also decides" if len(val) else "on nothing that was held out"
+        if cross_fitted:
+            where = "on the folds, which also decide"
         said.append(f"no test part, so accuracy is measured {where}")
     return ["; ".join(said)] if said else []
 

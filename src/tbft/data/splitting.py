@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tbft.data.amounts import Amount, parse_amount
+from tbft.data.drawing import NOTHING, Indices
+from tbft.data.folds import draw_folds, is_small
 from tbft.data.holding_out import hold_out
 from tbft.data.manner import SplitBy, draw_parts, find_manner
 from tbft.data.samples import Samples
-from tbft.data.split_notes import check_train, held_out_line, split_notes
+from tbft.data.split_notes import check_train, folds_line, held_out_line, split_notes
 from tbft.errors import DataError
 
 
@@ -21,6 +23,8 @@ class Parts:
     Attributes:
         group_by: the attribute no value of which lies in two parts; None: they were drawn sample by sample.
         notes: what was held out and how, and what a reader should know of it.
+        folds: the fold of each training sample (n,), where acceptance is cross-fitted for lack of samples to
+            hold out, see :func:`tbft.data.folds.draw_folds`; else None.
     """
 
     train: Samples
@@ -29,6 +33,17 @@ class Parts:
     seed: int
     group_by: str | None
     notes: tuple[str, ...] = ()
+    folds: Indices | None = None
+
+    @property
+    def judged_count(self) -> int:
+        """How many samples decide whether the tuned model is kept."""
+        return len(self.val) if self.folds is None else int((self.folds >= 0).sum())
+
+    @property
+    def run_count(self) -> int:
+        """How often each training sample is tuned on: once, or as often as there are folds."""
+        return 1 if self.folds is None else len(np.unique(self.folds[self.folds >= 0]))
 
 
 @dataclass(frozen=True)
@@ -80,22 +95,23 @@ def split_by(samples: Samples, amounts: Amounts, by: SplitBy) -> Parts:
     for part, indices in drawn.items():
         if len(indices) == 0 and not asked[part].is_nothing:
             raise DataError(f"{samples.name}: the {part} part ({asked[part]}) would be empty; ask for more")
-    of_val = manner
-    if amounts.val is None:
+    of_val, folds = manner, None
+    if amounts.val is None and is_small(len(drawn["train"]), by.min_val):
+        drawn["val"], drawn["train"] = NOTHING, np.sort(drawn["train"])
+        folds, of_val = draw_folds(samples, drawn["train"], manner)
+    elif amounts.val is None:
         drawn["val"], of_val = hold_out(samples, drawn["train"], manner)
         drawn["train"] = np.setdiff1d(drawn["train"], drawn["val"])
-        if amounts.test.is_nothing:
-            manner = replace(manner, group_by=of_val.group_by)
+    if amounts.val is None and amounts.test.is_nothing:
+        manner = replace(manner, group_by=of_val.group_by)
     check_train(samples, drawn, manner)
     assumed = dict.fromkeys((*manner.notes, *of_val.notes, *split_notes(samples, drawn, manner)))
     words = {"val": of_val.words, "test": manner.words}
     parts = {part: samples.subset(np.sort(indices)) for part, indices in drawn.items()}
-    return Parts(
-        **parts,
-        seed=by.seed,
-        group_by=manner.group_by,
-        notes=(held_out_line(drawn, len(samples), words), *assumed),
-    )
+    lines = [held_out_line(drawn, len(samples), words)]
+    if folds is not None:
+        lines.append(folds_line(folds, of_val))
+    return Parts(**parts, seed=by.seed, group_by=manner.group_by, notes=(*lines, *assumed), folds=folds)
 
 
 def _asked(amounts: Amounts) -> dict[str, Amount]:

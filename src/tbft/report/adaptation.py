@@ -170,9 +170,8 @@ def _accuracy_tile(r: Values) -> dict[str, str]:
         return {"name": name, "value": "not measured", "note": "nothing was held out", "kind": "wide"}
     gain, in_points = r["score_after"] - r["score_before"], r["accuracy_before"] is not None
     kind = "wide" + (" good" if gain > 0 else " bad" if gain < 0 else "")
-    samples = count(
-        r[f"{r['measured_on']}_samples"], f"{'test' if r['measured_on'] == 'test' else 'held-out'} sample"
-    )
+    kinds = {"test": "test sample", "val": "held-out sample", "folds": "cross-fitted sample"}
+    samples = count(details.measured_count(r), kinds[r["measured_on"]])
     write = percent if in_points else "{:.4g}".format
     change = f"{write(r['score_before'])} → {write(r['score_after'])}"
     note = f"{gained(gain, 'points' if in_points else 'score')}, {samples}"

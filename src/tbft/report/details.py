@@ -17,6 +17,14 @@ Values = Mapping[str, Any]
 MAX_CLASSES = 24
 
 
+def measured_count(r: Values) -> int:
+    """Number of samples on which accuracy or score was measured."""
+    judged = r["acceptance"]
+    if r["measured_on"] == "folds":
+        return int(r["train_samples"] if judged is None else judged["count"])
+    return int(r[f"{r['measured_on']}_samples"])
+
+
 def undone(r: Values) -> bool:
     """Whether the tuned model was rejected on held-out samples."""
     return r["acceptance"] is not None and not r["acceptance"]["accepted"]
@@ -230,7 +238,7 @@ def record(r: Values) -> list[tuple[str, str]]:
 def _loss(r: Values) -> str:
     if r["measured_on"] is None:
         return "not measured"
-    part = {"test": "test", "val": "held-out"}[r["measured_on"]]
+    part = {"test": "test", "val": "held-out", "folds": "cross-fitted"}[r["measured_on"]]
     return f"{r['loss_before']:.3f} → {r['loss_after']:.3f} nats on the {part} samples"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tbft.report.details import energy_words
+from tbft.report.details import energy_words, measured_count
 from tbft.text import visible
 
 Values = Mapping[str, Any]
@@ -68,12 +68,12 @@ def accuracy(r: Values) -> str:
         return "not measured: nothing was held out (--val, --test)"
     in_percent = r["accuracy_before"] is not None
     gain = r["score_after"] - r["score_before"]
-    count = r[f"{r['measured_on']}_samples"]
-    where = (
-        f"the {count:,} test samples"
-        if r["measured_on"] == "test"
-        else f"the {count:,} held-out samples that also decided (--test holds out others)"
-    )
+    count = measured_count(r)
+    where = {
+        "test": f"the {count:,} test samples",
+        "val": f"the {count:,} held-out samples that also decided (--test holds out others)",
+        "folds": f"{count:,} training samples, by models not tuned on them (--test holds out others)",
+    }[r["measured_on"]]
     if not in_percent:
         return f"{r['score_before']:.4g} -> {r['score_after']:.4g} ({gain:+.3g}) on {where}"
     change = f"{100 * r['accuracy_before']:.1f} % -> {100 * r['accuracy_after']:.1f} %"

@@ -61,28 +61,38 @@ def run_both(
         return Outputs(samples, before, predict(model, samples, batch_size))
 
 
-def accept(held_out: Outputs, task: Task = CLASSIFICATION, cautious: bool = True) -> Acceptance:
-    """Judge a tuned model on samples that were used neither for choosing nor for tuning.
+@dataclass(frozen=True)
+class Rule:
+    """How a tuned model is judged.
 
-    Args:
-        cautious: see :attr:`Acceptance.cautious`.
+    Attributes:
+        cautious: see :class:`Acceptance`.
+        group_by: attribute whose values are groups of samples that are alike, for classification.
     """
+
+    cautious: bool = True
+    group_by: str | None = None
+
+
+def accept(held_out: Outputs, task: Task = CLASSIFICATION, rule: Rule | None = None) -> Acceptance:
+    """Judge a tuned model on samples that it was not tuned on."""
+    rule = rule or Rule()
     before, after = held_out.before, held_out.after
     if task == CLASSIFICATION:
-        return compare(
-            held_out.samples.labels, before.argmax(1).numpy(), after.argmax(1).numpy(), cautious=cautious
-        )
+        labels, predicted = held_out.samples.labels, [x.argmax(1).numpy() for x in (before, after)]
+        groups = held_out.samples.attributes.get(rule.group_by or "")
+        return compare(labels, *predicted, cautious=rule.cautious, groups=groups)
     targets = targets_of(held_out.samples)
     scores = task.scores(before, targets), task.scores(after, targets)
     if scores[0] is not None and scores[1] is not None:
-        return judge_scores(scores[0], scores[1], cautious=cautious)
+        return judge_scores(scores[0], scores[1], cautious=rule.cautious)
     return judge_totals(
         lambda rows: (
             task.mean_score(before[rows], targets[rows]),
             task.mean_score(after[rows], targets[rows]),
         ),
         len(targets),
-        cautious=cautious,
+        cautious=rule.cautious,
     )
 
 
@@ -92,7 +102,7 @@ class Comparison:
 
     before: Evaluation
     after: Evaluation
-    part: Literal["test", "val"]
+    part: Literal["test", "val", "folds"]
 
 
 def evaluate_both(
@@ -102,16 +112,19 @@ def evaluate_both(
     task: Task = CLASSIFICATION,
     held_out: Outputs | None = None,
 ) -> Comparison | None:
-    """Evaluate the model before and after tuning on the test part, or without one on the val part.
+    """Evaluate the model before and after tuning on the test part, or without one on what decided.
 
     Args:
-        held_out: outputs for the val part, if it was run already, before the change was accepted or not.
+        held_out: outputs for the val part or the folds, if they were run already, before the change was
+            accepted or not.
 
     Returns:
-        None if both parts are empty.
+        None if there are neither.
     """
-    part: Literal["test", "val"] = "test" if len(parts.test) else "val"
+    part: Literal["test", "val", "folds"] = "test" if len(parts.test) else "val"
     samples = parts.test if part == "test" else parts.val
+    if not len(samples) and parts.folds is not None:
+        part, samples = "folds", parts.train if held_out is None else held_out.samples
     if not len(samples):
         return None
     check_fits(model, samples, task)

@@ -1,0 +1,107 @@
+"""Folds of the training samples: each is judged by a model tuned on the others, so that no label is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tbft.data.columns import Groups
+from tbft.data.drawing import Indices, pools_in_time, random_pools
+from tbft.data.holding_out import MAX_VAL, VAL_SHARE, candidates, without_groups
+from tbft.data.manner import Manner
+from tbft.data.samples import Samples
+
+#: Fewer held-out samples than this decide too little: then acceptance is cross-fitted.
+MIN_HELD_OUT = 40
+#: Folds. More would judge models that are closer to the final one, and cost as many more runs.
+FOLDS = 4
+#: The fold of samples that are always trained on and never judged.
+NEVER = -1
+
+
+def is_small(count: int, min_val: int) -> bool:
+    """Whether the default val part of `count` training samples would be smaller than `min_val`."""
+    return count > 1 and min(MAX_VAL, round(VAL_SHARE * count)) < min_val
+
+
+def draw_folds(samples: Samples, train: Indices, manner: Manner) -> tuple[Indices, Manner]:
+    """The fold of each training sample, and how the folds were drawn.
+
+    By whole groups where no class is in one group alone; in an order of time, by stretches of each class;
+    otherwise at random. Folds have the classes in the proportions of the whole as far as that is possible.
+
+    Args:
+        train: positions of the training samples (n,).
+
+    Returns:
+        int64 (n,) from 0; NEVER for samples that are only trained on, as their group is not known.
+
+    Raises:
+        DataError: the groups that somebody named cannot be folds.
+    """
+    own, manner = samples.subset(train), manner.subset(train)
+    count = min(FOLDS, len(own))
+    if manner.ranks is None and manner.groups is not None:
+        for tried in candidates(own, manner):
+            found = _whole_groups(own, tried, count)
+            if found is not None:
+                return found, tried
+        manner = without_groups(own, manner, "the folds are")
+    if manner.ranks is not None:
+        return _stretches(own, manner, count), replace(manner, order=f"stretches of {manner.order}")
+    return _at_random(own, manner, count), manner
+
+
+def _whole_groups(own: Samples, manner: Manner, count: int) -> Indices | None:
+    """The folds of whole groups, the largest first into the smallest fold; None if one has a whole class."""
+    groups = manner.groups
+    assert groups is not None
+    if len(groups.names) < 2:
+        return None
+    folds = _fold_of_groups(own, groups, min(count, len(groups.names)))
+    lone = any(
+        len(np.setdiff1d(own.labels[folds == k], own.labels[folds != k])) for k in range(folds.max() + 1)
+    )
+    return None if lone and not manner.is_asked else folds
+
+
+def _fold_of_groups(own: Samples, groups: Groups, count: int) -> Indices:
+    classes = np.unique(own.labels, return_inverse=True)[1]
+    table = np.zeros((len(groups.names) + 1, int(classes.max()) + 1))
+    np.add.at(table, (groups.codes, classes), 1)
+    fold_of = np.full(len(groups.names) + 1, NEVER)  # the last one is not known
+    held = np.zeros((count, table.shape[1]))
+    for g in np.argsort(-table[:-1].sum(1), kind="stable"):
+        # The fold with the fewest samples of these classes, and of all where those are equal.
+        fold_of[g] = np.lexsort((held.sum(1), held @ table[g]))[0]
+        held[fold_of[g]] += table[g]
+    return fold_of[groups.codes]
+
+
+def _stretches(own: Samples, manner: Manner, count: int) -> Indices:
+    """The folds of consecutive samples of each class, in each group."""
+    assert manner.ranks is not None
+    codes = None if manner.groups is None else manner.groups.codes
+    pools = pools_in_time(own.labels, codes, manner.ranks)
+    if 2 * len(pools) > len(own):
+        pools = pools_in_time(own.labels, None, manner.ranks)
+    return _dealt([pool.members for pool in pools], len(own), count)
+
+
+def _at_random(own: Samples, manner: Manner, count: int) -> Indices:
+    pools = random_pools(own.labels, np.random.default_rng(manner.seed), None)
+    folds = _dealt([pool.members for pool in pools], len(own), count)
+    return folds if manner.copies is None else folds[manner.copies]
+
+
+def _dealt(pools: list[Indices], total: int, count: int) -> Indices:
+    """Each pool in as many stretches as there are folds; small pools start where the last one ended."""
+    folds = np.zeros(total, dtype=np.int64)
+    start = 0
+    for members in pools:
+        size = len(members)
+        stretches = np.arange(size) * min(count, size) // size
+        folds[members] = (stretches + start) % count
+        start += size
+    return folds

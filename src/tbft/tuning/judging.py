@@ -1,0 +1,119 @@
+"""Tune, and judge the result on samples that it was not tuned on: held out, or fold by fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from tbft.blocks import Blocks
+from tbft.data.samples import Samples
+from tbft.data.splitting import Parts
+from tbft.plan import Allowance, Plan
+from tbft.tuning.execution import Tuned, tune_samples
+from tbft.tuning.memory_limit import MIN_BATCH
+from tbft.tuning.options import Tuning
+from tbft.tuning.passes import Stopped
+from tbft.verification.acceptance import Acceptance
+from tbft.verification.comparison import Outputs, Rule, accept, changed_to, run_both
+from tbft.verification.evaluation import BATCH_SIZE, predict
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The result of tuning, and whether to keep it.
+
+    Attributes:
+        tuned: without changes if it was not accepted.
+        outputs: of base and tuned models on the samples that decided; None if nothing did.
+        acceptance: the decision; None if nothing was tuned, or no samples decide.
+    """
+
+    tuned: Tuned
+    outputs: Outputs | None = None
+    acceptance: Acceptance | None = None
+
+
+def tune_and_judge(
+    blocks: Blocks, plan: Plan, parts: Parts, how: Tuning, allowance: Allowance, rule: Rule
+) -> Judged:
+    """Carry out a plan on the training samples, and keep the result if it is accepted.
+
+    With folds, these are judged first: a plan that they reject is not carried out on all samples.
+
+    Args:
+        allowance: the plan's budget with its clock already running.
+        rule: how to decide.
+
+    Raises:
+        PlanError, DataError: the plan does not fit the model or the samples.
+    """
+    validates = plan.recipe.duration.validate
+    if parts.folds is not None and plan.arm.name != "none" and not validates:
+        return _judged_by_folds(blocks, plan, parts, how, allowance, rule)
+    tuned = tune_samples(blocks, plan, parts.train, parts.val if validates else None, how, allowance)
+    if not tuned.changed or not len(parts.val) or validates:
+        return Judged(tuned)
+    outputs = run_both(blocks.model, tuned.changed, parts.val, _batch_size(allowance))
+    acceptance = accept(outputs, how.task, rule)
+    return Judged(tuned if acceptance.accepted else replace(tuned, changed={}), outputs, acceptance)
+
+
+def _judged_by_folds(
+    blocks: Blocks, plan: Plan, parts: Parts, how: Tuning, allowance: Allowance, rule: Rule
+) -> Judged:
+    outputs = cross_fit(blocks, plan, parts, how, allowance)
+    if not isinstance(outputs, Outputs):
+        return Judged(Tuned(plan, {}, stopped=outputs))
+    acceptance = replace(accept(outputs, how.task, rule), cross_fitted=True)
+    if not acceptance.accepted:
+        count = sum(p.numel() for p in blocks.trainable(plan.arm))
+        return Judged(Tuned(plan, {}, parameter_count=count), outputs, acceptance)
+    return Judged(tune_samples(blocks, plan, parts.train, None, how, allowance), outputs, acceptance)
+
+
+def cross_fit(
+    blocks: Blocks, plan: Plan, parts: Parts, how: Tuning, allowance: Allowance
+) -> Outputs | Stopped:
+    """Tune once per fold on all other training samples, and run that model on the fold; it is restored.
+
+    Returns:
+        outputs of the base, and of the model that was not tuned on the sample, for all samples that are
+        judged; or why it was stopped.
+    """
+    assert parts.folds is not None
+    folds, judged = parts.folds, np.flatnonzero(parts.folds >= 0)
+    numbers = np.unique(folds[judged]).tolist()
+    before = predict(blocks.model, parts.train, _batch_size(allowance))
+    after = before.clone()
+    for done, fold in enumerate(numbers):
+        others, inside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        one_of = _one_of(how, done, len(numbers) + 1)
+        tuned = tune_samples(blocks, plan, parts.train.subset(others), None, one_of, allowance)
+        if tuned.stopped is not None:
+            return tuned.stopped
+        after[torch.from_numpy(inside)] = _run(blocks, tuned, parts.train.subset(inside), allowance)
+    rows = torch.from_numpy(judged)
+    return Outputs(parts.train.subset(judged), before[rows], after[rows])
+
+
+def _run(blocks: Blocks, tuned: Tuned, samples: Samples, allowance: Allowance) -> torch.Tensor:
+    with changed_to(blocks.model, tuned.changed):
+        return predict(blocks.model, samples, _batch_size(allowance))
+
+
+def _batch_size(allowance: Allowance) -> int:
+    return BATCH_SIZE if allowance.budget.peak_bytes is None else MIN_BATCH
+
+
+def _one_of(how: Tuning, run: int, runs: int) -> Tuning:
+    """The options of one of several runs, which reports its steps as part of all of them."""
+    on_step = how.on_step
+    if on_step is None:
+        return replace(how, resume_path=None)
+
+    def reported(done: int, total: int) -> None:
+        on_step(run * total + done, runs * total)
+
+    return replace(how, resume_path=None, on_step=reported)
