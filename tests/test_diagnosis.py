@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import tbft
 from tbft.blocks import split
 from tbft.blocks.state import evaluating
 from tbft.blocks.tensors import fingerprint
@@ -167,8 +168,18 @@ def test_gathering_leaves_the_model_alone_and_is_repeatable(trained):
     assert gather(blocks, drifted(), card) == gather(blocks, drifted(), card)
     assert fingerprint(blocks.model.state_dict()) == before
     assert all(p.grad is None for p in blocks.model.parameters())
-    with pytest.raises(DataError, match="too few to diagnose"):
-        gather(blocks, striped(6), card)
+    with pytest.raises(DataError, match="no samples to diagnose"):
+        gather(blocks, striped(6).subset(slice(0, 0)), card)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("has_card", [True, False])
+def test_fewer_than_eight_samples_are_described_but_not_diagnosed(trained, count, has_card):
+    blocks, card = trained
+    diagnosis = tbft.diagnose(blocks, drifted().subset(slice(0, count)), card=card if has_card else None)
+    assert (diagnosis.name, diagnosis.levels) == ("cannot tell", ())
+    assert any(f"{count} samples are too few" in reason for reason in diagnosis.reasons)
+    assert diagnosis.evidence.labels.accuracy >= 0 and diagnosis.advice
 
 
 @given(st.permutations(range(5)), st.integers(0, 1000))

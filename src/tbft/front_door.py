@@ -86,7 +86,7 @@ def diagnose(
         labeled: whether to use the labels; without them, drift at the output level cannot be detected.
 
     Raises:
-        CardError, DataError: the card belongs to another model, or there are too few samples.
+        CardError, DataError: the card belongs to another model, or there are no samples.
     """
     base = as_base(model, card, read=reader_of(data))
     return diagnose_samples(base.blocks, as_samples(data, base.inputs), base.card, labeled)

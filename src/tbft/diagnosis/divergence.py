@@ -49,7 +49,7 @@ def symmetric_kl(mean_a: Floats, variance_a: Floats, mean_b: Floats, variance_b:
 def clean_distance(seen: Observation, layer: str, rng: np.random.Generator) -> CleanDistance:
     """Compare random draws of clean samples with all of them; the distance falls with the number drawn."""
     whole = channel_moments(seen, layer)
-    drawn = min(DRAWN, len(seen) // 2)
+    drawn = max(min(DRAWN, len(seen) // 2), 1)
     distances = [
         drawn * symmetric_kl(*whole, *channel_moments(seen, layer, rng.permutation(len(seen))[:drawn]))
         for _ in range(DRAWS)

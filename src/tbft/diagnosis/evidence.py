@@ -27,6 +27,7 @@ from tbft.verification.evaluation import check_fits
 
 #: More samples than this add little evidence, but cost more.
 MAX_SAMPLES = 256
+#: Statistics of fewer samples are not comparable with the source's, so that no level can be diagnosed.
 MIN_SAMPLES = 8
 #: (share, minimum) of samples to observe, and to try AdaBN on. Taking all of them did not improve the choice
 #: and would cost more than 3 % of the paper's full fine-tuning.
@@ -142,12 +143,12 @@ def gather(
 
     Raises:
         CardError: the card belongs to another model.
-        DataError: too few samples, or neither a card nor BatchNorm statistics.
+        DataError: no samples, or neither a card nor BatchNorm statistics.
     """
+    if not len(samples):
+        raise DataError(f"{samples.name}: there are no samples to diagnose")
     if samples.targets is None:
         check_fits(blocks.model, samples)
-    if len(samples) < MIN_SAMPLES:
-        raise DataError(f"{len(samples)} samples are too few to diagnose drift; give {MIN_SAMPLES} or more")
     if card is not None:
         card.check(blocks.model)
     count = len(samples)

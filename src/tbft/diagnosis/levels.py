@@ -19,7 +19,7 @@ from typing import Any
 from tbft.blocks import Blocks
 from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
-from tbft.diagnosis.evidence import Evidence, gather
+from tbft.diagnosis.evidence import MIN_SAMPLES, Evidence, gather
 from tbft.diagnosis.observation import BATCH_SIZE
 from tbft.verification.binomial import binomial_cdf
 
@@ -89,7 +89,7 @@ def diagnose_samples(
         batch_size: batch size of the forward passes; smaller batches take less memory.
 
     Raises:
-        CardError, DataError: the card belongs to another model, or there are too few samples.
+        CardError, DataError: the card belongs to another model, or there are no samples.
     """
     return diagnose_evidence(gather(blocks, samples, card, labeled, batch_size=batch_size))
 
@@ -112,7 +112,7 @@ def diagnose_evidence(e: Evidence) -> Diagnosis:
     # If statistics and confidence are unchanged, only labels that are wrong at random explain the loss.
     output_level = other_labels or (lower and not moved and not less_confident)
     present = (("input", input_level), ("feature", feature_level), ("output", output_level))
-    levels = [level for level, is_present in present if is_present]
+    levels = [level for level, is_present in present if is_present and e.samples >= MIN_SAMPLES]
     verdict = "drift" if levels else "cannot tell" if _too_few(e) else "none"
     return Diagnosis(
         levels=tuple(levels),
@@ -159,7 +159,7 @@ def contradicted(e: Evidence) -> bool:
 
 def _too_few(e: Evidence) -> bool:
     """Whether a loss that matters could hide behind so few labels."""
-    if e.labels is None:
+    if e.labels is None or e.samples < MIN_SAMPLES:
         return True
     error = sqrt(e.source_accuracy * (1 - e.source_accuracy) / e.samples)
     return e.source_accuracy - e.labels.accuracy + 1.64 * error > LOSS_THAT_MATTERS
@@ -184,7 +184,9 @@ def _decisive_first(reasons: list[str], levels: list[str]) -> tuple[str, ...]:
 
 
 def _reasons(e: Evidence) -> Iterator[str]:
-    if e.shift.z_score < Z_SCORE:
+    if e.samples < MIN_SAMPLES:
+        yield f"{e.samples} samples are too few to compare statistics; {MIN_SAMPLES} or more are needed"
+    elif e.shift.z_score < Z_SCORE:
         yield "statistics did not move: they are no further from the source's than those of clean samples"
     else:
         yield (
@@ -226,5 +228,5 @@ def _advice(e: Evidence, verdict: str) -> str | None:
         )
     if verdict == "cannot tell":
         more = 1.64**2 * e.source_accuracy * (1 - e.source_accuracy) / LOSS_THAT_MATTERS**2
-        return f"label more samples, {max(int(4 * more), 2 * e.samples)} or so"
+        return f"label more samples, {max(int(4 * more), 2 * e.samples, MIN_SAMPLES)} or so"
     return None
