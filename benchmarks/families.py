@@ -202,7 +202,7 @@ def person_of(people: People, person: int, network: str, folder: Path, seed: int
         people.inputs[own],
         people.labels[own],
         people.classes,
-        {"stretch": people.stretch[own]},
+        {"time": np.arange(len(own))},
         name=f"{people.name}, person {person}",
     )
     return Person(f"{people.name} {person}", base, tbft.build_card(base, source), samples)
@@ -224,15 +224,20 @@ def _train(model: nn.Module, x: npt.NDArray[np.float32], y: Ints, seed: int, epo
             schedule.step()
 
 
-def first_of_each_class(samples: tbft.Samples, labeled: int) -> tuple[tbft.Samples, tbft.Samples]:
-    """Some samples of each class from its first stretch of time, and all that are later than those.
+def earliest(samples: tbft.Samples, labeled: int | None) -> tuple[tbft.Samples, tbft.Samples]:
+    """The first samples of each class to learn from, and the later half of each class to test on.
 
-    Windows overlap, so those right after the last labeled one of a class are left out.
+    The test part is the same for any number of labels. Windows overlap, so two of each class are left out
+    between the parts.
+
+    Args:
+        labeled: samples a class, as far as its first half has them; None: the first fifth of each class.
     """
     train, test = [], []
     for label in np.unique(samples.labels):
         own = np.flatnonzero(samples.labels == label)
-        few = min(labeled, len(own) // 3)
-        train.append(own[:few])
-        test.append(own[few + 2 :])
+        half = len(own) // 2
+        count = -(-len(own) // 5) if labeled is None else labeled
+        train.append(own[: max(min(count, half - 2), 0)])
+        test.append(own[half:])
     return samples.subset(np.sort(np.concatenate(train))), samples.subset(np.sort(np.concatenate(test)))
