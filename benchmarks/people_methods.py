@@ -125,7 +125,7 @@ def as_a_user(
 
 
 def as_in_the_paper(blocks: tbft.Blocks, train: tbft.Samples) -> dict[str, Tensor]:
-    """SGD at the paper's rates; the last fifth of each class chooses the epoch (with one label, all of them)."""
+    """SGD at the paper's rates; the last fifth of each class chooses the epoch, or its only label."""
     late = np.zeros(len(train), bool)
     for label in np.unique(train.labels):
         own = np.flatnonzero(train.labels == label)

@@ -27,7 +27,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from families import NETWORKS, first_of_each_class, person_of, read_people
+from families import NETWORKS, earliest, person_of, read_people
 
 import tbft
 from tbft.files import atomic_path
@@ -80,7 +80,7 @@ def one_process(network: str, labeled: int, bases: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     people = read_people(SETS[network])
     person = person_of(people, int(people.person.min()), network, bases)
-    train, _ = first_of_each_class(person.samples, labeled)
+    train, _ = earliest(person.samples, labeled)
     tbft.personalize  # noqa: B018 - imports what it needs
     runs = {}
     for name in ("first", "second"):

@@ -40,9 +40,10 @@ ARROWS = {
     "request": ["base"],
     "pipeline": ["personalization", "request"],
     "front_door": ["base"],
+    "forecasting": ["base"],
     "new_classes": ["base", "patches"],
     "demo": ["pipeline", "scenarios"],
-    "cli": ["demo", "new_classes", "front_door"],
+    "cli": ["demo", "new_classes", "front_door", "forecasting"],
 }
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Diagnosis",
     "DriftStream",
     "Evaluation",
+    "Forecast",
     "InputSpec",
     "Meter",
     "NewClasses",
@@ -51,6 +52,7 @@ __all__ = [
     "find_model",
     "find_recipe",
     "fingerprint",
+    "forecast",
     "load_base",
     "load_weights",
     "make_patch",
@@ -77,6 +79,7 @@ _HOME = {
     "Diagnosis": "diagnosis.levels",
     "DriftStream": "scenarios",
     "Evaluation": "verification.evaluation",
+    "Forecast": "choosing.label_forecast",
     "InputSpec": "data",
     "Meter": "metering",
     "NewClasses": "new_classes",
@@ -99,6 +102,7 @@ _HOME = {
     "find_model": "models",
     "find_recipe": "plan",
     "fingerprint": "blocks.tensors",
+    "forecast": "forecasting",
     "load_base": "base",
     "load_weights": "models",
     "make_patch": "patches",
@@ -117,10 +121,12 @@ if TYPE_CHECKING:
     from tbft.blocks import Arm, Blocks
     from tbft.blocks.tensors import fingerprint
     from tbft.choosing.choice import Choice
+    from tbft.choosing.label_forecast import Forecast
     from tbft.data import InputSpec, Parts, Samples, make_samples, read, split_samples
     from tbft.diagnosis.card import SourceCard
     from tbft.diagnosis.levels import Diagnosis
     from tbft.errors import TbftError
+    from tbft.forecasting import forecast
     from tbft.front_door import build_card, diagnose, evaluate, split, tune
     from tbft.metering import Meter, Profile
     from tbft.models import find_model, load_weights

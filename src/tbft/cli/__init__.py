@@ -27,6 +27,7 @@ examples:
 MODULES = (
     "adapt",
     "diagnosing",
+    "forecasting",
     "cost",
     "inspect",
     "patches",
