@@ -463,7 +463,7 @@ def test_the_name_of_a_file_does_not_matter(tmp_path):
 def test_a_patch_given_as_a_checkpoint_is_told_apart(tmp_path):
     patch = make_patch(STATE, {"fc.bias": torch.ones(3)}, "rear")
     patch.save(tmp_path / "p.safetensors")
-    with pytest.raises(CheckpointError, match="is a patch of tbft, not a checkpoint: give it with --patch"):
+    with pytest.raises(CheckpointError, match="is a tbft patch, not a checkpoint: give it with --patch"):
         load_weights(seeded(), tmp_path / "p.safetensors")
 
 

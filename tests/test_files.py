@@ -19,6 +19,7 @@ from torch import nn
 from tbft import files
 from tbft.cli import main
 from tbft.errors import CheckpointError, PlanError, TbftWarning, WriteError
+from tbft.files import atomic
 from tbft.models import save_weights
 from tbft.tuning.loop import EpochRecord, FitState
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
@@ -36,7 +37,7 @@ with atomic_path("out.txt") as temporary:
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(files, "_cleaned", set())
+    monkeypatch.setattr(atomic, "_cleaned", set())
     return tmp_path
 
 
@@ -69,7 +70,8 @@ def test_a_link_is_followed_and_modes_are_kept(place):
 
 def test_file_and_folder_are_flushed_around_the_rename(place, monkeypatch):
     done = []
-    monkeypatch.setattr(files, "sync", lambda path: done.append((path, Path("out.txt").exists())))
+    for name in ("sync", "sync_folder"):
+        monkeypatch.setattr(atomic, name, lambda path: done.append((path, Path("out.txt").exists())))
     with files.atomic_path("out.txt") as temporary:
         pass
     assert done == [(temporary, False), (place, True)]
@@ -245,11 +247,12 @@ def test_caches_are_shown_and_cleared_and_other_files_stay(place, capsys):
 
 def test_a_file_of_an_earlier_run_is_moved_aside(place):
     assert files.move_aside("user.safetensors") is None
-    for text in ("first", "second"):
+    for text, aside in (("first", "user.previous.safetensors"), ("second", "user.previous-2.safetensors")):
         Path("user.safetensors").write_text(text)
-        assert files.move_aside("user.safetensors") == Path("user.previous.safetensors")
+        assert files.move_aside("user.safetensors") == Path(aside)
     assert not Path("user.safetensors").exists()
-    assert Path("user.previous.safetensors").read_text() == "second"
+    assert Path("user.previous.safetensors").read_text() == "first"
+    assert Path("user.previous-2.safetensors").read_text() == "second"
 
 
 def test_an_interrupt_that_torch_makes_an_error_of_its_own_stays_one(tmp_path):

@@ -129,18 +129,18 @@ def test_names_with_and_without_a_prefix_are_known_and_the_models_own_are_writte
 
 @pytest.mark.parametrize("fails", ["undo", "state"])
 def test_what_cannot_be_written_leaves_nothing(fails, place, monkeypatch):
-    from tbft import files
+    from tbft.files import atomic
 
     before = sorted(place.iterdir())
-    sync, calls = files.sync, []
+    sync, calls = atomic.sync, []
 
     def full(path):
         calls.append(path)
-        if len(calls) == {"undo": 1, "state": 3}[fails]:
+        if len(calls) == {"undo": 1, "state": 2}[fails]:
             raise OSError(28, "No space left on device")
         sync(path)
 
-    monkeypatch.setattr(files, "sync", full)
+    monkeypatch.setattr(atomic, "sync", full)
     with pytest.raises(WriteError, match=r"No space left on device; free some space"):
         stack("p1")
     assert sorted(place.iterdir()) == before

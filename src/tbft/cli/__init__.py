@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,14 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         from tbft.cli import signals
+        from tbft.cli.output import open_closed_streams
 
         if argv is None:
             signals.install()
+            open_closed_streams()
         try:
             status = _run(argv)
         finally:
-            if files := sys.modules.get("tbft.files"):
-                files.release_claims()
+            signals.clean_up()
         if signals.received:  # what was learned has been kept
             signals.say()
             status = signals.status()
@@ -101,17 +103,17 @@ def _run(argv: Sequence[str] | None) -> int:
     from tbft.errors import TbftError, TbftWarning
     from tbft.text import visible
 
-    arguments = parser().parse_args(argv)
     out, error_out = VisibleStream(sys.stdout), VisibleStream(sys.stderr, progress=True)
     try:
         with warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(error_out):
             warnings.simplefilter("default", TbftWarning)
             warnings.showwarning = _show_warning
+            arguments = _parsed(sys.argv[1:] if argv is None else argv)
             status: int | None = arguments.run(arguments)  # most commands return None
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of stdout has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+        return 128 + 13  # as of a process that SIGPIPE ends
     except TbftError as error:
         return _refused(visible(str(error)))
     except OSError as error:
@@ -124,8 +126,19 @@ def _run(argv: Sequence[str] | None) -> int:
     return status or 0
 
 
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments; argparse itself takes ``--option=--`` as no value at all."""
+    top = parser()
+    for text in argv:
+        name, _, value = text.partition("=")
+        if value == "--" and name.startswith("-"):
+            top.error(f"argument {name}: expected one argument")
+    return top.parse_args(argv)
+
+
 def _refused(message: str) -> int:
-    print("tbft: " + message.replace("\n", "\n  "), file=sys.stderr)
+    with suppress(OSError):  # stderr may be full or closed
+        print("tbft: " + message.replace("\n", "\n  "), file=sys.stderr)
     return 2
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tbft.cli.common import (
@@ -19,6 +21,7 @@ from tbft.cli.common import (
     number,
     print_json,
     progress_bar,
+    set_aside,
 )
 from tbft.cli.data_options import (
     add_data,
@@ -141,7 +144,7 @@ STATUSES = {"patched": 0, "unchanged": 3, "rejected": 4, "stopped": 5}
 
 def run_personalize(arguments: argparse.Namespace) -> int:
     from tbft.data.folds import MIN_HELD_OUT
-    from tbft.files import claim, move_aside
+    from tbft.files import claim
     from tbft.pipeline import personalize
     from tbft.report.terminal import choice_text, diagnosis_text, summary
     from tbft.request import Request
@@ -167,7 +170,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     samples = load_samples(arguments, base.inputs)
     parts = load_parts(arguments, samples, base.inputs, 0 if request.validates else MIN_HELD_OUT)
     data = show_data(samples, parts)
-    with progress_bar("tuning", meter) as on_step:
+    with _nothing_of_others_on_interrupt(arguments.out), progress_bar("tuning", meter) as on_step:
         result = personalize(
             base,
             parts,
@@ -186,8 +189,8 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     out_path = arguments.out if result.status == "patched" else None
     if out_path:
         result.patch.save(out_path)
-    elif arguments.out and (aside := move_aside(arguments.out)):
-        print(f"tbft: {arguments.out} was from another run: it was renamed to {aside}", file=sys.stderr)
+    else:
+        set_aside(arguments.out)
     if unfinished is not None and result.stopped != "interrupt":
         unfinished.unlink(missing_ok=True)
     if arguments.report:
@@ -196,6 +199,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
             result.save_report(arguments.report, out_path, clean)
         except WriteError as error:  # the patch is there all the same
             print(f"tbft: {error}; everything else is done", file=sys.stderr)
+            set_aside(arguments.report)
             arguments.report = None
     values = result.to_json()
     if arguments.json:
@@ -206,6 +210,16 @@ def run_personalize(arguments: argparse.Namespace) -> int:
         print(diagnosis_text(choice["diagnosis"]) + "\n\n" + choice_text(choice) + "\n")
     print(summary({**values, "notes": []}, out_path, arguments.report))  # already printed with the data
     return STATUSES[result.status]
+
+
+@contextmanager
+def _nothing_of_others_on_interrupt(out: str | None) -> Iterator[None]:
+    """Rename a patch of an earlier run if an interrupt ends this one without a patch of its own."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        set_aside(out)
+        raise
 
 
 def _budget(arguments: argparse.Namespace) -> Budget:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tbft.cli.common import Subparsers, command, number
+from tbft.cli.common import Subparsers, command, integer, number
 from tbft.errors import SensorError
 from tbft.report.terminal import table
 
@@ -31,7 +31,9 @@ def add(actions: Subparsers) -> None:
     parser.add_argument(
         "--loads", default="plain,memory,convolution", metavar="A,B", help="kinds of load (default: all)"
     )
-    parser.add_argument("--cores", type=int, metavar="N", help="maximum number of busy cores (default: all)")
+    parser.add_argument(
+        "--cores", type=integer, metavar="N", help="maximum number of busy cores (default: all)"
+    )
     parser.add_argument(
         "--seconds", type=number, default=20.0, metavar="S", help="time for each state (default: 20)"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tbft.errors import TbftError
-from tbft.files import atomic_path
+from tbft.files import atomic_path, move_aside
 from tbft.schema import encode
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
 
 def add_recipe(parser: argparse._ActionsContainer, default: str, summary: str) -> None:
     parser.add_argument("--recipe", default=default, help=summary)
-    parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="instead of the recipe's")
+    parser.add_argument("--epochs", type=integer, metavar="N", help="instead of the recipe's")
+    parser.add_argument("--batch-size", type=integer, metavar="N", help="instead of the recipe's")
     parser.add_argument("--learning-rate", type=number, metavar="RATE", help="instead of the recipe's")
     parser.add_argument(
         "--precision",
@@ -121,6 +122,13 @@ def number(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number")
     return value
+
+
+def integer(text: str) -> int:
+    """An argparse type: an integer of at most 9 digits, which is more than any option of these needs."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at most 9 digits")
+    return int(text)
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
@@ -194,6 +202,12 @@ def write_json(path: Path, value: Any) -> None:
     """Write one JSON object to a file, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(encode(value, indent=1) + "\n")
+
+
+def set_aside(path: str | None) -> None:
+    """Rename a file of an earlier run that this one did not replace, and say so on stderr."""
+    if path and (aside := move_aside(path)):
+        print(f"tbft: {path} was from another run: it was renamed to {aside}", file=sys.stderr)
 
 
 @contextmanager

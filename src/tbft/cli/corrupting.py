@@ -7,6 +7,7 @@ import argparse
 from tbft.cli.common import (
     Subparsers,
     command,
+    integer,
 )
 from tbft.cli.data_options import add_selection, load_samples, show_data
 from tbft.errors import DataError
@@ -31,7 +32,7 @@ def add(actions: Subparsers) -> None:
         help="severity of the corruptions (default: all five, one after the other, as in CIFAR-10-C)",
     )
     corrupt.add_argument(
-        "--workers", type=int, metavar="N", help="number of processes (default: one per processor)"
+        "--workers", type=integer, metavar="N", help="number of processes (default: one per processor)"
     )
     corrupt.add_argument("--out", metavar="DIR", required=True, help="folder for <drift>.npy and labels.npy")
     corrupt.set_defaults(run=run_corrupt)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tbft.cli.common import integer
 from tbft.errors import DataError
 from tbft.text import visible
 
@@ -72,8 +73,8 @@ def _add_preprocessing(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--mean", metavar="M", help="mean: imagenet, cifar10, ..., or numbers: 0.5,0.4,0.4")
     how.add_argument("--std", metavar="S", help="standard deviation: as for --mean")
-    how.add_argument("--resolution", type=int, metavar="PX", help="side of the square pictures")
-    how.add_argument("--resize", type=int, metavar="PX", help="shorter side before the crop")
+    how.add_argument("--resolution", type=integer, metavar="PX", help="side of the square pictures")
+    how.add_argument("--resize", type=integer, metavar="PX", help="shorter side before the crop")
     how.add_argument(
         "--crop", choices=("center", "none"), help="center (default), or none to scale both sides"
     )

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tbft.cli.common import Subparsers, add_json, command, print_json
+from tbft.cli.common import Subparsers, add_json, command, integer, print_json
 from tbft.cli.data_options import whole_number
 from tbft.report.terminal import table
 
@@ -26,7 +26,7 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument("--seed", type=whole_number, default=0, help="random seed (default 0)")
     parser.add_argument(
-        "--repeats", type=int, default=1, help="number of random splits behind the table (default 1)"
+        "--repeats", type=integer, default=1, help="number of random splits behind the table (default 1)"
     )
     parser.add_argument(
         "--out",

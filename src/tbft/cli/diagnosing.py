@@ -80,7 +80,7 @@ def run_build(arguments: argparse.Namespace) -> None:
     from tbft.diagnosis.card import card_of_samples
     from tbft.files import claim
 
-    out = claim(arguments.out, ".safetensors")
+    out = claim(arguments.out, ".safetensors", [arguments.weights, arguments.data])
     base = load_base(arguments, load_samples)
     samples = load_samples(arguments, base.inputs)
     data = show_data(samples)

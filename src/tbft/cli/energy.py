@@ -158,11 +158,16 @@ class _ChildUsage:
 
     def wait(self, child: Any) -> int:
         import os
+        import signal
+
+        from tbft.cli import signals
 
         while True:
             try:
                 _, raw, self.usage = os.wait4(child.pid, 0)
-            except KeyboardInterrupt:  # the child got it too, so wait for its end
+            except KeyboardInterrupt:  # wait for the child's end; Ctrl-C in a terminal has reached it, too
+                if signals.received != signal.SIGINT:
+                    child.send_signal(signals.received)
                 continue
             child.returncode = os.waitstatus_to_exitcode(raw)
             return child.returncode if child.returncode >= 0 else 128 - child.returncode

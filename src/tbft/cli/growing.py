@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from tbft.cli.common import load_base, print_json
+from tbft.cli.common import load_base, print_json, set_aside
 from tbft.cli.data_options import load_parts, load_samples, show_data
 
 
@@ -25,6 +25,8 @@ def run_new_classes(arguments: argparse.Namespace) -> str:
     out_path = arguments.out if result.status == "patched" else None
     if out_path:
         result.patch.save(out_path)
+    else:
+        set_aside(arguments.out)
     if arguments.json:
         print_json({**result.to_json(), **data, "patch_path": out_path})
     else:

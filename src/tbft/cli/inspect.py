@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING
 
 from tbft.cli.common import Subparsers, add_json, add_model, command, load_model, print_json
@@ -95,6 +96,10 @@ def _proposal_text(proposal: Proposal) -> str:
     return "\n".join([*lines, "Other cuts: --cuts A,B, or an attribute cuts of the model.", ""])
 
 
+#: Values of one sample that `--input` may ask for.
+MAX_EXAMPLE = 1 << 28
+
+
 def _example(sizes: str | None, preset: Preset) -> Tensor | None:
     """Two samples of random numbers, of the sizes given or of those that the model declares."""
     import torch
@@ -109,7 +114,7 @@ def _example(sizes: str | None, preset: Preset) -> Tensor | None:
         shape = [int(n) for n in numbers.split(",")]
     except ValueError:
         shape = []
-    if not shape or min(shape) < 1 or kind not in ("", "ids"):
+    if not shape or min(shape) < 1 or math.prod(shape) > MAX_EXAMPLE or kind not in ("", "ids"):
         raise TbftError(f"--input {sizes}: give the sizes of one sample, such as 3,32,32 or 128:ids")
     return torch.ones(2, *shape, dtype=torch.long) if kind else torch.rand(2, *shape)
 

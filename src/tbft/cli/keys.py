@@ -40,7 +40,7 @@ def add(commands: Subparsers) -> None:
     revoke = command(
         actions, "revoke", "stop trusting a key on this device, permanently", "tbft keys revoke workshop.pub"
     )
-    revoke.add_argument("key", metavar="KEY", help="a public key (.pub), or its id")
+    revoke.add_argument("key", metavar="KEY", help="the name of a trusted key, a public key (.pub), or an id")
     revoke.set_defaults(run=run_revoke)
 
 
@@ -87,9 +87,13 @@ def run_trust(arguments: argparse.Namespace) -> None:
 def run_revoke(arguments: argparse.Namespace) -> None:
     import re
 
-    from tbft.patches.keys import read_public
+    from tbft.patches.keys import read_public, trust_folder
     from tbft.patches.trust import revoke
 
-    key_id = arguments.key if re.fullmatch("[0-9a-f]{16}", arguments.key) else read_public(arguments.key).id
+    trusted = trust_folder() / f"{arguments.key}.pub"
+    if re.fullmatch("[0-9a-f]{16}", arguments.key):
+        key_id = arguments.key
+    else:
+        key_id = read_public(trusted if trusted.exists() else arguments.key).id
     revoke(key_id)
     print(f"{key_id} is no longer trusted")

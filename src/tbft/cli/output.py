@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TextIO
 
 from tbft.text import visible
 
 #: Cursor movements of progress bars.
 _MOVES = re.compile(r"\r|(\n|\x1b\[A)*")
+
+
+def open_closed_streams() -> None:
+    """Open the standard streams that are closed, to nowhere.
+
+    Otherwise the next file that is opened would get their number, and messages would be written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 class VisibleStream:
@@ -26,8 +43,18 @@ class VisibleStream:
         moves = self._moves(text) if self._progress else ""
         encoding = self._stream.encoding or "utf-8"
         shown = visible(text[len(moves) :]).encode(encoding, "backslashreplace").decode(encoding)
-        self._stream.write(moves + shown)
+        with self._forgiving():
+            self._stream.write(moves + shown)
         return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        with self._forgiving():
+            self._stream.flush()
+
+    def _forgiving(self) -> AbstractContextManager[None]:
+        """Messages that cannot be shown, as on a full disk, end no work."""
+        return suppress(OSError) if self._progress else nullcontext()
 
     @staticmethod
     def _moves(text: str) -> str:

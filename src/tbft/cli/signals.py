@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -32,11 +33,21 @@ def uninstall() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def clean_up() -> None:
+    """Remove temporary files and locks, where the modules that made them are loaded."""
+    for module, name in (("atomic", "remove_unfinished"), ("claims", "release_claims")):
+        act = getattr(sys.modules.get(f"tbft.files.{module}"), name, None)
+        if act is not None:
+            with suppress(OSError):
+                act()
+
+
 def say() -> None:
     """Print the one line."""
     line = "interrupted" if received in (0, signal.SIGINT) else "terminated"
     start = "\n" if os.isatty(2) else ""  # below a progress bar
-    os.write(2, f"{start}tbft: {line}; no half-written file is left\n".encode())
+    with suppress(OSError):
+        os.write(2, f"{start}tbft: {line}; no half-written file is left\n".encode())
 
 
 def status() -> int:
@@ -68,7 +79,6 @@ def _unraisable(found: Any) -> None:
 
 
 def _leave() -> None:
-    if files := sys.modules.get("tbft.files"):
-        files.abandon()
+    clean_up()
     say()
     os._exit(status())

@@ -18,6 +18,7 @@ from tbft.cli.common import (
     load_recipe,
     print_json,
     progress_bar,
+    set_aside,
     write_json,
 )
 from tbft.cli.data_options import (
@@ -74,7 +75,9 @@ def run_train(arguments: argparse.Namespace) -> None:
     from tbft.tuning.base_training import train_base
     from tbft.tuning.loop import Run
 
-    out = claim(arguments.out, ".safetensors")
+    out = claim(arguments.out, ".safetensors", [arguments.data])
+    card, record_file = out.with_suffix(".card.safetensors"), claim(out.with_suffix(".json"), ".json")
+    claim(card, ".safetensors", [arguments.data])
     unfinished = out.with_name(out.name + ".resume.pt")
     torch.manual_seed(arguments.seed)
     preset, model = load_model(arguments)
@@ -100,7 +103,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     record = {
         "model": preset.name,
         "out": str(out),
-        "card": _write_card(blocks, parts.val, out),
+        "card": _write_card(blocks, parts.val, card),
         **data,
         "train_samples": len(parts.train),
         "val_samples": len(parts.val),
@@ -113,7 +116,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-    write_json(out.with_suffix(".json"), record)
+    write_json(record_file, record)
     unfinished.unlink(missing_ok=True)
     if arguments.json:
         print_json(record)
@@ -123,12 +126,12 @@ def run_train(arguments: argparse.Namespace) -> None:
         print(f"energy: {meter.measurement.energy_in_words()}")
 
 
-def _write_card(blocks: Blocks, held_out: Samples, out: Path) -> str | None:
+def _write_card(blocks: Blocks, held_out: Samples, path: Path) -> str | None:
     """Write the source card next to the checkpoint; None if there are too few samples for one."""
     from tbft.diagnosis.card import MIN_SAMPLES, card_of_samples
 
     if len(held_out) < MIN_SAMPLES:
+        set_aside(str(path))
         return None
-    path = out.with_suffix(".card.safetensors")
     card_of_samples(blocks, held_out).save(path)
     return str(path)

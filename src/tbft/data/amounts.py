@@ -65,9 +65,9 @@ def parse_amount(text: str | float | Amount) -> Amount:
         return Amount()
     if written.startswith("first:") and not (amount := parse_amount(written[6:])).is_rest:
         return replace(amount, first=True)
-    if match := re.fullmatch(r"(\d+)/class", written):
+    if match := re.fullmatch(r"(\d{1,18})/class", written):
         return Amount(per_class=int(match[1]))
-    if re.fullmatch(r"\d+", written):
+    if re.fullmatch(r"\d{1,18}", written):
         return Amount(count=int(written))
     try:
         fraction = float(written[:-1]) / 100 if written.endswith("%") else float(written)

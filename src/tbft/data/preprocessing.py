@@ -22,6 +22,8 @@ NORMALIZATIONS: Mapping[str, tuple[Numbers, Numbers]] = {
     "0-255": ((0.0,), (1 / 255,)),  # a model that takes pixels as they are
 }
 CHANNEL_ORDERS = ("RGB", "BGR")
+#: Of a picture, in px; Pillow writes none that is larger.
+MAX_SIDE = 65_500
 CROPS = ("center", "none")
 
 
@@ -158,8 +160,10 @@ def _numbers(value: Any, what: str) -> Numbers:
 
 def _check_sizes(resolution: int | None, resize: int | None, crop: str) -> None:
     for name, value in (("resolution", resolution), ("resize", resize)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise DataError(f"{name} has to be a whole number of px from 1, not {value!r}")
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIDE
+        ):
+            raise DataError(f"{name} has to be a whole number of px from 1 to {MAX_SIDE:,}, not {value!r}")
     if crop not in CROPS:
         raise DataError(unknown("crop", str(crop), CROPS))
     if resize is None:

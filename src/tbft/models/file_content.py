@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from tbft.blocks.tensors import State, fingerprint
 from tbft.errors import CheckpointError
@@ -85,10 +84,10 @@ def read_content(path: Path) -> Content:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        for kind, option in (("patch", "--patch"), ("card", "--card")):
-            if f"tbft_{kind}" in metadata:
-                raise CheckpointError(f"{path} is a {kind} of tbft, not a checkpoint: give it with {option}")
-        state: State = load_file(path)
+            for kind, option in (("patch", "--patch"), ("card", "--card")):
+                if f"tbft_{kind}" in metadata:
+                    raise CheckpointError(f"{path} is a tbft {kind}, not a checkpoint: give it with {option}")
+            state: State = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
     if FINGERPRINT in metadata and fingerprint(state) != metadata[FINGERPRINT]:

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from tbft.blocks.tensors import State, fingerprint
 from tbft.errors import PatchError, TbftError
 from tbft.models import read_state, read_state_for, save_weights
+from tbft.models.file_content import FINGERPRINT
 from tbft.patches.header import Moment, now
 from tbft.patches.patch import Patch
 from tbft.patches.trust import is_required
@@ -100,13 +100,15 @@ def read_installed(path: str | Path, patch: Patch | None = None) -> Installed:
         PatchError: the log is damaged, or of another state.
     """
     path = Path(path)
-    text = _metadata(path).get(KEY)
+    state, metadata = _logged(path)
+    text = metadata.get(KEY)
     if text is None:
         return Installed(path, _state(path, patch), Log())
-    state = load_file(path)  # as it was written, with the model's own names
     log = build(Log, decode(text, f"the log of {path}", PatchError), f"the log of {path}", PatchError)
-    states = [entry.base for entry in log.entries[1:]] + [fingerprint(state)]
-    if log.entries and [entry.tuned for entry in log.entries] != states:
+    found = fingerprint(state)
+    states = [entry.base for entry in log.entries[1:]] + [found]
+    written = metadata.get(FINGERPRINT, found)
+    if written != found or (log.entries and [entry.tuned for entry in log.entries] != states):
         raise PatchError(
             f"{path} is not the state that its log ends in: it is damaged, or was changed by something else; "
             "get a fresh copy of it, or start from the base"
@@ -223,11 +225,17 @@ def _carry(source: Installed, made: Installed) -> None:
             Patch.load(path).save(made.folder / f"{made.path.resolve().name}.{_link(entry)}{SUFFIX}")
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _logged(path: Path) -> tuple[State, dict[str, str]]:
+    """State and metadata of a file with a log, with the model's own names; both empty for any other.
+
+    Both are read from the same file, even if the path is replaced meanwhile.
+    """
     if path.suffix != ".safetensors" or not path.is_file():
-        return {}
+        return {}, {}
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
+            keys = file.keys() if KEY in metadata else []
+            return {key: file.get_tensor(key) for key in keys}, metadata
     except (SafetensorError, OSError):
-        return {}  # read_state tells what is wrong
+        return {}, {}  # read_state tells what is wrong

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tbft.errors import KeyFileError, needs
-from tbft.files import atomic_path
+from tbft.files import atomic_path, claimed
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -94,17 +94,18 @@ def new_key(name: str, folder: Path | None = None) -> Path:
     place = folder or keys_folder()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = place / f"{name}.key"
-    if path.exists():
-        raise KeyFileError(f"{path} is there already: a key is not written over; give another name")
     secret = Ed25519PrivateKey.generate()
     word = os.environ.get(PASSPHRASE)
     lock = s.BestAvailableEncryption(word.encode()) if word else s.NoEncryption()
     pem = secret.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, lock)
     public = PublicKey(name, secret.public_key().public_bytes_raw())
-    with atomic_path(path.with_suffix(".pub")) as temporary:
-        temporary.write_text(public.line + "\n")
-    with atomic_path(path, private=True) as temporary:  # the last: until it is there, the name is free
-        temporary.write_bytes(pem)
+    with claimed(path):
+        if path.exists():
+            raise KeyFileError(f"{path} is there already: a key is not written over; give another name")
+        with atomic_path(path.with_suffix(".pub")) as temporary:
+            temporary.write_text(public.line + "\n")
+        with atomic_path(path, private=True) as temporary:  # the last: until it is there, the name is free
+            temporary.write_bytes(pem)
     return path
 
 
@@ -131,7 +132,11 @@ def read_private(name_or_path: str) -> PrivateKey:
         ) from error
     if not isinstance(secret, Ed25519PrivateKey):
         raise KeyFileError(f"{path} is a key of another kind; make one with `tbft keys new`")
-    return PrivateKey(PublicKey(path.stem, secret.public_key().public_bytes_raw()), secret)
+    public = PublicKey(path.stem, secret.public_key().public_bytes_raw())
+    half = path.with_suffix(".pub")
+    if half.exists() and read_public(half).raw != public.raw:
+        raise KeyFileError(f"{path} does not belong to {half}: one of the two is damaged, or of another pair")
+    return PrivateKey(public, secret)
 
 
 def read_public(name_or_path: str | Path) -> PublicKey:

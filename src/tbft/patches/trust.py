@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from tbft.errors import KeyFileError, PatchError, TbftError
-from tbft.files import atomic_path
+from tbft.files import atomic_path, claimed
 from tbft.patches.keys import PrivateKey, PublicKey, read_public, trust_folder
 from tbft.schema import Count, Form, build, decode
 
 POLICY = "TBFT_REQUIRE_SIGNATURE"
-#: File in the folder of trusted keys: the ids of those that are trusted no more, one a line.
-REVOKED = "revoked"
+#: Ending of the empty files, named by ids, that say in the folder of trusted keys which are trusted no more.
+REVOKED = ".revoked"
 
 KeyId = Annotated[str, Form("[0-9a-f]{16}", "the id of a key")]
 
@@ -117,11 +117,13 @@ def trusted_keys() -> dict[str, PublicKey]:
 
 def revoked_ids() -> frozenset[str]:
     """The ids of keys that are trusted no more."""
-    path = trust_folder() / REVOKED
+    folder = trust_folder()
     try:
-        return frozenset(path.read_text().split()) if path.exists() else frozenset()
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"cannot read the list of revoked keys {path}: {error}") from error
+        return frozenset(path.stem for path in folder.iterdir() if path.suffix == REVOKED)
+    except FileNotFoundError:
+        return frozenset()
+    except OSError as error:
+        raise KeyFileError(f"cannot read the folder of trusted keys {folder}: {error.strerror}") from error
 
 
 def trust(key: PublicKey) -> None:
@@ -135,19 +137,19 @@ def trust(key: PublicKey) -> None:
     if key.id in revoked_ids():
         raise KeyFileError(f"{key.name} ({key.id}) was revoked: sign with a new key")
     path = folder / f"{key.name}.pub"
-    if path.exists() and read_public(path).id != key.id:
-        raise KeyFileError(f"{path} is another key of this name: remove it, or rename yours")
-    with atomic_path(path) as temporary:
-        temporary.write_text(key.line + "\n")
+    with claimed(path):
+        if path.exists() and read_public(path).id != key.id:
+            raise KeyFileError(f"{path} is another key of this name: remove it, or rename yours")
+        with atomic_path(path) as temporary:
+            temporary.write_text(key.line + "\n")
 
 
 def revoke(key_id: str) -> None:
     """Trust a key no more, for good."""
     folder = trust_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ids = sorted(revoked_ids() | {key_id})
-    with atomic_path(folder / REVOKED) as temporary:
-        temporary.write_text("\n".join(ids) + "\n")
+    with atomic_path(folder / f"{key_id}{REVOKED}"):
+        pass
 
 
 def _message(seal: str, serial: int) -> bytes:

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from tbft.data.cifar10c import COMMON
-from tbft.errors import DataError, unknown
+from tbft.errors import DataError, WriteError, unknown
+from tbft.files import claimed
 from tbft.scenarios.downloading import check_file, download
 
 
@@ -98,7 +99,10 @@ def fetch(name: str, folder: str | Path = ".", url: str | None = None, keep: boo
     if not place.is_dir():
         raise DataError(f"the folder {place} does not exist; make it first")
     try:
-        return _fetch(ARCHIVES[name], place, url, keep)
+        with claimed(place / f"{name}.part"):
+            return _fetch(ARCHIVES[name], place, url, keep)
+    except WriteError:
+        raise
     except OSError as error:
         raise DataError(f"cannot write in {place}: {error.strerror or error}") from error
 

@@ -23,7 +23,7 @@ from tbft.data.arrays import Array
 from tbft.data.cifar10c import ABOUT, ATTRIBUTE, SEVERITIES, read_about
 from tbft.data.samples import Samples, digest
 from tbft.errors import DataError
-from tbft.files import allocate, atomic_path
+from tbft.files import allocate, atomic_path, claimed, explained
 from tbft.processes import become_worker
 from tbft.scenarios.drift import apply_drift, find_drifts
 
@@ -60,7 +60,13 @@ def write_corruptions(
             find_drifts(f"{name}:{severity}")
     if not samples.are_pictures:
         raise DataError(f"{samples.name}: corruptions work on uint8 pictures, not on {samples.inputs.dtype}")
-    place = _opened(Path(folder), samples, severities, seed)
+    with _opened(Path(folder), samples, severities, seed) as place:
+        return _write_missing(samples, names, place, severities, seed, workers)
+
+
+def _write_missing(
+    samples: Samples, names: Sequence[str], place: Path, severities: Sequence[int], seed: int, workers: int
+) -> list[Path]:
     missing = [name for name in names if not (place / f"{name}.npy").exists()]
     total = len(samples) * len(severities)
     with (
@@ -88,13 +94,14 @@ def write_drifted(samples: Samples, spec: str, folder: str | Path, seed: int = 0
         write_corruptions(samples, [first.drift.name], folder, (first.argument,), seed)
         return Path(folder) / f"{first.drift.name}.npy"
     drifted = apply_drift(samples, spec, seed)
-    path = _opened(Path(folder), drifted, (), seed) / f"{_file_name(spec)}.npy"
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        dtype = np.lib.format.dtype_to_descr(drifted.inputs.dtype)
-        header = {"descr": dtype, "fortran_order": False, "shape": drifted.inputs.shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(drifted), CHUNK):
-            file.write(np.ascontiguousarray(drifted.inputs[start : start + CHUNK]).data)
+    with _opened(Path(folder), drifted, (), seed) as place:
+        path = place / f"{_file_name(spec)}.npy"
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            dtype = np.lib.format.dtype_to_descr(drifted.inputs.dtype)
+            header = {"descr": dtype, "fortran_order": False, "shape": drifted.inputs.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, len(drifted), CHUNK):
+                file.write(np.ascontiguousarray(drifted.inputs[start : start + CHUNK]).data)
     return path
 
 
@@ -102,10 +109,22 @@ def _file_name(spec: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in spec)
 
 
-def _opened(folder: Path, samples: Samples, severities: Sequence[int], seed: int) -> Path:
-    """The folder with its labels and :data:`ABOUT`, created now or checked to come from the same samples."""
+@contextmanager
+def _opened(folder: Path, samples: Samples, severities: Sequence[int], seed: int) -> Iterator[Path]:
+    """The folder with its labels and :data:`ABOUT`, created now or checked to come from the same samples.
+
+    No other process may write into it during the body.
+    """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file; give a folder")
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder / ABOUT):
+        _describe(folder, samples, severities, seed)
+        yield folder
+
+
+def _describe(folder: Path, samples: Samples, severities: Sequence[int], seed: int) -> None:
     times = max(1, len(severities))
     about: dict[str, Array] = {
         "class_names": np.array(samples.class_names),
@@ -116,9 +135,8 @@ def _opened(folder: Path, samples: Samples, severities: Sequence[int], seed: int
     }
     if (folder / ABOUT).exists():
         _check_same(read_about(folder), about, folder)
-    elif folder.is_dir() and any(folder.glob("*.npy")):
+    elif any(folder.glob("*.npy")):
         raise DataError(f"{folder} holds arrays that tbft did not write; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
     # Whatever else lies here after a kill, it is known what it was made of.
     if not (folder / ABOUT).exists():
         with atomic_path(folder / ABOUT) as temporary, temporary.open("wb") as file:
@@ -126,7 +144,6 @@ def _opened(folder: Path, samples: Samples, severities: Sequence[int], seed: int
     if not (folder / "labels.npy").exists():
         with atomic_path(folder / "labels.npy") as temporary, temporary.open("wb") as file:
             np.save(file, np.tile(samples.labels, times))
-    return folder
 
 
 def _check_same(existing: dict[str, Array], wanted: dict[str, Array], folder: Path) -> None:
