@@ -58,6 +58,13 @@ def test_a_part_can_be_asked_for_as_its_folder_is_called():
     assert "valid" in found.attributes["part"].tolist()
 
 
+def test_a_part_inside_a_folder_of_its_own_name():
+    paths = [(part, part, *rest) for part in ("seg_train", "seg_test") for rest in files(PETS)]
+    found = tree(paths)
+    assert set(found.classes) == set(PETS)
+    assert set(found.attributes) == {"part"}
+
+
 def test_parts_of_domains():
     found = tree(files(["amazon", "dslr"], ["train", "test"], PETS))
     assert set(found.attributes) == {"domain", "part"}

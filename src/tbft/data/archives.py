@@ -12,7 +12,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +20,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from tbft.data.entries import Entries, collected, normal
-from tbft.data.members import Listing, counted, list_folder, printable
+from tbft.data.members import Listing, Member, counted, list_folder, printable
 from tbft.errors import DataError
 
 _CHUNK = 1 << 20
@@ -51,10 +51,28 @@ def list_members(path: Path) -> Listing:
         DataError: it cannot be opened.
     """
     if path.is_dir():
-        return list_folder(path)
+        listing = list_folder(path)
+        archives = [] if listing.pictures else [p for p in sorted(path.iterdir()) if is_archive(p)]
+        return _joined(listing, archives) if archives else listing
     if path.name.lower().endswith(_FOREIGN):
         raise DataError(f"{path}: {path.suffix} cannot be read; unpack it, and give the folder")
     return list_zip(path) if path.suffix.lower() == ".zip" else list_tar(path)
+
+
+def _joined(folder: Listing, archives: Sequence[Path]) -> Listing:
+    """Archives in one folder, such as shards or one a class, each in place of a folder of its name."""
+    made = Listing(folder.name, damaged=folder.damaged, notes=folder.notes, from_archives=True)
+    for path in archives:
+        inside = list_members(path)
+        top = printable(path.name.partition(".")[0])
+        for members, found in ((made.pictures, inside.pictures), (made.others, inside.others)):
+            members.extend(Member((top, *m.parts), m.read) for m in found)
+        made.folders |= {(top, *parts) for parts in inside.folders}
+        made.damaged += inside.damaged
+        made.notes += [f"{printable(path.name)}: {note}" for note in inside.notes]
+    names = {printable(path.name) for path in archives}
+    made.others += [m for m in folder.others if m.parts[0] not in names]
+    return made
 
 
 def list_tar(path: Path) -> Listing:

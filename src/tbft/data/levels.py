@@ -140,9 +140,11 @@ class Levels:
         for i in self._left():
             parts = [part_of(n) for n in self.names[i]]
             distinct = None not in parts and len(set(parts)) == len(parts)
-            if distinct and len(self._left()) > 1 and not self._are_classes(i):
-                self.found[i] = "part"
-                return
+            if not distinct or len(self._left()) < 2 or self._are_classes(i):
+                continue
+            first = self.found.index("part") if "part" in self.found else i
+            if all(part_of(f[i]) == part_of(f[first]) for f in self.folders):  # train/train/, as unpacked
+                self.found[i] = "part" if first == i else "*"
 
     def _find_wishes(self) -> None:
         """Samples are chosen by an attribute, and one level alone has a value that is asked for."""

@@ -76,6 +76,7 @@ class Listing:
         damaged: (name, reason) of what cannot be read at all: links that lead nowhere, the rest of an
             archive that is cut off.
         notes: what was passed over or assumed, a sentence each.
+        from_archives: the folders are archives that lie in one folder.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Listing:
     folders: set[tuple[str, ...]] = field(default_factory=set)
     damaged: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    from_archives: bool = False
 
     def describe_others(self) -> tuple[str, ...]:
         """A sentence on files that are not pictures, and one on folders without any."""

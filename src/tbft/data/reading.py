@@ -21,6 +21,7 @@ from tbft.data.listed_pictures import listed_in, read_listed
 from tbft.data.members import Listing
 from tbft.data.pictures import read_pictures
 from tbft.data.samples import Samples, match_classes
+from tbft.data.shards import shard_table
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.data.tables import SUFFIXES, parse_table
 from tbft.errors import DataError
@@ -91,7 +92,7 @@ def _read_as_it_is(source: str | Path, spec: InputSpec, conditions: Conditions) 
         samples = _read_table(path, spec, conditions)
     elif batches := cifar_members(listing.others):
         return read_cifar(batches, listing.name, spec), conditions
-    elif listed := find_table(listing, spec):
+    elif listed := find_table(listing, spec) or shard_table(listing, spec):
         samples = read_listed(listed, listing, str(path), spec, conditions)
     else:
         samples = read_pictures(listing, path, spec, conditions)
