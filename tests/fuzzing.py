@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from tbft.tuning.checksummed import ChecksumWriter
 from tbft.tuning.loop import EpochRecord, FitState
 from tbft.tuning.resume import PURPOSE, load_run
 from tbft.tuning.row_file import find_rows, write_rows
+from tbft.verification.evaluation import predict
 
 Draw = Callable[[Any], Any]
 
@@ -212,7 +213,9 @@ def _use_patch(path: Path) -> None:
 
 # --- cards, checkpoints, logs ------------------------------------------------------------------
 
-CARD = card_of_samples(split(MODEL), striped(120))
+_SOURCE = striped(120)
+_PREDICTED = predict(MODEL, _SOURCE).argmax(1).numpy()
+CARD = card_of_samples(split(MODEL), replace(_SOURCE, labels=_PREDICTED))
 
 
 def _card(draw: Draw) -> bytes:

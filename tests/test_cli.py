@@ -21,6 +21,7 @@ from tbft.cli import main
 from tbft.errors import WriteError
 from tbft.models import read_state
 from tbft.models.digits import DigitsNet
+from tbft.verification.evaluation import predict
 
 
 @pytest.fixture
@@ -80,7 +81,14 @@ def test_numbers_that_are_given_hold(place, capsys):
 
 
 def test_a_card_is_built_shown_and_diagnosed_with(place, capsys):
-    assert main("card build digits --weights base.pt --data set.npz --out base.card.safetensors".split()) == 0
+    build = "card build digits --weights base.pt --data set.npz --out base.card.safetensors".split()
+    assert main(build) == 2
+    assert "is chance. Its BatchNorm layers have not seen any samples" in capsys.readouterr().err
+    model = DigitsNet(10)
+    model.load_state_dict(torch.load("base.pt", weights_only=True))
+    samples = striped(120)  # a model is right on what it says itself
+    np.savez("set.npz", images=samples.inputs, labels=predict(model, samples).argmax(1))
+    assert main(build) == 0
     assert "120 source samples" in capsys.readouterr().out
     assert main("card show base.card.safetensors --json".split()) == 0
     assert json.loads(capsys.readouterr().out)["sample_count"] == 120

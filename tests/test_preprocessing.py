@@ -178,17 +178,18 @@ def test_what_is_left_open_is_as_it_was_when_it_was_stored():
         InputSpec(mean="imagenet"),
         InputSpec(resize=256, resolution=224),
     ):
-        assert own.completed_by(stored).preprocessing == stored
+        assert own.completed_by(stored.to_json()).preprocessing == stored
     for own, message in (
-        (InputSpec(mean="half"), "prepared as for the source card: mean is 0.5 here and 0.406"),
+        (InputSpec(mean="half"), "not that of the source card: mean is 0.5 here and 0.406"),
         (InputSpec(resolution=96), "resolution is 96 here and 224 there"),
         (InputSpec(normalizes=True), "normalizes its inputs itself"),
     ):
         with pytest.raises(DataError, match=message):
-            own.completed_by(stored)
-    assert (
-        InputSpec(resolution=32, normalizes=True).completed_by(Preprocessing(resolution=32)).resolution == 32
-    )
+            own.completed_by(stored.to_json())
+    own = InputSpec(resolution=32, normalizes=True)
+    assert own.completed_by(Preprocessing(resolution=32).to_json()).resolution == 32
+    partly = InputSpec(mean="half").completed_by({"resolution": 32, "resize": None, "crop": "none"})
+    assert partly.preprocessing == Preprocessing((0.5,), (0.5,), 32, None, "none")
 
 
 def test_samples_that_are_there_are_fitted_once_and_never_twice():
@@ -198,5 +199,5 @@ def test_samples_that_are_there_are_fitted_once_and_never_twice():
     assert fitted.inputs.shape == (4, 10, 10, 3)
     assert as_samples(fitted, spec) is fitted
     assert digest(fitted) != digest(replace(fitted, preprocessing=Preprocessing(resolution=10)))
-    with pytest.raises(DataError, match="another preprocessing: mean is"):
+    with pytest.raises(DataError, match="not that of samples as it was read: mean is"):
         as_samples(fitted, InputSpec(resolution=10, mean="half"))

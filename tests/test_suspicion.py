@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 import tbft
+from tbft.data.input_statistics import InputStatistics, implausible_shift, input_statistics
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError
-from tbft.verification.input_statistics import InputStatistics, implausible_shift, input_statistics
+from tbft.schema import build
 from tbft.verification.suspicion import agreement, check_accuracy_on_source
 
 IMAGENET = InputSpec(mean="imagenet").preprocessing
@@ -149,7 +150,7 @@ def statistics(x, **spec):
 def test_other_ranges_and_normalizations_of_pictures_are_told_from_drift(pictures):
     x = pictures.batch(slice(0, 200))[0]
     plain = input_statistics(pictures)
-    assert InputStatistics.from_json(plain.to_json()) == plain
+    assert build(InputStatistics, plain.to_json(), "it") == plain
     normalized = input_statistics(replace(pictures, preprocessing=IMAGENET))
     raw = statistics(x * 255, range="normalized")
     dark = statistics(x / 255)

@@ -17,7 +17,7 @@ from tbft.data.samples import Samples
 from tbft.data.spec import InputSpec
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
-from tbft.errors import CheckpointError, PlanError, SplitError, wrong_form
+from tbft.errors import CheckpointError, DataError, PlanError, SplitError, wrong_form
 from tbft.models import find_model, load_weights
 from tbft.models.registry import inputs_of
 from tbft.plan import Recipe, find_recipe
@@ -142,14 +142,16 @@ def load_named(model: str, source: Source) -> Base:
     module, path = preset.build(), weights or preset.weights
     notes = () if path is None else load_weights(module, path, source.weights_key)
     shipped = preset.card if weights is None else None
+    card = as_card(source.card or shipped)
+    inputs, assumed = _inputs_of_card(preset.inputs, card, module)
     return Base(
-        _split(module, preset.cuts, preset.block_names, preset.inputs, source.read),
-        inputs=preset.inputs,
+        _split(module, preset.cuts, preset.block_names, inputs, source.read),
+        inputs=inputs,
         name=preset.name,
-        card=as_card(source.card or shipped),
+        card=card,
         recipes=preset.recipes,
         weights=None if path is None else Path(path),
-        notes=(*notes, *_notes_on(module)),
+        notes=(*notes, *_notes_on(module), *assumed),
     )
 
 
@@ -177,12 +179,11 @@ def as_base(
             raise PlanError(
                 "the model is already split: give cuts and names to tbft.split, or the module here"
             )
-        return base if card is None else replace(base, card=as_card(card))
+        return base if card is None else _with_card(base, as_card(card))
     if isinstance(model, (nn.Module, list, tuple)):
-        inputs = inputs_of(model) if isinstance(model, nn.Module) else InputSpec()
-        blocks = _split(model, cuts, names, inputs, read)
-        base = _base_of(blocks, inputs)
-        return replace(base, card=as_card(card))
+        own_card, own = as_card(card), inputs_of(model) if isinstance(model, nn.Module) else InputSpec()
+        inputs = _inputs_of_card(own, own_card, model)[0]
+        return _with_card(_base_of(_split(model, cuts, names, inputs, read), own), own_card)
     raise wrong_form("model", model, MODEL_FORMS)
 
 
@@ -200,6 +201,38 @@ def _split(
         if not error.needs_example or read is None:
             raise
     return split(model, cuts, names, example=read(inputs).batch(slice(0, 2))[0])
+
+
+def _with_card(base: Base, card: SourceCard | None) -> Base:
+    inputs, assumed = _inputs_of_card(base.inputs, card, base.model)
+    return replace(base, card=card, inputs=inputs, notes=(*base.notes, *assumed))
+
+
+def _inputs_of_card(
+    inputs: InputSpec, card: SourceCard | None, model: object
+) -> tuple[InputSpec, tuple[str, ...]]:
+    """What a model takes, completed by the preprocessing of its source samples, and a note if that adds any.
+
+    Raises:
+        DataError: the model and the card disagree.
+        CardError: they do, because the card belongs to another model.
+    """
+    if card is None or not card.preprocessing:
+        return inputs, ()
+    try:
+        completed = inputs.completed_by(card.preprocessing)
+    except DataError:
+        if isinstance(model, nn.Module):
+            card.check(model)
+        raise
+    return completed, noted_preprocessing(inputs, completed, "the source card")
+
+
+def noted_preprocessing(before: InputSpec, after: InputSpec, where: str) -> tuple[str, ...]:
+    """A note on a preprocessing that was taken from a card or a patch; none if it is the same as before."""
+    if not after.preprocessing.differs_from(before.preprocessing):
+        return ()
+    return (f"preprocessing, unless given otherwise, as for {where}: {after.preprocessing}",)
 
 
 def _base_of(blocks: Blocks, inputs: InputSpec) -> Base:

@@ -21,6 +21,7 @@ from tbft.base import Base, as_base
 from tbft.data.forms import as_samples
 from tbft.data.manner import SplitBy
 from tbft.data.parts import as_parts
+from tbft.data.prepared import prepared
 from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.observation import observe
@@ -116,6 +117,8 @@ def add_classes(
     samples = as_samples(train, replace(base.inputs, class_names=None))
     old = base.inputs.class_names or tuple(str(i) for i in range(head.out_features))
     classes = _new_among(samples, old)
+    if base.card is not None:
+        base.card.check_inputs(samples)
 
     def labeled(data: Any) -> Samples:
         return _labeled(as_samples(data, replace(base.inputs, class_names=None)), (*old, *classes))
@@ -143,7 +146,7 @@ def add_classes(
     return NewClasses(
         base=base,
         classes=classes,
-        patch=_patch(base, head, rows if accepted else None, classes, meter.measurement),
+        patch=_patch(base, head, rows if accepted else None, classes, meter.measurement, samples),
         new_accuracy=new_accuracy,
         new_count=int(new.sum()),
         old_before=before,
@@ -261,6 +264,7 @@ def _patch(
     rows: tuple[Tensor, Tensor] | None,
     classes: tuple[str, ...],
     measurement: Measurement,
+    samples: Samples,
 ) -> Patch:
     prefix = f"{base.blocks.head_layer}." if base.blocks.head_layer else ""
     changed = {}
@@ -275,4 +279,5 @@ def _patch(
         cuts=base.blocks.cuts,
         new_classes=classes if changed else (),
         measured=asdict(measurement),
+        preprocessing=prepared(samples),
     )

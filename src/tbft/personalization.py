@@ -10,6 +10,7 @@ import torch
 
 from tbft.base import Base
 from tbft.choosing.choice import Choice
+from tbft.data.prepared import prepared
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.levels import INPUT_DISTANCE, Z_SCORE
@@ -167,7 +168,7 @@ class Personalization:
         write_page(adaptation_page(adaptation), path)
 
 
-def patch_of(base: Base, tuned: Tuned, measurement: Measurement, train_samples: int) -> Patch:
+def patch_of(base: Base, tuned: Tuned, measurement: Measurement, train: Samples) -> Patch:
     """The patch with what tuning changed, and a description of the run in its header."""
     plan, block = tuned.plan, base.blocks.block_of(tuned.plan.arm)
     val_accuracy = tuned.history[tuned.best_epoch - 1].val_accuracy if tuned.best_epoch else None
@@ -180,5 +181,6 @@ def patch_of(base: Base, tuned: Tuned, measurement: Measurement, train_samples: 
         model=base.name,
         cuts=base.blocks.cuts,
         recipe={**plan.recipe.to_json(), "source_share": plan.statistics.to_json()},
-        measured={**asdict(measurement), "val_accuracy": val_accuracy, "train_samples": train_samples},
+        measured={**asdict(measurement), "val_accuracy": val_accuracy, "train_samples": len(train)},
+        preprocessing=prepared(train),
     )

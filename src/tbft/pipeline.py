@@ -109,6 +109,9 @@ def personalize(
             plan = choice.plan
         else:
             plan = request.named_plan
+            if base.card is not None:
+                base.card.check(base.model)
+                base.card.check_inputs(parts.train)
             check_affordable(base.blocks, plan, parts, allowance)
         choosing_cpu_seconds = allowance.cpu_seconds
         how = Tuning(as_cache(cache), None, None if resume is None else Path(resume), progress, task=task)
@@ -120,7 +123,7 @@ def personalize(
         base=base,
         parts=parts,
         tuned=judged.tuned,
-        patch=patch_of(base, judged.tuned, meter.measurement, len(parts.train)),
+        patch=patch_of(base, judged.tuned, meter.measurement, parts.train),
         measurement=meter.measurement,
         choosing_cpu_seconds=choosing_cpu_seconds,
         choice=choice,

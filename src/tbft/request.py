@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tbft.base import Base
@@ -105,13 +105,13 @@ class Request:
 
 
 def parts_of(inputs: InputSpec, train: Any, val: Any, test: Any, by: SplitBy) -> Parts:
-    """The parts of an adaptation from data in any form; :class:`Parts` are taken as they are."""
-    if isinstance(train, Parts):
-        if val is not None or test is not None or by.group_by is not None:
-            raise PlanError("these parts are already split: leave out val, test and group_by")
-        return train
+    """The parts of an adaptation from data in any form; those of :class:`Parts` are fitted to the model."""
 
     def read(data: Any) -> Samples:
         return as_samples(data, inputs)
 
+    if isinstance(train, Parts):
+        if val is not None or test is not None or by.group_by is not None:
+            raise PlanError("these parts are already split: leave out val, test and group_by")
+        return replace(train, train=read(train.train), val=read(train.val), test=read(train.test))
     return as_parts(read(train), val, test, by=by, as_samples=read)

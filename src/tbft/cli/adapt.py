@@ -22,6 +22,7 @@ from tbft.cli.common import (
     print_json,
     progress_bar,
     set_aside,
+    show_notes,
 )
 from tbft.cli.data_options import (
     add_data,
@@ -168,6 +169,8 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments, base.recipe)
     request = Request(base, arguments.level, arguments.arm, recipe, arguments.source_share, arguments.seed)
     samples = load_samples(arguments, base.inputs)
+    if base.card is not None:
+        base.card.check_inputs(samples)
     parts = load_parts(arguments, samples, base.inputs, 0 if request.validates else MIN_HELD_OUT)
     data = show_data(samples, parts)
     with _nothing_of_others_on_interrupt(arguments.out), progress_bar("tuning", meter) as on_step:
@@ -252,17 +255,26 @@ def _cache_policy(arguments: argparse.Namespace) -> CachePolicy:
 def run_evaluate(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict, replace
 
+    from tbft.base import noted_preprocessing
+    from tbft.data.prepared import check_prepared
     from tbft.patches import Patch
     from tbft.verification.evaluation import evaluate_samples
 
     base = load_base(arguments, load_samples)
-    inputs = base.inputs
+    inputs, stored = base.inputs, {}
     if arguments.patch:
         patch = Patch.load(arguments.patch)
         patch.apply(base.model)
         if inputs.class_names:
             inputs = replace(inputs, class_names=inputs.class_names + patch.header.new_classes)
+        stored = patch.header.preprocessing
+        completed = inputs.completed_by(stored, "the patch")
+        show_notes(noted_preprocessing(inputs, completed, "the patch"))
+        inputs = completed
     samples = load_samples(arguments, inputs)
+    if base.card is not None:
+        base.card.check_inputs(samples)
+    check_prepared(samples, stored, "the patch")
     data = show_data(samples)
     result = evaluate_samples(base.model, samples)
     if arguments.json:

@@ -15,6 +15,7 @@ from tbft.cli.common import (
     load_base,
     load_profile,
     print_json,
+    show_notes,
 )
 from tbft.cli.data_options import (
     add_data,
@@ -86,6 +87,7 @@ def run_build(arguments: argparse.Namespace) -> None:
     data = show_data(samples)
     card = card_of_samples(base.blocks, samples, arguments.seed)
     card.save(out)
+    show_notes(card.notes)
     _print_card(card, str(out), arguments.json, data)
 
 
@@ -96,11 +98,15 @@ def run_show(arguments: argparse.Namespace) -> None:
 
 
 def _print_card(card: SourceCard, path: str, as_json: bool, data: Mapping[str, Any] | None = None) -> None:
+    from tbft.data.preprocessing import Preprocessing
+
     size = len(card.to_bytes())
     if as_json:
         names = ("base_fingerprint", "sample_count", "accuracy", "confidence")
         fields = {name: getattr(card, name) for name in names}
-        print_json({"path": path, "bytes": size, **fields, "layers": card.layers, **(data or {})})
+        inputs = None if card.inputs is None else card.inputs.to_json()
+        known = {"layers": card.layers, "preprocessing": dict(card.preprocessing), "inputs": inputs}
+        print_json({"path": path, "bytes": size, **fields, **known, "warnings": card.notes, **(data or {})})
         return
     rows = [
         ("card", f"{path}: {size:,} bytes"),
@@ -109,6 +115,12 @@ def _print_card(card: SourceCard, path: str, as_json: bool, data: Mapping[str, A
         ("accuracy", f"{100 * card.accuracy:.1f} %, mean confidence {100 * card.confidence:.1f} %"),
         ("layers", f"{len(card.layers)}, from {card.layers[0]} to {card.layers[-1]}"),
     ]
+    if card.preprocessing:
+        rows.append(("preprocessing", str(Preprocessing.from_json(card.preprocessing))))
+    if card.inputs is not None:
+        shape = "x".join(map(str, card.inputs.shape))
+        rows.append(("inputs", f"{shape}, from {card.inputs.low:.4g} to {card.inputs.high:.4g}"))
+    rows += [("warning", note) for note in card.notes if data is None]  # else they are printed already
     print(table(rows))
 
 

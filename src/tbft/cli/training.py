@@ -19,6 +19,7 @@ from tbft.cli.common import (
     print_json,
     progress_bar,
     set_aside,
+    show_notes,
     write_json,
 )
 from tbft.cli.data_options import (
@@ -27,6 +28,7 @@ from tbft.cli.data_options import (
     load_samples,
     show_data,
 )
+from tbft.errors import DataError
 
 if TYPE_CHECKING:
     from tbft.blocks import Blocks
@@ -127,11 +129,16 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 
 def _write_card(blocks: Blocks, held_out: Samples, path: Path) -> str | None:
-    """Write the source card next to the checkpoint; None if there are too few samples for one."""
+    """Write the source card next to the checkpoint; None if none can be built, which is noted."""
     from tbft.diagnosis.card import MIN_SAMPLES, card_of_samples
 
     if len(held_out) < MIN_SAMPLES:
         set_aside(str(path))
         return None
-    card_of_samples(blocks, held_out).save(path)
+    try:
+        card_of_samples(blocks, held_out).save(path)
+    except DataError as error:  # the weights are there all the same
+        show_notes([f"no source card was written: {error}"])
+        set_aside(str(path))
+        return None
     return str(path)

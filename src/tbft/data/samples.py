@@ -15,6 +15,7 @@ from torch import Tensor
 from tbft.data.conditions import Where, as_conditions, matching
 from tbft.data.inputs import fit_inputs, normalize, token_ids
 from tbft.data.labels import Labels, check_labels, class_positions, parse_labels, targets_of
+from tbft.data.layout import has_size
 from tbft.data.lazy import CHUNK, as_array, as_lazy
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError
@@ -200,19 +201,24 @@ def fit_samples(samples: Samples, spec: InputSpec) -> Samples:
         check_labels(samples.labels, spec.class_names, samples.name)
     if spec.token_ids:
         return replace(samples, inputs=token_ids(samples.inputs, samples.name), token_ids=True)
-    wanted = spec.preprocessing
-    if samples.preprocessing == wanted or wanted == Preprocessing():
+    if samples.preprocessing == spec.preprocessing or spec.preprocessing == Preprocessing():
         return samples
-    if samples.preprocessing != Preprocessing():
-        differs = samples.preprocessing.differs_from(wanted)
-        if differs:
-            raise DataError(f"{samples.name}: the samples were read for another preprocessing: {differs}")
+    settled = _settled(samples)
+    spec = spec.completed_by(settled, f"{samples.name} as it was read")
+    samples = replace(samples, preprocessing=spec.preprocessing)
+    if samples.as_taken or ("mean" in settled and has_size(samples.inputs, spec)):
         return samples
-    if samples.as_taken:
-        return replace(samples, preprocessing=wanted)
     fitted = fit_inputs(samples.inputs, spec, samples.name)
-    fitted_samples = replace(samples, inputs=fitted.inputs, as_taken=fitted.as_taken, preprocessing=wanted)
-    return fitted_samples.noted(*fitted.notes)
+    return replace(samples, inputs=fitted.inputs, as_taken=fitted.as_taken).noted(*fitted.notes)
+
+
+def _settled(samples: Samples) -> dict[str, Any]:
+    """What was said of the preprocessing of samples when they were read."""
+    own, names = samples.preprocessing, ["mean", "std", "channel_order"]
+    settled = names if own.changes_values else []
+    if own.resolution is not None:
+        settled = [*settled, "resolution", "resize", "crop"]
+    return {name: value for name, value in own.to_json().items() if name in settled}
 
 
 def digest(samples: Samples) -> str:

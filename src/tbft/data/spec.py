@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from tbft.data.preprocessing import (
     CHANNEL_ORDERS,
@@ -113,17 +114,17 @@ class InputSpec:
         """The same with this preprocessing in place of its own."""
         return replace(self, **asdict(wanted))
 
-    def completed_by(self, stored: Preprocessing, where: str = "the source card") -> InputSpec:
+    def completed_by(self, stored: Mapping[str, Any], where: str = "the source card") -> InputSpec:
         """The same, with what it leaves open as it was when `stored` was written.
 
         Args:
-            stored: of a card or a patch.
+            stored: fields of a preprocessing, of a card or a patch, see :func:`tbft.data.prepared.prepared`.
             where: what holds it, for messages.
 
         Raises:
             DataError: what this says itself differs from it.
 
-        >>> InputSpec(resolution=64).completed_by(InputSpec(mean="half", resolution=64).preprocessing).mean
+        >>> InputSpec(resolution=64).completed_by({"mean": [0.5], "std": [0.5], "resolution": 64}).mean
         (0.5,)
         """
         plain = InputSpec()
@@ -131,8 +132,9 @@ class InputSpec:
         left_open = {name for name in fields if getattr(self, name) == getattr(plain, name)}
         if self.mean is None and self.std is None:
             left_open |= {"mean", "std"}
-        known = asdict(stored)
-        whole = replace(self, **{name: known[name] for name in left_open})
-        if differs := whole.preprocessing.differs_from(stored):
-            raise DataError(f"the inputs are not prepared as for {where}: {differs}; leave these options out")
+        there = asdict(Preprocessing.from_json(stored))
+        known = {key: there[key] for key in stored}
+        whole = replace(self, **{name: known[name] for name in left_open & set(known)})
+        if differs := whole.preprocessing.differs_from(replace(whole.preprocessing, **known)):
+            raise DataError(f"the preprocessing is not that of {where}: {differs}; leave out what differs")
         return whole

@@ -11,7 +11,7 @@ far clean samples lie from them. It also holds statistics of pixels, accuracy an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from tbft import container
 from tbft.blocks import Blocks
 from tbft.blocks.state import batch_norms
 from tbft.blocks.tensors import fingerprint, not_finite
+from tbft.data.input_statistics import InputStatistics, input_statistics
+from tbft.data.prepared import check_prepared, check_statistics, prepared
+from tbft.data.preprocessing import Preprocessing
 from tbft.data.samples import Samples
 from tbft.diagnosis.divergence import (
     CleanDistance,
@@ -35,9 +38,11 @@ from tbft.diagnosis.predictions import mapped_accuracy, softmax
 from tbft.errors import CardError, DataError
 from tbft.schema import Amount, Count, Digest, Name, Share, build
 from tbft.verification.evaluation import check_fits
+from tbft.verification.suspicion import check_accuracy_on_source
 
-#: Version 2, written by tbft 0.1, uses other names and holds tensors that are ignored here.
-FORMAT_VERSION, OLDEST_VERSION = 3, 2
+#: Version 2, written by tbft 0.1, uses other names and holds tensors that are ignored here; up to version 3
+#: nothing is known of the inputs.
+FORMAT_VERSION, OLDEST_VERSION = 4, 2
 #: Fewer samples would describe neither channels nor classes well enough.
 MIN_SAMPLES = 100
 #: Maximum number of scalars in the classes' mean features, which limits the size of the card.
@@ -55,6 +60,9 @@ class _Header:
     confidence: Share
     confidence_spread: Amount
     clean: tuple[tuple[Name, CleanDistance], ...]
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    inputs: InputStatistics | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +80,9 @@ class SourceCard:
         clean: layer -> how far clean samples lie from the source.
         tensors: ``site/<layer>/mean`` and ``/variance`` (channels,); ``pixels/mean`` and ``/spread`` (4,);
             ``classes/mean`` (classes, d) and ``/spread`` (d,) of the inputs of the head, unless too large.
+        preprocessing: fields of the samples' preprocessing, as far as it is known.
+        inputs: statistics of the model's inputs; None: unknown.
+        notes: what seemed wrong when the card was built, one sentence each.
     """
 
     base_fingerprint: str
@@ -82,6 +93,9 @@ class SourceCard:
     confidence_spread: float
     clean: Mapping[str, CleanDistance]
     tensors: Mapping[str, Tensor]
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    inputs: InputStatistics | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -117,7 +131,8 @@ class SourceCard:
         clean = [
             [layer, asdict(distance)] for layer, distance in self.clean.items()
         ]  # a list keeps the order
-        header = {**fields, "clean": clean, "format_version": FORMAT_VERSION}
+        inputs = None if self.inputs is None else self.inputs.to_json()
+        header = {**fields, "clean": clean, "inputs": inputs, "format_version": FORMAT_VERSION}
         return container.to_bytes("card", header, self.tensors)
 
     def save(self, path: str | Path) -> None:
@@ -141,6 +156,12 @@ class SourceCard:
         kept = {key: value for key, value in tensors.items() if key.startswith(parts)}
         where = f"the header of {path}"
         checked = build(_Header, {**header, "clean": clean}, where, CardError)
+        try:
+            Preprocessing.from_json(checked.preprocessing)
+        except DataError as error:
+            raise CardError(f"{where} is not usable: {error}") from error
+        if checked.inputs is not None and len(checked.inputs.means) != len(checked.inputs.deviations):
+            raise CardError(f"{where} is not usable: its inputs have means and deviations of other channels")
         card = cls(**{**vars(checked), "clean": dict(checked.clean)}, tensors=kept)
         card.check_tensors(str(path))
         return card
@@ -164,6 +185,15 @@ class SourceCard:
         if fingerprint(model.state_dict()) != self.base_fingerprint:
             raise CardError("the source card was built with another base model: build one for this model")
 
+    def check_inputs(self, samples: Samples) -> None:
+        """Raise DataError if samples reach the model in another form than those of the source did.
+
+        Drift changes what inputs show; another normalization, size, range or unit is a mistake.
+        """
+        check_prepared(samples, self.preprocessing)
+        if self.inputs is not None:
+            check_statistics(samples, self.inputs)
+
 
 def _class_features(seen: Observation, samples: Samples) -> tuple[Floats, Floats]:
     """Mean input of the head for each class (classes, d), and the standard deviation within classes (d,)."""
@@ -183,7 +213,8 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
             confidence look too good.
 
     Raises:
-        DataError: too few samples, or samples that the model cannot take.
+        DataError: too few samples, samples that the model cannot take, or samples on which its accuracy is at
+            chance, see :func:`~tbft.verification.suspicion.check_accuracy_on_source`.
     """
     if samples.targets is not None:
         raise DataError("a source card is made from class labels; for another task go without a card")
@@ -191,6 +222,7 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
     if len(samples) < MIN_SAMPLES:
         raise DataError(f"{len(samples)} source samples are too few for a card; give {MIN_SAMPLES} or more")
     seen = observe(blocks, samples, "float32")
+    notes = check_accuracy_on_source(blocks.model, samples, torch.from_numpy(seen.logits))
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
     for layer in seen.layers:
@@ -209,6 +241,9 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
         confidence_spread=float(confidence.std()),
         clean={layer: clean_distance(seen, layer, rng) for layer in seen.layers},
         tensors={key: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for key, a in arrays.items()},
+        preprocessing=prepared(samples),
+        inputs=None if samples.token_ids else input_statistics(samples),
+        notes=notes,
     )
     card.check_tensors("the model's outputs")
     return card

@@ -143,7 +143,8 @@ def gather(
 
     Raises:
         CardError: the card belongs to another model.
-        DataError: no samples, or neither a card nor BatchNorm statistics.
+        DataError: no samples, inputs of another form than the source's, or neither a card nor BatchNorm
+            statistics.
     """
     if not len(samples):
         raise DataError(f"{samples.name}: there are no samples to diagnose")
@@ -151,6 +152,7 @@ def gather(
         check_fits(blocks.model, samples)
     if card is not None:
         card.check(blocks.model)
+        card.check_inputs(samples)
     count = len(samples)
     few = samples.subset(some_of(count, *OBSERVED))
     seen = observe(blocks, few, "auto", batch_size)

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import torch
 
-from tbft.errors import PatchError
+from tbft.data.preprocessing import Preprocessing
+from tbft.errors import DataError, PatchError
 from tbft.schema import Digest, Form, Name, build
 from tbft.text import visible
 
@@ -32,6 +33,7 @@ class Header:
         created: UTC, ISO 8601.
         undoes: leads back to a base rather than away from one.
         new_classes: names of the classes whose rows the head gets, after those that it has.
+        preprocessing: fields of the preprocessing of the samples it was tuned on, as far as it is known.
     """
 
     base_fingerprint: Digest
@@ -47,6 +49,7 @@ class Header:
     created: Moment = ""
     undoes: bool = False
     new_classes: tuple[str, ...] = ()
+    preprocessing: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
 
@@ -57,6 +60,10 @@ def parse_header(content: Mapping[str, Any], where: str) -> Header:
         PatchError: fields that are missing or unknown, of another type, or figures that cannot be.
     """
     header = build(Header, dict(content), f"the header of {where}", PatchError)
+    try:
+        Preprocessing.from_json(header.preprocessing)
+    except DataError as error:
+        raise PatchError(f"the header of {where} is not usable: {error}") from error
     for key, value in header.measured.items():
         if not _possible(key, value):
             shown = visible(f"{key} {value!r}"[:80], lines=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from tbft.data.samples import Samples
 
 #: Maximum number of samples used.
-MAX_SAMPLES = 512
+MAX_SAMPLES = 128
 #: Beyond this many standard deviations of the source, or this many times its spread, it is not drift.
 MAX_DEVIATIONS, MAX_RATIO = 1000.0, 30.0
 #: (ratio to the source's spread, what it probably means)
@@ -40,6 +39,7 @@ class InputStatistics:
         pictures: whether the inputs are pictures (n, 1 or 3 channels, height, width).
         low, high: minimum and maximum over all values.
         means, deviations: mean and standard deviation of each channel (axis 1).
+        shape: of one input; empty: unknown.
     """
 
     pictures: bool
@@ -47,19 +47,16 @@ class InputStatistics:
     high: float
     means: tuple[float, ...]
     deviations: tuple[float, ...]
+    shape: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "means": list(self.means), "deviations": list(self.deviations)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> InputStatistics:
-        """The inverse of :meth:`to_json`."""
-        return cls(**{**values, "means": tuple(values["means"]), "deviations": tuple(values["deviations"])})
+        lists = {name: list(getattr(self, name)) for name in ("means", "deviations", "shape")}
+        return {**asdict(self), **lists}
 
 
 def input_statistics(samples: Samples) -> InputStatistics:
-    """Statistics of at most 512 of the samples, evenly spaced over the set."""
+    """Statistics of at most 128 of the samples, evenly spaced over the set."""
     rows = np.unique(np.linspace(0, len(samples) - 1, MAX_SAMPLES).astype(np.int64))
     x = samples.batch(rows)[0].double()
     channels = x.transpose(0, 1).flatten(1) if x.ndim > 1 else x[None]
@@ -69,38 +66,44 @@ def input_statistics(samples: Samples) -> InputStatistics:
         high=float(x.max()),
         means=tuple(channels.mean(1).tolist()),
         deviations=tuple(channels.std(1, correction=0).tolist()),
+        shape=tuple(x.shape[1:]),
     )
 
 
-def implausible_shift(source: InputStatistics, target: InputStatistics) -> str | None:
+def implausible_shift(
+    source: InputStatistics, target: InputStatistics, where: str = "the source"
+) -> str | None:
     """A message if inputs differ from the source's in range, normalization or unit; else None.
 
     Drift moves inputs by a few standard deviations, or multiplies their spread by a few. A difference far
     beyond that, or one that fits a unit exactly in every channel, is not drift, and nothing should be tuned
     on it.
 
+    Args:
+        where: whose the first statistics are, for the message.
+
     >>> source = InputStatistics(True, 0.0, 1.0, (0.5,), (0.25,))
     >>> print(implausible_shift(source, InputStatistics(True, 0.0, 255.0, (127.0,), (60.0,))))
-    these inputs range from 0 to 255, the source's from 0 to 1: 0-255 instead of 0-1; this is not drift
+    these inputs range from 0 to 255, those of the source from 0 to 1: 0-255 instead of 0-1; this is not drift
     """
     if len(source.means) != len(target.means):
         return None
-    why = _normalization(source, target) if source.pictures and target.pictures else ""
+    why = _normalization(source, target, where) if source.pictures and target.pictures else ""
     why = why or _scale(source, target)
     if not why:
         return None
     ranges = [f"from {s.low:.4g} to {s.high:.4g}" for s in (target, source)]
-    return f"these inputs range {ranges[0]}, the source's {ranges[1]}: {why}; this is not drift"
+    return f"these inputs range {ranges[0]}, those of {where} {ranges[1]}: {why}; this is not drift"
 
 
-def _normalization(source: InputStatistics, target: InputStatistics) -> str:
+def _normalization(source: InputStatistics, target: InputStatistics, where: str) -> str:
     """Whether pictures were normalized on one side only, in words."""
     plain = [s.low >= -0.001 and s.high <= 1.001 for s in (source, target)]
     signed = [s.low < -0.2 and max(s.deviations) > 0.3 for s in (source, target)]
     if signed[0] and plain[1]:
-        return "they are not normalized, but the source's were (--mean, --std)"
+        return f"they are not normalized, but those of {where} were"
     if plain[0] and signed[1]:
-        return "they are normalized, but the source's were not"
+        return f"they are normalized, but those of {where} were not"
     return ""
 
 
@@ -110,14 +113,15 @@ def _scale(source: InputStatistics, target: InputStatistics) -> str:
     usable = (source_spread > 0) & (target_spread > 0)
     if not usable.any():
         return ""
-    ratios = target_spread[usable] / source_spread[usable]
+    with np.errstate(over="ignore"):
+        ratios = target_spread[usable] / source_spread[usable]
+        offset = np.abs(np.array(target.means) - np.array(source.means))[usable] / source_spread[usable]
     ratio = float(np.median(ratios))
     extreme = ratio > MAX_RATIO or (ratio < 1 / MAX_RATIO and not _is_dark(source, target))
     for factor, meaning in UNITS:
         exact = len(ratios) >= _MIN_CHANNELS and (abs(ratios / factor - 1) < _CLOSE).all()
         if (exact and not target.pictures) or (extreme and abs(ratio / factor - 1) < _ROUGHLY):
             return meaning
-    offset = np.abs(np.array(target.means) - np.array(source.means))[usable] / source_spread[usable]
     if ratio > MAX_RATIO:
         return f"they vary {ratio:,.0f} times as much, so their range or unit differs"
     if np.median(offset) > MAX_DEVIATIONS:
