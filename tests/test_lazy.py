@@ -89,6 +89,9 @@ def test_drifts_on_it_are_the_same(folder):
         assert as_lazy(two.inputs) is not None
         assert digest(one) == digest(two)
         assert digest(one.subset([5, 1])) == digest(two.subset([5, 1]))
+        # A copy of a photo stays one under noise of its own.
+        assert first_copies(one).tolist() == first_copies(two).tolist() == first_copies(held).tolist()
+        assert first_copies(one.subset([11, 0])).tolist() == first_copies(held.subset([11, 0])).tolist()
 
 
 def test_it_is_fitted_to_another_model_when_it_is_decoded(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,28 @@ Indices = npt.NDArray[np.int64]
 
 
 def digests(samples: Samples) -> Iterator[bytes]:
-    """A hash of each sample's input; of one without content, all values equal, nothing."""
+    """A hash of each sample's input as it was read; of one without content, all values equal, nothing.
+
+    What is drawn on top of two copies of a photo may differ, and they are copies all the same.
+    """
+    if samples.hashes is not None:
+        yield from samples.hashes
+        return
     lazy = as_lazy(samples.inputs)
     if lazy is not None and lazy.hashes is not None:
         yield from lazy.hashes
         return
     for start in range(0, len(samples), CHUNK):
         yield from map(content_hash, np.asarray(samples.inputs[start : start + CHUNK]))
+
+
+def with_hashes(samples: Samples) -> Samples:
+    """The same samples, of which copies are still found once their inputs are changed."""
+    if samples.hashes is not None:
+        return samples
+    hashes = np.empty(len(samples), dtype=object)
+    hashes[:] = list(digests(samples))
+    return replace(samples, hashes=hashes)
 
 
 def first_copies(samples: Samples) -> Indices:

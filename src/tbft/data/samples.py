@@ -45,6 +45,8 @@ class Samples:
         targets: ``float32`` (n, ...), what another task than classification is tuned to; labels are then all
             zero. None: labels are classes.
         token_ids: the inputs are whole numbers that stand for words, and the model takes them as ``int64``.
+        hashes: (n,) of the inputs as they were read, where a drift has been put on them since; see
+            :func:`~tbft.data.copies.digests`.
     """
 
     inputs: Array
@@ -58,6 +60,7 @@ class Samples:
     as_taken: bool = False
     targets: Array | None = None
     token_ids: bool = False
+    hashes: Array | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,6 +80,7 @@ class Samples:
             ids=self.ids[at],
             attributes={key: values[at] for key, values in self.attributes.items()},
             targets=None if self.targets is None else self.targets[at],
+            hashes=None if self.hashes is None else self.hashes[at],
         )
 
     def where(self, conditions: Where) -> Samples:
@@ -206,7 +210,7 @@ def fit_samples(samples: Samples, spec: InputSpec) -> Samples:
     settled = _settled(samples)
     spec = spec.completed_by(settled, f"{samples.name} as it was read")
     samples = replace(samples, preprocessing=spec.preprocessing)
-    if samples.as_taken or ("mean" in settled and has_size(samples.inputs, spec)):
+    if samples.as_taken or not len(samples) or ("mean" in settled and has_size(samples.inputs, spec)):
         return samples
     fitted = fit_inputs(samples.inputs, spec, samples.name)
     return replace(samples, inputs=fitted.inputs, as_taken=fitted.as_taken).noted(*fitted.notes)

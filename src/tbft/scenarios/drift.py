@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.data.cifar10c import SEVERITIES
+from tbft.data.copies import with_hashes
 from tbft.data.lazy import as_array, as_lazy
 from tbft.data.samples import Samples
 from tbft.errors import DataError, unknown
@@ -194,6 +195,7 @@ def register_corruption(name: str, summary: str, source: str) -> Callable[[Corru
             if not samples.are_pictures:
                 kind = f"{samples.inputs.dtype} inputs of shape {samples.inputs.shape}"
                 raise DataError(f"{samples.name}: {name!r} works on uint8 pictures, not on {kind}")
+            samples = with_hashes(samples)
             lazy = as_lazy(samples.inputs)
             if lazy is None:
                 return replace(samples, inputs=corrupt(samples.inputs, severity, generators(samples, seed)))
