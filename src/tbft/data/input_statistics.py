@@ -13,6 +13,8 @@ from tbft.data.samples import Samples
 MAX_SAMPLES = 128
 #: Beyond this many standard deviations of the source, or this many times its spread, it is not drift.
 MAX_DEVIATIONS, MAX_RATIO = 1000.0, 30.0
+#: Below this many times the source's spread, it is not a sensor at rest.
+MIN_RATIO = 1 / 3000
 #: (ratio to the source's spread, what it probably means)
 UNITS = (
     (255.0, "0-255 instead of 0-1"),
@@ -117,19 +119,21 @@ def _scale(source: InputStatistics, target: InputStatistics) -> str:
         ratios = target_spread[usable] / source_spread[usable]
         offset = np.abs(np.array(target.means) - np.array(source.means))[usable] / source_spread[usable]
     ratio = float(np.median(ratios))
-    extreme = ratio > MAX_RATIO or (ratio < 1 / MAX_RATIO and not _is_dark(source, target))
+    extreme = ratio > MAX_RATIO or (ratio < 1 / MAX_RATIO and not _may_rest(source, target))
     for factor, meaning in UNITS:
         exact = len(ratios) >= _MIN_CHANNELS and (abs(ratios / factor - 1) < _CLOSE).all()
         if (exact and not target.pictures) or (extreme and abs(ratio / factor - 1) < _ROUGHLY):
             return meaning
     if ratio > MAX_RATIO:
         return f"they vary {ratio:,.0f} times as much, so their range or unit differs"
+    if ratio < MIN_RATIO and not target.pictures:
+        return f"they vary {1 / ratio:,.0f} times less, so their range or unit differs"
     if np.median(offset) > MAX_DEVIATIONS:
         away = f"{np.median(offset):,.0f} standard deviations away"
         return f"they are {away}, so their range or unit differs"
     return ""
 
 
-def _is_dark(source: InputStatistics, target: InputStatistics) -> bool:
-    """Whether pictures are nearly black, as with a covered lens; noise still spikes to the usual range."""
-    return target.pictures and target.high > 0.05 * source.high
+def _may_rest(source: InputStatistics, target: InputStatistics) -> bool:
+    """Whether it may be a sensor at rest, or a covered lens, whose noise spikes to the usual range."""
+    return not target.pictures or target.high > 0.05 * source.high
