@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from tbft.data.damage import file_damage
 from tbft.data.lazy import content_hash
 from tbft.data.members import FOREIGN, Member, decoders
 from tbft.data.spec import InputSpec
@@ -86,8 +87,8 @@ class Decoder:
             if not blob:
                 return DataError("it is empty")
             shown, notes = as_viewed(opened(blob), keep_alpha=self.shape[2] == 4)
-            if _is_cut_jpeg(blob):
-                return DataError("it ends in zeros, as files do whose copy was interrupted")
+            if damage := file_damage(blob):
+                return DataError(damage)
             pixels, more = self._fitted(shown)
         except Exception as error:  # a decoder can raise anything
             return DataError(_reason(error, member))
@@ -106,12 +107,6 @@ class Decoder:
                 f"it is shown at {picture.width}x{picture.height} px, which its header does not say"
             )
         return np.asarray(picture, dtype=np.uint8).reshape(self.shape), notes
-
-
-def _is_cut_jpeg(blob: bytes) -> bool:
-    """Is this a JPEG file that ends in zeros before its end marker? libjpeg fills up the rest in silence."""
-    zeros = blob.startswith(b"\xff\xd8") and blob.endswith(b"\0" * 64)
-    return zeros and not blob.rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 def opened(blob: bytes) -> Image.Image:

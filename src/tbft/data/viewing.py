@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from tbft.data.jpeg import ends_gray
 from tbft.errors import DataError
 
 #: What can have been done to a picture, each the end of a sentence that begins "12 pictures ".
@@ -58,6 +59,8 @@ def as_viewed(image: Image.Image, keep_alpha: bool = False) -> tuple[Image.Image
             notes.append(SIXTEEN_BITS)  # also in color, of which Pillow keeps the high byte
         turned = _orientation(image) in _TURNED
         image.load()  # which turns a TIFF
+        if ends_gray(image):
+            raise DataError("its data are damaged: from somewhere on it is plain gray")
         turned |= _orientation(image) in _TURNED  # which a PNG may tell behind its pixels
         upright = _upright(image)
         if turned:

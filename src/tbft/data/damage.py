@@ -1,0 +1,58 @@
+"""Damage inside files of pictures that decoders pass over in silence."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+
+from tbft.data.jpeg import jpeg_damage
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_ZEROS = b"\0" * 64
+_INTERRUPTED = "it ends in zeros, as files do whose copy was interrupted"
+#: Formats whose compressed data never hold that many zeros: WebP, JPEG 2000, and AVIF and its kin.
+_DENSE = re.compile(rb"RIFF....WEBP|\x00\x00\x00\x0cjP|\xff\x4f\xff\x51|....ftyp", re.DOTALL)
+
+
+def file_damage(blob: bytes) -> str:
+    """What is wrong with the contents of a file that can be decoded all the same; empty if nothing is seen.
+
+    PNG has checksums. In other formats only some damage shows, above all zeros where data should be.
+    """
+    if blob.startswith(_PNG):
+        return _png_damage(blob)
+    if blob.startswith(b"\xff\xd8"):
+        return jpeg_damage(blob)
+    if _DENSE.match(blob) is None:
+        return ""
+    if blob.endswith(_ZEROS):
+        return _INTERRUPTED
+    zeros = (start + content.find(_ZEROS) for start, content in _webp_data(blob) if _ZEROS in content)
+    return next((f"its data are damaged at byte {at:,}" for at in zeros), "")
+
+
+def _png_damage(blob: bytes) -> str:
+    """The first part that a picture needs whose checksum does not match."""
+    at = len(_PNG)
+    while at + 12 <= len(blob):
+        end = at + 8 + int.from_bytes(blob[at : at + 4], "big")
+        kind = blob[at + 4 : at + 8]
+        if end + 4 > len(blob) or kind == b"IEND":
+            return ""  # cut off, which decoders do notice
+        if kind[:1].isupper() and zlib.crc32(blob[at + 4 : end]) != int.from_bytes(
+            blob[end : end + 4], "big"
+        ):
+            return f"its data are damaged between bytes {at:,} and {end:,}: a checksum does not match"
+        at = end + 4
+    return ""
+
+
+def _webp_data(blob: bytes) -> Iterator[tuple[int, bytes]]:
+    """Start and content of the compressed pictures in a WebP file."""
+    at = 12
+    while blob.startswith(b"RIFF") and at + 8 <= len(blob):
+        size = int.from_bytes(blob[at + 4 : at + 8], "little")
+        if blob[at : at + 4] in (b"VP8 ", b"VP8L"):
+            yield at + 8, blob[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
