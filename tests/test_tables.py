@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import tbft
+from tbft.data.parts import as_parts
 from tbft.data.tables import column_array, parse_table
 from tbft.errors import DataError
 
@@ -162,7 +163,9 @@ def test_class_folders_come_before_several_lists_and_tables_without_labels(tmp_p
     (tmp_path / "about.csv").write_text(rows(NAMES, range(6), range(6), header=("file", "age", "length")))
     samples = tbft.read(tmp_path)
     assert samples.class_counts() == {"cat": 3, "dog": 3}
-    assert any("about.csv is not used" in note for note in samples.notes)
+    assert any(
+        "labels are those of the folders; to take those of a table (about.csv" in n for n in samples.notes
+    )
 
 
 def test_two_tables_of_a_flat_folder_are_refused(tmp_path):
@@ -239,3 +242,49 @@ def test_text_in_other_encodings():
 )
 def test_columns_keep_what_ids_are(cells, kind):
     assert column_array(cells).dtype.kind == kind
+
+
+PETS = [f"{w}/{n}" for n, w in zip(NAMES, WORDS, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        (("file", "subject"), [[1, 1, 2, 2, 3, 3]]),
+        (("file", "subject", "day"), [[1, 1, 2, 2, 3, 3], ["mon"] * 6]),
+        (("file", "label", "subject"), [WORDS[::-1], [1, 1, 2, 2, 3, 3]]),
+    ],
+)
+def test_a_table_beside_class_folders_tells_what_folders_do_not(tmp_path, header, columns):
+    folder = save_pictures(tmp_path / "set", PETS)
+    (folder / "people.csv").write_text(rows(PETS, *columns, header=header))
+    samples = tbft.read(folder)
+    of_file = dict(zip(samples.attributes["file"], samples.attributes["subject"], strict=True))
+    assert of_file == dict(zip(PETS, [1, 1, 2, 2, 3, 3], strict=True))
+    if "label" in header:  # whose labels count then
+        assert samples.class_counts() == {"cat": 3, "dog": 3}
+        return
+    assert {f.split("/")[0] for f in samples.subset(samples.labels == 0).attributes["file"]} == {"cat"}
+    assert any("people.csv tells subject" in note for note in samples.notes)
+    assert len(tbft.read(folder, where={"subject": 2})) == 2
+    parts = tbft.split_samples(samples, 2, 0, 2)
+    assert parts.group_by == "subject"
+
+
+def test_pictures_that_such_a_table_does_not_name_are_counted(tmp_path):
+    folder = save_pictures(tmp_path / "set", PETS)
+    (folder / "people.csv").write_text(rows(PETS[:4], ["ann", "bob"] * 2, [1, 2, 3, 4],
+                                            header=("file", "person", "age")))  # fmt: skip
+    samples = tbft.read(folder)
+    assert sorted(samples.attributes["person"].tolist()) == ["", "", "ann", "ann", "bob", "bob"]
+    assert np.isnan(samples.attributes["age"]).sum() == 2
+    assert any("4 pictures; 2 are not in it" in note for note in samples.notes)
+
+
+def test_a_test_set_in_another_unit_is_refused():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 3, 16)), np.arange(60) % 3
+    train = tbft.make_samples(x, y, name="mine")
+    assert len(as_parts(train, test=tbft.make_samples(x + 0.5, y)).test) == 60
+    with pytest.raises(DataError, match=r"those of the training samples .*thousandths"):
+        as_parts(train, test=tbft.make_samples(1000 * x, y))

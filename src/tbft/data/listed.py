@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tbft.data.keys import LABEL_NAMES
+from tbft.data.levels import part_of
 from tbft.data.members import Listing, Member, picture_suffixes, printable
 from tbft.data.spec import InputSpec
 from tbft.data.tables import SUFFIXES, Table, parse_table
@@ -42,11 +43,17 @@ class Listed:
     files: int
     place: tuple[str, ...] = ()
 
+    @property
+    def has_usual_label(self) -> bool:
+        """Whether a column is called what columns of labels usually are."""
+        return self.table.named and any(_plain(column) in LABEL_COLUMNS for column in self.table.columns)
+
 
 class PictureIndex:
     """Finds pictures by what tables call them: a path, its end, or one of these without the suffix."""
 
     def __init__(self, pictures: Sequence[Member]) -> None:
+        self.count = len(pictures)
         self._whole: dict[str, int | None] = {}
         self._ends: dict[str, int | None] = {}
         for stems in (False, True):  # a name with its suffix comes before another one without
@@ -88,24 +95,42 @@ def find_table(listing: Listing, spec: InputSpec) -> Listed | None:
     Raises:
         DataError: several tables name the pictures, and no folders do.
     """
-    texts = [m for m in listing.others if m.suffix in SUFFIXES]
-    if not (listing.pictures and texts) or spec.layout is not None:
+    if spec.layout is not None:
         return None
-    index = PictureIndex(listing.pictures)
-    tables = [t for m in texts if (t := _tried(m, index)) is not None]
+    tables = tables_of_pictures(listing)
     in_folders = all(len(m.parts) > 1 for m in listing.pictures)
     names = ", ".join(t.table.name for t in tables)
     if len(tables) > 1 and not in_folders:
         raise DataError(
             f"{listing.name}: several tables name its pictures: {names}; give one of them as the set"
         )
-    if in_folders and (len(tables) > 1 or (tables and label_columns(tables[0], spec) is None)):
+    if in_folders and tables and not _tells_labels(tables, listing, spec):
         listing.notes.append(
-            f"labels are those of the folders; {names} is not used: to use one, give it as the set, with "
+            f"labels are those of the folders; to take those of a table ({names}), give it as the set, with "
             "--keys labels=COLUMN where it does not say which column the label is"
         )
         return None
     return tables[0] if tables else None
+
+
+def _tells_labels(tables: Sequence[Listed], listing: Listing, spec: InputSpec) -> bool:
+    """Does a table tell the labels of pictures that lie in folders, rather than the folders themselves?"""
+    table = tables[0]
+    if len(tables) > 1 or label_columns(table, spec) is None:
+        return False
+    folders = {m.parts[-2] for m in listing.pictures}
+    are_classes = len(folders) > 1 and not any(part_of(name) for name in folders)
+    is_certain = "labels" in (spec.keys or {}) or table.has_usual_label or not table.table.named
+    return is_certain or not are_classes
+
+
+def tables_of_pictures(listing: Listing, index: PictureIndex | None = None) -> list[Listed]:
+    """The tables among the files that name pictures."""
+    texts = [m for m in listing.others if m.suffix in SUFFIXES]
+    if not (listing.pictures and texts):
+        return []
+    index = index or PictureIndex(listing.pictures)
+    return [t for m in texts if (t := _tried(m, index)) is not None]
 
 
 def _tried(member: Member, index: PictureIndex) -> Listed | None:

@@ -10,7 +10,9 @@ import numpy as np
 
 from tbft.data.amounts import Amount, is_amount, parse_amount
 from tbft.data.copies import count_shared
+from tbft.data.input_statistics import input_statistics
 from tbft.data.manner import SplitBy
+from tbft.data.prepared import check_statistics
 from tbft.data.samples import Samples, match_classes
 from tbft.data.split_notes import missing_line
 from tbft.data.splitting import Amounts, Parts, split_by
@@ -59,7 +61,8 @@ def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:
     """The parts with samples of their own for ``val`` or ``test``, and notes on that and what is missing.
 
     Raises:
-        DataError: own samples of another shape or with other classes than the training samples.
+        DataError: own samples of another shape, range or unit, or with other classes, than the training
+            samples.
     """
     own = {name: _matched(samples, parts.train, name) for name, samples in own.items()}
     made = replace(parts, val=own.get("val", parts.val), test=own.get("test", parts.test))
@@ -94,6 +97,8 @@ def _matched(samples: Samples, train: Samples, name: str) -> Samples:
             f"{name}: {samples.name} holds inputs of {shown[0]}, the training samples are {shown[1]}; "
             "read both with the same options"
         )
+    if len(samples) and len(train):
+        check_statistics(samples, input_statistics(train), "the training samples")
     return _same_classes(samples, train.class_names, name)
 
 

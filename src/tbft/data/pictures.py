@@ -13,6 +13,7 @@ from tbft.data.decoding import decode
 from tbft.data.levels import Hints
 from tbft.data.members import Listing, by_kind, counted, printable, some
 from tbft.data.samples import Samples
+from tbft.data.side_tables import side_columns
 from tbft.data.spec import InputSpec
 from tbft.data.trees import interpret, ordered_classes
 from tbft.errors import DataError, unknown
@@ -33,10 +34,11 @@ def read_pictures(listing: Listing, path: Path, spec: InputSpec, conditions: Con
     """
     if not listing.pictures:
         raise DataError(_nothing_in(listing))
-    wishes = {key: condition.wanted for key, condition in conditions.items()}
+    columns, joined = side_columns(listing, spec)
+    wishes = {key: condition.wanted for key, condition in conditions.items() if key not in columns}
     hints = Hints(spec.layout, _known(spec), wishes, path.name.partition(".")[0])
     tree = interpret([m.parts for m in listing.pictures], hints, listing.name)
-    attributes = {**tree.attributes, "file": np.array([m.name for m in listing.pictures])}
+    attributes = {**columns, **tree.attributes, "file": np.array([m.name for m in listing.pictures])}
     known = {key: condition for key, condition in conditions.items() if key in attributes}
     # As ids, positions do not depend on which pictures are wanted.
     chosen, more = _in_folders(tree.classes, matching(attributes, known, listing.name), spec, listing.name)
@@ -51,7 +53,7 @@ def read_pictures(listing: Listing, path: Path, spec: InputSpec, conditions: Con
         ids=at,
         attributes={key: values[at] for key, values in attributes.items()},
         name=listing.name,
-        notes=(*tree.notes, *notes, *more, *listing.notes, *listing.describe_others(), *found.notes),
+        notes=(*tree.notes, *joined, *notes, *more, *listing.notes, *listing.describe_others(), *found.notes),
         preprocessing=spec.preprocessing,
     )
 
