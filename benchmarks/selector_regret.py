@@ -45,9 +45,11 @@ from tqdm import tqdm
 
 from tbft.blocks import Blocks
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
-from tbft.choosing.choice import choose, expectation_row, features
+from tbft.choosing.choice import choose
 from tbft.choosing.cost import Cost, predict_costs
 from tbft.choosing.counting import stage_flops
+from tbft.choosing.estimates import estimate
+from tbft.choosing.expectations import expectation_row, features
 from tbft.choosing.options import options_of
 from tbft.data import Parts, Samples, split_samples
 from tbft.diagnosis.card import SourceCard, card_of_samples
@@ -293,7 +295,7 @@ def ours(seen: Record) -> tuple[str, Diagnosis]:
     costs = {name: cost_of(cost) for name, cost in seen["costs"].items()}
     options = options_of(*names, batch_norm=True)
     plans = {o.name: o.plan(find_recipe("fast"), 0, Budget()) for o in options}
-    choice = choose(diagnosis, options, plans, costs)
+    choice = choose(diagnosis, estimate(diagnosis, options), plans, costs)
     return choice.option, diagnosis
 
 

@@ -16,9 +16,11 @@ import tbft
 from tbft.blocks import split
 from tbft.blocks.state import evaluating
 from tbft.blocks.tensors import fingerprint
-from tbft.choosing.choice import beyond, expectations
+from tbft.choosing.choice import beyond
 from tbft.choosing.choice import choose as choose_option
 from tbft.choosing.cost import Cost
+from tbft.choosing.estimates import estimate
+from tbft.choosing.expectations import expectations
 from tbft.choosing.options import options_of
 from tbft.choosing.planning import Setting, choose_plan
 from tbft.data import make_samples
@@ -122,7 +124,7 @@ def test_models_without_batch_norm_are_observed_between_blocks():
     e = gather(blocks, striped(60), card)
     assert e.adabn is None
     names = [option.name for option in options_of(blocks.names, blocks.head, batch_norm=False)]
-    assert names == ["none", "a", "head", "front+head", "full"]
+    assert names == ["none", "a", "head", "ridge", "prototypes", "a+head", "full"]
 
 
 def test_a_card_comes_back_as_it_was_and_belongs_to_one_base(trained, tmp_path):
@@ -299,7 +301,7 @@ REVERSED = {
 
 def choose(diagnosis, options, costs, recipe, budget=None):
     plans = {option.name: option.plan(recipe, 0, budget or Budget()) for option in options}
-    return choose_option(diagnosis, options, plans, costs, budget)
+    return choose_option(diagnosis, estimate(diagnosis, options), plans, costs, budget)
 
 
 def chosen(budget=None, labels=100.0, **numbers):
@@ -324,7 +326,7 @@ def test_weak_drift_gets_no_more_than_what_costs_little():
     many, few, at_rest = chosen(**weak), chosen(labels=10.0, **weak), chosen()
     assert (many.option, few.option, at_rest.option) == ("head", "none", "none")
     assert many.plan.level == "none"
-    assert set(many.expected_accuracies) == {"none", "adabn", "head"}
+    assert set(many.expected_accuracies) == set(COSTS)
 
 
 def test_of_equally_cheap_options_the_better_is_taken():

@@ -14,6 +14,7 @@ from test_cli import ADAPT, place  # noqa: F401
 
 from tbft.choosing.choice import choose
 from tbft.choosing.cost import Cost
+from tbft.choosing.estimates import estimate
 from tbft.choosing.options import options_of
 from tbft.cli import main
 from tbft.diagnosis.evidence import Agreement, Shift, example_evidence
@@ -51,7 +52,8 @@ def result(**changed):
     options = options_of(["front", "layer2", "layer3", "rear"], "fc", batch_norm=True)
     costs = {o.name: Cost(1e9 * i, 1.5 * i, 1000 * i) for i, o in enumerate(options)}
     plans = {o.name: o.plan(find_recipe("fast"), 0, Budget()) for o in options}
-    choice = choose(diagnose_evidence(evidence), options, plans, costs).to_json()
+    diagnosis = diagnose_evidence(evidence)
+    choice = choose(diagnosis, estimate(diagnosis, options), plans, costs).to_json()
     labels = striped().labels
     made = {
         "model": "digits", "data": "samples/set.npz + gaussian_noise:5", "level": "input", "arm": "front",

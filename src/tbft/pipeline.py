@@ -8,6 +8,7 @@ from typing import Any
 
 from tbft.base import as_base, inputs_for, reader_of
 from tbft.choosing.planning import Setting, check_affordable, choose_plan
+from tbft.choosing.trials import prototypes_of
 from tbft.data.folds import MIN_HELD_OUT
 from tbft.data.manner import SplitBy
 from tbft.diagnosis.card import SourceCard
@@ -70,7 +71,7 @@ def personalize(
         level: level of the drift: ``auto`` (diagnose it and choose a plan), ``none``, ``input``,
             ``feature`` or ``output``.
         arm: what to tune, instead of a level: ``none``, ``adabn``, a block, a submodule, two of these
-            joined by ``+``, or ``full``.
+            joined by ``+``, ``full``, or a head in closed form, ``ridge`` or ``prototypes``.
         recipe: how to train: a recipe or its name, ``fast`` or ``paper``.
         statistics: with a level or an arm, the share of the source in BatchNorm's statistics, 0 to 1, or
             ``auto``.
@@ -114,7 +115,14 @@ def personalize(
                 base.card.check_inputs(parts.train)
             check_affordable(base.blocks, plan, parts, allowance)
         choosing_cpu_seconds = allowance.cpu_seconds
-        how = Tuning(as_cache(cache), None, None if resume is None else Path(resume), progress, task=task)
+        how = Tuning(
+            as_cache(cache),
+            None,
+            None if resume is None else Path(resume),
+            progress,
+            task=task,
+            prototypes=prototypes_of(base.card),
+        )
         if cautious is None:  # unless drift was found, there may be nothing to gain
             cautious = choice is None or not choice.diagnosis.levels
         rule = Rule(cautious, parts.group_by)

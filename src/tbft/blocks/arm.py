@@ -12,8 +12,9 @@ class Arm:
     """Something one can do: nothing, adapt statistics alone, tune some parts of the model, or all of it.
 
     Attributes:
-        name: ``none``, ``adabn``, ``full``, or the names of the parts joined by ``+``.
-        parts: blocks, or submodules inside one, in the order named; empty for the three others.
+        name: ``none``, ``adabn``, ``full``, ``ridge``, ``prototypes``, or the names of the parts joined by
+            ``+``.
+        parts: blocks, or submodules inside one, in the order named; empty for the others.
 
     >>> Arm.of("front+fc").parts, Arm.of("adabn").trains, str(Arm.of("full"))
     (('front', 'fc'), False, 'full')
@@ -43,7 +44,12 @@ class Arm:
     @property
     def trains(self) -> bool:
         """Whether any parameter is trained."""
-        return self.name not in ("none", "adabn")
+        return self.name not in ("none", "adabn") and not self.solves
+
+    @property
+    def solves(self) -> bool:
+        """Whether the head is computed in closed form, without gradients."""
+        return self.name in SOLVED
 
     @property
     def is_full(self) -> bool:
@@ -57,4 +63,6 @@ class Arm:
 
 
 #: Arms that are no part of a model; no block can have one of these names.
-RESERVED = frozenset({"none", "adabn", "full"})
+RESERVED = frozenset({"none", "adabn", "full", "ridge", "prototypes"})
+#: Arms that compute the head in closed form, see ``tuning/closed_form.py``.
+SOLVED = frozenset({"ridge", "prototypes"})

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from tbft.blocks.arm import Arm
+from tbft.blocks.arm import SOLVED, Arm
 from tbft.blocks.heads import head_of, last_layer
 from tbft.blocks.inputs import Inputs, call
 from tbft.blocks.outputs import Output, logits_of
@@ -161,13 +161,15 @@ class Blocks:
             raise SplitError(
                 f"{part!r} lies in the blocks {names}; name one block, or a submodule inside one"
             )
-        raise SplitError(unknown("arm", part, ["none", "adabn", *self.names, "full"]))
+        raise SplitError(unknown("arm", part, ["none", "adabn", *self.names, "full", *sorted(SOLVED)]))
 
     def tuned_modules(self, arm: Arm | str) -> list[nn.Module]:
         """The outermost modules whose parameters an arm trains; empty for `none` and `adabn`."""
         arm = Arm.of(arm)
         if arm.is_full:
             return [self.model]
+        if arm.solves:
+            return [self.model.get_submodule(self.head_layer)]
         parts = zip(arm.parts, self.owners(arm), strict=True)
         return [
             self.block(block.index) if part == block.name else self.model.get_submodule(part)

@@ -21,7 +21,7 @@ from tbft.choosing.workload import Workload, workload_of
 from tbft.data.samples import Samples
 from tbft.metering.profile import Profile
 from tbft.plan import Plan, Recipe, ResolvedPlan, resolve
-from tbft.plan.resolution import PREFIX_BATCH, AdaptStatistics, Train
+from tbft.plan.resolution import PREFIX_BATCH, AdaptStatistics, SolveHead, Train
 from tbft.tuning.memory_limit import MIN_BATCH, memory_needed
 from tbft.verification.evaluation import BATCH_SIZE as EVALUATED
 from tbft.verification.evaluation import computing_on
@@ -158,7 +158,7 @@ def _counted(
     computing = computing_on(model, samples, wanted.precision, wanted.channels_last)
     adapts = resolved.statistics.adapts
     if resolved.training is None:
-        (batch_size,) = (p.batch_size for p in resolved.passes if isinstance(p, AdaptStatistics))
+        batch_size = max(p.batch_size for p in resolved.passes if isinstance(p, (AdaptStatistics, SolveHead)))
         forward = count_forward(resolved.blocks.whole, computing, samples, batch_size, adapts)
         return replace(cost, flops=float(flops), peak_bytes=max(forward + state, 2 * state))
     # Forward passes without gradients run in larger batches than training steps.

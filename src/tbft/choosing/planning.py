@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from tbft.blocks import Blocks
 from tbft.blocks.state import batch_norms
-from tbft.choosing.choice import Choice, beyond, check_energy_known, choose, expected_accuracies
-from tbft.choosing.cost import Prediction, predict_costs
+from tbft.choosing.choice import Choice, beyond, check_energy_known, choose
+from tbft.choosing.cost import Cost, Prediction, predict_costs
+from tbft.choosing.estimates import Estimate, estimate
 from tbft.choosing.options import options_of
+from tbft.choosing.trials import Trials, Trying, run_trials
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
@@ -16,7 +21,11 @@ from tbft.diagnosis.levels import diagnose_samples
 from tbft.diagnosis.observation import BATCH_SIZE
 from tbft.errors import PlanError
 from tbft.plan import Allowance, Plan, Recipe
+from tbft.tuning.closed_form import linear_head
 from tbft.tuning.memory_limit import MIN_BATCH
+
+#: Share of the likeliest option's predicted cost that trials may take, and what they may take in any case.
+TRIAL_SHARE, MIN_TRIAL_SECONDS = 1 / 3, 2.0
 
 
 @dataclass(frozen=True)
@@ -61,12 +70,53 @@ def choose_plan(
             "another recipe"
         )
     diagnosis = diagnose_samples(blocks, samples, setting.card, setting.labeled, batch_size(allowance))
-    options = options_of(blocks.names, blocks.head, bool(batch_norms(blocks.model)))
-    expected = expected_accuracies(diagnosis, options)
-    plans = {o.name: o.plan(recipe, setting.seed, budget) for o in options if o.name in expected}
+    solvable = linear_head(blocks) is not None and _is_complete(blocks, samples)
+    options = options_of(blocks.names, blocks.head, bool(batch_norms(blocks.model)), solvable)
+    known = is_known(blocks, samples)
+    prior = estimate(diagnosis, options, known=known)
+    plans = {o.name: o.plan(recipe, setting.seed, budget) for o in options if o.name in prior}
     how = Prediction(setting.judged, profile=allowance.profile, memory=budget.peak_bytes is not None)
-    costs = {k: c.times(setting.runs) for k, c in predict_costs(blocks, plans, samples, how).items()}
-    return choose(diagnosis, options, plans, costs, allowance.left(), " left after choosing")
+    once = predict_costs(blocks, plans, samples, how)
+    costs = {name: cost.times(setting.runs) for name, cost in once.items()}
+    trials = Trials()
+    if setting.labeled and (diagnosis.levels or not known):
+        order = _order_of_trial(prior, plans)
+        how_to_try = Trying(setting.card, _trial_seconds(prior, costs, allowance), batch_size(allowance))
+        trials = run_trials(blocks, samples, order, once, how_to_try)
+    estimates = estimate(diagnosis, options, trials, known)
+    return choose(diagnosis, estimates, plans, costs, allowance.left(), trials)
+
+
+def is_known(blocks: Blocks, samples: Samples) -> bool:
+    """Whether this is like the families on which expectations by level were fitted: pictures, BatchNorm."""
+    return samples.inputs.ndim == 4 and bool(batch_norms(blocks.model))
+
+
+def _is_complete(blocks: Blocks, samples: Samples) -> bool:
+    """Whether there is a label of every class, without which no head can be solved for."""
+    head = linear_head(blocks)
+    return head is not None and len(np.unique(samples.labels)) == head.out_features
+
+
+def _order_of_trial(prior: Mapping[str, Estimate], plans: Mapping[str, Plan]) -> dict[str, Plan]:
+    """Forward passes first, then by what is expected."""
+    names = sorted(plans, key=lambda name: (plans[name].arm.trains, -prior[name].accuracy))
+    return {name: plans[name] for name in names}
+
+
+def _trial_seconds(prior: Mapping[str, Estimate], costs: Mapping[str, Cost], allowance: Allowance) -> float:
+    """Processor seconds that trials may take; what the likeliest option costs is left in the budget."""
+    likeliest = max(prior, key=lambda name: prior[name].accuracy)
+    budget, left, cost = allowance.budget, allowance.left(), costs[likeliest]
+    seconds = budget.choosing_seconds
+    if seconds is None:
+        seconds = max(cost.cpu_seconds * TRIAL_SHARE, MIN_TRIAL_SECONDS)
+    if left.cpu_seconds is not None:
+        seconds = min(seconds, (left.cpu_seconds - cost.cpu_seconds) / 2)
+    if left.joules is not None and cost.energy_joules:
+        spare = max(left.joules - cost.energy_joules, 0.0) / 2
+        seconds = min(seconds, spare * cost.cpu_seconds / cost.energy_joules)
+    return max(seconds, 0.0)
 
 
 def check_affordable(blocks: Blocks, plan: Plan, parts: Parts, allowance: Allowance) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tbft.blocks import Blocks
 from tbft.choosing.timing import Operation
 from tbft.plan import ResolvedPlan
-from tbft.plan.resolution import AdaptStatistics, CachePrefix, ChooseShare, Pass, Train
+from tbft.plan.resolution import AdaptStatistics, CachePrefix, ChooseShare, Pass, SolveHead, Train
 from tbft.tuning.batchnorm import SHARES
 
 
@@ -88,6 +88,8 @@ class _Counted:
         elif isinstance(step, CachePrefix):
             self.forward("cache", 0, self.position(step.end), step.samples + step.val_samples)
             self.passes.update({Operation("load", self.position(step.end)): step.samples})
+        elif isinstance(step, SolveHead):
+            self.forward("evaluate", 0, len(self.stages), step.samples)
         else:
             self.train(step, self.position(step.first))
 

@@ -93,8 +93,8 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--arm",
-        help="what to tune: none, adabn, a block, a submodule inside a block, two of these joined by +, or "
-        "full",
+        help="what to tune: none, adabn, a block, a submodule inside a block, two of these joined by +, "
+        "full, or a head computed in closed form: ridge or prototypes",
     )
     what.add_argument(
         "--new-classes",
@@ -117,6 +117,20 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
     budget.add_argument("--budget-seconds", type=number, metavar="S", help="processor time, on one thread")
     budget.add_argument(
         "--budget-memory", type=number, metavar="MIB", help="memory of tensors and cache during tuning"
+    )
+    budget.add_argument(
+        "--choose-seconds",
+        type=number,
+        metavar="S",
+        help="processor time for trying options on the labels (default: a third of what the likeliest one is "
+        "predicted to cost, at least 2; 0: none is tried)",
+    )
+    budget.add_argument(
+        "--worth",
+        type=number,
+        metavar="POINTS",
+        help="points of accuracy that a second of processor time is worth (default: the cheapest option "
+        "within half a point of the best is chosen)",
     )
     budget.add_argument(
         "--budget-joules", type=number, metavar="J", help="energy, estimated from the board's profile"
@@ -233,6 +247,8 @@ def _budget(arguments: argparse.Namespace) -> Budget:
         peak_bytes=None if mebibytes is None else int(mebibytes * 2**20),
         cpu_seconds=arguments.budget_seconds,
         joules=arguments.budget_joules,
+        choosing_seconds=arguments.choose_seconds,
+        worth=arguments.worth,
     )
 
 

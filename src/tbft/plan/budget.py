@@ -23,16 +23,27 @@ class Budget:
         peak_bytes: memory of tensors and prefix cache, in addition to model and samples.
         cpu_seconds: processor time of the whole adaptation.
         joules: energy of the whole adaptation.
+        choosing_seconds: processor time for trying options before one is chosen; default: a third of what the
+            likeliest option is predicted to cost, at least 2 s. 0: none is tried.
+        worth: points of accuracy that a second of processor time is worth; default: the cheapest option
+            within half a point of the best is chosen.
     """
 
     peak_bytes: int | None = None
     cpu_seconds: float | None = None
     joules: float | None = None
+    choosing_seconds: float | None = None
+    worth: float | None = None
 
     def __post_init__(self) -> None:
         for amount, unit in ((self.peak_bytes, "bytes"), (self.cpu_seconds, "s"), (self.joules, "J")):
             if amount is not None and not 0 < amount < float("inf"):
                 raise PlanError(f"a budget of {amount} {unit} is not a valid amount; give a positive number")
+
+        for name in ("choosing_seconds", "worth"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise PlanError(f"{name} is {value}; give a number of at least 0")
 
     @property
     def is_timed(self) -> bool:

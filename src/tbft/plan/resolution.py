@@ -18,6 +18,8 @@ from tbft.plan.statistics import KEEP, Statistics
 STATISTICS_SAMPLES = 256
 #: Batch size for a frozen prefix.
 PREFIX_BATCH = 32
+#: Batch size of the forward pass that a head in closed form needs.
+SOLVED_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,15 @@ class Train:
     val_samples: int
 
 
-Pass = ChooseShare | AdaptStatistics | CachePrefix | Train
+@dataclass(frozen=True)
+class SolveHead:
+    """Compute the head in closed form from the features of all samples."""
+
+    samples: int
+    batch_size: int
+
+
+Pass = ChooseShare | AdaptStatistics | CachePrefix | Train | SolveHead
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +133,11 @@ def resolve(plan: Plan, blocks: Blocks, count: int, val_count: int = 0) -> Resol
     if plan.arm.name == "adabn":
         batch_size = min(recipe.duration.batch_size, count)
         passes.append(AdaptStatistics(0, len(blocks), count, batch_size, statistics.share(count)))
+        return ResolvedPlan(plan, blocks, blocks, 0, statistics, None, tuple(passes))
+    if plan.arm.solves:
+        if statistics.adapts and batch_norms(blocks.model):
+            passes.append(AdaptStatistics(0, len(blocks), read, PREFIX_BATCH, statistics.share(read)))
+        passes.append(SolveHead(count, SOLVED_BATCH))
         return ResolvedPlan(plan, blocks, blocks, 0, statistics, None, tuple(passes))
     stages, start = cut_before(blocks, plan.arm)
     rear = block is not None and block.index == len(blocks) - 1

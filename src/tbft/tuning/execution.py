@@ -105,7 +105,7 @@ def tune_samples(
             return Tuned(plan, {}, stopped="budget", training=runner.training)
         return Tuned(
             plan,
-            changed(base, clone_state(blocks.model)),
+            changed(base, blended(base, clone_state(blocks.model), plan.strength)),
             runner.history,
             runner.best_epoch,
             runner.stopped,
@@ -147,6 +147,14 @@ def _chosen_statistics(
     few = train.subset(some_rows(train, plan.seed, step.samples))
     batch_size = MIN_BATCH if plan.budget.peak_bytes else step.batch_size
     return Statistics.of(choose_source_share(blocks.model, few, batch_size, task=task))
+
+
+def blended(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], strength: float) -> State:
+    """The state at `strength` on the line from the base to the tuned one; integers are the tuned ones."""
+    return {
+        k: base[k].lerp(v, strength) if strength < 1 and v.is_floating_point() else v
+        for k, v in tuned.items()
+    }
 
 
 def changed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> State:

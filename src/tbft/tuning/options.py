@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tbft.tuning.closed_form import Prototypes
 from tbft.tuning.loop import OnEpoch, OnStep
 from tbft.tuning.prefix_cache import CachePolicy
 from tbft.verification.task import CLASSIFICATION, Task
@@ -29,6 +30,7 @@ class Tuning:
             resumes from it, with the same result, bit for bit, as if it had never stopped.
         on_step, on_epoch: called to report progress.
         task: the task, whose loss is minimized.
+        prototypes: of the source, for the arm ``prototypes``; they are in the source card.
     """
 
     cache: CachePolicy | None = None
@@ -37,3 +39,4 @@ class Tuning:
     on_step: OnStep | None = None
     on_epoch: OnEpoch | None = None
     task: Task = CLASSIFICATION
+    prototypes: Prototypes | None = None

@@ -18,8 +18,9 @@ from tbft.blocks.tensors import State, fingerprint, state_bytes
 from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError, TbftWarning, WriteError
 from tbft.plan import Allowance, ResolvedPlan, SpentError
-from tbft.plan.resolution import AdaptStatistics, CachePrefix, Train
+from tbft.plan.resolution import AdaptStatistics, CachePrefix, SolveHead, Train
 from tbft.tuning.batchnorm import adapt_statistics
+from tbft.tuning.closed_form import solve_head
 from tbft.tuning.loop import AnyOptimizer, EpochRecord, FitState, Run, fit, keep_proportions
 from tbft.tuning.memory_limit import MemoryLimit
 from tbft.tuning.optimizers import make_optimizer
@@ -70,6 +71,8 @@ class PassRunner:
                 self._adapt(step)
             elif isinstance(step, CachePrefix):
                 self._cache(step)
+            elif isinstance(step, SolveHead):
+                self._solve(step)
             elif isinstance(step, Train):
                 self._fit()
 
@@ -87,6 +90,12 @@ class PassRunner:
         # Trained weights need their statistics, even if the budget is spent.
         with nullcontext() if self.history else _stopping_when_spent(self.allowance, module):
             adapt_statistics(module, samples, batch_size, step.source_share, self.computing, rows)
+
+    def _solve(self, step: SolveHead) -> None:
+        """Compute the head in closed form."""
+        resolved, batch_size = self.resolved, self.limit.for_forward(self.train, step.batch_size)
+        with _stopping_when_spent(self.allowance, resolved.stages.whole):
+            solve_head(resolved.blocks, resolved.plan.arm.name, self.train, batch_size, self.how.prototypes)
 
     def _cache(self, step: CachePrefix) -> None:
         """Run the prefix once; the following passes read its outputs."""

@@ -1,0 +1,147 @@
+"""What accuracy each option is expected to reach: a prior, corrected by trials on the user's own labels.
+
+The prior gain of an option is a share of what the base model gets wrong, measured on several families
+(``gains.json``, made by ``benchmarks/families_choice.py``). For pictures and models with BatchNorm, the
+levels of drift tell more: there the prior follows ``expectations.json``. The trials weigh the more, the more
+labels there are and the more they disagree with the base model: the posterior mean of two normal
+distributions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.resources import files
+from math import sqrt
+from typing import Any
+
+from tbft.blocks.arm import Arm
+from tbft.choosing.expectations import expected_accuracies
+from tbft.choosing.options import Option
+from tbft.choosing.trials import Trial, Trials, strengths_of
+from tbft.diagnosis.levels import Diagnosis
+
+#: Standard deviation of gains around the prior: as a share of the base's errors, and in addition to that.
+GENERIC_SPREAD, MIN_SPREAD = 0.25, 0.02
+#: Accuracies of the base at which drift counts as heavy and as mild; in between, gains are interpolated.
+HEAVY, MILD = 0.3, 0.8
+#: The same around expectations that were fitted on pictures.
+FITTED_SPREAD = 0.06
+#: Standard deviation between a gain on folds and on later samples, apart from their number.
+FOLD_SPREAD = 0.04
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an option is expected to reach.
+
+    Attributes:
+        accuracy: expected accuracy, 0 to 1.
+        spread: standard deviation of the expectation.
+        strength: the best strength, see :class:`tbft.plan.Plan`.
+        prior: the accuracy expected before anything was tried.
+        tried: number of labels it was tried on; 0: only expected.
+        measured: accuracy in the trial, on folds that were not tuned on; None: not tried.
+    """
+
+    accuracy: float
+    spread: float
+    strength: float
+    prior: float
+    tried: int = 0
+    measured: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+#: Role -> strength -> gain as a share of the base's errors under heavy and under mild drift.
+Gains = Mapping[str, Mapping[str, tuple[float, float]]]
+
+
+@cache
+def gains() -> Gains:
+    """The gains that were fitted on several families."""
+    text = files("tbft.choosing").joinpath("gains.json").read_text()
+    table: Gains = json.loads(text)["gains"]
+    return table
+
+
+def expected_gain(option: Option, strength: float, base: float, table: Gains | None = None) -> float:
+    """The gain in accuracy that is expected of an option whatever the level, given the base's accuracy."""
+    heavy, mild = (table or gains()).get(option.role, {}).get(f"{strength:g}", (0.0, 0.0))
+    share = min(max((base - HEAVY) / (MILD - HEAVY), 0.0), 1.0)
+    return (heavy + share * (mild - heavy)) * (1 - base)
+
+
+def estimate(
+    diagnosis: Diagnosis, options: Sequence[Option], trials: Trials | None = None, known: bool = True
+) -> dict[str, Estimate]:
+    """Option -> what it is expected to reach; without labels only those of which something is known.
+
+    Args:
+        known: whether the samples are pictures and the model has BatchNorm, as where ``expectations.json``
+            was fitted. Options that do not suit the level of drift are then not expected to gain anything.
+    """
+    labels, trials = diagnosis.evidence.labels, trials or Trials()
+    fitted = expected_accuracies(diagnosis, options) if known or labels is None else {}
+    if labels is None:
+        return {name: Estimate(value, FITTED_SPREAD, 1.0, value) for name, value in fitted.items()}
+    base = smoothed(labels.accuracy, diagnosis.evidence.samples)
+    found = {}
+    for option in options:
+        if option.role == "none":
+            found[option.name] = Estimate(base, 0.0, 1.0, base)
+            continue
+        tried = {trial.strength: trial for trial in trials.of(option.name)}
+        priors = _priors(option, base, fitted, known)
+        posteriors = [_posterior(prior, base, tried.get(prior.strength)) for prior in priors]
+        found[option.name] = max(posteriors, key=lambda e: e.accuracy)
+    return found
+
+
+def smoothed(accuracy: float, count: int) -> float:
+    """The posterior mean of a proportion with a flat prior."""
+    return (accuracy * count + 1) / (count + 2)
+
+
+def _priors(option: Option, base: float, fitted: Mapping[str, float], known: bool) -> list[Estimate]:
+    """What is expected of an option at each strength before anything was tried."""
+    spread = generic_spread(base)
+    if option.name in fitted:
+        accuracy = min(max(base + fitted[option.name] - fitted["none"], 0.0), 1.0)
+        return [Estimate(accuracy, FITTED_SPREAD, 1.0, accuracy)]
+    strengths = strengths_of(Arm.of(option.arm), option.statistics.adapts)
+    accuracies = [base + (0.0 if known else expected_gain(option, s, base)) for s in strengths]
+    return [Estimate(a, spread, s, a) for s, a in zip(strengths, accuracies, strict=True)]
+
+
+def posterior_of(option: Option, trial: Trial, base: float, table: Gains) -> Estimate:
+    """What a tried option is expected to reach at the strength of the trial, whatever the level."""
+    accuracy = base + expected_gain(option, trial.strength, base, table)
+    prior = Estimate(accuracy, generic_spread(base), trial.strength, accuracy)
+    return _posterior(prior, base, trial)
+
+
+def generic_spread(base: float) -> float:
+    """The standard deviation of gains around what is expected whatever the level."""
+    return MIN_SPREAD + GENERIC_SPREAD * (1 - base)
+
+
+def _posterior(prior: Estimate, base_accuracy: float, trial: Trial | None) -> Estimate:
+    """The prior, corrected by a trial: the mean weighted by inverse variances."""
+    if trial is None:
+        return prior
+    weight_prior, weight_trial = 1 / prior.spread**2, 1 / (trial.error**2 + FOLD_SPREAD**2)
+    total = weight_prior + weight_trial
+    gain = (weight_prior * (prior.accuracy - base_accuracy) + weight_trial * trial.gain) / total
+    return replace(
+        prior,
+        accuracy=min(max(base_accuracy + gain, 0.0), 1.0),
+        spread=1 / sqrt(total),
+        tried=len(trial.rows),
+        measured=float(trial.correct.mean()),
+    )

@@ -1,0 +1,252 @@
+"""Try options on the user's own labels: tune on some folds, and count what is right on the others.
+
+What can be measured is measured, as far as the allowance for choosing goes. Options are tried in the order
+given, so that the cheap ones come first; an option that is clearly worse than the best one so far is given up
+after its first fold.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tbft.blocks import Blocks
+from tbft.blocks.arm import Arm
+from tbft.blocks.tensors import State
+from tbft.choosing.cost import Cost
+from tbft.data.samples import Samples
+from tbft.diagnosis.card import SourceCard
+from tbft.errors import TbftError
+from tbft.plan import Budget, Plan, replace_plan
+from tbft.tuning.closed_form import Floats, Prototypes, features_of, linear_head, solve
+from tbft.tuning.execution import blended, tune_samples
+from tbft.tuning.options import Tuning
+from tbft.verification.comparison import changed_to
+from tbft.verification.evaluation import predict
+
+Bools = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.int64]
+
+#: How far to go from the base's weights to the tuned ones, where that is tried.
+STRENGTHS = (0.3, 0.5, 0.7, 1.0)
+MIN_FOLDS, MAX_FOLDS = 2, 3
+#: Standard errors by which an option has to be worse than the best so far to be given up.
+GIVEN_UP = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """How an option did on labels that it was not tuned on.
+
+    Attributes:
+        strength: see :class:`tbft.plan.Plan`.
+        rows: (m,) positions of the samples on which it was tried.
+        correct, base_correct: (m,) whether the tuned, and the base model are right.
+    """
+
+    option: str
+    strength: float
+    rows: Labels
+    correct: Bools
+    base_correct: Bools
+
+    @property
+    def gain(self) -> float:
+        """Accuracy minus the base's on the same samples."""
+        return float(self.correct.mean() - self.base_correct.mean())
+
+    @property
+    def error(self) -> float:
+        """Standard error of the gain; one changed outcome more is assumed, as none may be seen."""
+        return sqrt(float((self.correct != self.base_correct).sum()) + 1) / len(self.rows)
+
+
+@dataclass(frozen=True)
+class Trying:
+    """How options are tried.
+
+    Attributes:
+        card: source card, whose prototypes are a prior for heads in closed form.
+        cpu_seconds: processor time that may be spent.
+        batch_size: batch size of forward passes; smaller ones take less memory.
+    """
+
+    card: SourceCard | None = None
+    cpu_seconds: float = float("inf")
+    batch_size: int = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """All trials, and what they cost."""
+
+    trials: tuple[Trial, ...] = ()
+    cpu_seconds: float = 0.0
+    fold_count: int = 0
+
+    def of(self, option: str) -> tuple[Trial, ...]:
+        """The trials of an option, one for each strength."""
+        return tuple(trial for trial in self.trials if trial.option == option)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options that were tried, in the order of trial."""
+        return tuple(dict.fromkeys(trial.option for trial in self.trials))
+
+
+def prototypes_of(card: SourceCard | None) -> Prototypes | None:
+    """The prototypes of the source; None if the card has none."""
+    if card is None or "classes/mean" not in card.tensors:
+        return None
+    return Prototypes(card.array("classes/mean").astype(float), card.array("classes/spread").astype(float))
+
+
+def strengths_of(arm: Arm, adapts: bool) -> tuple[float, ...]:
+    """The strengths at which an arm is tried: where it changes weights, and not only with its statistics."""
+    return STRENGTHS if arm.trains or (arm.solves and not adapts) else (1.0,)
+
+
+def folds_of(labels: Labels, count: int) -> Labels:
+    """The fold of each sample, (n,): the samples of a class are split in their order, which is often time.
+
+    Neighbors in time are alike, so that a fold drawn at random would be too easy.
+
+    >>> folds_of(np.array([0, 0, 0, 0, 1, 1]), 2)
+    array([0, 0, 1, 1, 0, 1])
+    """
+    folds = np.zeros(len(labels), np.int64)
+    for k, label in enumerate(np.unique(labels)):
+        own = np.flatnonzero(labels == label)
+        folds[own] = (np.arange(len(own)) * count // len(own) + (k if len(own) < count else 0)) % count
+    return folds
+
+
+def run_trials(
+    blocks: Blocks,
+    samples: Samples,
+    plans: Mapping[str, Plan],
+    costs: Mapping[str, Cost],
+    how: Trying,
+) -> Trials:
+    """Try options in order, as long as their predicted costs fit into what is left of the allowance.
+
+    Args:
+        plans, costs: option -> plan and its predicted cost, in the order of trial.
+    """
+    per_class = np.bincount(samples.labels)
+    if np.count_nonzero(per_class) < 2 or per_class.max() < MIN_FOLDS:
+        return Trials()  # nothing can be held out
+    run = _Run(blocks, samples, how)
+    for option, plan in plans.items():
+        if plan.arm.name == "none" or costs[option].cpu_seconds * run.uses(plan) > run.left():
+            continue
+        with suppress(TbftError):  # it cannot be carried out on some fold, as a class is missing there
+            run.add(option, replace_plan(plan, budget=Budget(plan.budget.peak_bytes)))
+    return Trials(tuple(run.trials), run.spent(), run.fold_count)
+
+
+class _Run:
+    """The trials so far, and what they share: the base's predictions and the features before its head."""
+
+    def __init__(self, blocks: Blocks, samples: Samples, how: Trying) -> None:
+        self._start, self._allowed, self.batch_size = time.process_time(), how.cpu_seconds, how.batch_size
+        self.blocks, self.samples = blocks, samples
+        self.how = Tuning(prototypes=prototypes_of(how.card))
+        self.fold_count = int(min(MAX_FOLDS, np.bincount(samples.labels).max()))
+        self.folds = folds_of(samples.labels, self.fold_count)
+        self.trials: list[Trial] = []
+        head = linear_head(blocks)
+        self.classes = 0 if head is None else head.out_features  # 0: no head in closed form
+        self._features: dict[bool, tuple[Floats, Floats]] = {}
+        self.base_correct = self._correct({}, samples)
+
+    def spent(self) -> float:
+        """Processor seconds since the start."""
+        return time.process_time() - self._start
+
+    def left(self) -> float:
+        """Processor seconds left of the allowance."""
+        return self._allowed - self.spent()
+
+    def uses(self, plan: Plan) -> float:
+        """How many times the cost of a plan its trial takes."""
+        if plan.arm.trains:
+            return self.fold_count
+        return 0.0 if plan.statistics.adapts in self._features else 1.0
+
+    def add(self, option: str, plan: Plan) -> None:
+        """Try an option, at each strength if it is trained."""
+        self.trials += self._trained(option, plan) if plan.arm.trains else self._solved(option, plan)
+
+    def _solved(self, option: str, plan: Plan) -> list[Trial]:
+        """AdaBN, or a head in closed form, on features that are computed once."""
+        adapts, labels, rows = plan.statistics.adapts, self.samples.labels, np.arange(len(self.samples))
+        if adapts not in self._features:
+            adabn = replace_plan(plan, arm="adabn")
+            changed = tune_samples(self.blocks, adabn, self.samples).changed if adapts else {}
+            with changed_to(self.blocks.model, changed):
+                self._features[adapts] = self._features_now()
+        features, base = self._features[adapts]
+        logits = base.copy()
+        if plan.arm.solves:
+            for fold in range(self.fold_count):
+                held_out = self.folds == fold
+                rest = features[~held_out], labels[~held_out]
+                head = solve(plan.arm.name, *rest, self.classes, self.how.prototypes)
+                logits[held_out] = head(features[held_out])
+        return [
+            Trial(
+                option,
+                strength,
+                rows,
+                _is_correct(base + strength * (logits - base), labels),
+                self.base_correct,
+            )
+            for strength in strengths_of(plan.arm, adapts)
+        ]
+
+    def _features_now(self) -> tuple[Floats, Floats]:
+        """The inputs of the head, if it can be solved for, and the logits."""
+        if not self.classes:
+            return np.zeros((len(self.samples), 0)), predict(
+                self.blocks.whole, self.samples, self.batch_size
+            ).double().numpy()
+        features, logits = features_of(self.blocks, self.samples, self.batch_size)
+        return features, logits.double().numpy()
+
+    def _trained(self, option: str, plan: Plan) -> list[Trial]:
+        best = max((trial.gain for trial in self.trials), default=0.0)
+        parts: list[Labels] = []
+        correct: dict[float, list[Bools]] = {strength: [] for strength in STRENGTHS}
+        for fold in range(self.fold_count):
+            held_out = np.flatnonzero(self.folds == fold)
+            rest = self.samples.subset(np.flatnonzero(self.folds != fold))
+            changed = tune_samples(self.blocks, plan, rest, how=self.how).changed
+            base = {key: self.blocks.model.state_dict()[key].clone() for key in changed}
+            parts.append(held_out)
+            for strength in correct:
+                state = blended(base, changed, strength)
+                correct[strength].append(self._correct(state, self.samples.subset(held_out)))
+            rows = np.concatenate(parts)
+            trials = [
+                Trial(option, strength, rows, np.concatenate(correct[strength]), self.base_correct[rows])
+                for strength in correct
+            ]
+            if all(trial.gain + GIVEN_UP * trial.error < best for trial in trials):
+                break
+        return trials
+
+    def _correct(self, changed: State, samples: Samples) -> Bools:
+        with changed_to(self.blocks.model, changed):
+            return _is_correct(predict(self.blocks.whole, samples, self.batch_size).numpy(), samples.labels)
+
+
+def _is_correct(logits: npt.NDArray[Any], labels: Labels) -> Bools:
+    return np.asarray(logits.argmax(1) == labels)

@@ -1,0 +1,217 @@
+"""Heads in closed form, trials on the user's own labels, and what is expected after them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import tbft
+from tbft.choosing.choice import choose
+from tbft.choosing.cost import Cost
+from tbft.choosing.estimates import estimate
+from tbft.choosing.options import options_of
+from tbft.choosing.trials import Trial, Trials, Trying, folds_of, run_trials
+from tbft.diagnosis.evidence import example_evidence
+from tbft.diagnosis.levels import diagnose_evidence
+from tbft.errors import PlanError
+from tbft.plan import KEEP, Budget, Plan, find_recipe
+from tbft.tuning.closed_form import Prototypes, solve
+from tbft.tuning.execution import tune_samples
+from tbft.verification.comparison import changed_to
+from tbft.verification.evaluation import predict
+
+
+def clouds(count=60, classes=3, seed=0, turned=0):
+    """Points around a center of each class, and the labels, turned by some classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    x = 4 * np.eye(classes, 6)[labels] + rng.normal(size=(count, 6))
+    return tbft.make_samples(x.astype(np.float32), (labels + turned) % classes, tuple("abc"[:classes]))
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    front = nn.Sequential(nn.Linear(6, 16), nn.ReLU())
+    late = nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU())
+    model = nn.Sequential(OrderedDict(front=front, late=late, fc=nn.Linear(16, 3))).eval()
+    blocks = tbft.split(model, cuts=["late", "fc"])
+    tuned = tune_samples(blocks, Plan("full", find_recipe("fast").given(epochs=20)), clouds(300, seed=9))
+    model.load_state_dict({**model.state_dict(), **tuned.changed})
+    return blocks
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    return network()
+
+
+def accuracy(blocks, changed, samples):
+    with changed_to(blocks.model, changed):
+        return float((predict(blocks.model, samples).argmax(1).numpy() == samples.labels).mean())
+
+
+# --- heads in closed form -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ["ridge", "prototypes"])
+def test_a_head_in_closed_form_learns_reversed_labels(blocks, arm):
+    few, many = clouds(30, turned=1), clouds(200, seed=3, turned=1)
+    tuned = tune_samples(blocks, Plan(arm, statistics=KEEP), few)
+    assert set(tuned.changed) == {"fc.weight", "fc.bias"}
+    assert accuracy(blocks, {}, many) < 0.1
+    assert accuracy(blocks, tuned.changed, many) > 0.9
+
+
+def test_both_are_arms_like_the_others(blocks):
+    result = tbft.personalize(blocks, clouds(60, turned=1), arm="ridge", statistics="keep", test=0.5, val=0)
+    assert result.status == "patched"
+    assert result.after.accuracy > 0.9
+    assert len(result.patch.to_bytes()) < 4096
+    with result.patch.applied(blocks.model):
+        assert accuracy(blocks, {}, clouds(100, seed=5, turned=1)) > 0.9
+
+
+def test_a_class_without_labels_needs_a_prototype():
+    x, labels = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 2
+    with pytest.raises(PlanError, match="ridge needs labels of every class"):
+        solve("ridge", x, labels, 3, None)
+    with pytest.raises(PlanError, match="label some, or tune the head"):
+        solve("prototypes", x, labels, 3, None)
+    source = Prototypes(np.eye(3, 4) * 5, np.ones(4))
+    assert solve("prototypes", x, labels, 3, source)(np.eye(3, 4) * 5).argmax(1)[2] == 2
+
+
+@given(st.integers(4, 40), st.integers(1, 60), st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_the_leave_one_out_predictions_of_ridge_are_exact(count, width, seed):
+    from tbft.tuning.closed_form import RIDGE, _ridge
+
+    x = np.random.default_rng(seed).normal(size=(count, width))
+    labels = np.arange(count) % 2
+    _, left_out = _ridge(x, labels, 2)
+    z = np.concatenate([(x - x.mean(0)) / (x.std(0) + 1e-3), np.ones((count, 1))], 1)
+    targets, rest = np.eye(2)[labels], np.arange(count) != 0
+    w = np.linalg.solve(z[rest].T @ z[rest] + RIDGE * np.eye(width + 1), z[rest].T @ targets[rest])
+    np.testing.assert_allclose(left_out[0], z[0] @ w, atol=1e-8)
+
+
+# --- strength -----------------------------------------------------------------------------------
+
+
+def test_strength_is_a_point_on_the_way_to_the_tuned_weights(blocks):
+    few = clouds(30, turned=1)
+    whole = tune_samples(blocks, Plan("late"), few).changed
+    half = tune_samples(blocks, Plan("late", strength=0.5), few).changed
+    base = blocks.model.state_dict()
+    for key in half:
+        if half[key].is_floating_point():
+            torch.testing.assert_close(half[key], (base[key] + whole[key]) / 2)
+    for wrong in (0.0, -1.0, 1.5, float("nan")):
+        with pytest.raises(PlanError, match="strength"):
+            Plan("late", strength=wrong)
+
+
+# --- trials -------------------------------------------------------------------------------------
+
+
+def plans_and_costs(blocks):
+    options = options_of(blocks.names, blocks.head, True)
+    plans = {o.name: o.plan(find_recipe("fast"), 0, Budget()) for o in options}
+    return options, plans, {name: Cost(None, 0.01, 100) for name in plans}
+
+
+def test_options_are_tried_on_labels_that_they_were_not_tuned_on(blocks):
+    _, plans, costs = plans_and_costs(blocks)
+    samples, before = clouds(45, turned=1), {k: v.clone() for k, v in blocks.model.state_dict().items()}
+    trials = run_trials(blocks, samples, plans, costs, Trying())
+    assert trials.fold_count == 3
+    assert {"adabn", "ridge", "prototypes", "head", "late"} <= set(trials.options)
+    (adabn,) = trials.of("adabn")
+    assert adabn.gain < 0.2
+    assert max(trial.gain for trial in trials.of("ridge")) > 0.8
+    random = tbft.make_samples(samples.inputs, np.random.default_rng(1).integers(0, 3, 45), tuple("abc"))
+    for trial in run_trials(blocks, random, plans, costs, Trying()).trials:
+        assert trial.correct.mean() < 0.65  # nothing can be learned, and nothing seems to be
+    assert all(torch.equal(v, before[k]) for k, v in blocks.model.state_dict().items())
+
+
+def test_nothing_is_tried_beyond_the_allowance(blocks):
+    _, plans, costs = plans_and_costs(blocks)
+    assert run_trials(blocks, clouds(45), plans, costs, Trying(cpu_seconds=0.0)).trials == ()
+    expensive = {name: replace(cost, cpu_seconds=1e6) for name, cost in costs.items()}
+    assert run_trials(blocks, clouds(45), plans, expensive, Trying(cpu_seconds=10)).trials == ()
+    one_each = run_trials(blocks, clouds(3), plans, costs, Trying())
+    assert one_each.trials == ()  # no label of a class is left to be tuned on
+    result = tbft.personalize(blocks, clouds(60, turned=1), budget=Budget(choosing_seconds=0))
+    assert result.choice.trial_cpu_seconds < 0.05
+    assert "only expected" in result.choice.explanation
+
+
+def test_folds_are_stretches_of_time():
+    folds = folds_of(np.repeat([0, 1], 6), 3)
+    assert folds.tolist() == [0, 0, 1, 1, 2, 2] * 2
+    singles = folds_of(np.arange(6), 3)
+    assert np.bincount(singles).tolist() == [2, 2, 2]
+
+
+# --- estimates ----------------------------------------------------------------------------------
+
+OPTIONS = options_of(["front", "layer2", "layer3", "rear"], "fc", True)
+HALF_WRONG = {"labels__accuracy": 0.5, "labels__p_value": 1e-6, "labels__mapped_accuracy": 0.5}
+
+
+def tried(option, right, count, base=0.5, strength=1.0):
+    def outcomes(share):
+        return np.arange(count) < round(share * count)
+
+    return Trial(option, strength, np.arange(count), outcomes(right), outcomes(base))
+
+
+def estimates_after(trial, known=False, **numbers):
+    evidence = example_evidence(**{**HALF_WRONG, **numbers})
+    return estimate(diagnose_evidence(evidence), OPTIONS, Trials((trial,), 0.1, 3), known)
+
+
+def test_a_trial_counts_the_more_the_more_labels_it_has():
+    few, many = (estimates_after(tried("layer3", 0.9, n))["layer3"] for n in (10, 500))
+    untried = estimate(diagnose_evidence(example_evidence(**HALF_WRONG)), OPTIONS, None, False)["layer3"]
+    assert untried.accuracy < few.accuracy < many.accuracy
+    assert many.accuracy == pytest.approx(0.9, abs=0.03)
+    assert untried.spread > few.spread > many.spread
+    assert (few.tried, few.measured) == (10, 0.9)
+
+
+def test_what_was_measured_overrules_what_was_fitted_elsewhere():
+    far = {"shift__distance": 0.7, "shift__z_score": 500.0, "adabn__accuracy": 0.55}
+    expected = estimate(diagnose_evidence(example_evidence(**HALF_WRONG, **far)), OPTIONS)
+    assert max(expected, key=lambda n: expected[n].accuracy) in ("front", "front+head")
+    after = estimates_after(tried("layer3", 0.95, 140), known=True, **far)
+    assert max(after, key=lambda n: after[n].accuracy) == "layer3"
+
+
+def test_every_option_is_listed_and_costs_decide_only_within_half_a_point():
+    found = estimates_after(tried("layer3", 0.9, 100))
+    assert set(found) == {option.name for option in OPTIONS}
+    costs = {name: Cost(None, 1.0, 100) for name in found}
+    plans = {o.name: o.plan(find_recipe("fast"), 0, Budget()) for o in OPTIONS}
+    diagnosis = diagnose_evidence(example_evidence(**HALF_WRONG))
+    expensive = {**costs, "layer3": Cost(None, 100.0, 100)}
+    choice = choose(diagnosis, found, plans, expensive)
+    assert choice.option == "layer3"
+    assert choice.plan.strength == found["layer3"].strength
+    thrifty = choose(diagnosis, found, plans, expensive, Budget(worth=1.0))
+    assert thrifty.option != "layer3"
+    assert set(choice.to_json()["estimates"]["layer3"]) >= {"accuracy", "spread", "prior", "tried"}
+
+
+def test_wrong_amounts_are_refused():
+    for wrong in ({"worth": -1.0}, {"choosing_seconds": float("nan")}):
+        with pytest.raises(PlanError, match="give a number of at least 0"):
+            Budget(**wrong)
