@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from families import NETWORKS, first_of_each_class, person_of, read_people
+from families import NETWORKS, earliest, person_of, read_people
 from shifts import model_blocks, parts_of, source_parts, suite
 
 import tbft
@@ -35,7 +35,14 @@ from tbft.blocks import Blocks
 from tbft.blocks.state import batch_norms
 from tbft.choosing import estimates
 from tbft.choosing.options import Option, options_of
-from tbft.choosing.trials import STRENGTHS, Trial, folds_of, prototypes_of
+from tbft.choosing.trials import (
+    FOLD_SPREAD,
+    STRETCH_SPREAD,
+    Trial,
+    folds_of,
+    prototypes_of,
+    strengths_of,
+)
 from tbft.data import Samples
 from tbft.diagnosis.card import SourceCard, card_of_samples
 from tbft.errors import TbftError
@@ -55,7 +62,9 @@ FOLDS = 3
 DRIFTS = ("gaussian_noise:5", "contrast:5", "labels:reverse", "fog:5", "labels:swap:0.4", "brightness:3",
           "clean", "glass_blur:5", "labels:permute", "defocus_blur:3")  # fmt: skip
 #: How much more a point lost counts than a point gained when gains are fitted.
-RISK = 2.0
+RISK = 1.0
+#: Families with labels drawn at random; those of the others are from the first stretch of time.
+PICTURES = ("cifar", "tiny17")
 Record = dict[str, Any]
 
 
@@ -101,7 +110,7 @@ def people_cells(name: str, network: str, labels: int, arguments: argparse.Names
 
         def make(number: int = number) -> tuple[Blocks, SourceCard, Samples, Samples]:
             person = person_of(people, number, network, arguments.bases)
-            return person.base.blocks, person.card, *first_of_each_class(person.samples, labels)
+            return person.base.blocks, person.card, *earliest(person.samples, labels)
 
         yield f"{number}@{labels}", make
 
@@ -160,7 +169,7 @@ def record_of(blocks: Blocks, card: SourceCard, train: Samples, test: Samples) -
             print(f"{option.name}: {error}", file=sys.stderr)
             continue
         found: dict[str, Any] = {"role": option.role, "cpu_seconds": seconds}
-        for strength in STRENGTHS if plan.arm.trains else (1.0,):
+        for strength in strengths_of(plan.arm, plan.statistics.adapts):
             right = np.zeros(len(train), np.bool_)
             for rows, changed in parts:
                 right[rows] = correct(blocks, blended(state, changed, strength), train.subset(rows))
@@ -232,12 +241,13 @@ def chosen(record: Record, table: Mapping[str, Any]) -> float:
     base_correct = right(none[1])
     rows, base = np.arange(record["labels"]), estimates.smoothed(base_correct.mean(), record["labels"])
     best, accuracy = base, none[0]
+    spread = FOLD_SPREAD if record["family"].startswith(PICTURES) else STRETCH_SPREAD
     for name, option in record["options"].items():
         if name == "none":
             continue
         for strength, (reached, held_out) in outcomes(option):
             asked = Option(name, "full", tbft.plan.KEEP, option["role"])
-            trial = Trial(name, float(strength), rows, right(held_out), base_correct)
+            trial = Trial(name, float(strength), rows, right(held_out), base_correct, spread)
             posterior = estimates.posterior_of(asked, trial, base, table)
             if posterior.accuracy > best:
                 best, accuracy = posterior.accuracy, reached

@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "full_rate_from": 0,
     "rate_power": 1 / 3,
     "feature_keeps_below": 0,
+    "strength": 1.0,
 }
 
 

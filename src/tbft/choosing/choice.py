@@ -96,7 +96,7 @@ def choose(
     chosen, contenders = _best(affordable, costs, budget.worth)
     level = diagnosis.name if diagnosis.levels else "none"
     return Choice(
-        plan=replace_plan(plans[chosen], level=level, strength=estimates[chosen].strength),
+        plan=_with_strength(plans[chosen], level, estimates[chosen].strength),
         option=chosen,
         diagnosis=diagnosis,
         estimates=estimates,
@@ -106,6 +106,10 @@ def choose(
         trial_cpu_seconds=trials.cpu_seconds,
         explanation=explain(diagnosis, chosen, estimates, costs, excluded, trials),
     )
+
+
+def _with_strength(plan: Plan, level: str, strength: float) -> Plan:
+    return replace_plan(plan, level=level, recipe=plan.recipe.replace(strength=strength))
 
 
 def _best(

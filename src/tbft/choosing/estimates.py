@@ -24,13 +24,11 @@ from tbft.choosing.trials import Trial, Trials, strengths_of
 from tbft.diagnosis.levels import Diagnosis
 
 #: Standard deviation of gains around the prior: as a share of the base's errors, and in addition to that.
-GENERIC_SPREAD, MIN_SPREAD = 0.25, 0.02
+GENERIC_SPREAD, MIN_SPREAD = 0.13, 0.01
 #: Accuracies of the base at which drift counts as heavy and as mild; in between, gains are interpolated.
 HEAVY, MILD = 0.3, 0.8
 #: The same around expectations that were fitted on pictures.
 FITTED_SPREAD = 0.06
-#: Standard deviation between a gain on folds and on later samples, apart from their number.
-FOLD_SPREAD = 0.04
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Estimate:
     Attributes:
         accuracy: expected accuracy, 0 to 1.
         spread: standard deviation of the expectation.
-        strength: the best strength, see :class:`tbft.plan.Plan`.
+        strength: the best strength, see :class:`tbft.plan.Recipe`.
         prior: the accuracy expected before anything was tried.
         tried: number of labels it was tried on; 0: only expected.
         measured: accuracy in the trial, on folds that were not tuned on; None: not tried.
@@ -135,7 +133,7 @@ def _posterior(prior: Estimate, base_accuracy: float, trial: Trial | None) -> Es
     """The prior, corrected by a trial: the mean weighted by inverse variances."""
     if trial is None:
         return prior
-    weight_prior, weight_trial = 1 / prior.spread**2, 1 / (trial.error**2 + FOLD_SPREAD**2)
+    weight_prior, weight_trial = 1 / prior.spread**2, 1 / trial.error**2
     total = weight_prior + weight_trial
     gain = (weight_prior * (prior.accuracy - base_accuracy) + weight_trial * trial.gain) / total
     return replace(

@@ -21,6 +21,7 @@ from tbft.blocks import Blocks
 from tbft.blocks.arm import Arm
 from tbft.blocks.tensors import State
 from tbft.choosing.cost import Cost
+from tbft.data.columns import group_keys, order_keys
 from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
 from tbft.errors import TbftError
@@ -37,6 +38,9 @@ Labels = npt.NDArray[np.int64]
 #: How far to go from the base's weights to the tuned ones, where that is tried.
 STRENGTHS = (0.3, 0.5, 0.7, 1.0)
 MIN_FOLDS, MAX_FOLDS = 2, 3
+#: Standard deviation between a gain on folds and on other samples, apart from their number; the same where
+#: the labels come from a few recordings or a short time, which are not the person.
+FOLD_SPREAD, STRETCH_SPREAD = 0.05, 0.15
 #: Standard errors by which an option has to be worse than the best so far to be given up.
 GIVEN_UP = 2.0
 
@@ -46,9 +50,10 @@ class Trial:
     """How an option did on labels that it was not tuned on.
 
     Attributes:
-        strength: see :class:`tbft.plan.Plan`.
+        strength: see :class:`tbft.plan.Recipe`.
         rows: (m,) positions of the samples on which it was tried.
         correct, base_correct: (m,) whether the tuned, and the base model are right.
+        fold_spread: standard deviation between gains on folds and on other samples, whatever their number.
     """
 
     option: str
@@ -56,6 +61,7 @@ class Trial:
     rows: Labels
     correct: Bools
     base_correct: Bools
+    fold_spread: float = FOLD_SPREAD
 
     @property
     def gain(self) -> float:
@@ -63,9 +69,14 @@ class Trial:
         return float(self.correct.mean() - self.base_correct.mean())
 
     @property
-    def error(self) -> float:
-        """Standard error of the gain; one changed outcome more is assumed, as none may be seen."""
+    def noise(self) -> float:
+        """Standard error of the gain on these folds; one changed outcome is added, as none may be seen."""
         return sqrt(float((self.correct != self.base_correct).sum()) + 1) / len(self.rows)
+
+    @property
+    def error(self) -> float:
+        """Standard error of the gain on other samples."""
+        return sqrt(self.noise**2 + self.fold_spread**2)
 
 
 @dataclass(frozen=True)
@@ -148,8 +159,13 @@ def run_trials(
         if plan.arm.name == "none" or costs[option].cpu_seconds * run.uses(plan) > run.left():
             continue
         with suppress(TbftError):  # it cannot be carried out on some fold, as a class is missing there
-            run.add(option, replace_plan(plan, budget=Budget(plan.budget.peak_bytes)))
+            run.add(option, _alone(plan))
     return Trials(tuple(run.trials), run.spent(), run.fold_count)
+
+
+def _alone(plan: Plan) -> Plan:
+    """The plan at full strength, without a clock of its own."""
+    return replace_plan(plan, recipe=plan.recipe.replace(strength=1.0), budget=Budget(plan.budget.peak_bytes))
 
 
 class _Run:
@@ -162,6 +178,8 @@ class _Run:
         self.fold_count = int(min(MAX_FOLDS, np.bincount(samples.labels).max()))
         self.folds = folds_of(samples.labels, self.fold_count)
         self.trials: list[Trial] = []
+        in_stretches = bool(order_keys(samples, asked=False) or group_keys(samples))
+        self.fold_spread = STRETCH_SPREAD if in_stretches else FOLD_SPREAD
         head = linear_head(blocks)
         self.classes = 0 if head is None else head.out_features  # 0: no head in closed form
         self._features: dict[bool, tuple[Floats, Floats]] = {}
@@ -201,23 +219,17 @@ class _Run:
                 rest = features[~held_out], labels[~held_out]
                 head = solve(plan.arm.name, *rest, self.classes, self.how.prototypes)
                 logits[held_out] = head(features[held_out])
-        return [
-            Trial(
-                option,
-                strength,
-                rows,
-                _is_correct(base + strength * (logits - base), labels),
-                self.base_correct,
-            )
-            for strength in strengths_of(plan.arm, adapts)
-        ]
+        found = []
+        for strength in strengths_of(plan.arm, adapts):
+            correct = _is_correct(base + strength * (logits - base), labels)
+            found.append(Trial(option, strength, rows, correct, self.base_correct, self.fold_spread))
+        return found
 
     def _features_now(self) -> tuple[Floats, Floats]:
         """The inputs of the head, if it can be solved for, and the logits."""
         if not self.classes:
-            return np.zeros((len(self.samples), 0)), predict(
-                self.blocks.whole, self.samples, self.batch_size
-            ).double().numpy()
+            logits = predict(self.blocks.whole, self.samples, self.batch_size)
+            return np.zeros((len(logits), 0)), logits.double().numpy()
         features, logits = features_of(self.blocks, self.samples, self.batch_size)
         return features, logits.double().numpy()
 
@@ -235,11 +247,9 @@ class _Run:
                 state = blended(base, changed, strength)
                 correct[strength].append(self._correct(state, self.samples.subset(held_out)))
             rows = np.concatenate(parts)
-            trials = [
-                Trial(option, strength, rows, np.concatenate(correct[strength]), self.base_correct[rows])
-                for strength in correct
-            ]
-            if all(trial.gain + GIVEN_UP * trial.error < best for trial in trials):
+            shared = self.base_correct[rows], self.fold_spread
+            trials = [Trial(option, s, rows, np.concatenate(right), *shared) for s, right in correct.items()]
+            if all(trial.gain + GIVEN_UP * trial.noise < best for trial in trials):
                 break
         return trials
 

@@ -34,8 +34,6 @@ class Plan:
             for the level.
         seed: random seed for tuning.
         budget: limits for tuning.
-        strength: how far to go from the base's weights (0) to the tuned ones (1). Weights in between are
-            often more robust if labels are few (Wortsman et al. 2022, WiSE-FT).
     """
 
     arm: Arm
@@ -44,7 +42,6 @@ class Plan:
     statistics: Statistics
     seed: int
     budget: Budget
-    strength: float
 
     def __init__(
         self,
@@ -54,17 +51,14 @@ class Plan:
         statistics: Statistics | float | str | None = None,
         seed: int = 0,
         budget: Budget | None = None,
-        strength: float = 1.0,
     ) -> None:
         if level is not None and level not in LEVELS and not _joined_levels(level):
             raise PlanError(unknown("level", level, LEVELS))
-        if not 0 < strength <= 1:
-            raise PlanError(f"the strength is a number above 0 and at most 1, not {strength}")
         recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
         arm = Arm.of(arm)
         if statistics is None:
             statistics = Statistics.of(0.0) if arm.name == "adabn" else recipe.default_statistics(level)
-        settled = (arm, recipe, level, Statistics.of(statistics), seed, budget or Budget(), strength)
+        settled = (arm, recipe, level, Statistics.of(statistics), seed, budget or Budget())
         for field, value in zip(self.__dataclass_fields__, settled, strict=True):
             object.__setattr__(self, field, value)
 

@@ -149,6 +149,8 @@ class Recipe:
 
     Attributes:
         head_alone: the arm for the output level is the head (the last layer) instead of the rear block.
+        strength: how far to go from the base's weights (0) to the tuned ones (1). Weights in between are
+            often more robust if labels are few (Wortsman et al. 2022, WiSE-FT).
         source: where the recipe comes from.
     """
 
@@ -159,7 +161,12 @@ class Recipe:
     tracking: Tracking = Tracking()
     computation: Computation = Computation()
     head_alone: bool = False
+    strength: float = 1.0
     source: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise PlanError(f"the strength is a number above 0 and at most 1, not {self.strength}")
 
     def training(self, count: int, middle: bool = False, rear: bool = False) -> Training:
         """The settled numbers for `count` samples.

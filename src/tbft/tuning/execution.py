@@ -105,7 +105,7 @@ def tune_samples(
             return Tuned(plan, {}, stopped="budget", training=runner.training)
         return Tuned(
             plan,
-            changed(base, blended(base, clone_state(blocks.model), plan.strength)),
+            changed(base, blended(base, clone_state(blocks.model), plan.recipe.strength)),
             runner.history,
             runner.best_epoch,
             runner.stopped,
