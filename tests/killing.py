@@ -33,6 +33,7 @@ from tbft.patches.installed import put_on, read_installed
 from tbft.patches.keys import new_key, read_private, read_public
 from tbft.tuning.checksummed import is_whole
 from tbft.tuning.resume import PURPOSE
+from tbft.verification.evaluation import predict
 
 RUN = "--weights base.pt --data set.npz --arm rear --epochs 2 --batch-size 16 --train 0.5 --test 0.2"
 CACHED = "--cache-memory 0 --cache-folder caches --restart"
@@ -48,7 +49,7 @@ COMMANDS = {
     "revoke": "keys revoke workshop",
     "sheet": "data show set.npz --drift contrast:5 --out sheet.png",
     "corrupt": "data corrupt set.npz --corruptions contrast --severity 3 --workers 1 --out noisy",
-    "card": "card build digits --weights base.pt --data set.npz --out base.card.safetensors",
+    "card": "card build digits --weights base.pt --data source.npz --out base.card.safetensors",
     "clear": "cache clear caches",
     "personalize": f"personalize digits {RUN} {CACHED} --out user.safetensors",
     "train": "train digits --data set.npz --epochs 2 --batch-size 16 --restart --out own.safetensors",
@@ -90,7 +91,10 @@ def make_place(folder: Path) -> None:
     samples = striped(120)
     np.savez("set.npz", images=samples.inputs, labels=samples.labels)
     torch.manual_seed(0)
-    state = DigitsNet(10).state_dict()
+    model = DigitsNet(10)
+    predicted = predict(model, samples).argmax(1)  # a card is built of a model that is right
+    np.savez("source.npz", images=samples.inputs, labels=predicted)
+    state = model.state_dict()
     torch.save(state, "base.pt")
     for i in (1, 2):
         changed = {"fc.bias": torch.full((10,), float(i))}

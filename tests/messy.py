@@ -37,8 +37,10 @@ def write_messy_tree(root: Path) -> Path:
 
 
 def write_windows(path: Path, count: int = 60, **attributes: object) -> Path:
-    """Windows of 3 channels and 20 steps, of three classes, as an ``.npz``."""
+    """Windows of 3 channels and 20 steps, of three classes that their means tell apart, as an ``.npz``."""
     generator = np.random.default_rng(0)
     windows = generator.normal(size=(count, 3, 20)).astype(np.float32)
-    np.savez(path, X=windows, y=np.arange(count) % 3, **{k: np.asarray(v) for k, v in attributes.items()})
+    labels = np.arange(count) % 3
+    windows += 2 * np.eye(3, dtype=np.float32)[labels][:, :, None]
+    np.savez(path, X=windows, y=labels, **{k: np.asarray(v) for k, v in attributes.items()})
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tbft.choosing.learning_curve import Point, head_problem, learning_curve
 from tbft.cli import main
 from tbft.errors import DataError
 from tbft.forecasting import is_stretch
+from tbft.verification.evaluation import predict
 
 NAMES = ("a", "b", "c", "d")
 
@@ -158,7 +160,8 @@ def test_a_task_without_classes_and_an_unknown_word_are_refused(digits_blocks):
 
 def test_a_card_of_another_model_is_refused(digits_blocks):
     samples = striped(150, seed=3)
-    card = tbft.build_card(digits_blocks, samples)
+    predicted = predict(digits_blocks.model, samples).argmax(1).numpy()
+    card = tbft.build_card(digits_blocks, replace(samples, labels=predicted))
     other = tbft.split(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), cuts=["1"])
     with pytest.raises(tbft.TbftError, match="another base model"):
         tbft.forecast(other, samples, card=card)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 
 import numpy as np
 import pytest
 from messy import picture, write_messy_tree, write_tree, write_windows
+from PIL import Image
 
 from tbft.cli import main
 from tbft.cli.data_options import add_data, add_parts, load_parts, load_samples
@@ -119,7 +121,7 @@ def test_windows_are_trained_on_and_diagnosed_in_words_that_fit(tmp_path, capsys
         "    m.cuts, m.block_names = ['5'], ['front', 'rear']\n    return m\n"
     )
     write_windows(tmp_path / "w.npz", 120, subject=np.arange(120) // 6)
-    train = "train net1d:net --data w.npz --out base.safetensors --epochs 1 --batch-size 16 --json"
+    train = "train net1d:net --data w.npz --out base.safetensors --epochs 12 --batch-size 16 --json"
     assert main(train.split()) == 0
     captured = capsys.readouterr()
     assert "no random crops and mirroring" in captured.err
@@ -160,3 +162,19 @@ def test_parts_of_the_command_line(tmp_path, capsys, monkeypatch):
     ):
         with pytest.raises(DataError, match=message):
             parts(options)
+
+
+def test_copies_in_two_parts_of_a_tree_and_damage_are_said_once(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 4), ("test", 2)):
+        for i in range(count):
+            place = tmp_path / "s" / part / "ab"[i % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(place / f"{i}.png")
+    shutil.copy(tmp_path / "s/train/a/0.png", tmp_path / "s/test/a/again.png")
+    (tmp_path / "s/test/b/cut.png").write_bytes((tmp_path / "s/train/a/2.png").read_bytes()[:300])
+    assert main(["data", "check", str(tmp_path / "s")]) == 1
+    out = capsys.readouterr().out
+    assert "  test: 3 (a 2, b 1)\n  train: 4 (a 2, b 2)" in out
+    assert "1 sample is an exact copy of one in another part:\n    test/a/again.png = train/a/0.png" in out
+    assert out.count("cut.png") == 1

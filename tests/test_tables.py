@@ -163,9 +163,7 @@ def test_class_folders_come_before_several_lists_and_tables_without_labels(tmp_p
     (tmp_path / "about.csv").write_text(rows(NAMES, range(6), range(6), header=("file", "age", "length")))
     samples = tbft.read(tmp_path)
     assert samples.class_counts() == {"cat": 3, "dog": 3}
-    assert any(
-        "labels are those of the folders; to take those of a table (about.csv" in n for n in samples.notes
-    )
+    assert any("about.csv tells age, length" in note for note in samples.notes)
 
 
 def test_two_tables_of_a_flat_folder_are_refused(tmp_path):

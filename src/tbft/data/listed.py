@@ -105,10 +105,6 @@ def find_table(listing: Listing, spec: InputSpec) -> Listed | None:
             f"{listing.name}: several tables name its pictures: {names}; give one of them as the set"
         )
     if in_folders and tables and not _tells_labels(tables, listing, spec):
-        listing.notes.append(
-            f"labels are those of the folders; to take those of a table ({names}), give it as the set, with "
-            "--keys labels=COLUMN where it does not say which column the label is"
-        )
         return None
     return tables[0] if tables else None
 

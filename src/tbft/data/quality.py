@@ -17,6 +17,7 @@ MAX_IMBALANCE = 10
 #: What a problem of samples is called: of one, of several.
 _WORDS = {
     "contradictions": ("exact copy with another label", "exact copies with other labels"),
+    "leaks": ("sample is an exact copy of one in another part", "samples are exact copies across parts"),
     "copies": ("sample is an exact copy", "samples are exact copies of others"),
     "lookalikes": ("picture looks almost like another", "pictures look almost like others"),
 }
@@ -37,7 +38,8 @@ class Problem:
     """Something that may be wrong.
 
     Attributes:
-        kind: ``copies``, ``contradictions``, ``lookalikes``, ``absent``, ``single`` or ``imbalance``.
+        kind: ``damaged``, ``contradictions``, ``leaks``, ``copies``, ``lookalikes``, ``absent``, ``single``
+            or ``imbalance``.
         count: samples, or classes, that it concerns.
         text: what it is.
         examples: names of samples, those that belong together in one list.
@@ -64,9 +66,12 @@ def find_problems(samples: Samples) -> list[Problem]:
     repeated = clusters(copies)
     contradicting = [c for c in repeated if len(np.unique(samples.labels[c])) > 1]
     agreeing = [c for c in repeated if len(np.unique(samples.labels[c])) == 1]
+    parts = samples.attributes.get("part", np.zeros(len(samples)))
+    leaking = [c for c in agreeing if len(np.unique(parts[c])) > 1]
     found = [
         _of_samples(samples, "contradictions", contradicting),
-        _of_samples(samples, "copies", agreeing),
+        _of_samples(samples, "leaks", leaking),
+        _of_samples(samples, "copies", [c for c in agreeing if len(np.unique(parts[c])) == 1]),
         _of_samples(samples, "lookalikes", _lookalikes(samples, copies)),
         *_of_classes(samples),
     ]

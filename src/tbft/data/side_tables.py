@@ -29,6 +29,7 @@ def side_columns(listing: Listing, spec: InputSpec) -> tuple[Attributes, tuple[s
         table, labels = listed.table, _labels(listed, spec)
         used = [c for c in range(len(table.columns)) if c not in (listed.files, *labels)]
         if not table.named or not used:
+            notes.append(f"labels are those of the folders; for those of {table.name}, give it as the set")
             continue
         named = _fill(cells, listed, used, index)
         commas |= table.separator != ","
@@ -37,7 +38,9 @@ def side_columns(listing: Listing, spec: InputSpec) -> tuple[Attributes, tuple[s
             f"{table.name} tells {some([table.columns[c] for c in used], 8)} of {counted(named, 'picture')}"
             + (f"; {left:,} are not in it" if left else "")
             + (f"; labels are those of the folders, not its {table.columns[labels[0]]}" if labels else "")
+            + ("" if labels else "; labels are those of the folders (--keys labels=COLUMN to take a column)")
         )
+        listing.others[:] = [m for m in listing.others if m.name != table.name]
     return {name: column_array(column, commas) for name, column in cells.items()}, tuple(notes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ class Summary:
         input_type: of its values.
         value_range: lowest and highest value in up to 256 samples; None for ``uint8``, or without samples.
         class_counts: samples of each class, absent ones included.
-        part_counts: the same for each part; empty where there are no parts.
+        part_counts: the same for each part, or value of an attribute ``part``; empty where there is none.
+        is_split: the parts were made here.
         group_by: the attribute no value of which lies in two parts.
         attributes: how many values each has.
         preprocessing: what the model's inputs are made of these by, in words.
@@ -46,6 +47,7 @@ class Summary:
     attributes: Mapping[str, int]
     preprocessing: str
     notes: tuple[str, ...]
+    is_split: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -59,9 +61,9 @@ class Summary:
             f"data: {self.name}: {_many(self.sample_count, 'sample')} of {_many(named, 'class', 'classes')}, "
             f"{self._inputs()}"
         ]
-        lines += [f"  {part}: {_in_classes(counts)}" for part, counts in self.part_counts.items()]
-        if not self.part_counts:
+        if not self.is_split:
             lines.append(f"  classes: {_in_classes(self.class_counts, total=False)}")
+        lines += [f"  {part}: {_in_classes(counts)}" for part, counts in self.part_counts.items()]
         shared = {key: count for key, count in self.attributes.items() if count < self.sample_count}
         if shared:
             told = (f"{key} ({_many(count, 'value')})" for key, count in shared.items())
@@ -80,8 +82,9 @@ class Summary:
 
 def describe(samples: Samples, parts: Parts | None = None) -> Summary:
     """Summarize samples, and the parts that were made of them."""
-    of_parts = {} if parts is None else {"train": parts.train, "val": parts.val, "test": parts.test}
-    notes = [samples.notes, *(part.notes for part in of_parts.values()), () if parts is None else parts.notes]
+    made = {} if parts is None else {"train": parts.train, "val": parts.val, "test": parts.test}
+    of_parts = made or _parts_as_read(samples)
+    notes = [samples.notes, *(part.notes for part in made.values()), () if parts is None else parts.notes]
     return Summary(
         name=samples.name,
         sample_count=len(samples),
@@ -94,7 +97,17 @@ def describe(samples: Samples, parts: Parts | None = None) -> Summary:
         attributes={key: len(groups_of(values).names) for key, values in samples.attributes.items()},
         preprocessing=str(samples.preprocessing),
         notes=tuple(dict.fromkeys(note for some in notes for note in some)),
+        is_split=parts is not None,
     )
+
+
+def _parts_as_read(samples: Samples) -> dict[str, Samples]:
+    """Parts by the attribute ``part``, if there are several; without inputs, which are not looked at."""
+    values = samples.attributes.get("part")
+    if values is None or len(np.unique(values)) < 2:
+        return {}
+    bare = replace(samples, inputs=np.zeros((len(samples), 1), np.uint8), attributes={}, hashes=None)
+    return {str(value): bare.subset(np.flatnonzero(values == value)) for value in np.unique(values)}
 
 
 def _range(samples: Samples) -> tuple[float, float] | None:
