@@ -47,6 +47,7 @@ reproduce: $(READY)
 
 readme: $(READY)
 	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/readme_picture.py
 	$(BIN)/python tools/results.py
 
 clean:

@@ -339,10 +339,10 @@ def test_wrong_commands_are_reported_in_one_line(tmp_path, monkeypatch, capsys, 
     assert [p.name for p in Path.cwd().iterdir()] == ["set.npz"]
 
 
-def test_the_readme_lists_what_is_registered(capsys):
+def test_the_page_of_drifts_lists_what_is_registered(capsys):
     assert main(["data", "list", "--markdown"]) == 0
     listed = capsys.readouterr().out
-    page = (Path(__file__).parents[1] / "README.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "drifts.md").read_text()
     assert listed in page, "run: make readme"
     assert main(["data", "list"]) == 0
     assert all(drift.usage in capsys.readouterr().out for drift in drifts()[:1])

@@ -19,7 +19,7 @@ def add(actions: Subparsers) -> None:
     )
     fetch.add_argument("name", metavar="NAME", help="cifar10 (170 MB) or cifar10-c (2.9 GB)")
     fetch.add_argument(
-        "--out", metavar="DIR", default=".", help="folder to unpack into (default: the current one)"
+        "--out", metavar="DIR", default=".", help="folder to unpack into, made if needed (default: .)"
     )
     fetch.add_argument("--url", help="URL of a mirror; length and checksum have to be the same")
     fetch.add_argument("--keep", action="store_true", help="keep the archive next to the unpacked folder")

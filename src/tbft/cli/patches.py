@@ -46,7 +46,9 @@ def _add_verify(actions: Subparsers) -> None:
         "tbft patch verify user.safetensors --weights base.pth",
     )
     verify.add_argument("patch", metavar="PATCH")
-    verify.add_argument("--weights", metavar="FILE", help="base checkpoint")
+    verify.add_argument(
+        "--weights", metavar="FILE", help="base checkpoint, or a preset that ships with weights"
+    )
     verify.add_argument("--key", metavar="FILE", help="public key that must have signed it (.pub)")
     verify.set_defaults(run=run_verify)
 
@@ -59,7 +61,12 @@ def _add_apply(actions: Subparsers) -> None:
         "tbft patch apply user.safetensors --weights base.pth --out tuned.safetensors",
     )
     apply.add_argument("patch", metavar="PATCH")
-    apply.add_argument("--weights", metavar="FILE", required=True, help="base checkpoint")
+    apply.add_argument(
+        "--weights",
+        metavar="FILE",
+        required=True,
+        help="base checkpoint, or a preset that ships with weights",
+    )
     apply.add_argument("--out", metavar="FILE", required=True, help="tuned checkpoint to write")
     apply.set_defaults(run=run_apply)
 

@@ -17,6 +17,9 @@ from tbft.models.match import Match, is_averaged, is_bookkeeping, matches, some
 from tbft.models.named_tensors import NamedTensors, is_leftover, named_tensors, with_counters
 from tbft.models.placement import place
 
+#: Where the weights that ship with presets are.
+BASES = Path(__file__).parent / "bases"
+
 
 def load_weights(model: nn.Module, path: str | Path, key: str | None = None) -> tuple[str, ...]:
     """Load a checkpoint into a model. Every tensor of the model has to be found; else nothing is changed.
@@ -27,7 +30,8 @@ def load_weights(model: nn.Module, path: str | Path, key: str | None = None) -> 
     (``weight_g`` of the older weight norm) are converted, and floats of another precision become the model's.
 
     Args:
-        path: ``.safetensors``, or what ``torch.save`` wrote, whatever it is called.
+        path: ``.safetensors``, or what ``torch.save`` wrote, whatever it is called; or the name of a preset
+            that ships with weights.
         key: where the weights lie in the file, such as ``state_dict_ema`` or ``state_dict.model``; ``.`` for
             the outermost mapping. By default the averaged weights, if there are any that fit.
 
@@ -113,9 +117,20 @@ def save_weights(
         save_file(unshared(state), temporary, metadata)
 
 
+def shipped(name: str | Path) -> Path | None:
+    """The weights that ship with the preset of this name; None if there are none, or a file has that name.
+
+    >>> shipped("resnet26-tiny17").name, shipped("base.pt")
+    ('resnet26-tiny17.safetensors', None)
+    """
+    path = BASES / f"{name}.safetensors"
+    is_name = path.parent == BASES and "." not in path.stem
+    return path if is_name and path.is_file() and not Path(name).exists() else None
+
+
 def _content(path: Path) -> Content:
     try:
-        content = read_content(path)
+        content = read_content(shipped(path) or path)
         found = named_tensors(content.root)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error

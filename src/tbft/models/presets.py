@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tbft.data.cifar import CIFAR10_CLASSES
 from tbft.data.spec import InputSpec
+from tbft.models.checkpoints import BASES
 from tbft.models.digits import DigitsNet
 from tbft.models.preset import Preset
 from tbft.models.registry import register
@@ -57,7 +57,6 @@ TINY17_CLASSES = (
 )
 
 #: Base models that ship, each with its card and ``<preset>.md``, which describes how it was made.
-BASES = Path(__file__).parent / "bases"
 
 _CIFAR10 = InputSpec(class_names=CIFAR10_CLASSES, resolution=32, channels=3, normalizes=True)
 #: Mean and standard deviation by which a model normalizes each channel.

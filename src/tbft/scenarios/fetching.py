@@ -81,7 +81,7 @@ def fetch(name: str, folder: str | Path = ".", url: str | None = None, keep: boo
 
     Args:
         name: ``cifar10`` or ``cifar10-c``.
-        folder: where to put the unpacked folder; it has to exist.
+        folder: where to put the unpacked folder; it is made if it does not exist.
         url: URL of a mirror; length and checksum have to be the same.
         keep: keep the archive next to the unpacked folder. If the archive is already there, it is unpacked
             instead of downloaded.
@@ -96,9 +96,8 @@ def fetch(name: str, folder: str | Path = ".", url: str | None = None, keep: boo
     place = Path(folder)
     if is_fetched(name, place):
         return place / ARCHIVES[name].folder
-    if not place.is_dir():
-        raise DataError(f"the folder {place} does not exist; make it first")
     try:
+        place.mkdir(parents=True, exist_ok=True)
         with claimed(place / f"{name}.part"):
             return _fetch(ARCHIVES[name], place, url, keep)
     except WriteError:
