@@ -6,7 +6,7 @@ READY = .venv/.ready
 FUZZ_SECONDS ?= 3600
 KILLS ?= 200
 
-.PHONY: demo test lint fuzz kill bench reproduce readme clean
+.PHONY: demo test lint fuzz kill bench reproduce docs readme clean
 
 demo: $(READY)
 	$(BIN)/tbft demo
@@ -44,6 +44,12 @@ reproduce: $(READY)
 		$(BIN)/python -m paper run $$name $(QUICK) || exit; done
 	$(BIN)/python -m paper run system-cost --quick --out build/quick
 	$(BIN)/python -m paper report --records build/quick --out build/quick
+
+# The site, in build/site: pages, tutorials and the reference from docstrings; a dead link is an error.
+docs: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python tools/site.py
+	$(BIN)/mkdocs build --quiet
 
 readme: $(READY)
 	$(BIN)/python tools/readme.py

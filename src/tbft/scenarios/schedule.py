@@ -75,10 +75,11 @@ class DriftStream:
     Raises:
         DataError: no samples, no batches, an unknown drift, or one that leaves no sample.
 
-    >>> from tbft.data import make_samples
-    >>> some = make_samples(np.zeros((5, 8, 8), np.uint8), [0, 1, 0, 1, 1])
-    >>> [(m.step, m.drift, len(m.samples)) for m in DriftStream(some, "clean,labels:reverse", 1, 4)]
-    [(0, 'clean', 4), (1, 'labels:reverse', 4)]
+    Examples:
+        >>> from tbft.data import make_samples
+        >>> some = make_samples(np.zeros((5, 8, 8), np.uint8), [0, 1, 0, 1, 1])
+        >>> [(m.step, m.drift, len(m.samples)) for m in DriftStream(some, "clean,labels:reverse", 1, 4)]
+        [(0, 'clean', 4), (1, 'labels:reverse', 4)]
     """
 
     def __init__(
