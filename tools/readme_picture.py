@@ -56,7 +56,7 @@ def _points(table: Table, block: str) -> dict[str, tuple[float, float]]:
     for method in ("none", *METHODS):
         figure = table.figure(block if method == "block" else method, COLUMN)
         if figure is not None and figure.cpu_ratio is not None:
-            found[method] = (round(100 * figure.cpu_ratio, 2), round(100 * figure.accuracy, 2))
+            found[method] = (round(100 * figure.cpu_ratio, 4), round(100 * figure.accuracy, 4))
     return found
 
 
