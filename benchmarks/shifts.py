@@ -140,7 +140,7 @@ def source_parts(model: str) -> tuple[Samples, Samples]:
 
 
 @cache
-def _pool(model: str, domain: str, leaf: int | None) -> Samples:
+def clean_pool(model: str, domain: str, leaf: int | None) -> Samples:
     data, preset = Path(os.environ["TBFT_DATA"]), find_model(model)
     if model == "resnet26-living17":
         return _photos(data / "living17", domain)
@@ -169,7 +169,7 @@ def test_samples(shift: Shift) -> int:
 
 def _parts(shift: Shift, labeled: int, seed: int) -> tuple[Samples, Samples] | None:
     """Labeled samples to adapt to and a test part, before the drift; None if there are too few."""
-    pool = _pool(shift.model, shift.domain, shift.leaf)
+    pool = clean_pool(shift.model, shift.domain, shift.leaf)
     asked = labeled * len(pool.class_names)
     if shift.model == "resnet26-living17":  # too few to leave any out, so all others are for testing
         if len(pool) < 3 * asked:
