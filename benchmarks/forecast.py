@@ -28,7 +28,7 @@ from families import person_of, read_people
 from shifts import clean_pool, model_blocks, source_parts
 
 import tbft
-from tbft.choosing.label_forecast import FACTORS, MIN_LABELS, forecast_labels
+from tbft.choosing.label_forecast import FACTORS, MIN_LABELS, Seen, forecast_labels
 from tbft.choosing.learning_curve import RIDGE
 from tbft.diagnosis.card import card_of_samples
 from tbft.diagnosis.observation import observe
@@ -150,7 +150,7 @@ def rows_of(case: Case) -> Iterator[dict[str, Any]]:
         at = rows[1]
         start = time.process_time()
         found = forecast_labels(
-            case.features[at], case.logits[at], case.labels[at], case.class_names, case.source_accuracy,
+            Seen(case.features[at], case.logits[at]), case.labels[at], case.class_names, case.source_accuracy,
             case.family in PEOPLE,
         )  # fmt: skip
         seconds = time.process_time() - start
@@ -226,8 +226,8 @@ def main() -> None:
     means = {key: round(100 * float(np.mean([g[key] for g in gains])), 2) for key in gains[0]}
     print("gain in points from labels of one class:", means, "n", len(gains))
     if arguments.json:
-        found = {"summary": table, "class_gains_points": means, "class_count": len(gains), "rows": rows}
-        arguments.json.write_text(json.dumps(found, indent=None).replace("}, {", "},\n{") + "\n")
+        record = {"summary": table, "class_gains_points": means, "class_count": len(gains), "rows": rows}
+        arguments.json.write_text(json.dumps(record).replace("}, {", "},\n{") + "\n")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import tbft
-from tbft.choosing.label_forecast import MAX_LABELS, fit_law, forecast_labels, spread_evenly
+from tbft.choosing.label_forecast import MAX_LABELS, Seen, fit_law, forecast_labels, is_stretch, spread_evenly
 from tbft.choosing.learning_curve import Point, head_problem, learning_curve
 from tbft.cli import main
 from tbft.errors import DataError
-from tbft.forecasting import is_stretch
 from tbft.verification.evaluation import predict
 
 NAMES = ("a", "b", "c", "d")
@@ -34,8 +33,13 @@ def drawn(count: int, seed: int = 0, apart: float = 1.0, swapped: bool = False):
     return features, logits, labels
 
 
+def forecast_of(rows, *more):
+    features, logits, labels = rows
+    return forecast_labels(Seen(features, logits), labels, *more)
+
+
 def test_a_base_that_is_right_already_needs_no_more_labels():
-    found = forecast_labels(*drawn(80, apart=3.0), NAMES, 0.99)
+    found = forecast_of(drawn(80, apart=3.0), NAMES, 0.99)
     now, *_, most = found.expected
     assert now.accuracy > 0.95
     assert most.accuracy - now.accuracy < 0.02
@@ -43,7 +47,7 @@ def test_a_base_that_is_right_already_needs_no_more_labels():
 
 
 def test_labels_are_worth_more_to_a_base_whose_classes_have_changed_places():
-    found = forecast_labels(*drawn(40, swapped=True), NAMES, 0.95)
+    found = forecast_of(drawn(40, swapped=True), NAMES, 0.95)
     now, *_, most = found.expected
     assert found.base_accuracy < 0.3
     assert now.accuracy > found.base_accuracy + 0.2
@@ -57,7 +61,7 @@ def test_the_interval_holds_the_accuracy_that_more_labels_then_reach(swapped):
     for seed in range(8):
         at = np.random.default_rng(seed).permutation(800)
         few, many = at[:40], at[:400]
-        found = forecast_labels(features[few], logits[few], labels[few], NAMES, 0.9)
+        found = forecast_of((features[few], logits[few], labels[few]), NAMES, 0.9)
         problem, test = head_problem(features, logits, labels), np.arange(800, 1400)
         reached = max(problem.correct(many, test).mean(), (logits[test].argmax(1) == labels[test]).mean())
         hits.append(found.expected[-1].low <= reached <= found.expected[-1].high)
@@ -68,7 +72,7 @@ def test_intervals_are_narrower_with_more_labels_and_wider_for_one_stretch_of_ti
     widths = {}
     for count in (12, 80, 400):
         for stretch in (False, True):
-            now = forecast_labels(*drawn(count), NAMES, 0.9, stretch).expected[0]
+            now = forecast_of(drawn(count), NAMES, 0.9, stretch).expected[0]
             widths[count, stretch] = now.high - now.low
     assert widths[12, False] > widths[80, False] > widths[400, False]
     assert all(widths[count, True] > widths[count, False] + 0.05 for count in (80, 400))
@@ -77,7 +81,7 @@ def test_intervals_are_narrower_with_more_labels_and_wider_for_one_stretch_of_ti
 @settings(max_examples=25, deadline=None)
 @given(st.integers(3, 60), st.integers(0, 99), st.booleans(), st.booleans())
 def test_every_forecast_is_ordered_and_within_0_and_1(count, seed, swapped, stretch):
-    found = forecast_labels(*drawn(count, seed, swapped=swapped), NAMES, None, stretch)
+    found = forecast_of(drawn(count, seed, swapped=swapped), NAMES, None, stretch)
     for expected in found.expected:
         assert 0 <= expected.low <= expected.accuracy <= expected.high <= 1
     accuracies = [expected.accuracy for expected in found.expected]
@@ -86,13 +90,13 @@ def test_every_forecast_is_ordered_and_within_0_and_1(count, seed, swapped, stre
 
 
 def test_the_same_labels_give_the_same_forecast():
-    assert forecast_labels(*drawn(30), NAMES, 0.9) == forecast_labels(*drawn(30), NAMES, 0.9)
+    assert forecast_of(drawn(30), NAMES, 0.9) == forecast_of(drawn(30), NAMES, 0.9)
 
 
 def test_classes_that_lack_labels_are_named():
     features, logits, labels = drawn(80)
     keep = (labels != 3) & ((labels != 2) | (np.arange(80) < 12))
-    found = forecast_labels(features[keep], logits[keep], labels[keep], NAMES, 0.9)
+    found = forecast_of((features[keep], logits[keep], labels[keep]), NAMES, 0.9)
     assert found.lacking == ("c", "d")
     assert "label c, d first" in found.advice[0]
 
@@ -101,7 +105,7 @@ def test_classes_that_lack_labels_are_named():
 def test_too_few_labels_or_one_class_are_refused_with_what_is_needed(rows):
     features, logits, labels = drawn(20)
     with pytest.raises(DataError, match="at least 3 labels, of two classes"):
-        forecast_labels(features[rows], logits[rows], labels[rows], NAMES)
+        forecast_of((features[rows], logits[rows], labels[rows]), NAMES)
 
 
 def test_the_curve_of_a_class_with_one_label_is_that_of_the_base():
@@ -120,6 +124,12 @@ def test_at_most_1000_labels_are_used_and_every_class_keeps_its_share():
     rows = spread_evenly(labels, MAX_LABELS)
     assert len(np.unique(rows)) == MAX_LABELS
     assert abs(np.bincount(labels[rows])[1] - 250) <= 1
+
+
+def test_the_forecast_is_for_all_labels_at_hand_where_only_some_are_used(digits_blocks):
+    samples = striped(1200, seed=3)
+    found = tbft.forecast(digits_blocks, samples)
+    assert [expected.labels for expected in found.expected] == [1200, 2400, 6000, 12000]
 
 
 def test_windows_and_samples_with_a_column_of_time_are_taken_for_a_stretch():
@@ -145,7 +155,7 @@ def test_the_model_is_as_it_was_and_any_form_of_data_is_taken(digits_blocks):
     found = tbft.forecast(digits_blocks.model, (samples.inputs, samples.labels))
     assert found == tbft.forecast(digits_blocks, samples)
     assert all(torch.equal(before[k], v) for k, v in digits_blocks.model.state_dict().items())
-    assert str(found).startswith("expected accuracy with a new head: ")
+    assert str(found).startswith("expected with a new head: ")
 
 
 def test_a_task_without_classes_and_an_unknown_word_are_refused(digits_blocks):

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tbft.base import as_base, reader_of
 from tbft.blocks import Blocks
-from tbft.choosing.label_forecast import MAX_LABELS, Forecast, forecast_labels, spread_evenly
-from tbft.data.columns import group_keys, order_keys, positions_in_time
+from tbft.choosing.label_forecast import Forecast, Seen, forecast_labels, is_stretch, rows_to_use
 from tbft.data.forms import as_samples
 from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
@@ -57,25 +54,9 @@ def forecast_samples(
     check_fits(blocks.model, samples)
     if card is not None:
         card.check(blocks.model)
-    in_time = order_keys(samples, asked=True)
-    from_one_stretch = drawn == "stretch" or (drawn == "auto" and is_stretch(samples))
-    if from_one_stretch and in_time:
-        samples = samples.subset(np.argsort(positions_in_time(samples, in_time), kind="stable"))
-    samples = samples.subset(spread_evenly(samples.labels, MAX_LABELS))
-    seen = observe(blocks, samples, "float32")
-    return forecast_labels(
-        seen.features,
-        seen.logits,
-        samples.labels,
-        samples.class_names,
-        None if card is None else card.accuracy,
-        from_one_stretch,
-    )
-
-
-def is_stretch(samples: Samples) -> bool:
-    """Whether samples that are close in time may resemble each other, by their columns and their form.
-
-    Windows of a recording are arrays (n, channels, steps).
-    """
-    return bool(order_keys(samples, asked=False) or group_keys(samples)) or samples.inputs.ndim == 3
+    stretch = is_stretch(samples) if drawn == "auto" else drawn == "stretch"
+    few = samples.subset(rows_to_use(samples, stretch))
+    observed = observe(blocks, few, "float32")
+    seen = Seen(observed.features, observed.logits)
+    accuracy = None if card is None else card.accuracy
+    return forecast_labels(seen, few.labels, few.class_names, accuracy, stretch, len(samples))

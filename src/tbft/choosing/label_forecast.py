@@ -9,14 +9,16 @@ the truth lies in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tbft.choosing.learning_curve import Floats, Ints, Point, head_problem, learning_curve
+from tbft.data.columns import group_keys, order_keys, positions_in_time
+from tbft.data.samples import Samples
 from tbft.errors import DataError
 
 #: Numbers of labels to forecast for, in times the labels at hand; 1 stands for now.
@@ -44,6 +46,13 @@ STRETCH, TRANSFER = (1.0, 0.15, 0.5), 0.4
 WORTHWHILE = 0.02
 #: A class with less than this share of the labels of the median class lacks labels.
 LACKING = 0.5
+
+
+class Seen(NamedTuple):
+    """Features (n, d) and logits (n, classes) of samples, computed by the base."""
+
+    features: npt.NDArray[Any]
+    logits: npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -116,35 +125,71 @@ class Forecast:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {**asdict(self), "advice": list(self.advice)}
+        return {**asdict(self), "advice": list(self.advice), "line": str(self)}
 
     def __str__(self) -> str:
         """One line."""
-        return forecast_line(self.to_json())
+        texts = [
+            f"{100 * e.accuracy:.0f} % ({100 * e.low:.0f} to {100 * e.high:.0f}) with {e.labels:,}"
+            for e in self.expected
+            if e.factor in (1, 2, 10)
+        ]
+        return f"expected with a new head: {', '.join(texts)} labels"
 
 
-def forecast_line(forecast: Mapping[str, Any]) -> str:
-    """A forecast in one line, from its plain values."""
-    texts = [
-        f"{100 * e['accuracy']:.0f} % ({100 * e['low']:.0f} to {100 * e['high']:.0f}) with {e['labels']:,}"
-        for e in forecast["expected"]
-        if e["factor"] in (1, 2, 10)
-    ]
-    return f"expected accuracy with a new head: {', '.join(texts)} labels"
+def is_stretch(samples: Samples) -> bool:
+    """Whether samples that are close in time may resemble each other, by their columns and their form.
+
+    Windows of a recording are arrays (n, channels, steps).
+    """
+    return bool(order_keys(samples, asked=False) or group_keys(samples)) or samples.inputs.ndim == 3
+
+
+def rows_to_use(samples: Samples, from_one_stretch: bool) -> Ints:
+    """Positions of the samples to forecast from, at most :data:`MAX_LABELS`; those of a stretch in order."""
+    order = np.arange(len(samples))
+    keys = order_keys(samples, asked=True)
+    if from_one_stretch and keys:
+        order = np.argsort(positions_in_time(samples, keys), kind="stable")
+    return order[spread_evenly(samples.labels[order], MAX_LABELS)]
+
+
+def forecast_seen(
+    samples: Samples, seen: Seen, source_accuracy: float | None, from_one_stretch: bool | None = None
+) -> Forecast | None:
+    """A forecast from features and logits that are at hand; None where labels are too few for one.
+
+    Args:
+        from_one_stretch: None: by :func:`is_stretch`.
+    """
+    stretch = is_stretch(samples) if from_one_stretch is None else from_one_stretch
+    rows = rows_to_use(samples, stretch)
+    labels = samples.labels[rows]
+    if len(labels) < MIN_LABELS or len(np.unique(labels)) < 2:
+        return None
+    return forecast_labels(
+        Seen(seen.features[rows], seen.logits[rows]),
+        labels,
+        samples.class_names,
+        source_accuracy,
+        stretch,
+        len(samples),
+    )
 
 
 def forecast_labels(
-    features: npt.NDArray[Any],
-    logits: npt.NDArray[Any],
+    seen: Seen,
     labels: Ints,
     class_names: Sequence[str],
     source_accuracy: float | None = None,
     from_one_stretch: bool = False,
+    label_count: int | None = None,
 ) -> Forecast:
-    """Forecast accuracy from the features (n, d) and logits (n, classes) of labeled samples.
+    """Forecast accuracy from the features and logits of labeled samples.
 
     Args:
         from_one_stretch: the labels come from one stretch of time, and are in order within a class.
+        label_count: labels at hand, if these are only some of them.
 
     Raises:
         DataError: too few labels, or of one class only.
@@ -155,18 +200,18 @@ def forecast_labels(
             f"{len(labels)} labels of {len(present)} class{'es' * (len(present) != 1)} do not show what more "
             f"would give: a forecast needs at least {MIN_LABELS} labels, of two classes or more"
         )
-    used = spread_evenly(labels, MAX_LABELS)
-    problem = head_problem(features[used], logits[used], labels[used])
+    problem = head_problem(seen.features, seen.logits, labels)
     points = learning_curve(problem, from_one_stretch)
-    law = fit_law(points, len(used), source_accuracy or UNKNOWN_SOURCE)
-    per_class = len(labels) / len(present)
+    law = fit_law(points, len(labels), source_accuracy or UNKNOWN_SOURCE)
+    label_count = label_count or len(labels)
+    per_class = label_count / len(present)
     widening, transfer = (STRETCH, TRANSFER) if from_one_stretch else (RANDOM, 1.0)
     expected = [
-        Expected(f, f * len(labels), *widened(law.quantiles(f * per_class, transfer), widening))
+        Expected(f, f * label_count, *widened(law.quantiles(f * per_class, transfer), widening))
         for f in FACTORS
     ]
     return Forecast(
-        label_count=len(labels),
+        label_count=label_count,
         class_count=len(present),
         base_accuracy=points[0].accuracy,
         expected=tuple(expected),
