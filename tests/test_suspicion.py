@@ -62,6 +62,13 @@ def test_a_good_model_is_not_suspected(pictures, monkeypatch):
     assert check_accuracy_on_source(NearestColor(Preprocessing()), pictures) == ()
 
 
+def test_a_model_that_is_always_right_is_not_suspected_for_lack_of_other_classes():
+    x = np.zeros((120, 4, 4, 3), np.uint8) + np.array([200, 20, 20], np.uint8)
+    x[:2] = [20, 180, 80]
+    samples = tbft.make_samples(x, np.arange(120) < 2, ["no", "yes"])
+    assert check_accuracy_on_source(NearestColor(Preprocessing()), samples) == ()
+
+
 @pytest.mark.parametrize(
     ("wanted", "remedy"),
     [
