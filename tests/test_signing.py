@@ -89,7 +89,8 @@ def test_what_is_not_signed_by_a_trusted_key_is_refused_wherever_it_is_applied(p
     for command in commands:
         assert main(command.split()) == 0
     assert main("keys revoke workshop".split()) == 0
-    refused(commands[0], "which is not trusted here", capsys)
+    for command in (commands[0], "patch verify p1.safetensors --key keys/workshop.pub"):
+        refused(command, "which was revoked here", capsys)
     refused("keys trust keys/workshop.pub", "was revoked", capsys)
 
 

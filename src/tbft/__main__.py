@@ -1,13 +1,16 @@
 """``python -m tbft`` is ``tbft``."""
 
+import os
 import sys
-from contextlib import suppress
-from pathlib import Path
 
 # Python looks for every module in the working directory first; the command `tbft` does not, nor does this.
-with suppress(OSError):
-    if Path(sys.path[0]).resolve() == Path.cwd() != Path(__file__).resolve().parents[1]:
+# With what is imported already, as signals are handled only from the next import on.
+try:
+    here, own = os.path.realpath(""), os.path.realpath(f"{__file__}/../..")
+    if os.path.realpath(sys.path[0]) == here != own:
         del sys.path[0]
+except OSError:  # the working directory was removed
+    pass
 
 from tbft.cli import main
 

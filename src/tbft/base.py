@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from tbft.blocks import Blocks, split
 from tbft.blocks.norms import batch_dependent
-from tbft.blocks.tensors import state_bytes
+from tbft.blocks.tensors import not_finite, state_bytes
 from tbft.data.forms import as_samples
 from tbft.data.samples import Samples
 from tbft.data.spec import InputSpec
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
-from tbft.errors import CheckpointError, DataError, PlanError, SplitError, wrong_form
+from tbft.errors import CheckpointError, DataError, NotFiniteError, PlanError, SplitError, wrong_form
 from tbft.models import find_model, load_weights
+from tbft.models.match import some
 from tbft.models.registry import inputs_of
 from tbft.plan import Recipe, find_recipe
 
@@ -44,6 +46,9 @@ class Base:
     recipes: Mapping[str, str] = field(default_factory=dict)
     weights: Path | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_weights(self.model)
 
     @property
     def model(self) -> nn.Module:
@@ -253,9 +258,26 @@ def _notes_on(model: nn.Module) -> tuple[str, ...]:
 def module_and_inputs(model: Any) -> tuple[nn.Module, InputSpec]:
     """The module of a model in any form, which need not be split into blocks, and its inputs."""
     if isinstance(model, nn.Module):
+        check_weights(model)
         return model, inputs_of(model)
     base = as_base(model)
     return base.model, base.inputs
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raise NotFiniteError if weights, or statistics of BatchNorm, are NaN or infinite.
+
+    Infinite statistics give outputs that look right. Other buffers may be infinite, such as masks.
+    """
+    statistics = {
+        name: buffer
+        for name, buffer in model.named_buffers()
+        if name.rpartition(".")[2] in ("running_mean", "running_var")
+    }
+    weights = dict(model.named_parameters()) | statistics
+    known = {name: tensor for name, tensor in weights.items() if not (is_lazy(tensor) or tensor.is_meta)}
+    if bad := not_finite(known):
+        raise NotFiniteError(f"the model holds NaN or infinity in {some(bad)}: get its weights again")
 
 
 def as_card(card: SourceCard | str | Path | None) -> SourceCard | None:

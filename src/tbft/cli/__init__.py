@@ -70,11 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         from tbft.cli import signals
-        from tbft.cli.output import open_closed_streams
 
         if argv is None:
             signals.install()
-            open_closed_streams()
+            _open_closed_streams()
         try:
             status = _run(argv)
         finally:
@@ -90,6 +89,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         signals.uninstall()
     return status
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams that are closed, to nowhere.
+
+    Otherwise the next file that is opened would get their number, and messages would be written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _run(argv: Sequence[str] | None) -> int:

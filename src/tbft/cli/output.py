@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TextIO
 
@@ -12,20 +10,6 @@ from tbft.text import visible
 
 #: Cursor movements of progress bars.
 _MOVES = re.compile(r"\r|(\n|\x1b\[A)*")
-
-
-def open_closed_streams() -> None:
-    """Open the standard streams that are closed, to nowhere.
-
-    Otherwise the next file that is opened would get their number, and messages would be written into it.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 class VisibleStream:

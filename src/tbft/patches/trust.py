@@ -72,11 +72,15 @@ def verify(seal: str, signature: Signature | None, keys: Mapping[str, PublicKey]
         keys: those that are trusted, by id.
 
     Raises:
-        PatchError: unsigned, by a key that is not trusted, or not by it; the message says which.
+        PatchError: unsigned, by a key that is revoked or not trusted, or not by it; the message says which.
     """
     if signature is None:
         raise PatchError(f"{where} is not signed: sign it with `tbft patch sign`, or get a signed one")
     key = keys.get(signature.key)
+    if signature.key in revoked_ids():
+        raise PatchError(
+            f"{where} is signed by the key {signature.key}, which was revoked here: get a new one"
+        )
     if key is None:
         raise PatchError(
             f"{where} is signed by the key {signature.key}, which is not trusted here: if you know whose it "
@@ -117,7 +121,10 @@ def trusted_keys() -> dict[str, PublicKey]:
 
 def revoked_ids() -> frozenset[str]:
     """The ids of keys that are trusted no more."""
-    folder = trust_folder()
+    try:
+        folder = trust_folder()
+    except KeyFileError:  # without a home, there is no such folder
+        return frozenset()
     try:
         return frozenset(path.stem for path in folder.iterdir() if path.suffix == REVOKED)
     except FileNotFoundError:
