@@ -158,6 +158,8 @@ def test_a_loader_is_read_without_its_chance_and_what_it_loses_is_noted():
     samples = as_samples(weighted)
     assert samples.labels.tolist() == LABELS.tolist()
     assert any("weights are not used" in note for note in samples.notes)
+    in_workers = DataLoader(Stream(), batch_size=2, num_workers=2)  # each of which gives all samples
+    assert as_samples(in_workers).labels.tolist() == LABELS.tolist()
     samples = as_samples(DataLoader(dataset, batch_sampler=[[5, 4], [3, 2]]))
     assert samples.labels.tolist() == [2, 1, 0, 2]
     assert any("4 samples of a dataset of 6" in note for note in samples.notes)

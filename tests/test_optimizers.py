@@ -133,7 +133,7 @@ model, samples = DigitsNet(3), random_pictures(100, 8, 1, 3)
 said = replace(samples, labels=predict(model, samples).argmax(1).numpy())
 card = tbft.build_card(model, said)  # a model is right on what it says itself
 assert tbft.diagnose(model, samples, card=card)
-assert tbft.personalize(model, samples, card=card, level="input").tuned.history
+assert tbft.personalize(model, samples, card=card, level="input", val=0).tuned.history
 print(sorted({"torch._dynamo", "torch._inductor", "sympy", "pandas", "matplotlib"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -286,3 +286,33 @@ def test_a_test_set_in_another_unit_is_refused():
     assert len(as_parts(train, test=tbft.make_samples(x + 0.5, y)).test) == 60
     with pytest.raises(DataError, match=r"those of the training samples .*thousandths"):
         as_parts(train, test=tbft.make_samples(1000 * x, y))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (rows(NAMES, ["M\u00f6we"] * 6, header=("file", "label")), r"l.csv: line 2 is not UTF-8 text"),
+        (rows(NAMES, WORDS, WORDS, header=("file", "label", "label")), "several columns are called label"),
+        ("nothing", "l.csv: it has one column"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named_where_labels_are_missed(tmp_path, text, message):
+    folder = save_pictures(tmp_path / "set")
+    (folder / "l.csv").write_bytes(text.encode("latin1"))
+    with pytest.raises(DataError, match=rf"no class folders.*{message}"):
+        tbft.read(folder)
+
+
+def test_a_column_of_folds_is_no_input(tmp_path):
+    cells = [[i / 7 for i in range(9)], range(9), [i % 5 for i in range(9)], [i % 2 for i in range(9)]]
+    (tmp_path / "f.csv").write_text(rows(*cells, header=("a", "b", "fold", "label")))
+    samples = tbft.read(tmp_path / "f.csv")
+    assert samples.inputs.shape == (9, 2)
+    assert set(samples.attributes) == {"fold"}
+
+
+def test_arrays_in_class_folders_are_refused_with_what_to_do(tmp_path):
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a" / "0.npy", np.zeros((3, 20)))
+    with pytest.raises(DataError, match=r"1 \.npy.*np\.save.*np\.stack.*factory"):
+        tbft.read(tmp_path)

@@ -15,17 +15,20 @@ from tbft.data.spec import InputSpec
 from tbft.data.tables import Table, column_array
 from tbft.errors import DataError, unknown
 
-#: Columns that number the rows.
-_INDEX = {"", "index", "idx", "id", "row", "rowid", "sample", "sampleid", "unnamed"}
+#: Columns that number the rows, or say what they are used for.
+_ABOUT = {
+    "", "index", "idx", "id", "row", "rowid", "sample", "sampleid", "unnamed",
+    "fold", "split", "part", "istest", "istrain",
+}  # fmt: skip
 _PIXEL = re.compile(r"(pixel|px|p)[_ ]?\d+", re.IGNORECASE)
 
 
 def read_features(table: Table, spec: InputSpec) -> Samples:
     """Samples of a table whose columns are numbers, one of them the label.
 
-    Columns of text, and those whose names say that they number the rows or tell groups or times, become
-    attributes; the others are the inputs (n, columns), in their order. Pixels that fill a square become gray
-    pictures.
+    Columns of text, and those whose names say that they number the rows, or tell groups, times or parts,
+    become attributes; the others are the inputs (n, columns), in their order. Pixels that fill a square
+    become gray pictures.
 
     Raises:
         DataError: nothing says which column the label is, or a cell is empty or no number.
@@ -85,7 +88,7 @@ def _attribute_columns(table: Table, label: int) -> list[int]:
         plain = re.sub("[^a-z]", "", name.lower())
         known = rank(name, GROUP_WORDS) is not None or rank(name, TIME_WORDS) is not None
         if c != label and (
-            text or (table.named and (plain in _INDEX or known) and not _PIXEL.fullmatch(name))
+            text or (table.named and (plain in _ABOUT or known) and not _PIXEL.fullmatch(name))
         ):
             found.append(c)
     return found

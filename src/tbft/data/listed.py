@@ -129,6 +129,18 @@ def tables_of_pictures(listing: Listing, index: PictureIndex | None = None) -> l
     return [t for m in texts if (t := _tried(m, index)) is not None]
 
 
+def problems_of_tables(listing: Listing) -> list[str]:
+    """What is wrong with files that by their names are tables."""
+    found = []
+    for member in listing.others:
+        if member.suffix in SUFFIXES[:3]:
+            try:
+                parse_table(member.read(_MAX_TABLE_BYTES), member.name)
+            except DataError as error:
+                found.append(str(error))
+    return found
+
+
 def _tried(member: Member, index: PictureIndex) -> Listed | None:
     try:
         table = parse_table(member.read(_MAX_TABLE_BYTES), member.name)

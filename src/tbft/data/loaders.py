@@ -29,14 +29,16 @@ def items_of_loader(loader: DataLoader[Any], notes: list[str]) -> Iterator[Any]:
     if order is None and not _is_rebuilt(loader):
         yield from _items_as_drawn(loader, notes)
         return
+    # In several workers an iterable dataset gives its samples several times, unless it shares them out.
+    workers = 0 if isinstance(loader.dataset, IterableDataset) else loader.num_workers
     again: DataLoader[Any] = DataLoader(
         loader.dataset,
         batch_size=loader.batch_size,
         sampler=order,
-        num_workers=loader.num_workers,
+        num_workers=workers,
         collate_fn=loader.collate_fn,
         worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
+        multiprocessing_context=loader.multiprocessing_context if workers else None,
     )
     for batch in again:
         yield from _items_of_batch(batch)

@@ -11,11 +11,12 @@ import numpy.typing as npt
 from tbft.data.conditions import Conditions, matching
 from tbft.data.decoding import decode
 from tbft.data.levels import Hints
+from tbft.data.listed import problems_of_tables
 from tbft.data.members import Listing, by_kind, counted, printable, some
 from tbft.data.samples import Samples
 from tbft.data.side_tables import side_columns
 from tbft.data.spec import InputSpec
-from tbft.data.trees import interpret, ordered_classes
+from tbft.data.trees import Tree, interpret, ordered_classes
 from tbft.errors import DataError, unknown
 
 Positions = npt.NDArray[np.int64]
@@ -37,7 +38,7 @@ def read_pictures(listing: Listing, path: Path, spec: InputSpec, conditions: Con
     columns, joined = side_columns(listing, spec)
     wishes = {key: condition.wanted for key, condition in conditions.items() if key not in columns}
     hints = Hints(spec.layout, _known(spec), wishes, path.name.partition(".")[0])
-    tree = interpret([m.parts for m in listing.pictures], hints, listing.name)
+    tree = _interpreted(listing, hints)
     attributes = {**columns, **tree.attributes, "file": np.array([m.name for m in listing.pictures])}
     known = {key: condition for key, condition in conditions.items() if key in attributes}
     # As ids, positions do not depend on which pictures are wanted.
@@ -58,12 +59,28 @@ def read_pictures(listing: Listing, path: Path, spec: InputSpec, conditions: Con
     )
 
 
+def _interpreted(listing: Listing, hints: Hints) -> Tree:
+    """What the folders mean; where that is refused, with what else there is to tell the classes."""
+    try:
+        return interpret([m.parts for m in listing.pictures], hints, listing.name)
+    except DataError as error:
+        if not listing.others or any(len(m.parts) > 1 for m in listing.pictures):
+            raise
+        seen = problems_of_tables(listing) or [f"beside them: {by_kind(listing.others)}"]
+        raise DataError(f"{error} ({'; '.join(seen)})") from error
+
+
 def _nothing_in(listing: Listing) -> str:
     seen = [by_kind(listing.others)] if listing.others else []
     seen += [f"{name} ({reason})" for name, reason in listing.damaged[:3]]
     seen += listing.notes
     told = f" (it has: {'; '.join(seen)})" if seen else ""
-    return f"{listing.name}: no pictures in it; expected <class>/<file>{told}"
+    remedy = ""
+    if listing.others:
+        remedy = "; other files are read with a factory that returns a Dataset, package.module:factory"
+        if any(m.suffix == ".npy" for m in listing.others):
+            remedy = "; stack the arrays into X.npy and y.npy, np.save('X.npy', np.stack(arrays))" + remedy
+    return f"{listing.name}: no pictures in it; expected <class>/<file>{told}{remedy}"
 
 
 def _known(spec: InputSpec) -> frozenset[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tbft.data.keys import LABEL_NAMES
 from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -82,6 +83,9 @@ def parse_table(raw: bytes, name: str) -> Table:
     columns = tuple(first[1])
     if len(columns) < 2:
         raise DataError(f"{name}: it has one column; a table has a file and a label in each row")
+    twice = {c for c in columns if columns.count(c) > 1}
+    if twice & {*LABEL_NAMES, "file", "filename", "path", "image"}:
+        raise DataError(f"{name}: several columns are called {', '.join(sorted(twice))}; rename them")
     named = len(set(columns)) == len(columns) and not any(_NUMBER.fullmatch(c) for c in columns)
     table = Table(name, columns, True, text, separator)
     return table if named else table.without_names()
