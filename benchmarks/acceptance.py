@@ -178,7 +178,7 @@ def promise() -> Any:
 def scores() -> Any:
     """Coverage of the bootstrap's interval for scores, and how often a mean change of zero is kept."""
     generator = np.random.default_rng(1)
-    drawn = {
+    drawn: dict[str, Callable[[int], Array]] = {
         "normal": lambda n: generator.normal(size=n),
         "skewed": lambda n: generator.exponential(size=n) - 1,
         "heavy tails": lambda n: generator.standard_t(3, size=n),

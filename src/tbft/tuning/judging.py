@@ -10,6 +10,7 @@ import torch
 from tbft.blocks import Blocks
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
+from tbft.errors import DataError, PlanError
 from tbft.plan import Allowance, Plan
 from tbft.tuning.execution import Tuned, tune_samples
 from tbft.tuning.memory_limit import MIN_BATCH
@@ -78,19 +79,33 @@ def cross_fit(
 ) -> Outputs | Stopped:
     """Tune once per fold on all other training samples, and run that model on the fold; it is restored.
 
+    Where a plan cannot be carried out without a fold, as that has the only sample of a class, the outputs
+    are the base's: nothing counts as gained there.
+
     Returns:
         outputs of the base, and of the model that was not tuned on the sample, for all samples that are
         judged; or why it was stopped.
+
+    Raises:
+        DataError: the plan cannot be carried out without any of the folds.
     """
     assert parts.folds is not None
     folds, judged = parts.folds, np.flatnonzero(parts.folds >= 0)
     numbers = np.unique(folds[judged]).tolist()
     before = predict(blocks.model, parts.train, _batch_size(allowance))
     after = before.clone()
+    failed = 0
     for done, fold in enumerate(numbers):
         others, inside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         one_of = _one_of(how, done, len(numbers) + 1)
-        tuned = tune_samples(blocks, plan, parts.train.subset(others), None, one_of, allowance)
+        try:
+            tuned = tune_samples(blocks, plan, parts.train.subset(others), None, one_of, allowance)
+        except (DataError, PlanError) as error:
+            failed += 1
+            if failed == len(numbers):
+                few = f"{len(others)} of {len(parts.train)} samples, with which the others are judged"
+                raise DataError(f"with {few}: {error} (val=0 or --val 0 judges nothing)") from error
+            continue
         if tuned.stopped is not None:
             return tuned.stopped
         after[torch.from_numpy(inside)] = _run(blocks, tuned, parts.train.subset(inside), allowance)
