@@ -92,6 +92,16 @@ class Table:
         ratios = [f.cpu_ratio for f in self.figures.get(method, {}).values() if f.cpu_ratio is not None]
         return fmean(ratios) if ratios else None
 
+    @property
+    def time_note(self) -> str:
+        """Why a method takes more than full fine-tuning, if one does; else empty."""
+        if all((self.time_share(method) or 0) <= 1 for method in self.figures):
+            return ""
+        return (
+            "Shares above 100 %: this recipe makes full fine-tuning itself cheap, while what a method adds to it "
+            "(choosing, or adapting to the whole test part) costs the same as ever."
+        )
+
 
 def tables_of(records: Iterable[Record]) -> list[Table]:
     """All tables that there are records for, in the order of the experiments; quick ones last.

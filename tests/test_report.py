@@ -110,6 +110,31 @@ def test_an_adaptations_page_says_what_its_result_says():
     assert sum("png" in image["src"][:20] for image in page.named("img")) == 6
 
 
+def test_the_accuracy_on_the_source_is_shown_beside_before_and_after():
+    source = result()["choice"]["diagnosis"]["evidence"]["source_accuracy"]
+    assert f"on the source {percent(source)}" in checked(adaptation_page(adaptation())).text
+    assert "on the source" not in checked(adaptation_page(adaptation(choice=None))).text
+
+
+def test_a_page_names_no_folder_of_the_machine():
+    given = replace(
+        adaptation(data="/home/me/samples/set.npz + fog:3"),
+        weights="/home/me/base.pth",
+        patch_path="C:\\me\\user.safetensors",
+    )
+    page = checked(adaptation_page(given))
+    assert "tbft patch apply user.safetensors --weights base.pth" in page.text
+    assert "set.npz + fog:3" in page.text
+    assert "/home" not in page.text and "\\me" not in page.text
+
+
+def test_the_chosen_option_is_named_as_the_arm_that_was_tuned():
+    r = result()
+    choice = {**r["choice"], "option": "head", "arm": "fc"}
+    text = checked(adaptation_page(adaptation(choice=choice, arm="fc"))).text
+    assert "fc (the option head)" in text and "chosen; here the arm fc" in text
+
+
 def test_the_same_values_give_the_same_bytes():
     assert adaptation_page(adaptation()) == adaptation_page(adaptation())
 

@@ -57,6 +57,7 @@ def _table(table: Table) -> Iterator[str]:
     notes = [
         f"At {column} some drifts have no records yet." for column, all_ in table.complete.items() if not all_
     ]
+    notes += [table.time_note] if table.time_note else []
     if notes:
         yield " ".join(notes) + "\n"
     yield from _row(["method", *table.columns, "processor time"])

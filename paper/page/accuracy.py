@@ -39,7 +39,7 @@ def _result(table: Table, title: str) -> dict[str, Any]:
     return {
         "title": title,
         "data": table.data,
-        "words": _finding(table),
+        "words": f"{_finding(table)} {table.time_note}".strip(),
         "charts": list(_bar_charts(table)),
         "published": bool(table.published),
         "columns": [

@@ -15,6 +15,7 @@ from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.levels import INPUT_DISTANCE, Z_SCORE
 from tbft.metering import Measurement
+from tbft.models.checkpoints import BASES
 from tbft.patches import Patch, make_patch, versions
 from tbft.plan import Plan
 from tbft.tuning.execution import Tuned
@@ -159,13 +160,20 @@ class Personalization:
         base = self.base
         adaptation = Adaptation(
             result=self.to_json(),
-            weights=None if base.weights is None else str(base.weights),
+            weights=_weights_name(base),
             patch_path=None if patch_path is None else str(patch_path),
             model_bytes=base.size_bytes,
             strips=strips_of(self.parts.train, clean),
             thresholds={"distance": INPUT_DISTANCE, "z_score": Z_SCORE},
         )
         write_page(adaptation_page(adaptation), path)
+
+
+def _weights_name(base: Base) -> str | None:
+    """What names the base weights on the command line: their file, or the preset that they ship with."""
+    if base.weights is None:
+        return None
+    return base.weights.stem if base.weights.parent == BASES else str(base.weights)
 
 
 def patch_of(base: Base, tuned: Tuned, measurement: Measurement, train: Samples) -> Patch:

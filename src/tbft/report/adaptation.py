@@ -174,9 +174,17 @@ def _accuracy_tile(r: Values) -> dict[str, str]:
     samples = count(details.measured_count(r), kinds[r["measured_on"]])
     write = percent if in_points else "{:.4g}".format
     change = f"{write(r['score_before'])} → {write(r['score_after'])}"
-    note = f"{gained(gain, 'points' if in_points else 'score')}, {samples}"
+    note = f"{gained(gain, 'points' if in_points else 'score')}, {samples}{_at_home(r)}"
     name = name if in_points else "score, before and after"
     return {"name": name, "value": change, "note": note, "kind": kind}
+
+
+def _at_home(r: Values) -> str:
+    """The accuracy on the source, for comparison, if a source card knows it."""
+    evidence = None if r["choice"] is None else r["choice"]["diagnosis"]["evidence"]
+    if evidence is None or not evidence["has_card"] or r["accuracy_before"] is None:
+        return ""
+    return f"; on the source {percent(evidence['source_accuracy'])}"
 
 
 def _acceptance(judged: Values | None) -> dict[str, Any] | None:
@@ -226,12 +234,18 @@ def _plan_words(r: Values) -> str:
     return f"The arm was set by the user: {r['arm']}. {no_others}"
 
 
+def _as_option(r: Values) -> str:
+    """The arm, with the name of the option if that differs."""
+    option = r["choice"]["option"]
+    return r["arm"] if option == r["arm"] else f"{r['arm']} (the option {option})"
+
+
 def _plan_facts(r: Values) -> list[tuple[str, str]]:
     share = {None: "by the number of samples", 1.0: "1: the source's are kept"}.get(
         r["source_share"], str(r["source_share"])
     )
     return [
-        ("arm", r["arm"]),
+        ("arm", r["arm"] if r["choice"] is None else _as_option(r)),
         ("level", r["level"] or "none given"),
         ("recipe", f"{r['recipe']}, seed {r['seed']}"),
         ("tuned parameters", count(r["tuned_parameters"])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from tbft.report import charts
@@ -53,10 +54,10 @@ def options(r: Values, choice: Values) -> dict[str, Any]:
             seconds(cost["cpu_seconds"]),
             *more,
             size(cost["patch_bytes"]),
-            _why(name, choice),
         )
-        rows.append(Line(cells, "chosen" if chosen else "out" if name in choice["excluded"] else ""))
-    columns = ("option", "expected accuracy", "processor time", *(name for name, *_ in shown), "patch", "")
+        mark = "chosen" if chosen else "out" if name in choice["excluded"] else ""
+        rows.append(Line(cells, mark, _why(name, choice)))
+    columns = ("option", "expected accuracy", "processor time", *(name for name, *_ in shown), "patch")
     outcomes = (
         []
         if r["accuracy_after"] is None
@@ -73,7 +74,7 @@ def options(r: Values, choice: Values) -> dict[str, Any]:
 
 def _why(name: str, choice: Values) -> str:
     if name == choice["option"]:
-        return "chosen"
+        return "chosen" if name == choice["arm"] else f"chosen; here the arm {choice['arm']}"
     if name in choice["excluded"]:
         return f"beyond the budget: {choice['excluded'][name]}"
     if name not in choice["expected_accuracies"]:
@@ -195,18 +196,19 @@ def commands(adaptation: Adaptation) -> Iterator[tuple[str, str]]:
     r = adaptation.result
     if not changed(r) or adaptation.patch_path is None:
         return
-    patch = shlex.quote(adaptation.patch_path)
+    path = portable(adaptation.patch_path)
+    patch = shlex.quote(path)
     if adaptation.weights is None:
         yield (
             "In Python, on your model",
             (
                 "import tbft\n\n"
-                f"undo = tbft.Patch.load({adaptation.patch_path!r}).apply(model)  # the tuned model\n"
+                f"undo = tbft.Patch.load({path!r}).apply(model)  # the tuned model\n"
                 "undo.apply(model)  # the base again, bit for bit"
             ),
         )
         return
-    weights = shlex.quote(adaptation.weights)
+    weights = shlex.quote(portable(adaptation.weights))
     yield "Check that it is intact and fits", f"tbft patch verify {patch} --weights {weights}"
     yield "Apply it", f"tbft patch apply {patch} --weights {weights} --out tuned.safetensors"
     yield "Undo it", f"tbft patch revert {patch} --weights tuned.safetensors --out base-again.safetensors"
@@ -219,10 +221,21 @@ def no_commands(r: Values) -> str:
     return "There is nothing to apply or undo: the model is unchanged."
 
 
+def portable(path: str) -> str:
+    """A path as it may be passed on: an absolute one without the folders of this machine.
+
+    >>> portable("/home/me/base.pt"), portable("data/a.tar + fog:1"), portable("/data/a.tar + fog:1")
+    ('base.pt', 'data/a.tar + fog:1', 'a.tar + fog:1')
+    """
+    place, plus, drift = path.partition(" + ")
+    is_absolute = PurePosixPath(place).is_absolute() or PureWindowsPath(place).is_absolute()
+    return f"{PureWindowsPath(place).name if is_absolute else place}{plus}{drift}"
+
+
 def record(r: Values) -> list[tuple[str, str]]:
     """What is needed to repeat the adaptation."""
     return [
-        ("data", r["data"]),
+        ("data", portable(r["data"])),
         (
             "samples",
             f"{r['train_samples']:,} train, {r['val_samples']:,} held out, {r['test_samples']:,} test",

@@ -9,10 +9,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table: its name and further cells, and its mark (``chosen``, ``out``)."""
+    """A row of a table.
+
+    Attributes:
+        cells: its name and further cells.
+        mark: ``chosen`` or ``out``.
+        note: shown in small print below the name.
+    """
 
     cells: Sequence[str]
     mark: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)

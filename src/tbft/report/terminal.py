@@ -140,6 +140,8 @@ def choice_text(choice: Values) -> str:
         value = choice["expected_accuracies"].get(name)
         shown = "-" if value is None else f"{100 * value:.0f}"
         energy = "unavailable" if cost["energy_joules"] is None else f"{cost['energy_joules']:.1f}"
-        note = "<- chosen" if name == choice["option"] else choice["excluded"].get(name, "")
+        note = choice["excluded"].get(name, "")
+        if name == choice["option"]:
+            note = "<- chosen" + ("" if name == choice["arm"] else f": here the arm {choice['arm']}")
         rows.append((name, shown, f"{cost['cpu_seconds']:.1f}", energy, f"{cost['patch_bytes']:,}", note))
     return f"{table(rows, right='1234')}\n{choice['explanation']}"
