@@ -98,8 +98,8 @@ class Table:
         if all((self.time_share(method) or 0) <= 1 for method in self.figures):
             return ""
         return (
-            "Shares above 100 %: this recipe makes full fine-tuning itself cheap, while what a method adds to "
-            "it (choosing, or adapting to the whole test part) costs the same as ever."
+            "Shares above 100 %: this recipe makes full fine-tuning itself cheap, while what a method adds "
+            "to it (choosing, or adapting to the whole test part) costs the same as ever."
         )
 
 

@@ -125,7 +125,7 @@ def _row(arm: str, results: list[Personalization]) -> Row:
         arm,
         fmean(r.after.score for r in results if r.after is not None),
         median(r.measurement.cpu_seconds for r in results),
-        len(results[0].patch.to_bytes()),
+        len(results[0].patch.to_bytes()) if results[0].patch.tensors else 0,
         f"chose {', '.join(chosen)}" if arm == OURS else "",
     )
 
