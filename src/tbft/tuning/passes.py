@@ -25,6 +25,7 @@ from tbft.tuning.loop import AnyOptimizer, EpochRecord, FitState, Run, fit, keep
 from tbft.tuning.memory_limit import MemoryLimit
 from tbft.tuning.optimizers import make_optimizer
 from tbft.tuning.options import Tuning
+from tbft.tuning.pages import pages_kept
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
 from tbft.tuning.resume import load_run, save_run
 
@@ -62,6 +63,7 @@ class PassRunner:
         )
         self.policy, self.prefix_batch = self.how.cache or CachePolicy(), 0
 
+    @pages_kept()
     def run(self) -> None:
         """Run the passes in order."""
         if self.resolved.start:
