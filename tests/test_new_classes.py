@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import tbft
+from tbft.diagnosis import class_features
+from tbft.tuning import new_rows
 
 
 def blobs(classes, count=40, seed=0):
@@ -33,7 +37,7 @@ def base():
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
-    return model, tbft.build_card(model, blobs("abc", 60, seed=8))
+    return model, tbft.build_card(model, blobs("abc", 200, seed=8))
 
 
 def accuracy(model, samples, names):
@@ -44,7 +48,7 @@ def accuracy(model, samples, names):
     )
 
 
-@pytest.mark.parametrize("known", ["a", "abc"])
+@pytest.mark.parametrize("known", ["", "a", "abc"])
 def test_new_classes_are_learned_and_old_ones_kept(base, known, tmp_path):
     model, card = base
     before = tbft.fingerprint(model.state_dict())
@@ -53,7 +57,11 @@ def test_new_classes_are_learned_and_old_ones_kept(base, known, tmp_path):
     assert result.new_accuracy > 0.8
     assert result.old_after >= result.old_before - 0.01
     assert tbft.fingerprint(model.state_dict()) == before
-    assert "new classes  d, e" in str(result) and result.to_json()["status"] == "patched"
+    assert str(result).startswith("new classes  ") and f"{result.own_old_count} samples and 600 in" in str(
+        result
+    )
+    assert result.own_old_count == 20 * len(known) and list(result.new_accuracies) == ["d", "e"]
+    assert result.to_json()["status"] == "patched"
     result.patch.save(tmp_path / "more.safetensors")
     names, old = "abcde", accuracy(model, blobs("abc", seed=5), "abc")
     with tbft.Patch.load(tmp_path / "more.safetensors").applied(model):
@@ -90,11 +98,63 @@ def test_what_cannot_be_added_is_refused(base):
     model, card = base
     with pytest.raises(tbft.TbftError, match="the model knows all of its classes"):
         tbft.add_classes(model, blobs("ab"), card=card)
-    with pytest.raises(tbft.TbftError, match="held out, which decide"):
-        tbft.add_classes(model, blobs("ad"), card=card, val=0)
-    with pytest.raises(tbft.TbftError, match="add samples of known classes"):
-        tbft.add_classes(model, blobs("d"), card=card)
+    with pytest.raises(tbft.TbftError, match="too few samples of 'd' to learn from: give 4"):
+        tbft.add_classes(model, blobs("ad", 3), card=card)
+    with pytest.raises(tbft.TbftError, match="no samples of 'd' held out"):
+        tbft.add_classes(model, blobs("ad"), card=card, val=blobs("a", seed=3))
+    with pytest.raises(tbft.TbftError, match=r"230 samples .* there are 40, and no source card"):
+        tbft.add_classes(model, blobs("ad"))
+    with pytest.raises(tbft.TbftError, match="in the source card 102: add samples"):
+        tbft.add_classes(model, blobs("d"), card=tbft.build_card(model, blobs("abc", 34)))
+    with pytest.raises(tbft.TbftError, match="with another base model"):
+        tbft.add_classes(nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 3)), blobs("d"), card=card)
     torch.manual_seed(0)
     convolution = nn.Sequential(nn.Conv1d(1, 4, 3), nn.Conv1d(4, 3, 6), nn.Flatten())
     with pytest.raises(tbft.TbftError, match=r"nn\.Linear with a bias"):
         tbft.add_classes(convolution, tbft.make_samples(np.zeros((20, 1, 8), np.float32), [0, 9] * 10))
+
+
+def test_without_a_card_many_samples_of_old_classes_decide(base):
+    model, _ = base
+    result = tbft.add_classes(model, blobs("abcd", 100))
+    assert (result.status, result.own_old_count, result.old_count) == ("patched", 300, 300)
+    with_val = tbft.add_classes(model, blobs("abcd", 100), val=blobs("abd", 30, seed=4))
+    assert (with_val.status, with_val.new_count, with_val.old_count) == ("patched", 30, 360)
+
+
+def test_users_samples_of_old_classes_count_where_they_differ_from_the_cards(base):
+    model, card = base
+    both = blobs("ab", 60)
+    labels = both.labels.copy()
+    labels[60:] = np.arange(60) % 2  # what used to be b is, for this user, b or the new class
+    result = tbft.add_classes(model, tbft.make_samples(both.inputs, labels + 1, ["a", "b", "new"]), card=card)
+    assert result.status == "rejected"
+
+
+@pytest.mark.parametrize("lost", [0, 1, 5, 40])
+def test_the_offset_lets_as_few_samples_be_lost_as_it_says(lost):
+    count = next(n for n in range(200, 6000) if new_rows.max_lost(n) == lost)
+    torch.manual_seed(0)
+    old = torch.nn.functional.one_hot(torch.arange(count) % 3, 3).float()
+    zeros = torch.zeros(count)
+    pool = new_rows.Pool(old, torch.arange(count) % 3, old, zeros, zeros.bool())
+    judged = new_rows.Judged(pool, 2 * torch.rand(count, 2))
+    assert judged.lowered(new_rows.find_offset(judged)).lost == lost
+    own = new_rows.Judged(replace(pool, own=torch.arange(count) < 50), judged.new_logits)
+    kept = own.lowered(new_rows.find_offset(own))
+    assert kept.lost <= lost and kept[kept.pool.own].lost == 0
+
+
+def test_a_card_keeps_features_within_a_step_of_their_range(base):
+    model, card = base
+    samples = blobs("abc", 200, seed=8)
+    with torch.no_grad():
+        features = model[:2](torch.from_numpy(np.asarray(samples.inputs)))
+    kept = class_features.unpack(card.tensors, 3)
+    step = features.max(0).values - features.min(0).values
+    assert kept.labels.tolist() == samples.labels.tolist()
+    assert ((kept.features - features).abs() <= step / 500).all()
+    with pytest.raises(tbft.TbftError, match="build the card again"):
+        class_features.unpack(card.tensors, 2)
+    with pytest.raises(tbft.TbftError, match="build the card again"):
+        class_features.unpack({**card.tensors, "classes/low": torch.zeros(3)}, 3)

@@ -241,6 +241,18 @@ def test_a_size_that_decides_is_traced_along_the_example_and_holds_for_that_size
         blocks.block(0)(torch.rand(5, 7, 3))
 
 
+class Counted(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.a(x)).reshape(len(x), -1)) / len(self._modules)
+
+
+def test_the_length_of_a_batch_is_traced_as_its_first_size():
+    blocks = split(Counted().eval(), ["b", "c"], example=X)
+    check_stages(blocks, X[:1])
+    check_stages(blocks, torch.cat([X, X]))
+    assert len(X) == X.size(0)  # the builtin is back
+
+
 def test_mode_dependent_code_in_a_submodule_that_is_cut_is_refused():
     model = nn.Sequential(Dropping(), nn.Linear(3, 3))
     with pytest.raises(SplitError, match="other code in training"):

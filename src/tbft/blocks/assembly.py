@@ -12,7 +12,8 @@ from tbft.blocks.blocks import Blocks
 from tbft.blocks.inputs import Inputs, map_tensors
 from tbft.blocks.outputs import Output, logits_of
 from tbft.blocks.ownership import describe
-from tbft.blocks.partition import parents_of, partition, stages_of
+from tbft.blocks.partition import parents_of, partition
+from tbft.blocks.stages import stages_of
 from tbft.blocks.tracing import trace
 from tbft.errors import SplitError, unknown
 

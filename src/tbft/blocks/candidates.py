@@ -9,7 +9,7 @@ from itertools import accumulate
 from torch import fx, nn
 
 from tbft.blocks.heads import head_node, mixes
-from tbft.blocks.partition import can_be_made, free_of_parameters
+from tbft.blocks.partition import can_be_made, free_of_parameters, needing
 from tbft.blocks.tracing import Traced
 
 
@@ -112,7 +112,7 @@ def _crossing_counts(model: nn.Module, traced: Traced, nodes: Sequence[fx.Node])
 
     places_of: dict[int, list[int]] = {}  # where a tensor of the model is used, by its id
     for node in nodes:
-        users = [position[user] for user in node.users]
+        users = [position[user] for user in needing(node)]
         if node.op == "get_attr" and node not in free:
             places_of.setdefault(id(traced.tensors[str(node.target)]), []).extend(users)
         elif users and not can_be_made(node, free):

@@ -7,8 +7,7 @@ defaults. Where a size decides what is run, it is traced along an example.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,13 +16,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from tbft.blocks.inputs import Inputs, call, map_tensors, tensors_of
+from tbft.blocks.inputs import Inputs, map_tensors, tensors_of
 from tbft.blocks.outputs import Output, UnknownOutputError, logits_of
 from tbft.blocks.state import attributes_restored, modes_restored, values_restored
+from tbft.blocks.tracers import ExampleTracer, IsLeaf, Tracer, functions_refused
 from tbft.errors import SplitError
-
-#: Whether a submodule stays one call.
-IsLeaf = Callable[[nn.Module, str], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +80,7 @@ def trace_once(
 ) -> Traced:
     """Trace a model in the modes that it is in; along the example where it cannot be traced without."""
     try:
-        return _traced(_Tracer(is_leaf, example, output), model)
+        return _traced(Tracer(is_leaf, example, output), model)
     except UntraceableError:
         if example is None:
             raise
@@ -107,7 +104,7 @@ def trace_deep(model: nn.Module, example: Inputs | None = None, output: Output =
             try:
                 if along and example is not None:
                     return _traced_along(model, is_leaf, example, output)
-                return _traced(_Tracer(is_leaf, example, output), model)
+                return _traced(Tracer(is_leaf, example, output), model)
             except UntraceableError as error:
                 if error.path:
                     opaque.add(type(model.get_submodule(error.path)))
@@ -142,14 +139,13 @@ def _traced_along(model: nn.Module, is_leaf: IsLeaf, example: Inputs, output: Ou
     found = []
     for size in (1, 2, 3):
         some = map_tensors(partial(_first, size), example)
-        tracer = _ExampleTracer(is_leaf, some, output)
+        tracer = ExampleTracer(is_leaf, some, output)
         with values_restored(model):
             found.append(_traced(tracer, model))
     if len({str(traced.graph) for traced in found}) > 1:
         raise SplitError(
-            f"what {type(model).__name__} runs depends on how many samples are in a batch (where that is "
-            "only counted, x.size(0) can be traced, and len(x) cannot); give it as nn.Sequential or a list "
-            "of (name, module)"
+            f"what {type(model).__name__} runs depends on how many samples are in a batch; give it as "
+            "nn.Sequential or a list of (name, module)"
         )
     sizes = tuple(tuple(t.shape[1:]) for t in tensors_of(example)) if tracer.decided else None
     return replace(found[0], sizes=sizes)
@@ -164,9 +160,9 @@ def module_paths(node: fx.Node) -> list[str]:
     return [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
 
 
-def _traced(tracer: _Tracer, model: nn.Module) -> Traced:
+def _traced(tracer: Tracer, model: nn.Module) -> Traced:
     try:
-        with torch.enable_grad(), attributes_restored(model), _functions_refused():
+        with torch.enable_grad(), attributes_restored(model), functions_refused():
             if getattr(model, "_compiled_call_impl", None) is not None:
                 model._compiled_call_impl = None  # a call would run what was compiled
             graph = tracer.trace(model)
@@ -178,184 +174,3 @@ def _traced(tracer: _Tracer, model: nn.Module) -> Traced:
         path = tracer.entered[-1] if tracer.entered else ""
         raise UntraceableError(model, path, error, tracer.example is not None) from error
     return Traced(graph, tensors, adapted=tracer.adapted)
-
-
-@contextmanager
-def _functions_refused() -> Iterator[None]:
-    """Tracing would look into an ``autograd.Function`` and lose the backward pass that it defines."""
-    apply = torch.autograd.Function.__dict__["apply"]
-
-    def checked(cls: type, *arguments: Any, **keywords: Any) -> Any:
-        if any(isinstance(a, fx.Proxy) for a in (*arguments, *keywords.values())):
-            raise TypeError(f"{cls.__name__} is a torch.autograd.Function outside of a submodule")
-        return apply.__get__(None, cls)(*arguments, **keywords)
-
-    torch.autograd.Function.apply = classmethod(checked)  # type: ignore[assignment, method-assign]
-    try:
-        yield
-    finally:
-        torch.autograd.Function.apply = apply  # type: ignore[method-assign]
-
-
-def _encoder_forward(encoder: nn.TransformerEncoder, src: Any, **masks: Any) -> Any:
-    """What torch's encoder runs where no mask is given; its own forward asks for values of the input."""
-    if any(mask is not None and mask is not False for mask in masks.values()):
-        raise TypeError("nn.TransformerEncoder is given a mask")
-    for layer in encoder.layers:
-        src = layer(src)
-    return src if encoder.norm is None else encoder.norm(src)
-
-
-class _Tracer(fx.Tracer):
-    """Traces what ``model(x)`` runs, and notes for each node whether gradients were off.
-
-    Attributes:
-        example: what the placeholders stand for: one tensor, or several by name or position.
-        entered: the submodules that are being traced through, outermost first; where it fails, they stay.
-    """
-
-    proxy_buffer_attributes = True
-
-    def __init__(self, is_leaf: IsLeaf, example: Inputs | None, output: Output) -> None:
-        super().__init__()
-        self.is_leaf, self.example, self.output = is_leaf, example, output
-        self.entered: list[str] = []
-        self.adapted = not (example is None or isinstance(example, Tensor))
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return bool(module_qualified_name) and self.is_leaf(m, module_qualified_name)
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if type(m) is nn.TransformerEncoder:
-            forward = partial(_encoder_forward, m)
-        self.entered.append(self.path_of_module(m))
-        result = super().call_module(m, forward, args, kwargs)
-        self.entered.pop()
-        return result
-
-    def create_node(self, *arguments: Any, **keywords: Any) -> fx.Node:
-        node = super().create_node(*arguments, **keywords)
-        node.meta["no_grad"] = not torch.is_grad_enabled()
-        return node
-
-    def create_args_for_root(
-        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
-    ) -> tuple[Callable[..., Any], list[Any]]:
-        placeholders: Any
-        if self.example is None or isinstance(self.example, Tensor):
-            placeholders = self.placeholder("x", self.example)
-        elif isinstance(self.example, Mapping):
-            placeholders = {name: self.placeholder(name, value) for name, value in self.example.items()}
-        else:
-            placeholders = tuple(self.placeholder(f"x{i}", value) for i, value in enumerate(self.example))
-
-        def run(model: nn.Module) -> Any:
-            returned = call(model, placeholders)
-            result = self.output(returned)
-            self.adapted |= result is not returned
-            if not isinstance(result, fx.Proxy):
-                raise UnknownOutputError(
-                    f"the model returns a {type(result).__name__}, no tensor of its inputs"
-                )
-            return result
-
-        return run, [self.root]
-
-    def placeholder(self, name: str, value: Tensor | None) -> fx.Proxy:
-        """A proxy for one input."""
-        return self.create_proxy("placeholder", name, (), {})
-
-
-class _ExampleTracer(_Tracer):
-    """Traces along an example: a test of a size takes the branch that the example takes.
-
-    Attributes:
-        decided: whether a size decided anything.
-    """
-
-    def __init__(self, is_leaf: IsLeaf, example: Inputs, output: Output) -> None:
-        super().__init__(is_leaf, example, output)
-        self.decided = False
-        self._running = False
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Known(node, self)
-
-    def placeholder(self, name: str, value: Tensor | None) -> fx.Proxy:
-        proxy = super().placeholder(name, value)
-        proxy.node.meta["value"] = value
-        return proxy
-
-    def create_proxy(self, kind: str, target: Any, *arguments: Any, **keywords: Any) -> Any:
-        proxy = super().create_proxy(kind, target, *arguments, **keywords)
-        if kind != "placeholder":
-            self._running = True
-            try:
-                with torch.no_grad():
-                    proxy.node.meta["value"] = self._value(proxy.node)
-            finally:
-                self._running = False
-        return proxy
-
-    def _value(self, node: fx.Node) -> Any:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._of)
-        if callable(node.target):
-            return node.target(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], node.target)(*args[1:], **kwargs)
-        found = operator.attrgetter(node.target)(self.root)
-        return found if node.op == "get_attr" else found(*args, **kwargs)
-
-    def _of(self, node: fx.Node) -> Any:
-        if "value" not in node.meta:  # a tensor of the model, used as it is
-            node.meta["value"] = self._value(node)
-        return node.meta["value"]
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        return forward(*args, **kwargs) if self._running else super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def known(self, proxy: fx.Proxy) -> Any:
-        """The value of a size, on which it depends from here on what is run."""
-        value = proxy.node.meta["value"]
-        if isinstance(value, Tensor):
-            raise TypeError("what it runs depends on the values of a tensor")
-        self.decided = True
-        return value
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        return bool(self.known(obj))
-
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        value = obj.node.meta["value"]
-        self.decided |= isinstance(value, Tensor)
-        parts: Any = obj
-        return iter([parts[i] for i in range(len(value))])
-
-    def keys(self, obj: fx.Proxy) -> Any:
-        return obj.node.meta["value"].keys()
-
-
-class _Known(fx.Proxy):
-    """A proxy whose value is known, where it is asked for as a number."""
-
-    tracer: _ExampleTracer
-
-    def __len__(self) -> int:
-        self.tracer.decided = True
-        return len(self.node.meta["value"])
-
-    def __index__(self) -> int:
-        return operator.index(self.tracer.known(self))
-
-    def __int__(self) -> int:
-        return int(self.tracer.known(self))
-
-    def __float__(self) -> float:
-        return float(self.tracer.known(self))

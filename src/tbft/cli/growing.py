@@ -19,9 +19,10 @@ def run_new_classes(arguments: argparse.Namespace) -> str:
     base = load_base(arguments, load_samples)
     inputs = replace(base.inputs, class_names=None)
     samples = load_samples(arguments, inputs)
-    parts = load_parts(arguments, samples, inputs)
+    # Without a val part, every sample is judged by a head that was learned on the others.
+    parts = load_parts(arguments, samples, inputs, min_val=len(samples))
     data = show_data(samples, parts)
-    result = add_classes(base, parts.train, val=parts.val, seed=arguments.seed)
+    result = add_classes(base, parts, seed=arguments.seed)
     out_path = arguments.out if result.status == "patched" else None
     if out_path:
         result.patch.save(out_path)

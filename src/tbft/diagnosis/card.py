@@ -3,7 +3,7 @@
     card = tbft.build_card(blocks, held_out_source_samples)
     card.save("base.card.safetensors")
 
-A card takes tens of kilobytes and is tied to the base model by a fingerprint. For each observed layer (the
+A card takes tens of kilobytes, up to some hundred, and is tied to the base model by a fingerprint. For each observed layer (the
 inputs of BatchNorms, or of blocks) it holds the mean and variance of every channel on source samples, and how
 far clean samples lie from them. It also holds statistics of pixels, accuracy and confidence.
 """
@@ -27,6 +27,7 @@ from tbft.data.input_statistics import InputStatistics, input_statistics
 from tbft.data.prepared import check_prepared, check_statistics, prepared
 from tbft.data.preprocessing import Preprocessing
 from tbft.data.samples import Samples
+from tbft.diagnosis import class_features
 from tbft.diagnosis.divergence import (
     CleanDistance,
     channel_moments,
@@ -79,7 +80,8 @@ class SourceCard:
         confidence_spread: standard deviation of the largest softmax output over samples.
         clean: layer -> how far clean samples lie from the source.
         tensors: ``site/<layer>/mean`` and ``/variance`` (channels,); ``pixels/mean`` and ``/spread`` (4,);
-            ``classes/mean`` (classes, d) and ``/spread`` (d,) of the inputs of the head, unless too large.
+            ``classes/mean`` (classes, d) and ``/spread`` (d,) of the inputs of the head, unless too large,
+            and those of some samples, see :mod:`tbft.diagnosis.class_features`.
         preprocessing: fields of the samples' preprocessing, as far as it is known.
         inputs: statistics of the model's inputs; None: unknown.
         notes: what seemed wrong when the card was built, one sentence each.
@@ -231,6 +233,8 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
     arrays["pixels/mean"], arrays["pixels/spread"] = seen.pixels.mean(0), seen.pixels.std(0)
     if seen.logits.shape[1] * seen.features.shape[1] <= MAX_CLASS_NUMBERS:
         arrays["classes/mean"], arrays["classes/spread"] = _class_features(seen, samples)
+    arrays = {key: np.asarray(array, np.float32) for key, array in arrays.items()}
+    arrays |= class_features.pack(seen, samples.labels, seed)
     predicted, confidence = seen.logits.argmax(1), softmax(seen.logits).max(1)
     card = SourceCard(
         base_fingerprint=fingerprint(blocks.model.state_dict()),
@@ -240,7 +244,7 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
         confidence=float(confidence.mean()),
         confidence_spread=float(confidence.std()),
         clean={layer: clean_distance(seen, layer, rng) for layer in seen.layers},
-        tensors={key: torch.from_numpy(np.ascontiguousarray(a, np.float32)) for key, a in arrays.items()},
+        tensors={key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items()},
         preprocessing=prepared(samples),
         inputs=None if samples.token_ids else input_statistics(samples),
         notes=notes,

@@ -1,0 +1,194 @@
+"""Add classes that the base does not know: the head gets rows for them and keeps its old rows.
+
+Only the new rows are learned, on the features that the frozen rest of the model computes. The old rows are
+kept, bit for bit, and so are the logits of old classes, up to rounding. A new class can still attract samples
+of an old one. How many is counted on samples of old classes, the user's and those whose features the source
+card keeps, each judged by rows that were learned without it; see :mod:`tbft.tuning.new_rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tbft.base import Base, as_base
+from tbft.data.forms import as_samples
+from tbft.data.manner import SplitBy
+from tbft.data.parts import as_parts
+from tbft.data.prepared import prepared
+from tbft.data.samples import Samples
+from tbft.data.splitting import Parts
+from tbft.errors import DataError, PlanError
+from tbft.metering import Measurement, Meter
+from tbft.new_classes.pools import check_old, folds_of, kept_in_card, old_is_kept, pool_of, share
+from tbft.new_classes.result import NewClasses
+from tbft.patches import Patch, make_patch
+from tbft.tuning.new_rows import Judged, Pool, Rows, find_offset, judge_in_folds, learn_rows
+
+#: Minimum accuracy on samples of new classes.
+MIN_NEW_ACCURACY = 0.3
+#: Minimum number of samples of a new class to learn from.
+MIN_NEW_SAMPLES = 4
+
+
+def add_classes(
+    model: Any,
+    train: Any,
+    *,
+    card: Any = None,
+    val: Any = None,
+    cuts: Sequence[str] | None = None,
+    seed: int = 0,
+) -> NewClasses:
+    """Add classes to a classifier and keep the old ones.
+
+    Args:
+        model, train, val: in any form that :func:`tbft.personalize` takes. Samples are matched to the model's
+            classes by name, or by number if it does not name them; all others are new. Without `val`, each
+            sample is judged by rows that were learned on the others. `train` may be parts of
+            :func:`tbft.split_samples`, too.
+        card: source card of the base, which keeps features of old classes. Without one, several hundred
+            samples of old classes are needed.
+        cuts: where to cut a module into blocks.
+        seed: random seed for the split and the folds.
+
+    Raises:
+        DataError: no samples of new classes, or too few of new or of old ones.
+        PlanError: the model's head is not an ``nn.Linear``.
+    """
+    base = as_base(model, card, cuts)
+    head = _head(base)
+    if base.card is not None:
+        base.card.check(base.model)
+    old = base.inputs.class_names or tuple(str(i) for i in range(head.out_features))
+    parts, classes = _parts(base, old, train, val, seed)
+    _check_counts(parts, classes, head.out_features)
+    with Meter() as meter:
+        own, kept = pool_of(base, head, parts.train, folds_of(parts, seed)), kept_in_card(base, head, seed)
+        rows, judged = _learned(own if kept is None else own + kept, len(classes))
+    held = rows.judge(pool_of(base, head, parts.val, None)) if len(parts.val) else None
+    found_new = judged if held is None else held
+    found_new = found_new[found_new.pool.is_new]
+    found_old = judged if held is None else judged + held
+    found_old = found_old[~found_old.pool.is_new]
+    accepted = share(found_new.correct_after) >= MIN_NEW_ACCURACY and old_is_kept(found_old)
+    return NewClasses(
+        base=base,
+        classes=classes,
+        patch=_patch(base, rows if accepted else None, parts.train, meter.measurement),
+        new_accuracy=share(found_new.correct_after),
+        new_accuracies={
+            name: share(found_new[found_new.pool.labels == label].correct_after)
+            for label, name in enumerate(classes, head.out_features)
+        },
+        new_count=len(found_new),
+        old_before=share(found_old.correct_before),
+        old_after=share(found_old.correct_after),
+        old_count=len(found_old),
+        own_old_count=int(found_old.pool.own.sum()),
+        measurement=meter.measurement,
+        notes=tuple(dict.fromkeys((*parts.train.notes, *parts.notes, *_test_note(parts)))),
+    )
+
+
+def _learned(pool: Pool, count: int) -> tuple[Rows, Judged]:
+    """The rows of new classes, and each sample as rows learned without it judge it."""
+    judged = judge_in_folds(pool, count)
+    old = judged[~judged.pool.is_new]
+    check_old(old)
+    offset = find_offset(old)
+    return learn_rows(pool, count).lowered(offset), judged.lowered(offset)
+
+
+def _head(base: Base) -> nn.Linear:
+    module = base.model.get_submodule(base.blocks.head_layer)
+    if not isinstance(module, nn.Linear) or module.bias is None:
+        raise PlanError(
+            f"classes can be added to a head that is an nn.Linear with a bias; that of {base.name} is a "
+            f"{type(module).__name__}"
+        )
+    return module
+
+
+def _new_among(samples: Samples, old: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of classes that the samples have, but the model does not."""
+    used = (samples.class_names[i] for i in np.unique(samples.labels))
+    new = tuple(name for name in used if name not in old)
+    if not new:
+        raise DataError(f"{samples.name}: the model knows all of its classes; use tbft.personalize")
+    return new
+
+
+def _labeled(samples: Samples, names: tuple[str, ...]) -> Samples:
+    """The samples labeled by position in `names`."""
+    position = {name: i for i, name in enumerate(names)}
+    for label in np.unique(samples.labels):
+        if samples.class_names[label] not in position:
+            raise DataError(
+                f"{samples.name}: class {samples.class_names[label]!r} is not among {list(names)}"
+            )
+    positions = np.array([position.get(name, 0) for name in samples.class_names])
+    return replace(samples, labels=positions[samples.labels], class_names=names)
+
+
+def _parts(
+    base: Base, old: tuple[str, ...], train: Any, val: Any, seed: int
+) -> tuple[Parts, tuple[str, ...]]:
+    """Samples to learn from and to judge by, labeled by old and then by new classes, and the new ones."""
+    inputs = replace(base.inputs, class_names=None)
+    samples = train.train if isinstance(train, Parts) else as_samples(train, inputs)
+    classes = _new_among(samples, old)
+    if base.card is not None:
+        base.card.check_inputs(samples)
+
+    def labeled(data: Any) -> Samples:
+        return _labeled(as_samples(data, inputs), (*old, *classes))
+
+    if isinstance(train, Parts):
+        return replace(train, train=labeled(train.train), val=labeled(train.val)), classes
+    own_val = labeled(val) if isinstance(val, Samples) else val
+    # Without a val part, every sample is judged by rows that were learned on the others.
+    by = SplitBy(seed, min_val=len(samples))
+    return as_parts(labeled(samples), own_val, by=by, as_samples=labeled), classes
+
+
+def _test_note(parts: Parts) -> tuple[str, ...]:
+    count = len(parts.test)
+    return (f"{count:,} samples were held out for a test, and are not used here",) if count else ()
+
+
+def _check_counts(parts: Parts, classes: tuple[str, ...], first: int) -> None:
+    """Raise DataError unless there are samples of each new class to learn from and to judge by."""
+    for label, name in enumerate(classes, first):
+        learned, judged = ((part.labels == label).sum() for part in (parts.train, parts.val))
+        if len(parts.val) and not judged:
+            raise DataError(f"there are no samples of {name!r} held out, which decide: give more, or val=")
+        if learned < MIN_NEW_SAMPLES:
+            raise DataError(
+                f"there are too few samples of {name!r} to learn from: give {MIN_NEW_SAMPLES} or more"
+            )
+
+
+def _patch(base: Base, rows: Rows | None, samples: Samples, measurement: Measurement) -> Patch:
+    """The larger head as a patch; without rows, an empty one."""
+    head = _head(base)
+    prefix = f"{base.blocks.head_layer}." if base.blocks.head_layer else ""
+    changed = {}
+    if rows is not None:
+        for key, old in (("weight", head.weight), ("bias", head.bias)):
+            changed[prefix + key] = torch.cat([old.detach(), getattr(rows, key).to(old)], dim=0)
+    return make_patch(
+        base.model.state_dict(),
+        changed,
+        arm=base.blocks.head,
+        model=base.name,
+        cuts=base.blocks.cuts,
+        new_classes=samples.class_names[head.out_features :] if changed else (),
+        measured=asdict(measurement),
+        preprocessing=prepared(samples),
+    )
