@@ -6,11 +6,12 @@ features that the shipped card keeps, and in some runs also by ten pictures of e
 tested on pictures of old and new classes that took no part. The patch changes the head alone, so features
 are computed once; the first patch is also run through the whole model.
 
-    TBFT_DATA=/folder python benchmarks/new_classes.py
+    TBFT_DATA=/folder python benchmarks/new_classes.py [--features FILE]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -54,14 +55,25 @@ class Pictures:
         return Pictures(self.samples.subset(at), self.features[at])
 
 
-def pictures_of(base: Base, samples: Samples) -> Pictures:
-    """Pictures with their features (n, d)."""
+def features_of(base: Base, samples: Samples) -> Tensor:
+    """Inputs of the head (n, d)."""
     features: list[Tensor] = []
     head = base.model.get_submodule(base.blocks.head_layer)
     handle = head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
     predict(base.model, samples)
     handle.remove()
-    return Pictures(samples, torch.cat(features))
+    return torch.cat(features)
+
+
+def with_features(base: Base, sets: Sequence[Samples], cache: Path | None) -> list[Pictures]:
+    """Sets with their features, which are kept in a file, if one is given."""
+    if cache is not None and cache.exists():
+        features = [torch.from_numpy(f) for f in np.load(cache).values()]
+    else:
+        features = [features_of(base, samples) for samples in sets]
+        if cache is not None:
+            np.savez(cache, *[f.numpy() for f in features])
+    return [Pictures(s, f) for s, f in zip(sets, features, strict=True)]
 
 
 def joined(parts: Sequence[Samples]) -> Samples:
@@ -142,21 +154,30 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def main() -> None:
-    """Make the record and print a summary."""
-    torch.set_num_threads(1)
-    start = time.process_time()
-    folder = Path(os.environ["TBFT_DATA"])
-    base = tbft.load_base(BASE)
+def sets_of(base: Base, folder: Path) -> tuple[Samples, Samples]:
+    """Pictures of old classes, and of new ones."""
     test = read(folder / "cifar10" / "test.tar", base.inputs)
-    old = pictures_of(base, test.subset(np.random.default_rng(0).permutation(len(test))[:OLD]))
+    old = test.subset(np.random.default_rng(0).permutation(len(test))[:OLD])
     splits = json.loads((folder / "tiny17" / "splits.json").read_text())
     foreign = [leaf["wnid"] for c in splits["superclasses"] if c["name"] not in KNOWN for leaf in c["source"]]
     photos = read(folder / "tiny17" / "source.tar", replace(base.inputs, class_names=None))
     kinds = np.array([photos.class_names[label] for label in photos.labels])
     at = np.concatenate([np.flatnonzero(kinds == name)[:NEW] for name in foreign])
-    labels = [foreign.index(photos.class_names[label]) for label in photos.labels[at]]
-    new = pictures_of(base, tbft.make_samples(photos.subset(at).inputs, labels, foreign, name="new"))
+    labels = [foreign.index(kind) for kind in kinds[at]]
+    return old, tbft.make_samples(photos.subset(at).inputs, labels, foreign, name="new")
+
+
+def main() -> None:
+    """Make the record and print a summary."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--features", type=Path, metavar="FILE", help=".npz to keep features in")
+    cache = parser.parse_args().features
+    torch.set_num_threads(1)
+    start = time.process_time()
+    base = tbft.load_base(BASE)
+    old, new = with_features(base, sets_of(base, Path(os.environ["TBFT_DATA"])), cache)
     check_whole_model(base, old, new)
     rows = []
     for setting in SETTINGS:
