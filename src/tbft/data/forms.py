@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tbft.data.arrays import samples_of_arrays
 from tbft.data.datasets import collect, is_dataset
+from tbft.data.keys import several_inputs
 from tbft.data.reading import read
 from tbft.data.samples import Samples, fit_samples, make_samples
 from tbft.data.spec import InputSpec
@@ -46,6 +47,8 @@ def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") 
         return samples_of_arrays(data, spec, name)
     if _is_pair(data):
         return make_samples(data[0], data[1], name=name, spec=spec)
+    if _has_several_inputs(data):
+        raise FormError(f"{name}: {several_inputs([str(key) for key in data[0]])}")
     if is_dataset(data):
         return collect(data, spec, name)
     raise FormError(f"{name}: expected {TAKEN}; got {_kind(data)}")
@@ -60,6 +63,12 @@ def _is_pair(data: Any) -> bool:
     if isinstance(data, list) and all(isinstance(part, (tuple, Mapping)) for part in data):
         return False
     return all(isinstance(part, (list, tuple)) or hasattr(part, "__array__") for part in data)
+
+
+def _has_several_inputs(data: Any) -> bool:
+    """(inputs by name, labels), rather than a list of two items?"""
+    is_pair = isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[0], Mapping)
+    return is_pair and len(data[0]) > 1 and not isinstance(data[1], Mapping)
 
 
 def _kind(data: Any) -> str:

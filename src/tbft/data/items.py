@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from tbft.data.keys import find_keys
+from tbft.data.keys import find_keys, several_inputs
 from tbft.data.label_values import numpy_of, plain_label
 from tbft.data.spec import InputSpec
 from tbft.data.viewing import COLOR_TO_GRAY, GRAY_TO_COLOR, as_viewed, resize
@@ -89,6 +89,8 @@ def as_input(value: Any, spec: InputSpec, where: str) -> Input:
         return _of_picture(value, spec, where)
     if isinstance(value, Tensor):
         return Input(numpy_of(value), of_tensor=True)
+    if isinstance(value, Mapping) and len(value) > 1:
+        raise DataError(f"{where}: {several_inputs([str(key) for key in value])}")
     if isinstance(value, (Mapping, str, bytes)) or value is None:
         raise DataError(
             f"{where}: its input is a {type(value).__name__}; it has to be one array, tensor or picture"

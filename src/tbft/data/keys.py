@@ -17,6 +17,8 @@ INPUT_NAMES = (
 LABEL_NAMES = (
     "labels", "label", "y", "targets", "target", "class", "class_id", "category", "class_label", "arr_1",
 )  # fmt: skip
+#: Several inputs a sample, as tokenizers give them.
+TOKENS = ("input_ids", "token_type_ids", "attention_mask")
 CLASS_NAMES = ("class_names", "classes", "superclasses", "label_names", "categories")
 #: What people call parts -> the name of the part.
 PARTS = {
@@ -106,12 +108,31 @@ def split_part(key: str) -> tuple[str, str]:
     return PARTS[named[0]], "_".join(w for w in words if w not in PARTS)
 
 
+def several_inputs(names: Sequence[str]) -> str:
+    """What to do with several inputs a sample, such as token ids and their mask.
+
+    >>> several_inputs(["a", "b"])[-53:]
+    'forward(x) returns model(a=x[:, 0], b=x[:, 1]).logits'
+    """
+    stacked = ", ".join(names)
+    apart = ", ".join(f"{name}=x[:, {i}]" for i, name in enumerate(names))
+    return (
+        f"samples hold one array, not {len(names)}: give numpy.stack([{stacked}], axis=1), and the model in "
+        f"a module that takes it apart, whose forward(x) returns model({apart}).logits"
+    )
+
+
 def _usual(known: Sequence[str], names: Sequence[str], what: str, where: str) -> str:
     hits = [key for name in names for key in known if key.lower() == name]
     if len(hits) == 1:
         return hits[0]
     found = ", ".join(known[:_MAX_SHOWN]) + (", ..." if len(known) > _MAX_SHOWN else "")
     remedy = f"say which: --keys inputs=NAME,labels=NAME (found {found or 'nothing'})"
+    tokens = [key for key in known if key in TOKENS]
+    if not hits and what == "inputs" and len(tokens) > 1:
+        raise DataError(
+            f"{where}: {several_inputs(tokens)}; or, without a mask, --keys inputs={tokens[0]},labels=NAME"
+        )
     if not hits:
         raise DataError(f"{where}: no {what} under a usual name ({', '.join(names[:6])}, ...); {remedy}")
     raise DataError(f"{where}: the {what} may be {' or '.join(hits)}; {remedy}")

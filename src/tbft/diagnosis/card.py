@@ -3,9 +3,10 @@
     card = tbft.build_card(blocks, held_out_source_samples)
     card.save("base.card.safetensors")
 
-A card takes tens of kilobytes, up to some hundred, and is tied to the base model by a fingerprint. For each observed layer (the
-inputs of BatchNorms, or of blocks) it holds the mean and variance of every channel on source samples, and how
-far clean samples lie from them. It also holds statistics of pixels, accuracy and confidence.
+A card takes tens of kilobytes, up to some hundred, and is tied to the base model by a fingerprint. For each
+observed layer (the inputs of BatchNorms, or of blocks) it holds the mean and variance of every channel on
+source samples, and how far clean samples lie from them. It also holds statistics of pixels, accuracy and
+confidence, and inputs of the head for some samples, for adding new classes.
 """
 
 from __future__ import annotations
