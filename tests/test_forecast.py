@@ -158,6 +158,23 @@ def test_the_model_is_as_it_was_and_any_form_of_data_is_taken(digits_blocks):
     assert str(found).startswith("expected with a new head: ")
 
 
+def test_the_summary_of_an_adaptation_has_a_line_on_labels_where_heads_were_tried():
+    features, _, labels = drawn(440, apart=0.6)
+    model = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
+    inputs = features.astype(np.float32)
+    with torch.no_grad():
+        hidden = model[1](model[0](torch.from_numpy(inputs[:200])))
+        solved = torch.linalg.lstsq(hidden, torch.eye(4)[labels[:200]]).solution
+        model[2].weight.copy_(solved.T)
+        model[2].bias.zero_()
+    card = tbft.build_card(model, (inputs[200:400], labels[200:400]))
+    # the classes have changed places, as drift at the output level has it
+    result = tbft.personalize(model, (inputs[400:], (labels[400:] + 1) % 4), card=card)
+    assert result.choice.forecast.expected[1].labels == 2 * len(result.parts.train)
+    assert any(line.startswith("labels ") for line in str(result).splitlines())
+    assert result.to_json()["choice"]["forecast"]["source_accuracy"] == card.accuracy
+
+
 def test_a_task_without_classes_and_an_unknown_word_are_refused(digits_blocks):
     samples = striped(30, seed=3)
     spec = tbft.InputSpec(targets=True)

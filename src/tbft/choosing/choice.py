@@ -14,6 +14,7 @@ from typing import Any
 from tbft.choosing.cost import Cost
 from tbft.choosing.estimates import Estimate
 from tbft.choosing.explanation import explain
+from tbft.choosing.label_forecast import Forecast
 from tbft.choosing.trials import Trials
 from tbft.diagnosis.levels import Diagnosis
 from tbft.errors import PlanError
@@ -38,6 +39,7 @@ class Choice:
         contenders: affordable options within the tolerance of the best; more than one is a tie.
         trial_cpu_seconds: processor seconds that the trials took.
         explanation: one paragraph.
+        forecast: what more labels would be worth; None where no features were computed.
     """
 
     plan: Plan
@@ -49,6 +51,7 @@ class Choice:
     contenders: tuple[str, ...]
     trial_cpu_seconds: float
     explanation: str
+    forecast: Forecast | None = None
 
     @property
     def expected_accuracies(self) -> dict[str, float]:
@@ -68,6 +71,7 @@ class Choice:
             "contenders": list(self.contenders),
             "trial_cpu_seconds": self.trial_cpu_seconds,
             "explanation": self.explanation,
+            "forecast": None if self.forecast is None else self.forecast.to_json(),
         }
 
 

@@ -27,6 +27,8 @@ FACTORS = (1, 2, 5, 10)
 MIN_LABELS = 3
 #: More labels are not used.
 MAX_LABELS = 1000
+#: Where a forecast is a by-product of choosing, it may take milliseconds only.
+FEW_LABELS = 200
 #: What the source's accuracy is taken for without a card.
 UNKNOWN_SOURCE = 0.9
 #: Correlation between accuracies measured on the same samples, and error of the power law itself.
@@ -145,36 +147,24 @@ def is_stretch(samples: Samples) -> bool:
     return bool(order_keys(samples, asked=False) or group_keys(samples)) or samples.inputs.ndim == 3
 
 
-def rows_to_use(samples: Samples, from_one_stretch: bool) -> Ints:
-    """Positions of the samples to forecast from, at most :data:`MAX_LABELS`; those of a stretch in order."""
+def rows_to_use(samples: Samples, from_one_stretch: bool, limit: int = MAX_LABELS) -> Ints:
+    """Positions of the samples to forecast from, at most `limit`; those of a stretch in order of time."""
     order = np.arange(len(samples))
     keys = order_keys(samples, asked=True)
     if from_one_stretch and keys:
         order = np.argsort(positions_in_time(samples, keys), kind="stable")
-    return order[spread_evenly(samples.labels[order], MAX_LABELS)]
+    return order[spread_evenly(samples.labels[order], limit)]
 
 
-def forecast_seen(
-    samples: Samples, seen: Seen, source_accuracy: float | None, from_one_stretch: bool | None = None
-) -> Forecast | None:
-    """A forecast from features and logits that are at hand; None where labels are too few for one.
-
-    Args:
-        from_one_stretch: None: by :func:`is_stretch`.
-    """
-    stretch = is_stretch(samples) if from_one_stretch is None else from_one_stretch
-    rows = rows_to_use(samples, stretch)
+def forecast_seen(samples: Samples, seen: Seen, source_accuracy: float | None) -> Forecast | None:
+    """A forecast from features and logits at hand, in milliseconds; None where labels are too few."""
+    stretch = is_stretch(samples)
+    rows = rows_to_use(samples, stretch, FEW_LABELS)
     labels = samples.labels[rows]
     if len(labels) < MIN_LABELS or len(np.unique(labels)) < 2:
         return None
-    return forecast_labels(
-        Seen(seen.features[rows], seen.logits[rows]),
-        labels,
-        samples.class_names,
-        source_accuracy,
-        stretch,
-        len(samples),
-    )
+    few = Seen(seen.features[rows], seen.logits[rows])
+    return forecast_labels(few, labels, samples.class_names, source_accuracy, stretch, len(samples))
 
 
 def forecast_labels(

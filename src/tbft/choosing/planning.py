@@ -12,6 +12,7 @@ from tbft.blocks.state import batch_norms
 from tbft.choosing.choice import Choice, beyond, check_energy_known, choose
 from tbft.choosing.cost import Cost, Prediction, predict_costs
 from tbft.choosing.estimates import Estimate, estimate
+from tbft.choosing.label_forecast import forecast_seen
 from tbft.choosing.options import options_of
 from tbft.choosing.trials import Trials, Trying, run_trials
 from tbft.data.samples import Samples
@@ -84,7 +85,11 @@ def choose_plan(
         how_to_try = Trying(setting.card, _trial_seconds(prior, costs, allowance), batch_size(allowance))
         trials = run_trials(blocks, samples, order, once, how_to_try)
     estimates = estimate(diagnosis, options, trials, known)
-    return choose(diagnosis, estimates, plans, costs, allowance.left(), trials)
+    choice = choose(diagnosis, estimates, plans, costs, allowance.left(), trials)
+    if trials.seen is None:
+        return choice
+    accuracy = None if setting.card is None else setting.card.accuracy
+    return replace(choice, forecast=forecast_seen(samples, trials.seen, accuracy))
 
 
 def is_known(blocks: Blocks, samples: Samples) -> bool:

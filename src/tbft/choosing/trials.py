@@ -21,6 +21,7 @@ from tbft.blocks import Blocks
 from tbft.blocks.arm import Arm
 from tbft.blocks.tensors import State
 from tbft.choosing.cost import Cost
+from tbft.choosing.label_forecast import Seen
 from tbft.data.columns import group_keys, order_keys
 from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
@@ -96,11 +97,16 @@ class Trying:
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """All trials, and what they cost."""
+    """All trials, and what they cost.
+
+    Attributes:
+        seen: features and logits of the samples, if they were computed.
+    """
 
     trials: tuple[Trial, ...] = ()
     cpu_seconds: float = 0.0
     fold_count: int = 0
+    seen: Seen | None = None
 
     def of(self, option: str) -> tuple[Trial, ...]:
         """The trials of an option, one for each strength."""
@@ -160,7 +166,7 @@ def run_trials(
             continue
         with suppress(TbftError):  # it cannot be carried out on some fold, as a class is missing there
             run.add(option, _alone(plan))
-    return Trials(tuple(run.trials), run.spent(), run.fold_count)
+    return Trials(tuple(run.trials), run.spent(), run.fold_count, run.seen)
 
 
 def _alone(plan: Plan) -> Plan:
@@ -192,6 +198,12 @@ class _Run:
     def left(self) -> float:
         """Processor seconds left of the allowance."""
         return self._allowed - self.spent()
+
+    @property
+    def seen(self) -> Seen | None:
+        """Features and logits with the source's statistics; None if no head was solved for."""
+        found = self._features.get(False)
+        return Seen(*found) if found and self.classes else None
 
     def uses(self, plan: Plan) -> float:
         """How many times the cost of a plan its trial takes."""

@@ -50,6 +50,8 @@ def summary(r: Values, patch_path: str | None = None, page: str | None = None) -
     ]
     if r["acceptance"] is not None:
         rows.append(("gain", r["acceptance"]["text"]))
+    if forecast := (r["choice"] or {}).get("forecast"):
+        rows.append(("labels", forecast["line"]))
     peak = r["peak_rss_bytes"]
     rows += [
         ("time", f"{r['wall_seconds']:.1f} s, processor time {r['cpu_seconds']:.1f} s"),
