@@ -394,3 +394,14 @@ def test_ctrl_c_keeps_what_was_learned_and_the_next_run_goes_on(place):
     assert main([*ADAPT, "--out", "user.safetensors"]) == 2  # another run's
     assert main([*ADAPT, "--out", "user.safetensors", "--restart"]) == 0
     assert not Path("user.safetensors.resume.pt").exists()
+
+
+def test_an_interrupt_leaves_no_patch_of_an_earlier_run_under_its_name(place, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tbft.pipeline.personalize", interrupted)
+    Path("user.safetensors").write_text("of another run")
+    assert main([*ADAPT, "--out", "user.safetensors"]) == 130
+    assert "it was renamed to user.previous.safetensors" in capsys.readouterr().err
+    assert not Path("user.safetensors").exists()

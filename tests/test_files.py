@@ -266,3 +266,42 @@ def test_an_interrupt_that_torch_makes_an_error_of_its_own_stays_one(tmp_path):
     with pytest.raises(KeyboardInterrupt), files.atomic_path(tmp_path / "state.pt"):
         torch.save({"weight": torch.zeros(1000)}, Interrupted())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_ends_with_its_body_and_a_fork_does_not_end_that_of_its_parent(place):
+    code = "from tbft.files import claim; claim('out.txt')"
+    with files.claimed("out.txt"), files.claimed("out.txt"):
+        pid = os.fork()
+        if not pid:
+            files.release_claims()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        refused = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True)
+        assert f"is being written by process {os.getpid()}" in refused.stderr
+    assert not list(place.iterdir())
+    files.claim("out.txt")
+    files.release_claims()
+
+
+def test_a_lock_is_not_taken_through_a_link_that_somebody_has_laid(place):
+    Path("precious.txt").write_text("mine")
+    Path(".out.txt.lock").symlink_to("precious.txt")
+    with pytest.raises(WriteError, match="remove the links there"):
+        files.claim("out.txt")
+    assert Path("precious.txt").read_text() == "mine"
+
+
+def test_two_runs_do_not_mix_in_the_folder_of_a_drifted_set(place):
+    from tbft.scenarios.writing import write_corruptions
+
+    Path("noisy").mkdir()
+    hold = "import time; from tbft.files import claim; claim('noisy/about.npz'); print(1, flush=True)"
+    command = [sys.executable, "-c", f"{hold}; time.sleep(60)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ) as other:
+        other.stdout.readline()
+        with pytest.raises(WriteError, match=f"is being written by process {other.pid}"):
+            write_corruptions(striped(4), ["contrast"], "noisy", (3,))
+        other.kill()
+    assert [path.name for path in write_corruptions(striped(4), ["contrast"], "noisy", (3,))] == [
+        "contrast.npy"
+    ]

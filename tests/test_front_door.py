@@ -272,3 +272,14 @@ def test_a_model_that_wraps_its_logits_is_adapted():
     assert result.status == "patched"
     with result.patch.applied(model):
         assert tbft.evaluate(model, samples).accuracy > 0.8
+
+
+@pytest.mark.parametrize("key", ["weight", "running_var"])
+def test_a_base_that_is_not_finite_is_refused_by_name_and_masks_may_be(key):
+    model = nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(4), fc=nn.Linear(4, 2)))
+    model.register_buffer("mask", torch.tensor([float("-inf")]))
+    x, y = torch.rand(8, 4), torch.arange(8) % 2
+    tbft.evaluate(model, (x, y))
+    model.norm.state_dict()[key][1] = float("inf")
+    with pytest.raises(tbft.TbftError, match=rf"NaN or infinity in norm\.{key}"):
+        tbft.evaluate(model, (x, y))

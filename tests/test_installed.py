@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tbft.blocks.tensors import fingerprint
 from tbft.cli import main
 from tbft.errors import CheckpointError, PatchError, WriteError
-from tbft.models import read_state
+from tbft.models import read_state, save_weights
 from tbft.models.digits import DigitsNet
 from tbft.patches import Patch, make_patch
 from tbft.patches.installed import put_on, read_installed, take_off
@@ -155,6 +155,12 @@ def test_a_damaged_state_or_log_is_refused(place):
     with pytest.raises(CheckpointError, match="checksum does not match"):
         read_state("device.safetensors")
     state = load_file("device.safetensors")
+    save_weights(state, "device.safetensors", {"tbft_log": '{"entries": []}'})
+    read_installed("device.safetensors")
+    blob = Path("device.safetensors").read_bytes()
+    Path("device.safetensors").write_bytes(blob[:-1] + bytes([blob[-1] ^ 1]))
+    with pytest.raises(PatchError, match="not the state that its log ends in"):
+        read_installed("device.safetensors")
     for log in ("{", '{"entries": 3}', '{"entries": [{"base": "x"}]}'):
         save_file(state, "device.safetensors", {"tbft_log": log})
         with pytest.raises(PatchError, match=r"the log of device\.safetensors is not usable"):

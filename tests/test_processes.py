@@ -10,7 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import heed_interrupts
+
+from tbft.cli import main
+from tbft.models import read_state, save_weights
+from tbft.models.digits import DigitsNet
+from tbft.patches import make_patch
 
 APPLY = "patch apply p.safetensors --weights base.safetensors --out out.safetensors".split()
 
@@ -59,7 +65,7 @@ def test_a_signal_ends_in_one_line_also_in_imports(number, status, seconds, tmp_
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see children")
-@pytest.mark.parametrize(("script", "number"), [(CORRUPT, signal.SIGKILL), (BUSY, signal.SIGTERM)])
+@pytest.mark.parametrize(("script", "number"), [(CORRUPT, signal.SIGKILL), (BUSY, signal.SIGKILL)])
 def test_workers_end_with_whoever_started_them(script, number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("work.py").write_text(script)
@@ -86,3 +92,33 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_closed_standard_streams_are_not_taken_for_files_that_are_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state = DigitsNet(10).state_dict()
+    save_weights(state, "base.safetensors")
+    make_patch(state, {"fc.bias": torch.ones(10)}, "rear").save("p.safetensors")
+    command = "tbft patch apply p.safetensors --weights base.safetensors --out"
+    for out, status in (("out.safetensors", 0), ("out.pt", 2)):
+        pid = os.fork()
+        if not pid:
+            os.closerange(0, 3)
+            sys.argv, sys.stdin, sys.stdout, sys.stderr = [*command.split(), out], None, None, None
+            os._exit(main())
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status
+    assert read_state("out.safetensors")["fc.bias"].tolist() == [1] * 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_metered_command_is_ended_by_the_signal_that_ends_the_meter(number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    with _start(
+        "-m", "tbft", "energy", "measure", "--sensor", "none", "--", sys.executable, "-c", script
+    ) as process:
+        child = int(process.stdout.readline())
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert not _runs(child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from tbft.models import read_state
 from tbft.models.digits import DigitsNet
 from tbft.patches import Patch, make_patch
 from tbft.patches.keys import new_key, parse_public, read_private, read_public
-from tbft.patches.trust import trust
+from tbft.patches.trust import revoke, revoked_ids, trust
 
 
 @pytest.fixture
@@ -176,3 +177,32 @@ def test_without_the_extra_signed_patches_are_refused_where_they_are_required_al
         signed.applied_to(read_state("base.pt"))
     monkeypatch.setenv("TBFT_REQUIRE_SIGNATURE", "0")
     signed.applied_to(read_state("base.pt"))
+
+
+def test_the_halves_of_a_key_have_to_belong_together(place, capsys):
+    Path("keys/workshop.pub").write_bytes(Path("keys/stranger.pub").read_bytes())
+    refused("patch sign p1.safetensors --key workshop", "does not belong to keys/workshop.pub", capsys)
+
+
+def test_a_device_without_keys_of_its_own_revokes_by_the_name_that_it_trusts(place, monkeypatch, capsys):
+    monkeypatch.setenv("TBFT_KEYS", "none")
+    assert main("keys revoke workshop".split()) == 0
+    assert "revoked" in [line.split()[2] for line in _shown(capsys)]
+
+
+def test_keys_revoked_at_the_same_time_are_all_revoked(place):
+    ids = [digit * 16 for digit in "0123456789"]
+    running = []
+    for key in ids:
+        running.append(os.fork())
+        if not running[-1]:
+            revoke(key)
+            os._exit(0)
+    assert [os.waitpid(pid, 0)[1] for pid in running] == [0] * len(ids)
+    assert revoked_ids() >= set(ids)
+
+
+def _shown(capsys) -> list[str]:
+    capsys.readouterr()
+    assert main(["keys", "show"]) == 0
+    return capsys.readouterr().out.splitlines()

@@ -75,7 +75,7 @@ def parse_amount(text: str | float | Amount) -> Amount:
         fraction = -1.0
     if not 0 <= fraction <= 1:
         raise DataError(
-            f"{written!r} is not a valid amount: write 0.1 or 10% (a tenth), 500 (samples), 10/class, "
+            f"{written[:60]!r} is not a valid amount: write 0.1 or 10% (a tenth), 500 (samples), 10/class, "
             "first:10% (in order of time) or rest"
         )
     return Amount(fraction=fraction)
