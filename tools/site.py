@@ -64,6 +64,11 @@ def with_links(page: Path, text: str, pages: set[Path]) -> str:
     return _LINK.sub(link, text)
 
 
+def on_page_content(html: str, **_: object) -> str:
+    """Called by MkDocs: names in docstrings without the roles of reStructuredText."""
+    return re.sub(r":(?:func|class|attr|meth|mod):(?=<code>)", "", html)
+
+
 def as_page(script: str) -> str:
     """A script in percent format as a page: cells of Markdown as they are, cells of code as blocks."""
     return "\n".join(_cells(script))
