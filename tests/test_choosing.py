@@ -215,3 +215,23 @@ def test_wrong_amounts_are_refused():
     for wrong in ({"worth": -1.0}, {"choosing_seconds": float("nan")}):
         with pytest.raises(PlanError, match="give a number of at least 0"):
             Budget(**wrong)
+
+
+def test_input_drift_that_adabn_does_not_mend_may_be_something_else():
+    far = {"shift__distance": 1.8, "shift__z_score": 142.0, "labels__accuracy": 0.3, "labels__p_value": 1e-9,
+           "labels__mapped_accuracy": 0.3}  # fmt: skip
+    mended, not_mended = (
+        diagnose_evidence(example_evidence(**far, adabn__accuracy=a, adabn__mapped_accuracy=a))
+        for a in (0.6, 0.32)
+    )
+    assert mended.levels == not_mended.levels == ("input",)
+    assert mended.confidence > 0.9
+    assert not_mended.confidence == 0.5
+    assert "may show something else" in not_mended.reasons[-1]
+
+
+def test_what_was_tried_in_vain_lowers_what_is_expected_of_the_others():
+    hopeless = estimates_after(tried("full", 0.5, 200))
+    untried = estimate(diagnose_evidence(example_evidence(**HALF_WRONG)), OPTIONS, None, False)
+    assert untried["layer3"].accuracy > 0.52
+    assert 0.5 <= hopeless["layer3"].accuracy < untried["layer3"].accuracy - 0.04

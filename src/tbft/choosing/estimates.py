@@ -25,10 +25,12 @@ from tbft.diagnosis.levels import Diagnosis
 
 #: Standard deviation of gains around the prior: as a share of the base's errors, and in addition to that.
 GENERIC_SPREAD, MIN_SPREAD = 0.13, 0.01
+#: Standard deviation of the share of expected gains that an unknown family keeps.
+SLOPE_SPREAD = 0.7
 #: Accuracies of the base at which drift counts as heavy and as mild; in between, gains are interpolated.
 HEAVY, MILD = 0.3, 0.8
 #: The same around expectations that were fitted on pictures.
-FITTED_SPREAD = 0.06
+FITTED_SPREAD = 0.08
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,33 @@ def estimate(
     if labels is None:
         return {name: Estimate(value, FITTED_SPREAD, 1.0, value) for name, value in fitted.items()}
     base = smoothed(labels.accuracy, diagnosis.evidence.samples)
-    found = {}
-    for option in options:
-        if option.role == "none":
-            found[option.name] = Estimate(base, 0.0, 1.0, base)
-            continue
-        tried = {trial.strength: trial for trial in trials.of(option.name)}
-        priors = _priors(option, base, fitted, known)
-        posteriors = [_posterior(prior, base, tried.get(prior.strength)) for prior in priors]
-        found[option.name] = max(posteriors, key=lambda e: e.accuracy)
+    priors = {o.name: _priors(o, base, fitted, known) for o in options if o.role != "none"}
+    found = {"none": Estimate(base, 0.0, 1.0, base)}
+    for name, expected in priors.items():
+        tried = {trial.strength: trial for trial in trials.of(name)}
+        kept = kept_share({k: p for k, p in priors.items() if k != name}, base, trials)
+        lowered = [_lowered(prior, base, kept) for prior in expected]
+        posteriors = [_posterior(prior, base, tried.get(prior.strength)) for prior in lowered]
+        found[name] = max(posteriors, key=lambda e: e.accuracy)
     return found
+
+
+def kept_share(priors: Mapping[str, Sequence[Estimate]], base: float, trials: Trials) -> float:
+    """The share, 0 to 1, of expected gains that some options have kept when tried.
+
+    If they fall short of what was expected of them, others will, too. It is the slope of a regression of
+    measured on expected gains, with 1 as its prior mean.
+    """
+    slope_prior = 1 / SLOPE_SPREAD**2
+    above = below = slope_prior
+    for name, expected in priors.items():
+        tried = {trial.strength: trial for trial in trials.of(name)}
+        for prior in expected:
+            trial, gain = tried.get(prior.strength), prior.accuracy - base
+            if trial is not None and prior.strength == 1.0 and gain > 0:
+                above += gain * trial.gain / trial.error**2
+                below += gain**2 / trial.error**2
+    return min(max(above / below, 0.0), 1.0)
 
 
 def smoothed(accuracy: float, count: int) -> float:
@@ -127,6 +146,12 @@ def posterior_of(option: Option, trial: Trial, base: float, table: Gains) -> Est
 def generic_spread(base: float) -> float:
     """The standard deviation of gains around what is expected whatever the level."""
     return MIN_SPREAD + GENERIC_SPREAD * (1 - base)
+
+
+def _lowered(prior: Estimate, base: float, kept: float) -> Estimate:
+    """The prior with a share of its gain."""
+    gain = prior.accuracy - base
+    return replace(prior, accuracy=base + kept * gain) if gain > 0 else prior
 
 
 def _posterior(prior: Estimate, base_accuracy: float, trial: Trial | None) -> Estimate:

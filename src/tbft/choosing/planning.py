@@ -18,7 +18,7 @@ from tbft.choosing.trials import Trials, Trying, run_trials
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
-from tbft.diagnosis.levels import diagnose_samples
+from tbft.diagnosis.levels import diagnose_samples, unmended
 from tbft.diagnosis.observation import BATCH_SIZE
 from tbft.errors import PlanError
 from tbft.plan import Allowance, Plan, Recipe
@@ -73,7 +73,7 @@ def choose_plan(
     diagnosis = diagnose_samples(blocks, samples, setting.card, setting.labeled, batch_size(allowance))
     solvable = linear_head(blocks) is not None and _is_complete(blocks, samples)
     options = options_of(blocks.names, blocks.head, bool(batch_norms(blocks.model)), solvable)
-    known = is_known(blocks, samples)
+    known = is_known(blocks, samples) and not unmended(diagnosis.evidence, diagnosis.levels)
     prior = estimate(diagnosis, options, known=known)
     plans = {o.name: o.plan(recipe, setting.seed, budget) for o in options if o.name in prior}
     how = Prediction(setting.judged, profile=allowance.profile, memory=budget.peak_bytes is not None)

@@ -162,10 +162,11 @@ def run_trials(
         return Trials()  # nothing can be held out
     run = _Run(blocks, samples, how)
     for option, plan in plans.items():
-        if plan.arm.name == "none" or costs[option].cpu_seconds * run.uses(plan) > run.left():
+        seconds = costs[option].cpu_seconds
+        if plan.arm.name == "none" or (seconds > run.left() and not run.is_shared(plan)):
             continue
         with suppress(TbftError):  # it cannot be carried out on some fold, as a class is missing there
-            run.add(option, _alone(plan))
+            run.add(option, _alone(plan), seconds)
     return Trials(tuple(run.trials), run.spent(), run.fold_count, run.seen)
 
 
@@ -205,15 +206,15 @@ class _Run:
         found = self._features.get(False)
         return Seen(*found) if found and self.classes else None
 
-    def uses(self, plan: Plan) -> float:
-        """How many times the cost of a plan its trial takes."""
-        if plan.arm.trains:
-            return self.fold_count
-        return 0.0 if plan.statistics.adapts in self._features else 1.0
+    def is_shared(self, plan: Plan) -> bool:
+        """Whether the features that the option needs are there already."""
+        return not plan.arm.trains and plan.statistics.adapts in self._features
 
-    def add(self, option: str, plan: Plan) -> None:
-        """Try an option, at each strength if it is trained."""
-        self.trials += self._trained(option, plan) if plan.arm.trains else self._solved(option, plan)
+    def add(self, option: str, plan: Plan, fold_seconds: float) -> None:
+        """Try an option, at each strength; a trained one on as many folds as the allowance has time for."""
+        self.trials += (
+            self._trained(option, plan, fold_seconds) if plan.arm.trains else self._solved(option, plan)
+        )
 
     def _solved(self, option: str, plan: Plan) -> list[Trial]:
         """AdaBN, or a head in closed form, on features that are computed once."""
@@ -245,7 +246,7 @@ class _Run:
         features, logits = features_of(self.blocks, self.samples, self.batch_size)
         return features, logits.double().numpy()
 
-    def _trained(self, option: str, plan: Plan) -> list[Trial]:
+    def _trained(self, option: str, plan: Plan, fold_seconds: float) -> list[Trial]:
         best = max((trial.gain for trial in self.trials), default=0.0)
         parts: list[Labels] = []
         correct: dict[float, list[Bools]] = {strength: [] for strength in STRENGTHS}
@@ -261,7 +262,8 @@ class _Run:
             rows = np.concatenate(parts)
             shared = self.base_correct[rows], self.fold_spread
             trials = [Trial(option, s, rows, np.concatenate(right), *shared) for s, right in correct.items()]
-            if all(trial.gain + GIVEN_UP * trial.noise < best for trial in trials):
+            clearly_worse = all(trial.gain + GIVEN_UP * trial.noise < best for trial in trials)
+            if clearly_worse or fold_seconds > self.left():
                 break
         return trials
 
