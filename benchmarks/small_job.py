@@ -39,8 +39,8 @@ STAGES = {
     "diagnosis": ["choosing.planning.diagnose_samples"],
     "costs": ["choosing.planning.predict_costs"],
     "trials": ["choosing.planning.run_trials"],
-    "tuning": ["pipeline.tune_samples"],
-    "verification": ["pipeline.run_both", "pipeline.accept", "pipeline.evaluate_both"],
+    "tuning": ["tuning.judging.tune_samples"],
+    "verification": ["tuning.judging.run_both", "tuning.judging.accept", "pipeline.evaluate_both"],
 }
 
 
