@@ -46,7 +46,7 @@ def personalize(
     cache: CachePolicy | str | Path | None = None,
     resume: str | Path | None = None,
     group_by: str | None = None,
-    cautious: bool | None = None,
+    cautious: bool = True,
     seed: int = 0,
     progress: OnStep | None = None,
 ) -> Personalization:
@@ -86,8 +86,8 @@ def personalize(
         cache: where to keep outputs of the frozen prefix that do not fit into memory: a policy or a folder.
         resume: file for the state of an unfinished run, which is resumed if the file exists.
         group_by: attribute whose values are never split between parts; ``"none"`` for none.
-        cautious: whether to keep the base model where labels cannot tell, unless a loss of more than a point
-            is improbable (``docs/acceptance.md``); default: yes, except where drift was diagnosed.
+        cautious: where labels cannot tell, keep the base model unless a loss of more than a point is
+            improbable, see ``docs/acceptance.md``; if False, a positive expected gain is enough.
         seed: random seed for splitting and tuning.
         progress: called with (steps done, steps in total) during training.
 
@@ -123,10 +123,7 @@ def personalize(
             task=task,
             prototypes=prototypes_of(base.card),
         )
-        if cautious is None:  # unless drift was found, there may be nothing to gain
-            cautious = choice is None or not choice.diagnosis.levels
-        rule = Rule(cautious, parts.group_by)
-        judged = tune_and_judge(base.blocks, plan, parts, how, allowance, rule)
+        judged = tune_and_judge(base.blocks, plan, parts, how, allowance, Rule(cautious, parts.group_by))
     return Personalization(
         base=base,
         parts=parts,

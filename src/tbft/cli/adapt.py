@@ -105,9 +105,9 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cautious",
         action=argparse.BooleanOptionalAction,
+        default=True,
         help="where labels cannot tell whether it helped, keep the base unless a loss of more than a point "
-        "is improbable; with --no-cautious a positive expected gain is enough (default: cautious, unless "
-        "drift was diagnosed)",
+        "is improbable (default); with --no-cautious a positive expected gain is enough",
     )
     parser.add_argument("--explain", action="store_true", help="also print the diagnosis and the choice")
 
