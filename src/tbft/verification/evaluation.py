@@ -136,7 +136,8 @@ def check_fits(model: nn.Module, samples: Samples, task: Task = CLASSIFICATION) 
         with evaluating_alone(model):
             outputs = logits_of(model(to_device(x, device_of(model))))
     except (RuntimeError, ValueError) as error:
-        why = f"{error}{_precision(model)}"
+        size = "; if it takes pictures of another size: --resolution PX, InputSpec(resolution=PX)"
+        why = f"{error}{_precision(model)}{size if samples.are_pictures else ''}"
         raise DataError(
             f"{samples.name}: the model cannot take inputs of shape {tuple(x.shape[1:])}: {why}"
         ) from error
