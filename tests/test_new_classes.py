@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import tbft
 from tbft.diagnosis import class_features
@@ -158,3 +159,49 @@ def test_a_card_keeps_features_within_a_step_of_their_range(base):
         class_features.unpack(card.tensors, 2)
     with pytest.raises(tbft.TbftError, match="build the card again"):
         class_features.unpack({**card.tensors, "classes/low": torch.zeros(3)}, 3)
+
+
+class Headed(nn.Module):
+    """A model whose head something follows."""
+
+    def __init__(self, head: nn.Module, after) -> None:
+        super().__init__()
+        self.body, self.fc, self.scale, self.after = (
+            nn.Linear(8, 16),
+            head,
+            nn.Parameter(torch.ones(3)),
+            after,
+        )
+
+    def forward(self, x):
+        return self.after(self, torch.relu(self.body(x)))
+
+
+@pytest.mark.parametrize(
+    ("head", "after", "message"),
+    [
+        (nn.Linear(16, 3), lambda m, x: m.fc(x) * m.scale, "depends on their number"),
+        (nn.Linear(16, 3), lambda m, x: m.fc(x).view(-1, 3), "depends on their number"),
+        (nn.Linear(16, 3), lambda m, x: m.fc(x[:, None].expand(-1, 4, -1)).mean(1), "4 vectors a sample"),
+        (nn.Linear(16, 3), lambda m, x: -m.fc(x), "other classes than the layer alone"),
+        (nn.Linear(16, 3, bias=False), lambda m, x: m.fc(x), "has none: give it one"),
+        (weight_norm(nn.Linear(16, 3)), lambda m, x: m.fc(x), "remove_parametrizations"),
+    ],
+)
+def test_heads_that_cannot_be_larger_are_refused_before_there_is_a_patch(head, after, message):
+    model = Headed(head, after)
+    model.class_names = ("a", "b", "c")
+    before = tbft.fingerprint(model.state_dict())
+    with pytest.raises(tbft.TbftError, match=message):
+        tbft.add_classes(model, blobs("abcd", 100))
+    assert tbft.fingerprint(model.state_dict()) == before
+
+
+def test_a_frozen_model_with_a_temperature_gets_new_classes_too(base):
+    model = nn.Sequential(base[0][0], base[0][1], base[0][2], nn.Softmax(1)).requires_grad_(False)
+    model.class_names = ("a", "b", "c")
+    card = tbft.build_card(model, blobs("abc", 200, seed=8))
+    try:
+        assert tbft.add_classes(model, blobs("d", 30), card=card).status == "patched"
+    finally:
+        model.requires_grad_(True)

@@ -87,7 +87,8 @@ def _starts(nodes: Sequence[fx.Node]) -> dict[str, set[int]]:
 
 
 def _parameters_of(model: nn.Module, traced: Traced) -> dict[fx.Node, list[nn.Parameter]]:
-    """The trainable parameters that each node uses."""
+    """The trainable parameters that each node uses; all parameters, if none is trainable."""
+    frozen = not any(p.requires_grad for p in model.parameters())
     found: dict[fx.Node, list[nn.Parameter]] = {}
     for node in traced.graph.nodes:
         used: list[object] = []
@@ -95,7 +96,7 @@ def _parameters_of(model: nn.Module, traced: Traced) -> dict[fx.Node, list[nn.Pa
             used = list(model.get_submodule(str(node.target)).parameters())
         elif node.op == "get_attr":
             used = [traced.tensors[str(node.target)]]
-        found[node] = [p for p in used if isinstance(p, nn.Parameter) and p.requires_grad]
+        found[node] = [p for p in used if isinstance(p, nn.Parameter) and (p.requires_grad or frozen)]
     return found
 
 

@@ -29,11 +29,15 @@ from tbft.new_classes.pools import check_old, folds_of, kept_in_card, old_is_kep
 from tbft.new_classes.result import NewClasses
 from tbft.patches import Patch, make_patch
 from tbft.tuning.new_rows import Judged, Pool, Rows, find_offset, judge_in_folds, learn_rows
+from tbft.verification.evaluation import predict
 
 #: Minimum accuracy on samples of new classes.
 MIN_NEW_ACCURACY = 0.3
 #: Minimum number of samples of a new class to learn from.
 MIN_NEW_SAMPLES = 4
+#: Number of samples on which the model with the larger head is checked, and minimum share of equal decisions;
+#: rounding decides between equal logits.
+CHECKED, MIN_EQUAL = 32, 0.9
 
 
 def add_classes(
@@ -76,11 +80,15 @@ def add_classes(
     found_new = found_new[found_new.pool.is_new]
     found_old = judged if held is None else judged + held
     found_old = found_old[~found_old.pool.is_new]
+    patch = _patch(base, rows, parts.train, meter.measurement)
+    few = np.arange(min(len(parts.train), CHECKED))
+    own = pool_of(base, head, parts.train.subset(few), None)
+    _check_in_model(base, patch, rows.judge(own), parts.train.subset(few))
     accepted = share(found_new.correct_after) >= MIN_NEW_ACCURACY and old_is_kept(found_old)
     return NewClasses(
         base=base,
         classes=classes,
-        patch=_patch(base, rows if accepted else None, parts.train, meter.measurement),
+        patch=patch if accepted else _patch(base, None, parts.train, meter.measurement),
         new_accuracy=share(found_new.correct_after),
         new_accuracies={
             name: share(found_new[found_new.pool.labels == label].correct_after)
@@ -107,12 +115,43 @@ def _learned(pool: Pool, count: int) -> tuple[Rows, Judged]:
 
 def _head(base: Base) -> nn.Linear:
     module = base.model.get_submodule(base.blocks.head_layer)
-    if not isinstance(module, nn.Linear) or module.bias is None:
+    name = base.blocks.head_layer or "itself"
+    needs = "classes can be added to a head that is a plain nn.Linear with a bias, and that of the model"
+    if not isinstance(module, nn.Linear):
+        raise PlanError(f"{needs}, {name}, is a {type(module).__name__}: put an nn.Linear in its place")
+    if {key for key, _ in module.named_parameters()} - {"bias"} != {"weight"}:
         raise PlanError(
-            f"classes can be added to a head that is an nn.Linear with a bias; that of {base.name} is a "
-            f"{type(module).__name__}"
+            f"{needs}, {name}, has parametrized weights: remove that first "
+            "(torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm)"
+        )
+    if module.bias is None:
+        raise PlanError(
+            f"{needs}, {name}, has none: give it one, nn.Parameter(torch.zeros({module.out_features})), and "
+            "build the source card again"
         )
     return module
+
+
+def _check_in_model(base: Base, patch: Patch, judged: Judged, samples: Samples) -> None:
+    """Raise PlanError unless the model with the larger head decides as its rows do on the inputs of the head.
+
+    So nothing that follows the head may depend on the number of classes, or change which logit is largest.
+    """
+    if not patch.tensors:
+        return
+    wanted = torch.cat([judged.pool.logits, judged.new_logits], dim=1)
+    problem = "it returns other classes than the layer alone"
+    try:
+        with patch.applied(base.model):
+            outputs = predict(base.model, samples)
+        if outputs.shape == wanted.shape and share(outputs.argmax(1) == wanted.argmax(1)) >= MIN_EQUAL:
+            return
+    except (RuntimeError, DataError) as error:
+        problem = str(error).partition("\n")[0]
+    raise PlanError(
+        f"classes cannot be added to {base.blocks.head_layer}: what follows it in the model depends on their "
+        f"number ({problem}); move that before the head, or build the model with more classes"
+    )
 
 
 def _new_among(samples: Samples, old: tuple[str, ...]) -> tuple[str, ...]:

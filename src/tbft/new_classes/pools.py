@@ -13,7 +13,7 @@ from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.class_features import unpack
 from tbft.diagnosis.observation import observe
-from tbft.errors import CardError, DataError
+from tbft.errors import CardError, DataError, PlanError
 from tbft.tuning.new_rows import MAX_OLD_LOSS, RISK, Judged, Pool, max_lost
 from tbft.verification.binomial import binomial_cdf
 
@@ -44,6 +44,11 @@ def folds_of(parts: Parts, seed: int) -> Tensor:
 def pool_of(base: Base, head: nn.Linear, samples: Samples, folds: Tensor | None) -> Pool:
     """Inputs of the head for samples of the user's."""
     features = torch.from_numpy(observe(base.blocks, samples, "float32").features)
+    if features.shape[1] != head.in_features:
+        raise PlanError(
+            f"the head is run on {features.shape[1] // head.in_features} vectors a sample, so classes cannot "
+            "be added to it: average before it, not after it"
+        )
     labels = torch.from_numpy(np.array(samples.labels))
     folds = torch.full_like(labels, -1) if folds is None else folds
     return Pool(features, labels, _old_logits(head, features), folds, torch.ones(len(labels)).bool())
