@@ -3,9 +3,9 @@
     python benchmarks/step.py --weights resnet26_cifar10_released.pth --json benchmarks/results/step.json
 
 Processor seconds and page faults of a step, with memory returned to the system in every step and with memory
-kept, as tuning does; each in processes of their own, one thread, alternating. The shares of operations come
-from torch's profiler: for each call in a step, the median over the steps, so that what else runs on the
-machine counts little. The rate of convolutions is their counted operations divided by their time.
+kept, as tuning does; each in processes of their own, one thread, alternating. The shares of operations are
+of processor time: for each call in a step, the median over the steps. (A profiler that reads a clock blames
+long operations for what else runs on the machine.) The rate of convolutions is counted operations by time.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ import resource
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tbft.blocks.precision import Computing
@@ -39,16 +37,33 @@ from tbft.tuning.loop import loss_of
 from tbft.tuning.optimizers import make_optimizer
 from tbft.tuning.pages import pages_kept
 
-#: Group -> beginnings of the names of operations.
+#: Operation -> group.
 GROUPS = {
-    "convolutions, forward": ("aten::mkldnn_convolution", "aten::convolution"),
-    "convolutions, backward": ("aten::convolution_backward",),
-    "BatchNorm, forward": ("aten::native_batch_norm",),
-    "BatchNorm, backward": ("aten::native_batch_norm_backward",),
-    "ReLU, forward and backward": ("aten::clamp_min", "aten::threshold_backward", "aten::relu"),
-    "additions": ("aten::add", "aten::add_"),
-    "optimizer": ("aten::_fused_adamw_",),
+    "convolution": "convolutions, forward",
+    "convolution_backward": "convolutions, backward",
+    "native_batch_norm": "BatchNorm, forward",
+    "native_batch_norm_backward": "BatchNorm, backward",
+    "relu": "ReLU",
+    "threshold_backward": "ReLU",
+    "add": "additions",
+    "add_": "additions",
+    "_to_copy": "conversions",
+    "_fused_adamw_": "optimizer",
 }
+
+
+class OperationTimes(TorchDispatchMode):
+    """Records the processor time of each operation, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[tuple[str, float]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        start = time.thread_time()
+        out = func(*args, **(kwargs or {}))
+        self.calls.append((func.overloadpacket.__name__, time.thread_time() - start))
+        return out
 
 
 def main() -> None:
@@ -126,25 +141,22 @@ def one_process(precision: str, way: str, arguments: argparse.Namespace) -> dict
                 step()
             times = grouped(step, 8)
             total, convolutions = sum(times.values()), sum(t for g, t in times.items() if "convol" in g)
-            found["conv_gflops_per_second"] = round(counter.get_total_flops() / convolutions / 1e3)
+            found["conv_gflops_per_second"] = round(counter.get_total_flops() / convolutions / 1e9)
             found["shares"] = {group: round(t / total, 3) for group, t in times.items()}
     return found
 
 
 def grouped(step: Callable[[], None], steps: int) -> dict[str, float]:
-    """Group of operations -> microseconds in a step."""
-    times: dict[tuple[str, int], list[float]] = {}
+    """Group of operations -> processor seconds in a step; for each call, the median over the steps."""
+    runs = []
     for _ in range(steps):
-        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        with OperationTimes() as times:
             step()
-        calls: Counter[str] = Counter()
-        for event in profiled.events() or []:
-            times.setdefault((event.name, calls[event.name]), []).append(event.self_cpu_time_total)
-            calls[event.name] += 1
+        runs.append(times.calls)
     totals: dict[str, float] = {}
-    for (name, _), values in times.items():
-        group = next((group for group, names in GROUPS.items() if name in names), "everything else")
-        totals[group] = totals.get(group, 0.0) + float(np.median(values))
+    for calls in zip(*runs, strict=True):
+        group = GROUPS.get(calls[0][0], "everything else")
+        totals[group] = totals.get(group, 0.0) + median(seconds for _, seconds in calls)
     return dict(sorted(totals.items(), key=lambda item: -item[1]))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 from collections import Counter
 
 import pytest
@@ -22,6 +24,7 @@ from tbft.choosing.planning import Setting, choose_plan
 from tbft.choosing.timing import Operation, calibrate
 from tbft.choosing.workload import workload_of
 from tbft.cli import main
+from tbft.cli.common import thread_count
 from tbft.data.splitting import Parts
 from tbft.errors import PlanError
 from tbft.front_door import tune
@@ -200,6 +203,19 @@ def test_the_command_prints_costs_and_needs_no_data(capsys):
     assert shown["arms"]["front"]["energy_joules"] is None
     assert main(["cost", "digits", "--samples", "50"]) == 0
     assert "unavailable" in capsys.readouterr().out
+
+
+def test_a_command_uses_as_many_threads_as_it_is_told(capsys):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert main(["cost", "digits", "--samples", "50", "--threads", "1", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["threads"] == torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    for wrong in ("0", "-1", "two", str((os.cpu_count() or 1) + 1), "9" * 30):
+        with pytest.raises(argparse.ArgumentTypeError, match="the cores here"):
+            thread_count(wrong)
 
 
 def test_the_command_says_what_it_cannot_do(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import sys
 import time
@@ -51,6 +52,12 @@ def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
     parser.add_argument("--names", metavar="A,B,C", help="names of the blocks, one more than cuts")
     parser.add_argument(
         "--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda, cuda:1 or mps"
+    )
+    parser.add_argument(
+        "--threads",
+        type=thread_count,
+        metavar="N",
+        help="threads of torch on the CPU (default: one for each core; 1 takes the least processor time)",
     )
     if weights:
         parser.add_argument("--weights", metavar="FILE", help="checkpoint: .safetensors, .pt, .pth, .ckpt")
@@ -131,11 +138,29 @@ def integer(text: str) -> int:
     return int(text)
 
 
+def thread_count(text: str) -> int:
+    """An argparse type: a number of threads, from 1 to the number of cores."""
+    cores = os.cpu_count() or 1
+    if not (text.isdecimal() and len(text) < 9 and 1 <= int(text) <= cores):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of threads from 1 to {cores}, the cores here"
+        )
+    return int(text)
+
+
+def _set_threads(arguments: argparse.Namespace) -> None:
+    if arguments.threads is not None:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
+
+
 def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:
     """The preset and its model, with weights if they are given."""
     from tbft.blocks.placement import find_device
     from tbft.models import find_model, load_weights
 
+    _set_threads(arguments)
     preset = find_model(arguments.model, _listed(arguments.cuts), _listed(arguments.names))
     model = preset.build()
     if getattr(arguments, "weights", None):
@@ -154,6 +179,7 @@ def load_base(
     from tbft.base import Source, load_named
     from tbft.blocks.placement import find_device
 
+    _set_threads(arguments)
     source = Source(
         arguments.weights,
         arguments.weights_key,
