@@ -49,7 +49,7 @@ def adapt(base: nn.Module, samples: tbft.Samples, card: Path, out: Path) -> None
     match result.status:
         case "unchanged":  # nothing was worth doing
             return
-        case "rejected":  # it did not help on held-out samples and was undone
+        case "rejected":  # samples that it was not tuned on did not show that it helps
             print(f"rejected: {result.acceptance}")
             return
         case "stopped":  # the budget was spent before anything was learned

@@ -1,0 +1,168 @@
+"""Acceptance where nothing can be gained: clean pictures of CIFAR-10, arms named by the user.
+
+    TBFT_DATA=/folder python benchmarks/acceptance_real.py --draws 12     # adds what is missing in the record
+
+Each draw takes labeled samples from the test set (a JPEG copy) and adapts the shipped
+ResNet-26, with the recipe ``fast``: on 40 samples, judged on 20, 50 and 100 others; and on 20, 50 and 100
+samples, cross-fitted. The true gain is that on 2,000 others (3,000 in the
+first two records). Three rules are compared:
+the cautious one, the one that is not (more fixed than regressed), and that of version 0.1 (no more
+regressed than fixed). No threshold was set with these figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tbft.base import load_base
+from tbft.blocks import Blocks
+from tbft.data import Samples, read
+from tbft.data.folds import MIN_HELD_OUT
+from tbft.data.manner import SplitBy
+from tbft.data.parts import as_parts
+from tbft.files import atomic_path
+from tbft.patches import versions
+from tbft.plan import Allowance, Plan, find_recipe
+from tbft.tuning.execution import tune_samples
+from tbft.tuning.judging import cross_fit
+from tbft.tuning.options import Tuning
+from tbft.verification.acceptance import Acceptance, judge_pairs
+from tbft.verification.comparison import Outputs, changed_to
+from tbft.verification.evaluation import predict
+
+MODEL, ARMS = "resnet26-cifar10-jpeg", ("front", "layer3", "fc", "full")
+TRAINED, JUDGED, TESTED = 40, (20, 50, 100), 2000
+#: One in so many draws is also cross-fitted.
+CROSS_FITTED = 10
+RECORD = Path(__file__).parent / "results" / "acceptance_real.json"
+RULES = ("cautious", "not cautious", "0.1")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, default=RECORD, help="the record, which is added to")
+    parser.add_argument("--draws", type=int, default=12)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    runs = json.loads(arguments.json.read_text())["runs"] if arguments.json.exists() else []
+    done = {(run["draw"], run["arm"], run["way"], run["labels"]) for run in runs}
+    setting = Setting()
+    for draw in range(arguments.draws):
+        for arm in ARMS:
+            for run in adaptations(setting, draw, arm, done):
+                runs.append(run)
+                print(run, flush=True)
+            save(arguments.json, runs)  # after each arm
+    for row in summary(runs):
+        print(row)
+
+
+def save(path: Path, runs: list[dict[str, Any]]) -> None:
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()}
+    with atomic_path(path) as temporary:
+        lines = ",\n  ".join(json.dumps(run) for run in runs)
+        head = json.dumps({"machine": machine, "summary": summary(runs)}, indent=1)[:-2]
+        temporary.write_text(f'{head},\n "runs": [\n  {lines}\n ]\n}}\n')
+
+
+class Setting:
+    """The base, the samples, and which of those to test on the base gets right."""
+
+    def __init__(self) -> None:
+        self.base = load_base(MODEL)
+        samples = read(Path(os.environ["TBFT_DATA"]) / "cifar10" / "test.tar", self.base.inputs)
+        order = np.random.default_rng(0).permutation(len(samples))
+        self.pool, self.test = samples.subset(order[TESTED:]), samples.subset(order[:TESTED])
+        self.base_correct = correct(self.blocks, self.test)
+
+    @property
+    def blocks(self) -> Blocks:
+        return self.base.blocks
+
+    def gain(self, changed: Any) -> float:
+        """The true gain of a tuned model in points."""
+        with changed_to(self.blocks.model, changed):
+            after = correct(self.blocks, self.test)
+        return round(100 * float(after.mean() - self.base_correct.mean()), 2)
+
+
+def correct(blocks: Blocks, samples: Samples) -> Any:
+    return predict(blocks.model, samples).argmax(1).numpy() == samples.labels
+
+
+def adaptations(
+    setting: Setting, draw: int, arm: str, done: set[tuple[int, str, str, int]]
+) -> Iterator[dict[str, Any]]:
+    order = np.random.default_rng(draw).permutation(len(setting.pool))
+    plan = Plan(arm, find_recipe("fast"), seed=draw)
+    if any((draw, arm, "held out", count) not in done for count in JUDGED):
+        start = time.process_time()
+        tuned = tune_samples(setting.blocks, plan, setting.pool.subset(order[:TRAINED]))
+        others = setting.pool.subset(order[TRAINED : TRAINED + JUDGED[-1]])
+        before = correct(setting.blocks, others)
+        with changed_to(setting.blocks.model, tuned.changed):
+            after = correct(setting.blocks, others)
+        gain, seconds = setting.gain(tuned.changed), round(time.process_time() - start, 2)
+        for count in JUDGED:
+            judged = judge_pairs(before[:count], after[:count])
+            yield {**described(draw, arm, judged), "gain": gain, "cpu_seconds": seconds}
+    for count in JUDGED if draw % CROSS_FITTED == 0 else ():
+        if (draw, arm, "cross-fitted", count) not in done:
+            yield cross_fitted(setting, plan, setting.pool.subset(order[:count]), draw)
+
+
+def cross_fitted(setting: Setting, plan: Plan, samples: Samples, draw: int) -> dict[str, Any]:
+    """A cross-fitted adaptation; its true gain is measured where more were fixed than regressed."""
+    start, gain = time.process_time(), None
+    parts = as_parts(samples, by=SplitBy(draw, "none", min_val=MIN_HELD_OUT))
+    outputs = cross_fit(setting.blocks, plan, parts, Tuning(), Allowance())
+    assert isinstance(outputs, Outputs)
+    flags = [x.argmax(1).numpy() == outputs.samples.labels for x in (outputs.before, outputs.after)]
+    judged = judge_pairs(*flags, cross_fitted=True)
+    if judged.fixed > judged.regressed:
+        gain = setting.gain(tune_samples(setting.blocks, plan, parts.train).changed)
+    seconds = round(time.process_time() - start, 2)
+    return {**described(draw, plan.arm.name, judged), "gain": gain, "cpu_seconds": seconds}
+
+
+def described(draw: int, arm: str, judged: Acceptance) -> dict[str, Any]:
+    way = "cross-fitted" if judged.cross_fitted else "held out"
+    counts = {"fixed": judged.fixed, "regressed": judged.regressed}
+    interval = {"low": round(100 * judged.low, 2), "high": round(100 * judged.high, 2)}
+    accepted = {"cautious": judged.accepted, "not cautious": judged.gain > 0}
+    if not judged.cross_fitted:
+        accepted["0.1"] = judged.gain >= 0
+    return {"draw": draw, "arm": arm, "way": way, "labels": judged.count, **counts, **interval, **accepted}
+
+
+def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each way and number of labels: adaptations, accepted ones, and those that lose over a point."""
+    rows = []
+    for way in ("held out", "cross-fitted"):
+        for count in JUDGED:
+            own = [run for run in runs if (run["way"], run["labels"]) == (way, count)]
+            row: dict[str, Any] = {"way": way, "labels": count, "adaptations": len(own)}
+            for rule in RULES if way == "held out" else RULES[:2]:
+                kept = [run for run in own if run.get(rule)]
+                row[rule] = {"accepted": len(kept), "lose_a_point": sum(run["gain"] < -1 for run in kept)}
+            if way == "held out" and own:
+                covered = [run["low"] <= run["gain"] <= run["high"] for run in own]
+                row["coverage"] = round(float(np.mean(covered)), 3)
+            rows.append(row)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
