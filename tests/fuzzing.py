@@ -10,9 +10,11 @@ import copy
 import hashlib
 import io
 import json
+import pickle
 import tarfile
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 from conftest import striped
+from cryptography.hazmat.primitives import serialization as s
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
@@ -33,12 +37,13 @@ from tbft.data.class_map import find_class_map
 from tbft.diagnosis.card import SourceCard, card_of_samples
 from tbft.diagnosis.levels import diagnose_samples
 from tbft.errors import TbftError
+from tbft.metering.meterlog import read_log
 from tbft.metering.profile import load_profile, shipped_profiles
 from tbft.models import read_state
 from tbft.models.digits import DigitsNet
 from tbft.patches import Patch, make_patch
 from tbft.patches.installed import Entry, Log, read_installed
-from tbft.patches.keys import read_public
+from tbft.patches.keys import read_private, read_public
 from tbft.tuning.checksummed import ChecksumWriter
 from tbft.tuning.loop import EpochRecord, FitState
 from tbft.tuning.resume import PURPOSE, load_run
@@ -364,6 +369,79 @@ def _bytes_of(content: bytes) -> Callable[[Draw], bytes]:
     return lambda draw: bytes_broken(draw, content)
 
 
+def _zip() -> bytes:
+    blob = io.BytesIO()
+    with (
+        zipfile.ZipFile(blob, "w", zipfile.ZIP_DEFLATED) as archive,
+        tarfile.open(fileobj=io.BytesIO(_tar())) as tar,
+    ):
+        for member in tar:
+            content = tar.extractfile(member)
+            assert content is not None
+            archive.writestr(member.name, content.read())
+    return blob.getvalue()
+
+
+def _table_broken(text: str) -> Callable[[Draw], bytes]:
+    """A table of which a cell is replaced, or whose bytes are broken."""
+
+    def broken(draw: Draw) -> bytes:
+        if draw(st.booleans()):
+            return bytes_broken(draw, text.encode())
+        rows = [line.split(",") for line in text.splitlines()]
+        row = rows[draw(st.integers(0, len(rows) - 1))]
+        words = ["nan", "-inf", "1e999", "9" * 400, "", "\x1b[2J", '"', ",", "\n", "\0", "-1", "=1+1"]
+        row[draw(st.integers(0, len(row) - 1))] = draw(st.sampled_from(words) | st.text(max_size=8))
+        return "\n".join(",".join(cells) for cells in rows).encode("utf-8", "surrogatepass")
+
+    return broken
+
+
+METER_LOG = "time,watts,marker\n" + "".join(f"{t},{3 + t % 2},{'x' if t == 2 else ''}\n" for t in range(12))
+FEATURES = "f1,f2,f3,label\n" + "".join(f"{i % 5},{i % 3},{i / 7:.3f},{'ab'[i % 2]}\n" for i in range(20))
+
+
+def _use_log(path: Path) -> None:
+    log = read_log(path)
+    found = log.between(log.times[0], log.times[-1])
+    assert np.isfinite(found.joules) and found.longest_gap_seconds >= 0
+
+
+def _cifar() -> bytes:
+    pictures = np.arange(10 * 3072, dtype=np.uint32).astype(np.uint8).reshape(10, 3072)
+    return pickle.dumps({b"data": pictures, b"labels": list(range(10)), b"filenames": [b"a.png"] * 10}, 2)
+
+
+def _use_cifar(path: Path) -> None:
+    folder = path.parent / "cifar-10-batches-py"
+    folder.mkdir(exist_ok=True)
+    (folder / "test_batch").write_bytes(path.read_bytes())
+    _use_data(folder)
+
+
+def _safetensors(draw: Draw) -> bytes:
+    content = {key: value.contiguous() for key, value in BASE.items()}
+    if draw(st.booleans()):
+        content = {key: value.contiguous() for key, value in tensors_broken(draw, content).items()}
+    return bytes_broken(draw, bytes(save(content, {"tbft_fingerprint": BASE_NAME})))
+
+
+def _use_checkpoint(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        state = read_state(path)
+    assert (
+        fingerprint(state) == BASE_NAME
+        or path.suffix != ".safetensors"
+        or b"tbft_fingerprint" not in (path.read_bytes())
+    )
+
+
+def _private_key() -> bytes:
+    secret = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    return secret.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+
+
 def _use_data(path: Path) -> None:
     samples = read(path)
     x, y = samples.batch(slice(0, len(samples)))
@@ -384,6 +462,12 @@ TARGETS = {
     ),
     "class map": Target(".json", _json_of(CLASS_MAP), lambda path: find_class_map(path) and None),
     "public key": Target(".pub", _bytes_of(KEY_LINE), lambda path: read_public(path) and None),
+    "private key": Target(".key", _bytes_of(_private_key()), lambda path: read_private(str(path)) and None),
+    "safetensors": Target(".safetensors", _safetensors, _use_checkpoint),
+    "meter log": Target(".csv", _table_broken(METER_LOG), _use_log),
+    "table": Target(".csv", _table_broken(FEATURES), _use_data),
+    "zip": Target(".zip", _bytes_of(_zip()), _use_data),
+    "cifar": Target(".pickle", _bytes_of(_cifar()), _use_cifar),
     "npz": Target(".npz", _bytes_of(_npz()), _use_data),
     "tar": Target(".tar", _bytes_of(_tar()), _use_data),
 }

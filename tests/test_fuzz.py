@@ -8,12 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("cryptography")
+
 from fuzzing import TARGETS, check
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 EXAMPLES = {"checkpoint": 25, "resume": 20, "card": 20, "npz": 30, "tar": 30}  # of the slower ones
+EXAMPLES |= {"private key": 20, "safetensors": 30, "meter log": 30, "table": 20, "zip": 30, "cifar": 20}
 CORPUS = Path(__file__).parent / "corpus"
 
 
