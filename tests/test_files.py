@@ -283,6 +283,16 @@ def test_a_claim_ends_with_its_body_and_a_fork_does_not_end_that_of_its_parent(p
     files.release_claims()
 
 
+def test_a_lock_holds_and_ends_without_space_for_the_process_id(place, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tbft.files.claims.os.write", full)
+    with files.claimed("out.txt"):
+        assert Path(".out.txt.lock").exists()
+    assert not list(place.iterdir())
+
+
 def test_a_lock_is_not_taken_through_a_link_that_somebody_has_laid(place):
     Path("precious.txt").write_text("mine")
     Path(".out.txt.lock").symlink_to("precious.txt")

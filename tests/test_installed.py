@@ -146,6 +146,22 @@ def test_what_cannot_be_written_leaves_nothing(fails, place, monkeypatch):
     assert sorted(place.iterdir()) == before
 
 
+def test_what_cannot_be_written_elsewhere_takes_no_undo_patches_along(place, monkeypatch):
+    stack("p1")
+    Path("other").mkdir()
+    Path("other/of-another.undo").touch()
+
+    def full(*_):
+        raise WriteError("no space")
+
+    monkeypatch.setattr("tbft.patches.installed.save_weights", full)
+    with pytest.raises(WriteError):
+        put_on(Patch.load("p2.safetensors"), "device.safetensors", "other/device.safetensors")
+    with pytest.raises(WriteError):
+        take_off("device.safetensors", "other/device.safetensors")
+    assert [path.name for path in Path("other").iterdir()] == ["of-another.undo"]
+
+
 def test_a_damaged_state_or_log_is_refused(place):
     stack("p1")
     blob = Path("device.safetensors").read_bytes()

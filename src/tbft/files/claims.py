@@ -124,8 +124,9 @@ def _locked_file(place: Path) -> int | None:
                 os.close(handle)
                 return None
             if is_file_of(place, handle):
-                os.ftruncate(handle, 0)
-                os.write(handle, f"{os.getpid()}\n".encode())
+                with suppress(OSError):  # the lock holds without the process id, as on a full disk
+                    os.ftruncate(handle, 0)
+                    os.write(handle, f"{os.getpid()}\n".encode())
                 return handle
         except BaseException:
             os.close(handle)

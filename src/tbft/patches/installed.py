@@ -7,7 +7,10 @@ first, and never takes the place of another: wherever the work is cut off, what 
 
 from __future__ import annotations
 
+import glob
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -132,15 +135,10 @@ def put_on(patch: Patch, weights: str | Path, out: str | Path) -> tuple[Installe
         )
     made = Installed(out, tuned, Log((*base.log.entries, entry), max(newest, entry.serial)))
     path = made.folder / f"{out.resolve().name}.{_link(entry)}{SUFFIX}"
-    there = path.exists()
-    undo.save(path)
-    try:
+    with _nothing_new_on_failure(made):
+        undo.save(path)
         _carry(base, made)
         made.save(out)
-    except BaseException:
-        if not there:
-            path.unlink(missing_ok=True)
-        raise
     return made, path
 
 
@@ -163,8 +161,9 @@ def take_off(weights: str | Path, out: str | Path, undo: Patch | None = None) ->
         undo = replace(undo, source=None)
     base = undo.applied_to(tuned.state)
     made = Installed(Path(out), base, replace(tuned.log, entries=tuned.log.entries[:-1]))
-    _carry(tuned, made)
-    made.save(made.path)
+    with _nothing_new_on_failure(made):
+        _carry(tuned, made)
+        made.save(made.path)
     return made
 
 
@@ -223,6 +222,19 @@ def _carry(source: Installed, made: Installed) -> None:
     for entry in source.log.entries:
         if path := source.undo_file(entry):
             Patch.load(path).save(made.folder / f"{made.path.resolve().name}.{_link(entry)}{SUFFIX}")
+
+
+@contextmanager
+def _nothing_new_on_failure(made: Installed) -> Iterator[None]:
+    """Remove the undo patches of this file, and of no other, that the body has added, if it fails."""
+    own = f"{glob.escape(made.path.resolve().name)}.{'?' * 12}-to-{'?' * 12}{SUFFIX}"
+    before = set(made.folder.glob(own))
+    try:
+        yield
+    except BaseException:
+        for path in set(made.folder.glob(own)) - before:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _logged(path: Path) -> tuple[State, dict[str, str]]:
