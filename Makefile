@@ -36,6 +36,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/corruptions.py --json benchmarks/results/corruptions.json
 	$(BIN)/python benchmarks/cost_prediction.py --json benchmarks/results/cost_prediction.json
 	$(BIN)/python benchmarks/system_cost.py --json benchmarks/results/system_cost.json
+	$(BIN)/python benchmarks/acceptance.py --json benchmarks/results/acceptance.json
 
 # A small version of every experiment of the paper, in minutes; the last line names the page. Needs TBFT_DATA, too.
 QUICK = --quick --engine pool --out build/quick --methods none adabn front layer2 layer3 rear full ours tent

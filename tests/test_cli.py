@@ -63,6 +63,12 @@ def test_personalize_prints_a_summary_and_writes_nothing_unasked(place, capsys):
     assert sorted(p.name for p in place.iterdir()) == before
 
 
+@pytest.mark.parametrize(("options", "cautious"), [([], True), (["--no-cautious"], False)])
+def test_caution_can_be_refused(place, capsys, options, cautious):
+    assert main([*ADAPT, *options, "--json"]) in (0, 4)
+    assert json.loads(capsys.readouterr().out)["acceptance"]["cautious"] == cautious
+
+
 def test_same_seed_same_patch(place, capsys):
     prints = []
     for name in ("a.safetensors", "b.safetensors"):
