@@ -13,7 +13,10 @@ import numpy as np
 Record = dict[str, Any]
 
 ROOT = Path(__file__).parents[1]
-TABLES, PICTURE = ROOT / "benchmarks" / "results" / "people" / "README.md", ROOT / "docs" / "people.png"
+TABLES, PICTURE = (
+    ROOT / "benchmarks" / "results" / "people" / "README.md",
+    ROOT / "docs" / "img" / "people.png",
+)
 MODES = ("none", "unlabeled 20 %", "1 a class", "2 a class", "5 a class", "10 a class", "20 a class",
          "labeled 20 %")  # fmt: skip
 #: A loss of more than this many points counts as harm.
@@ -26,8 +29,9 @@ Made by `python benchmarks/people.py --report` from the records beside it; do no
 on everybody else. The labels come from the first stretch of time of each class; every figure is for the later
 half of each class. *Harmed*: people who lose more than a point against the base. Seconds are processor time
 for adapting, without the predictions for the test part. TENT learns from the inputs of the test part itself.
-`full as a user`: Adam, 1e-3, ten epochs. `ours`: `tbft.personalize` by its defaults, in the newest version on
-record ({version}); where it refuses, the base is kept.
+`full as a user`: Adam, 1e-3, ten epochs. `ours`: `tbft.personalize` by its defaults, in version {version};
+where it refuses, the base is kept. `ours` with another version was run before. An empty cell was not run for
+everybody.
 """
 
 
@@ -50,17 +54,20 @@ class Summary:
     patch_bytes: float
 
 
-def newest(records: Sequence[Record]) -> list[Record]:
-    """The records, those of `ours` only in the version that was written last."""
-    versions = [r["version"] for r in records if r["method"] == "ours"]
-    return [r for r in records if r["version"] is None or r["version"] == versions[-1]]
+def named(records: Sequence[Record]) -> list[Record]:
+    """The records; `ours` in another version than the one written last is a method of its own."""
+    versions = [r["version"] for r in records if r["version"]]
+    return [
+        {**r, "method": f"ours, {r['version']}"} if r["version"] not in (None, *versions[-1:]) else r
+        for r in records
+    ]
 
 
 def summarize(records: Sequence[Record], method: str, mode: str) -> Summary | None:
-    """A method in one mode; None without records."""
+    """A method in one mode; None unless there is a record for every person."""
     base = {r["person"]: r["accuracy"] for r in records if r["method"] == "none"}
     rows = [r for r in records if (r["method"], r["mode"]) == (method, mode)]
-    if not rows:
+    if len(rows) < len(base):
         return None
     changes = [100 * (r["accuracy"] - base[r["person"]]) for r in rows]
 
@@ -82,7 +89,9 @@ def summarize(records: Sequence[Record], method: str, mode: str) -> Summary | No
 def methods_of(records: Sequence[Record]) -> list[str]:
     """The methods in the order of the records, `ours` last."""
     names = dict.fromkeys(r["method"] for r in records)
-    return [name for name in names if name != "ours"] + ["ours"]
+    return [name for name in names if not name.startswith("ours")] + sorted(
+        (name for name in names if name.startswith("ours")), reverse=True
+    )
 
 
 def accuracy_table(records: Sequence[Record]) -> list[str]:
@@ -120,9 +129,9 @@ def detail_table(records: Sequence[Record], mode: str) -> list[str]:
 
 def write_report(paths: Sequence[Path]) -> None:
     """Print the tables, write them beside the records, and draw the picture."""
-    families = {path.stem: newest([json.loads(line) for line in path.open()]) for path in paths}
-    version = [r["version"] for records in families.values() for r in records if r["method"] == "ours"]
-    lines = [INTRODUCTION.format(version=", ".join(sorted(set(version))))]
+    families = {path.stem: named([json.loads(line) for line in path.open()]) for path in paths}
+    version = {r["version"] for records in families.values() for r in records if r["method"] == "ours"}
+    lines = [INTRODUCTION.format(version=" and ".join(sorted(version)))]
     for name, records in families.items():
         people = len({r["person"] for r in records})
         lines += [

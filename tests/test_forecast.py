@@ -183,6 +183,8 @@ def test_a_task_without_classes_and_an_unknown_word_are_refused(digits_blocks):
         tbft.forecast(digits_blocks, targets)
     with pytest.raises(DataError, match="stretch"):
         tbft.forecast(digits_blocks, samples, drawn="strech")
+    with pytest.raises(TypeError, match='"random" or "stretch"'):
+        tbft.forecast(digits_blocks, samples, drawn=None)
 
 
 def test_a_card_of_another_model_is_refused(digits_blocks):

@@ -12,7 +12,7 @@ from tbft.data.forms import as_samples
 from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.observation import observe
-from tbft.errors import DataError, unknown
+from tbft.errors import DataError, unknown, wrong_form
 from tbft.verification.evaluation import check_fits
 
 #: How labeled samples came about, see :func:`forecast`.
@@ -38,6 +38,8 @@ def forecast(
         DataError: fewer than 3 labels, labels of one class, or another task than classification.
         CardError: the card belongs to another model.
     """
+    if not isinstance(drawn, str):
+        raise wrong_form("drawn", drawn, [f'"{way}"' for way in DRAWN])
     if drawn not in DRAWN:
         raise DataError(unknown("way of drawing", drawn, DRAWN))
     base = as_base(model, card, read=reader_of(data))
