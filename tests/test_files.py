@@ -77,12 +77,15 @@ def test_file_and_folder_are_flushed_around_the_rename(place, monkeypatch):
     assert done == [(temporary, False), (place, True)]
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "suffix", "no folder", "an input", "too long"])
+@pytest.mark.parametrize(
+    "kind", ["folder", "pipe", "device", "suffix", "no folder", "an input", "too long", "loop"]
+)
 def test_what_cannot_be_an_output_is_refused_before_the_work(kind, place):
     Path("folder.safetensors").mkdir()
     os.mkfifo("pipe.safetensors")
     Path("device.safetensors").symlink_to("/dev/null")
     Path("input.safetensors").touch()
+    Path("loop.safetensors").symlink_to("loop.safetensors")
     name, message = {
         "folder": ("folder.safetensors", "it is a folder"),
         "pipe": ("pipe.safetensors", "a device or a pipe"),
@@ -90,6 +93,7 @@ def test_what_cannot_be_an_output_is_refused_before_the_work(kind, place):
         "suffix": ("out.pt", "it is written as .safetensors"),
         "no folder": ("nowhere/out.safetensors", "does not exist"),
         "an input": ("./input.safetensors", "it is read from, too"),
+        "loop": ("loop.safetensors", "a link that leads to itself"),
         "too long": (f"{'x' * 300}.safetensors", "name too long; give a shorter name"),
     }[kind]
     before = sorted(place.iterdir())

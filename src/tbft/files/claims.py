@@ -44,7 +44,10 @@ def check_writable(path: str | Path, suffix: str = "", inputs: Iterable[str | Pa
         for other in inputs:
             if other is not None and target.exists() and Path(other).exists() and target.samefile(other):
                 raise WriteError(f"cannot write {target}: it is read from, too; give another name")
-        folder = Path(os.path.realpath(target)).parent
+        real = Path(os.path.realpath(target))
+        if target.is_symlink() and real.is_symlink():
+            raise WriteError(f"cannot write {target}: it is a link that leads to itself; give another name")
+        folder = real.parent
         if not folder.is_dir():
             raise WriteError(f"cannot write {target}: the folder {folder} does not exist; make it first")
         with tempfile.TemporaryFile(dir=folder):
