@@ -73,8 +73,8 @@ def test_input_and_normalization_come_from_the_configuration(fake):
     assert (inputs.resolution, inputs.resize, inputs.channels) == (16, 20, 3)
     assert (inputs.mean, inputs.std) == (CONFIG["mean"], CONFIG["std"])
     assert preset.build()(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
-    grey = find_model("timm:small_net,channels=1,resolution=32").inputs
-    assert (grey.channels, grey.resolution, grey.resize, grey.mean) == (1, 32, 40, None)
+    gray = find_model("timm:small_net,channels=1,resolution=32").inputs
+    assert (gray.channels, gray.resolution, gray.resize, gray.mean) == (1, 32, 40, None)
 
 
 def test_cuts_lie_where_stages_end(fake):
