@@ -84,14 +84,15 @@ def estimate(
 
     Args:
         known: whether the samples are pictures and the model has BatchNorm, as where ``expectations.json``
-            was fitted. Options that do not suit the level of drift are then not expected to gain anything.
+            was fitted. Options that do not suit the level are then expected to gain nothing unless tried.
     """
     labels, trials = diagnosis.evidence.labels, trials or Trials()
     fitted = expected_accuracies(diagnosis, options) if known or labels is None else {}
     if labels is None:
         return {name: Estimate(value, FITTED_SPREAD, 1.0, value) for name, value in fitted.items()}
     base = smoothed(labels.accuracy, diagnosis.evidence.samples)
-    priors = {o.name: _priors(o, base, fitted, known) for o in options if o.role != "none"}
+    unsuited = {o.name for o in options if known and o.name not in trials.options}
+    priors = {o.name: _priors(o, base, fitted, o.name in unsuited) for o in options if o.role != "none"}
     found = {"none": Estimate(base, 0.0, 1.0, base)}
     for name, expected in priors.items():
         tried = {trial.strength: trial for trial in trials.of(name)}
@@ -125,14 +126,18 @@ def smoothed(accuracy: float, count: int) -> float:
     return (accuracy * count + 1) / (count + 2)
 
 
-def _priors(option: Option, base: float, fitted: Mapping[str, float], known: bool) -> list[Estimate]:
-    """What is expected of an option at each strength before anything was tried."""
+def _priors(option: Option, base: float, fitted: Mapping[str, float], unsuited: bool) -> list[Estimate]:
+    """What is expected of an option at each strength before anything was tried.
+
+    Args:
+        unsuited: whether nothing is expected of it unless it was fitted for this level.
+    """
     spread = generic_spread(base)
     if option.name in fitted:
         accuracy = min(max(base + fitted[option.name] - fitted["none"], 0.0), 1.0)
         return [Estimate(accuracy, FITTED_SPREAD, 1.0, accuracy)]
     strengths = strengths_of(Arm.of(option.arm), option.statistics.adapts)
-    accuracies = [base + (0.0 if known else expected_gain(option, s, base)) for s in strengths]
+    accuracies = [base + (0.0 if unsuited else expected_gain(option, s, base)) for s in strengths]
     return [Estimate(a, spread, s, a) for s, a in zip(strengths, accuracies, strict=True)]
 
 

@@ -72,7 +72,8 @@ class Trial:
     @property
     def noise(self) -> float:
         """Standard error of the gain on these folds; one changed outcome is added, as none may be seen."""
-        return sqrt(float((self.correct != self.base_correct).sum()) + 1) / len(self.rows)
+        count, changed = len(self.rows), float((self.correct != self.base_correct).mean())
+        return sqrt((changed - self.gain**2) / count + 1 / count**2)
 
     @property
     def error(self) -> float:
