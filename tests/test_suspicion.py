@@ -105,8 +105,8 @@ def test_inputs_normalized_for_a_model_that_normalizes_itself(pictures):
 def test_chance_without_a_remedy_is_an_error_with_what_was_tried(pictures):
     torch.manual_seed(0)
     untrained = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5))
-    with pytest.raises(DataError, match=r"Its BatchNorm layers have not seen any samples.*--weights"):
-        check_accuracy_on_source(untrained, pictures)
+    (note,) = check_accuracy_on_source(untrained, pictures)  # somebody's factory made it so
+    assert re.search(r"which is chance: its BatchNorm layers have not seen any samples.*--weights", note)
     constant = nn.Sequential(nn.Flatten(), nn.LazyLinear(5))
     said = told(constant, replace(pictures, labels=np.random.default_rng(1).integers(0, 5, 200)))
     assert re.search(r"is chance\. Tried without success: normalization.*order.*Are its weights loaded", said)

@@ -2,9 +2,9 @@
 
 The rear is the head with the normalization before it. What comes before is cut by the number of layers: a
 fifth for the front, a fifth for the middle and the rest for the late block, at places that the model's author
-names, between `layer1` and `layer2` rather than inside one. Chosen on small networks
-(benchmarks/cuts.py; no record is kept yet):
-where the front ends matters little; a late block that starts late costs many points.
+names, between `layer1` and `layer2` rather than inside one. Measured on small networks
+(``benchmarks/cuts.py``, record ``benchmarks/results/cuts.json``): where the front ends matters little; a late
+block that starts late costs many points.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def check_accuracy_on_source(
         logits: the model's outputs for them (n, classes), if known.
 
     Returns:
-        notes on the probable cause, if accuracy is poor but not at chance.
+        notes on the probable cause, if accuracy is poor but not at chance, or the model is untrained.
 
     Raises:
         DataError: accuracy is at chance, or less than half of that with another preparation. The message
@@ -102,6 +102,11 @@ def check_accuracy_on_source(
     if agrees.kappa >= TRUSTED_KAPPA:
         return ()  # also where so few samples are of another class that it might be chance
     problem = f"{samples.name}: the model is correct on {_percent(agrees)} of {len(samples)} source samples"
+    if agrees.by_chance and _is_untrained(model):  # its factory made it so: no preparation would fix it
+        return (
+            f"{problem}, which is chance: its BatchNorm layers have not seen any samples, so it is "
+            "untrained; unless that is meant, load its weights (--weights)",
+        )
     best = _best_cause(model, samples)
     mapped, order = _class_order(predicted, samples)
     if mapped.kappa > max(FIXED_KAPPA, agrees.kappa + 0.15, best.after.kappa if best else 0):
@@ -113,7 +118,7 @@ def check_accuracy_on_source(
         return (f"{problem}; {fix}",)
     if agrees.by_chance:
         hint = f" Best was {_percent(best.after)}, with {best.remedy}." if best else ""
-        raise DataError(f"{problem}, which is chance. {_other_causes(model, samples)}{hint}")
+        raise DataError(f"{problem}, which is chance. {_other_causes(samples)}{hint}")
     return ()
 
 
@@ -192,13 +197,14 @@ def _meaning(predicted: Labels, labels: Labels, classes: int) -> Labels:
     return votes.argmax(axis=1)
 
 
-def _other_causes(model: nn.Module, samples: Samples) -> str:
-    """What else may be wrong if no preparation fixes it."""
+def _is_untrained(model: nn.Module) -> bool:
+    """Whether the model has BatchNorms, and none of them has seen a sample."""
     norms = batch_norms(model)
-    if norms and all(n.running_mean is not None and not n.running_mean.any() for n in norms):
-        return (
-            "Its BatchNorm layers have not seen any samples: it is untrained; load its weights (--weights)."
-        )
+    return bool(norms) and all(n.running_mean is not None and not n.running_mean.any() for n in norms)
+
+
+def _other_causes(samples: Samples) -> str:
+    """What else may be wrong if no preparation fixes it."""
     tried = "the order of the classes"
     if samples.inputs.ndim == 4:
         names = ", ".join(NORMALIZATIONS)
