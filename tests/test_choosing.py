@@ -26,6 +26,7 @@ from tbft.tuning.closed_form import Prototypes, solve
 from tbft.tuning.execution import tune_samples
 from tbft.verification.comparison import changed_to
 from tbft.verification.evaluation import predict
+from tbft.verification.ridge import RIDGE, regress
 
 
 def clouds(count=60, classes=3, seed=0, turned=0):
@@ -91,11 +92,9 @@ def test_a_class_without_labels_needs_a_prototype():
 @given(st.integers(4, 40), st.integers(1, 60), st.integers(0, 5))
 @settings(max_examples=30, deadline=None)
 def test_the_leave_one_out_predictions_of_ridge_are_exact(count, width, seed):
-    from tbft.tuning.closed_form import RIDGE, _ridge
-
     x = np.random.default_rng(seed).normal(size=(count, width))
     labels = np.arange(count) % 2
-    _, left_out = _ridge(x, labels, 2)
+    left_out = regress(x, labels, 2).left_out
     z = np.concatenate([(x - x.mean(0)) / (x.std(0) + 1e-3), np.ones((count, 1))], 1)
     targets, rest = np.eye(2)[labels], np.arange(count) != 0
     w = np.linalg.solve(z[rest].T @ z[rest] + RIDGE * np.eye(width + 1), z[rest].T @ targets[rest])

@@ -25,12 +25,12 @@ from tbft.diagnosis.levels import Diagnosis
 
 #: Standard deviation of gains around the prior: as a share of the base's errors, and in addition to that.
 GENERIC_SPREAD, MIN_SPREAD = 0.13, 0.01
+#: The same around expectations that were fitted on pictures.
+FITTED_SPREAD = 0.08
 #: Standard deviation of the share of expected gains that an unknown family keeps.
 SLOPE_SPREAD = 0.7
 #: Accuracies of the base at which drift counts as heavy and as mild; in between, gains are interpolated.
 HEAVY, MILD = 0.3, 0.8
-#: The same around expectations that were fitted on pictures.
-FITTED_SPREAD = 0.08
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tbft.diagnosis.observation import BATCH_SIZE
 from tbft.errors import PlanError
 from tbft.plan import Allowance, Plan, Recipe
 from tbft.tuning.closed_form import linear_head
-from tbft.tuning.memory_limit import MIN_BATCH
+from tbft.tuning.memory_limit import forward_batch
 
 #: Share of the likeliest option's predicted cost that trials may take, and what they may take in any case.
 TRIAL_SHARE, MIN_TRIAL_SECONDS = 1 / 3, 2.0
@@ -71,8 +71,8 @@ def choose_plan(
             "another recipe"
         )
     diagnosis = diagnose_samples(blocks, samples, setting.card, setting.labeled, batch_size(allowance))
-    solvable = linear_head(blocks) is not None and _is_complete(blocks, samples)
-    options = options_of(blocks.names, blocks.head, bool(batch_norms(blocks.model)), solvable)
+    adapts, solves = bool(batch_norms(blocks.model)), _is_solvable(blocks, samples)
+    options = options_of(blocks.names, blocks.head, adapts, solves)
     known = is_known(blocks, samples) and not unmended(diagnosis.evidence, diagnosis.levels)
     prior = estimate(diagnosis, options, known=known)
     plans = {o.name: o.plan(recipe, setting.seed, budget) for o in options if o.name in prior}
@@ -97,8 +97,8 @@ def is_known(blocks: Blocks, samples: Samples) -> bool:
     return samples.inputs.ndim == 4 and bool(batch_norms(blocks.model))
 
 
-def _is_complete(blocks: Blocks, samples: Samples) -> bool:
-    """Whether there is a label of every class, without which no head can be solved for."""
+def _is_solvable(blocks: Blocks, samples: Samples) -> bool:
+    """Whether a head can be solved for: a linear one, with a label of every class."""
     head = linear_head(blocks)
     return head is not None and len(np.unique(samples.labels)) == head.out_features
 
@@ -136,5 +136,5 @@ def check_affordable(blocks: Blocks, plan: Plan, parts: Parts, allowance: Allowa
 
 
 def batch_size(allowance: Allowance) -> int:
-    """Batch size of forward passes outside tuning; the smallest that tuning uses if memory is limited."""
-    return BATCH_SIZE if allowance.budget.peak_bytes is None else MIN_BATCH
+    """Batch size of forward passes outside tuning."""
+    return forward_batch(allowance, BATCH_SIZE)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
 from typing import Any
 
@@ -191,7 +192,11 @@ class _Run:
         head = linear_head(blocks)
         self.classes = 0 if head is None else head.out_features  # 0: no head in closed form
         self._features: dict[bool, tuple[Floats, Floats]] = {}
-        self.base_correct = self._correct({}, samples)
+
+    @cached_property
+    def base_correct(self) -> Bools:
+        """Whether the base is right on each sample; not computed unless something is tried."""
+        return self._correct({}, self.samples)
 
     def spent(self) -> float:
         """Processor seconds since the start."""
@@ -255,7 +260,7 @@ class _Run:
             held_out = np.flatnonzero(self.folds == fold)
             rest = self.samples.subset(np.flatnonzero(self.folds != fold))
             changed = tune_samples(self.blocks, plan, rest, how=self.how).changed
-            base = {key: self.blocks.model.state_dict()[key].clone() for key in changed}
+            base = self.blocks.model.state_dict()
             parts.append(held_out)
             for strength in correct:
                 state = blended(base, changed, strength)

@@ -169,6 +169,16 @@ def load_samples(arguments: argparse.Namespace, inputs: InputSpec | None = None)
     return DataOptions.of(arguments).read(inputs)
 
 
+def load_some(arguments: argparse.Namespace, inputs: InputSpec | None = None) -> Samples:
+    """The samples named by the options, or as many of them as ``--samples`` says."""
+    from tbft.data import split_samples
+
+    samples = load_samples(arguments, inputs)
+    if arguments.samples:
+        samples = split_samples(samples, arguments.samples, 0, 0, arguments.seed, "none").train
+    return samples
+
+
 def load_clean(arguments: argparse.Namespace, inputs: InputSpec | None = None) -> Samples:
     """The samples named by the options, fitted to the model's inputs, without the drift."""
     return DataOptions.of(arguments).read_clean(inputs)

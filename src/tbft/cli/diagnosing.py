@@ -20,6 +20,7 @@ from tbft.cli.common import (
 from tbft.cli.data_options import (
     add_data,
     load_samples,
+    load_some,
     show_data,
 )
 from tbft.report.terminal import table
@@ -126,15 +127,12 @@ def _print_card(card: SourceCard, path: str, as_json: bool, data: Mapping[str, A
 
 def run_diagnose(arguments: argparse.Namespace) -> None:
     from tbft.choosing.planning import Setting, choose_plan
-    from tbft.data import split_samples
     from tbft.diagnosis.levels import diagnose_samples
     from tbft.plan import Allowance
     from tbft.report.terminal import choice_text, diagnosis_text
 
     base = load_base(arguments, load_samples)
-    samples = load_samples(arguments, base.inputs)
-    if arguments.samples:
-        samples = split_samples(samples, arguments.samples, 0, 0, arguments.seed, "none").train
+    samples = load_some(arguments, base.inputs)
     data = show_data(samples)
     labeled, choice = not arguments.unlabeled, None
     if arguments.explain:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from tbft.cli.common import Subparsers, add_json, add_model, command, load_base, print_json
-from tbft.cli.data_options import add_data, load_samples, show_data
+from tbft.cli.data_options import add_data, load_samples, load_some, show_data
 from tbft.cli.diagnosing import add_card
 from tbft.report.terminal import table
 
@@ -41,13 +41,10 @@ def add(commands: Subparsers) -> None:
 
 
 def run_forecast(arguments: argparse.Namespace) -> None:
-    from tbft.data import split_samples
     from tbft.forecasting import forecast
 
     base = load_base(arguments, load_samples)
-    samples = load_samples(arguments, base.inputs)
-    if arguments.samples:
-        samples = split_samples(samples, arguments.samples, 0, 0, arguments.seed, "none").train
+    samples = load_some(arguments, base.inputs)
     data = show_data(samples)
     found = forecast(base, samples, drawn=arguments.drawn)
     if arguments.json:

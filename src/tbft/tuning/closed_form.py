@@ -19,12 +19,11 @@ from tbft.blocks import Blocks
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
 from tbft.verification.evaluation import predict
+from tbft.verification.ridge import regress
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
-#: Regularization of the regression on standardized features.
-RIDGE = 30.0
 #: How many samples of a class its mean on the source counts as.
 PRIOR_SAMPLES = 3.0
 #: Factors on logits among which the one with the lowest leave-one-out loss is taken.
@@ -70,27 +69,13 @@ def solve(name: str, features: Floats, labels: Labels, classes: int, source: Pro
             f"{name} needs labels of every class, and there are none of {len(missing)} (the first is class "
             f"{missing[0]}): label some, or tune the head"
         )
-    head, left_out = _ridge(features, labels, classes) if name == "ridge" else _prototypes(
-        features, labels, classes, source
-    )  # fmt: skip
+    if name == "ridge":
+        weight, bias, left_out = regress(features, labels, classes)
+        head = LinearHead(weight, bias)
+    else:
+        head, left_out = _prototypes(features, labels, classes, source)
     losses = [_loss(scale * left_out, labels) for scale in SCALES]
     return head.scaled(SCALES[int(np.argmin(losses))])
-
-
-def _ridge(x: Floats, labels: Labels, classes: int) -> tuple[LinearHead, Floats]:
-    """A ridge regression, and the leave-one-out predictions (n, classes) of Allen's PRESS (1974)."""
-    mean, spread = x.mean(0), x.std(0) + 1e-3
-    z = np.concatenate([(x - mean) / spread, np.ones((len(x), 1))], axis=1)
-    targets = np.eye(classes)[labels]
-    if z.shape[1] <= len(z):
-        solution = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T)
-    else:  # the same from a smaller inverse
-        solution = z.T @ np.linalg.inv(z @ z.T + RIDGE * np.eye(len(z)))
-    w, hat = solution @ targets, z @ solution
-    leverage = np.diag(hat)[:, None]
-    weight = w[:-1].T / spread
-    head = LinearHead(weight, w[-1] - weight @ mean)
-    return head, (hat @ targets - leverage * targets) / (1 - leverage)
 
 
 def _prototypes(

@@ -13,7 +13,7 @@ from tbft.data.splitting import Parts
 from tbft.errors import DataError, PlanError
 from tbft.plan import Allowance, Plan
 from tbft.tuning.execution import Tuned, tune_samples
-from tbft.tuning.memory_limit import MIN_BATCH
+from tbft.tuning.memory_limit import forward_batch
 from tbft.tuning.options import Tuning
 from tbft.tuning.passes import Stopped
 from tbft.verification.acceptance import Acceptance
@@ -56,7 +56,7 @@ def tune_and_judge(
     tuned = tune_samples(blocks, plan, parts.train, parts.val if validates else None, how, allowance)
     if not tuned.changed or not len(parts.val) or validates:
         return Judged(tuned)
-    outputs = run_both(blocks.model, tuned.changed, parts.val, _batch_size(allowance))
+    outputs = run_both(blocks.model, tuned.changed, parts.val, forward_batch(allowance, BATCH_SIZE))
     acceptance = accept(outputs, how.task, rule)
     return Judged(tuned if acceptance.accepted else replace(tuned, changed={}), outputs, acceptance)
 
@@ -92,7 +92,7 @@ def cross_fit(
     assert parts.folds is not None
     folds, judged = parts.folds, np.flatnonzero(parts.folds >= 0)
     numbers = np.unique(folds[judged]).tolist()
-    before = predict(blocks.model, parts.train, _batch_size(allowance))
+    before = predict(blocks.model, parts.train, forward_batch(allowance, BATCH_SIZE))
     after = before.clone()
     failed = 0
     for done, fold in enumerate(numbers):
@@ -115,11 +115,7 @@ def cross_fit(
 
 def _run(blocks: Blocks, tuned: Tuned, samples: Samples, allowance: Allowance) -> torch.Tensor:
     with changed_to(blocks.model, tuned.changed):
-        return predict(blocks.model, samples, _batch_size(allowance))
-
-
-def _batch_size(allowance: Allowance) -> int:
-    return BATCH_SIZE if allowance.budget.peak_bytes is None else MIN_BATCH
+        return predict(blocks.model, samples, forward_batch(allowance, BATCH_SIZE))
 
 
 def _one_of(how: Tuning, run: int, runs: int) -> Tuning:

@@ -20,6 +20,7 @@ from tbft.blocks.tensors import state_bytes
 from tbft.data.samples import Samples
 from tbft.errors import BudgetError, PlanError
 from tbft.metering.tensor_bytes import TensorBytes
+from tbft.plan import Allowance
 from tbft.plan.recipe import Training
 from tbft.plan.resolution import PREFIX_BATCH, ResolvedPlan
 from tbft.tuning.checkpointing import recomputed
@@ -30,8 +31,14 @@ from tbft.verification.evaluation import computing_on
 from tbft.verification.task import Loss
 
 MIN_BATCH = 4
+
 #: Safety margin, as the memory of steps varies a little.
 MARGIN = 1.08
+
+
+def forward_batch(allowance: Allowance, largest: int) -> int:
+    """Batch size of forward passes outside tuning; the smallest that tuning uses if memory is limited."""
+    return largest if allowance.budget.peak_bytes is None else MIN_BATCH
 
 
 def affordable(peak_bytes: Callable[[int], int], max_batch: int, left_bytes: int) -> int:
