@@ -39,11 +39,12 @@ from tbft.choosing.trials import (
     FOLD_SPREAD,
     STRETCH_SPREAD,
     Trial,
-    folds_of,
     prototypes_of,
     strengths_of,
 )
 from tbft.data import Samples
+from tbft.data.folds import folds_of
+from tbft.data.manner import SplitBy, find_manner
 from tbft.diagnosis.card import SourceCard, card_of_samples
 from tbft.errors import TbftError
 from tbft.files import atomic_path
@@ -147,7 +148,8 @@ def make_records(cells: Iterable[Cell], family: str) -> None:
 
 def record_of(blocks: Blocks, card: SourceCard, train: Samples, test: Samples) -> Record:
     """What each option reaches, and on which labels it is right when they are held out."""
-    folds, how = folds_of(train.labels, FOLDS), Tuning(prototypes=prototypes_of(card))
+    folds = folds_of(train, find_manner(train, {}, SplitBy()), FOLDS, in_order=True)
+    how = Tuning(prototypes=prototypes_of(card))
     base = correct(blocks, {}, test).mean(), bits(correct(blocks, {}, train))
     options: dict[str, Any] = {"none": {"role": "none", "1": base}}
     state = {key: value.clone() for key, value in blocks.model.state_dict().items()}
@@ -160,7 +162,7 @@ def record_of(blocks: Blocks, card: SourceCard, train: Samples, test: Samples) -
         try:
             tuned = tune_samples(blocks, plan, train, how=how).changed
             seconds = time.process_time() - start
-            for fold in range(FOLDS):
+            for fold in range(folds.max() + 1):
                 rest = train.subset(np.flatnonzero(folds != fold))
                 parts.append(
                     (np.flatnonzero(folds == fold), tune_samples(blocks, plan, rest, how=how).changed)

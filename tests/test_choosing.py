@@ -17,7 +17,7 @@ from tbft.choosing.choice import choose
 from tbft.choosing.cost import Cost
 from tbft.choosing.estimates import estimate
 from tbft.choosing.options import options_of
-from tbft.choosing.trials import Trial, Trials, Trying, folds_of, run_trials
+from tbft.choosing.trials import Trial, Trials, Trying, run_trials
 from tbft.diagnosis.evidence import example_evidence
 from tbft.diagnosis.levels import diagnose_evidence
 from tbft.errors import PlanError
@@ -153,11 +153,24 @@ def test_nothing_is_tried_beyond_the_allowance(blocks):
     assert "only expected" in result.choice.explanation
 
 
-def test_folds_are_stretches_of_time():
-    folds = folds_of(np.repeat([0, 1], 6), 3)
-    assert folds.tolist() == [0, 0, 1, 1, 2, 2] * 2
-    singles = folds_of(np.arange(6), 3)
-    assert np.bincount(singles).tolist() == [2, 2, 2]
+def test_a_group_is_not_tried_on_what_was_tuned_on_others_of_its_samples(blocks, monkeypatch):
+    _, plans, costs = plans_and_costs(blocks)
+    samples, tuned_on = clouds(45, turned=1), []
+    wearer = np.array(["", *"abcde"])[np.arange(45) // 8]
+
+    def recorded(blocks, plan, train, *more, **how):
+        tuned_on.append(train)
+        return tune_samples(blocks, plan, train, *more, **how)
+
+    monkeypatch.setattr("tbft.choosing.trials.tune_samples", recorded)
+    samples = replace(samples, attributes={"wearer": wearer})
+    trials = run_trials(blocks, samples, {"late": plans["late"]}, costs, Trying())
+    assert sorted(trials.trials[0].rows) == list(range(8, 45))  # whose group is known
+    sizes = {name: int((wearer == name).sum()) for name in "abcde"}
+    for train in tuned_on:
+        names = set(train.attributes["wearer"].tolist())
+        assert "" in names and len(names) < 6
+        assert len(train) == 8 + sum(sizes[name] for name in names - {""})  # all of a group, or nothing
 
 
 # --- estimates ----------------------------------------------------------------------------------

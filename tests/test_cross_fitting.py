@@ -13,8 +13,8 @@ from torch import nn
 
 import tbft
 from tbft.data import make_samples
-from tbft.data.folds import FOLDS, MIN_HELD_OUT
-from tbft.data.manner import SplitBy
+from tbft.data.folds import FOLDS, MIN_HELD_OUT, folds_of
+from tbft.data.manner import SplitBy, find_manner
 from tbft.data.parts import as_parts
 
 SHORT = tbft.find_recipe("fast").given(epochs=20, learning_rate=0.05)
@@ -82,6 +82,29 @@ def test_in_an_order_of_time_a_fold_is_one_stretch_of_each_class():
         in_time = parts.folds[own][np.argsort(parts.train.attributes["timestamp"][own])]
         assert (np.diff(in_time) != 0).sum() == FOLDS - 1
     assert any("stretches of timestamp" in note for note in parts.notes)
+
+
+def test_folds_for_trials_are_stretches_of_the_set_where_nothing_is_known():
+    for labels, found in ((np.repeat([0, 1], 6), [0, 0, 1, 1, 2, 2] * 2), (np.arange(6), [0, 1, 2] * 2)):
+        samples = noise(labels)
+        folds = folds_of(samples, find_manner(samples, {}, SplitBy()), 3, in_order=True)
+        assert folds.tolist() == found
+
+
+def test_groups_that_somebody_named_are_those_of_all_folds():
+    samples = noise(np.arange(400) % 2, shoe=np.arange(400) // 50)
+    parts = folded(samples, group_by="shoe")
+    assert parts.folds is None and len(parts.val)
+    for count in (3, FOLDS):
+        folds = folds_of(parts.train, parts.manner, count)
+        assert len(np.unique(folds)) == count
+        assert all(len(np.unique(folds[parts.train.attributes["shoe"] == s])) <= 1 for s in range(8))
+
+
+def test_groups_that_cannot_be_folds_are_no_error_in_a_trial():
+    parts = as_parts(noise(np.arange(20) // 10, subject=np.arange(20) // 10), val=0, by=SplitBy(0, "subject"))
+    assert parts.manner.is_asked
+    assert np.bincount(folds_of(parts.train, parts.manner, 2)).tolist() == [10, 10]
 
 
 def test_copies_are_in_one_fold():

@@ -104,7 +104,13 @@ def personalize(
         choice = None
         if request.named_plan is None:
             setting = Setting(
-                request.recipe, base.card, task.is_classification, parts.judged_count, seed, parts.run_count
+                request.recipe,
+                base.card,
+                task.is_classification,
+                parts.judged_count,
+                seed,
+                parts.run_count,
+                parts.manner,
             )
             choice = choose_plan(base.blocks, parts.train, setting, allowance)
             plan = choice.plan

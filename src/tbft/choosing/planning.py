@@ -15,6 +15,7 @@ from tbft.choosing.estimates import Estimate, estimate
 from tbft.choosing.label_forecast import forecast_seen
 from tbft.choosing.options import options_of
 from tbft.choosing.trials import Trials, Trying, run_trials
+from tbft.data.manner import Manner
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
@@ -39,6 +40,8 @@ class Setting:
         judged: number of held-out samples on which the tuned model will be compared with the base.
         seed: random seed for tuning.
         runs: how many times a plan is carried out, with cross-fitting.
+        manner: the groups and the order of the samples, for the folds of trials; None: found by the names of
+            the attributes.
     """
 
     recipe: Recipe
@@ -47,6 +50,7 @@ class Setting:
     judged: int = 0
     seed: int = 0
     runs: int = 1
+    manner: Manner | None = None
 
 
 def choose_plan(
@@ -82,7 +86,8 @@ def choose_plan(
     trials = Trials()
     if setting.labeled and (diagnosis.levels or not known):
         order = _order_of_trial(prior, plans)
-        how_to_try = Trying(setting.card, _trial_seconds(prior, costs, allowance), batch_size(allowance))
+        seconds = _trial_seconds(prior, costs, allowance)
+        how_to_try = Trying(setting.card, seconds, batch_size(allowance), setting.manner)
         trials = run_trials(blocks, samples, order, once, how_to_try)
     estimates = estimate(diagnosis, options, trials, known)
     choice = choose(diagnosis, estimates, plans, costs, allowance.left(), trials)

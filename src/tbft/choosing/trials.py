@@ -24,6 +24,8 @@ from tbft.blocks.tensors import State
 from tbft.choosing.cost import Cost
 from tbft.choosing.label_forecast import Seen
 from tbft.data.columns import group_keys, order_keys
+from tbft.data.folds import folds_of
+from tbft.data.manner import Manner, SplitBy, find_manner
 from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
 from tbft.errors import TbftError
@@ -90,11 +92,13 @@ class Trying:
         card: source card, whose prototypes are a prior for heads in closed form.
         cpu_seconds: processor time that may be spent.
         batch_size: batch size of forward passes; smaller ones take less memory.
+        manner: the groups and the order of the samples; None: found by the names of the attributes.
     """
 
     card: SourceCard | None = None
     cpu_seconds: float = float("inf")
     batch_size: int = 64
+    manner: Manner | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,21 +134,6 @@ def prototypes_of(card: SourceCard | None) -> Prototypes | None:
 def strengths_of(arm: Arm, adapts: bool) -> tuple[float, ...]:
     """The strengths at which an arm is tried: where it changes weights, and not only with its statistics."""
     return STRENGTHS if arm.trains or (arm.solves and not adapts) else (1.0,)
-
-
-def folds_of(labels: Labels, count: int) -> Labels:
-    """The fold of each sample, (n,): the samples of a class are split in their order, which is often time.
-
-    Neighbors in time are alike, so that a fold drawn at random would be too easy.
-
-    >>> folds_of(np.array([0, 0, 0, 0, 1, 1]), 2)
-    array([0, 0, 1, 1, 0, 1])
-    """
-    folds = np.zeros(len(labels), np.int64)
-    for k, label in enumerate(np.unique(labels)):
-        own = np.flatnonzero(labels == label)
-        folds[own] = (np.arange(len(own)) * count // len(own) + (k if len(own) < count else 0)) % count
-    return folds
 
 
 def run_trials(
@@ -184,8 +173,11 @@ class _Run:
         self._start, self._allowed, self.batch_size = time.process_time(), how.cpu_seconds, how.batch_size
         self.blocks, self.samples = blocks, samples
         self.how = Tuning(prototypes=prototypes_of(how.card))
-        self.fold_count = int(min(MAX_FOLDS, np.bincount(samples.labels).max()))
-        self.folds = folds_of(samples.labels, self.fold_count)
+        manner = how.manner or find_manner(samples, {}, SplitBy())
+        count = int(min(MAX_FOLDS, np.bincount(samples.labels).max()))
+        self.folds = folds_of(samples, manner, count, in_order=True)
+        self.rows = np.flatnonzero(self.folds >= 0)
+        self.fold_count = int(self.folds.max()) + 1
         self.trials: list[Trial] = []
         in_stretches = bool(order_keys(samples, asked=False) or group_keys(samples))
         self.fold_spread = STRETCH_SPREAD if in_stretches else FOLD_SPREAD
@@ -224,7 +216,7 @@ class _Run:
 
     def _solved(self, option: str, plan: Plan) -> list[Trial]:
         """AdaBN, or a head in closed form, on features that are computed once."""
-        adapts, labels, rows = plan.statistics.adapts, self.samples.labels, np.arange(len(self.samples))
+        adapts, labels, rows = plan.statistics.adapts, self.samples.labels, self.rows
         if adapts not in self._features:
             adabn = replace_plan(plan, arm="adabn")
             changed = tune_samples(self.blocks, adabn, self.samples).changed if adapts else {}
@@ -240,8 +232,8 @@ class _Run:
                 logits[held_out] = head(features[held_out])
         found = []
         for strength in strengths_of(plan.arm, adapts):
-            correct = _is_correct(base + strength * (logits - base), labels)
-            found.append(Trial(option, strength, rows, correct, self.base_correct, self.fold_spread))
+            correct = _is_correct(base + strength * (logits - base), labels)[rows]
+            found.append(Trial(option, strength, rows, correct, self.base_correct[rows], self.fold_spread))
         return found
 
     def _features_now(self) -> tuple[Floats, Floats]:

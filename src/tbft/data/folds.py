@@ -9,7 +9,7 @@ import numpy as np
 from tbft.data.columns import Groups
 from tbft.data.drawing import Indices, pools_in_time, random_pools
 from tbft.data.holding_out import MAX_VAL, VAL_SHARE, candidates, without_groups
-from tbft.data.manner import Manner
+from tbft.data.manner import Manner, in_order_of
 from tbft.data.samples import Samples
 
 #: Fewer held-out samples than this decide too little: then acceptance is cross-fitted.
@@ -25,14 +25,14 @@ def is_small(count: int, min_val: int) -> bool:
     return count > 1 and min(MAX_VAL, round(VAL_SHARE * count)) < min_val
 
 
-def draw_folds(samples: Samples, train: Indices, manner: Manner) -> tuple[Indices, Manner]:
-    """The fold of each training sample, and how the folds were drawn.
+def draw_folds(samples: Samples, manner: Manner, count: int = FOLDS) -> tuple[Indices, Manner]:
+    """The fold of each sample, and how the folds were drawn.
 
     By whole groups where no class is in one group alone; in an order of time, by stretches of each class;
     otherwise at random. Folds have the classes in the proportions of the whole as far as that is possible.
 
     Args:
-        train: positions of the training samples (n,).
+        count: how many folds; fewer where there are fewer samples or groups.
 
     Returns:
         int64 (n,) from 0; NEVER for samples that are only trained on, as their group is not known.
@@ -40,17 +40,30 @@ def draw_folds(samples: Samples, train: Indices, manner: Manner) -> tuple[Indice
     Raises:
         DataError: the groups that somebody named cannot be folds.
     """
-    own, manner = samples.subset(train), manner.subset(train)
-    count = min(FOLDS, len(own))
+    count = min(count, len(samples))
     if manner.ranks is None and manner.groups is not None:
-        for tried in candidates(own, manner):
-            found = _whole_groups(own, tried, count)
+        for tried in candidates(samples, manner):
+            found = _whole_groups(samples, tried, count)
             if found is not None:
                 return found, tried
-        manner = without_groups(own, manner, "the folds are")
+        manner = without_groups(samples, manner, "the folds are")
     if manner.ranks is not None:
-        return _stretches(own, manner, count), replace(manner, order=f"stretches of {manner.order}")
-    return _at_random(own, manner, count), manner
+        return _stretches(samples, manner, count), replace(manner, order=f"stretches of {manner.order}")
+    return _at_random(samples, manner, count), manner
+
+
+def folds_of(samples: Samples, manner: Manner, count: int, in_order: bool = False) -> Indices:
+    """The fold of each sample as in :func:`draw_folds`, to compare models instead of judging the final one.
+
+    Where the groups that somebody named cannot be folds, others are taken, or the order of time.
+
+    Args:
+        in_order: where neither groups nor time are known, take stretches in the order of the set, which is
+            often time: neighbors are alike, so that a fold drawn at random would be too easy.
+    """
+    if in_order and manner.groups is None and manner.ranks is None:
+        manner = in_order_of(samples, manner, "file")
+    return draw_folds(samples, replace(manner, is_asked=False), count)[0]
 
 
 def _whole_groups(own: Samples, manner: Manner, count: int) -> Indices | None:

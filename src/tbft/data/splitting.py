@@ -10,7 +10,7 @@ from tbft.data.amounts import Amount, parse_amount
 from tbft.data.drawing import NOTHING, Indices
 from tbft.data.folds import draw_folds, is_small
 from tbft.data.holding_out import hold_out
-from tbft.data.manner import SplitBy, draw_parts, find_manner
+from tbft.data.manner import Manner, SplitBy, draw_parts, find_manner
 from tbft.data.samples import Samples
 from tbft.data.split_notes import check_train, folds_line, held_out_line, split_notes
 from tbft.errors import DataError
@@ -25,6 +25,8 @@ class Parts:
         notes: what was held out and how, and what a reader should know of it.
         folds: the fold of each training sample (n,), where acceptance is cross-fitted for lack of samples to
             hold out, see :func:`tbft.data.folds.draw_folds`; else None.
+        manner: the groups, the order and the copies of the training samples, from which other folds are
+            drawn; None: to be found by the names of the attributes.
     """
 
     train: Samples
@@ -34,6 +36,7 @@ class Parts:
     group_by: str | None
     notes: tuple[str, ...] = ()
     folds: Indices | None = None
+    manner: Manner | None = None
 
     @property
     def judged_count(self) -> int:
@@ -98,7 +101,7 @@ def split_by(samples: Samples, amounts: Amounts, by: SplitBy) -> Parts:
     of_val, folds = manner, None
     if amounts.val is None and is_small(len(drawn["train"]), by.min_val):
         drawn["val"], drawn["train"] = NOTHING, np.sort(drawn["train"])
-        folds, of_val = draw_folds(samples, drawn["train"], manner)
+        folds, of_val = draw_folds(samples.subset(drawn["train"]), manner.subset(drawn["train"]))
     elif amounts.val is None:
         drawn["val"], of_val = hold_out(samples, drawn["train"], manner)
         drawn["train"] = np.setdiff1d(drawn["train"], drawn["val"])
@@ -111,7 +114,14 @@ def split_by(samples: Samples, amounts: Amounts, by: SplitBy) -> Parts:
     lines = [held_out_line(drawn, len(samples), words)]
     if folds is not None:
         lines.append(folds_line(folds, of_val))
-    return Parts(**parts, seed=by.seed, group_by=manner.group_by, notes=(*lines, *assumed), folds=folds)
+    return Parts(
+        **parts,
+        seed=by.seed,
+        group_by=manner.group_by,
+        notes=(*lines, *assumed),
+        folds=folds,
+        manner=manner.subset(np.sort(drawn["train"])),
+    )
 
 
 def _asked(amounts: Amounts) -> dict[str, Amount]:

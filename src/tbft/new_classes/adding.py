@@ -25,7 +25,7 @@ from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.errors import DataError, PlanError
 from tbft.metering import Measurement, Meter
-from tbft.new_classes.pools import check_old, folds_of, kept_in_card, old_is_kept, pool_of, share
+from tbft.new_classes.pools import check_old, fold_of_each, kept_in_card, old_is_kept, pool_of, share
 from tbft.new_classes.result import NewClasses
 from tbft.patches import Patch, make_patch
 from tbft.tuning.new_rows import Judged, Pool, Rows, find_offset, judge_in_folds, learn_rows
@@ -73,7 +73,10 @@ def add_classes(
     parts, classes = _parts(base, old, train, val, seed)
     _check_counts(parts, classes, head.out_features)
     with Meter() as meter:
-        own, kept = pool_of(base, head, parts.train, folds_of(parts, seed)), kept_in_card(base, head, seed)
+        own, kept = (
+            pool_of(base, head, parts.train, fold_of_each(parts, seed)),
+            kept_in_card(base, head, seed),
+        )
         rows, judged = _learned(own if kept is None else own + kept, len(classes))
     held = rows.judge(pool_of(base, head, parts.val, None)) if len(parts.val) else None
     found_new = judged if held is None else held

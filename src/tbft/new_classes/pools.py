@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tbft.base import Base
-from tbft.data.folds import FOLDS, draw_folds
+from tbft.data.folds import FOLDS, folds_of
 from tbft.data.manner import SplitBy, find_manner
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
@@ -32,12 +32,12 @@ def check_old(old: Judged) -> None:
     )
 
 
-def folds_of(parts: Parts, seed: int) -> Tensor:
+def fold_of_each(parts: Parts, seed: int) -> Tensor:
     """The fold of each training sample (n,)."""
     folds = parts.folds
     if folds is None:
-        every = np.arange(len(parts.train))
-        folds = draw_folds(parts.train, every, find_manner(parts.train, {}, SplitBy(seed)))[0]
+        manner = parts.manner or find_manner(parts.train, {}, SplitBy(seed))
+        folds = folds_of(parts.train, manner, FOLDS)
     return torch.from_numpy(np.array(folds))
 
 
