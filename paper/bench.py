@@ -42,6 +42,7 @@ from tbft import (
     read,
     split_samples,
 )
+from tbft.blocks.placement import find_device
 from tbft.data.cifar10c import find_cifar10c
 from tbft.diagnosis.card import MIN_SAMPLES
 from tbft.models import Preset
@@ -98,7 +99,8 @@ class Bench:
         trained = settings.weights or self.preset.weights
         # A model from a factory comes with its weights.
         model = self.preset.load(trained) if trained else self.preset.build()
-        self.blocks = self.preset.split(model)
+        self.device = find_device(settings.device)
+        self.blocks = self.preset.split(model.to(self.device))
         self._latest: CellBench | None = None
 
     def recipe(self, name: str | None = None) -> Recipe:
@@ -247,7 +249,7 @@ class Bench:
 
     def _noised(self, cell: Cell, calibration: Samples) -> tuple[Blocks, float]:
         """A copy of the base with noise on every parameter of one block, and the standard deviation."""
-        model = self.preset.build()
+        model = self.preset.build().to(self.device)
         model.load_state_dict(self.blocks.model.state_dict())
         blocks = self.preset.split(model)
         assert cell.noised is not None

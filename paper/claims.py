@@ -251,13 +251,15 @@ def _saving(known: Known, method: str, paper_says: float | None) -> Claim:
     """Processor time saved against full fine-tuning, over the runs of the accuracy tables."""
     who = "tuning one block (block average)" if method == BLOCK_AVERAGE else "ours, its choosing included"
     names, by_size, missing = all_levels(known, method, "full")
+    # Sizes at which a level was run on a GPU alone have no cost.
+    by_size = {s: pairs for s, pairs in by_size.items() if all(one.cpu_ratio is not None for one, _ in pairs)}
     words = (
         f"processor time saved by {who}, against full fine-tuning, over three levels "
         f"{_at(list(by_size) or SIZES)} ({', '.join(names)})"
     )
     pairs = [pair for by_level in by_size.values() for pair in by_level]
     ratios = [one.cpu_ratio for one, _ in pairs if one.cpu_ratio is not None]
-    if not by_size or len(ratios) < len(pairs):
+    if not by_size:
         return Claim(words, "%", paper_says, None, None, missing=missing or "cells in common")
     ours = 100 * (1 - fmean(ratios))
     bound = 0.0 if paper_says is None else REQUIRED * paper_says

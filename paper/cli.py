@@ -28,8 +28,8 @@ run cifar10-c --data CIFAR-10-C --model resnet26-cifar10 --weights base.pth
 run system-cost""",
     "report": "report\nreport --records results --out report --json",
 }
-DEFAULTS = {"recipe": "paper", "engine": "serial"}
-SCOPE = ("recipe", "sizes", "seeds", "corruptions", "methods", "engine", "workers")
+DEFAULTS = {"recipe": "paper", "engine": "serial", "device": "cpu"}
+SCOPE = ("recipe", "sizes", "seeds", "corruptions", "methods", "engine", "workers", "device")
 SOURCES = ("model", "weights", "data", "test_data", "classes", "card")
 
 
@@ -117,6 +117,11 @@ def _add_scope(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=_whole, metavar="N", help="processes of the pool (default: one per core)"
     )
+    parser.add_argument(
+        "--device",
+        default=DEFAULTS["device"],
+        help="cpu (default), or cuda: the accuracies count then, and the times are left out of all costs",
+    )
 
 
 def _add_sources(parser: argparse.ArgumentParser) -> None:
@@ -167,6 +172,7 @@ def run_experiment(arguments: argparse.Namespace) -> None:
         arguments.recipe,
         Given(**{name: getattr(arguments, name) for name in SOURCES}),
         arguments.quick,
+        arguments.device,
     )
     with tqdm(desc=arguments.experiment, unit="run", leave=False, disable=None) as bar:
 

@@ -67,8 +67,9 @@ def record_of(bench: Bench, run: Run, engine: str, origin: Mapping[str, Any]) ->
         "details": dict(done.details),
         "measurement": measurement if engine == "serial" else without_energy(measurement),
         "engine": engine,
+        "device": bench.device.type,
         "versions": versions(),
-        "machine": {**machine(), "threads": torch.get_num_threads()},
+        "machine": {**machine(bench.device), "threads": torch.get_num_threads()},
         **origin,
         "finished": now(),
     }

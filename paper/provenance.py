@@ -7,7 +7,10 @@ import platform
 import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).parents[1]
 #: What a result depends on, below the root.
@@ -31,9 +34,14 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def machine() -> dict[str, Any]:
-    """The machine, as far as it affects time."""
-    return {"processor": _processor(), "system": platform.system(), "cores": os.cpu_count()}
+def machine(device: torch.device | None = None) -> dict[str, Any]:
+    """The machine, as far as it affects time; with the GPU, if the device is one."""
+    found = {"processor": _processor(), "system": platform.system(), "cores": os.cpu_count()}
+    if device is not None and device.type == "cuda":
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
 
 
 def _processor() -> str:

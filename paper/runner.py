@@ -69,7 +69,9 @@ class Given:
     card: str | None = None
 
 
-def make_settings(name: str, recipe: str = "paper", given: Given = Given(), quick: bool = False) -> Settings:
+def make_settings(
+    name: str, recipe: str = "paper", given: Given = Given(), quick: bool = False, device: str = "cpu"
+) -> Settings:
     """Where an experiment's model and data lie: as given, or else below the folder that ``TBFT_DATA`` names.
 
     Raises:
@@ -100,6 +102,7 @@ def make_settings(name: str, recipe: str = "paper", given: Given = Given(), quic
         card=None if card is None else str(_existing(card)),
         data_name=experiment.data_name if given.data is None else Path(given.data).name,
         quick=quick,
+        device=device,
     )
 
 
@@ -198,6 +201,8 @@ def run(
     group = hashed(identity, 8)
     store = Store(Path(out) / f"{experiment.name}-{group}", {"identity": identity, "notes": list(NOTES)})
     methods = METHODS if scope.methods is None else scope.methods
+    if bench.device.type != "cpu" and "ours" in methods:
+        raise TbftError("ours chooses by processor time: run it with --device cpu, and leave it out here")
     definitions = bench.definitions()
     wanted = [run for cell in wanted_cells for run in runs_of(group, cell, methods, definitions)]
     recorded = store.done() | _recorded_with_another_recipe(wanted, bench, Path(out))

@@ -19,6 +19,7 @@ class Settings:
         weights, card: files; None: the weights that ship with the model, or no card.
         data: files; `data_name` is what tables call them.
         test_data_given: whether the test set replaces the experiment's own.
+        device: where the model is; it is not part of a run's identity, as accuracy does not depend on it.
     """
 
     experiment: str
@@ -32,6 +33,7 @@ class Settings:
     card: str | None = None
     data_name: str = ""
     quick: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ lacks one of them does not count. Accuracies are fractions from 0 to 1, the publ
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -35,8 +35,10 @@ class Figure:
     Attributes:
         accuracy: mean over the seeds; `by_seed` holds their values.
         half_width: half the width of the 95 % confidence interval over seeds; None for one seed.
-        cpu_seconds: mean per run, choosing included; for the whole test part if a method adapts to it.
-        cpu_ratio: processor seconds relative to ``full`` in the same cells; None without ``full``.
+        cpu_seconds: mean per run, choosing included; for the whole test part if a method adapts to it. Runs
+            on a GPU do not count; None if there are no others.
+        cpu_ratio: processor seconds relative to ``full`` in the same cells, where both ran on the same kind
+            of processor; None if they nowhere did.
         energy_joules: mean per run, if all runs have a figure of the same kind.
         runs: ids of the records.
     """
@@ -44,7 +46,7 @@ class Figure:
     accuracy: float
     half_width: float | None
     by_seed: Mapping[int, float]
-    cpu_seconds: float
+    cpu_seconds: float | None
     cpu_ratio: float | None
     energy_joules: float | None
     energy_kind: str
@@ -227,10 +229,10 @@ def _figure(
 ) -> Figure:
     accuracy, half_width = interval(list(accuracies.values()))
     records = [record for found in by_seed.values() for record in found]
-    seconds = [_cpu_seconds(record) for record in records]
-    compared = sorted(set(by_seed) & set(full))
-    own = fmean(_cpu_seconds(r) for s in compared for r in by_seed[s]) if compared else 0.0
-    others = fmean(_cpu_seconds(r) for s in compared for r in full[s]) if compared else 0.0
+    seconds = [_cpu_seconds(record) for record in records if _place_of(record)]
+    pairs = [pair for seed in set(by_seed) & set(full) for pair in _comparable(by_seed[seed], full[seed])]
+    own = sum(_cpu_seconds(record) for record, _ in pairs)
+    others = sum(_cpu_seconds(record) for _, record in pairs)
     kinds = {record["measurement"]["energy_kind"] for record in records}
     joules = [record["measurement"]["energy_joules"] for record in records]
     known = len(kinds) == 1 and None not in joules
@@ -238,12 +240,26 @@ def _figure(
         accuracy=accuracy,
         half_width=half_width,
         by_seed=dict(accuracies),
-        cpu_seconds=fmean(seconds),
+        cpu_seconds=fmean(seconds) if seconds else None,
         cpu_ratio=own / others if others else None,
         energy_joules=fmean(joules) if known else None,
         energy_kind=kinds.pop() if known else "unavailable",
         runs=tuple(record["id"] for record in records),
     )
+
+
+def _place_of(record: Record) -> str:
+    """The processor that the run was timed on; empty: it ran on a GPU, and its time is no cost."""
+    return str(record["machine"]["processor"]) if record.get("device", "cpu") == "cpu" else ""
+
+
+def _comparable(own: Iterable[Record], full: Iterable[Record]) -> Iterator[tuple[Record, Record]]:
+    """Runs of one seed with that of ``full`` on the same drift, where both were timed on one processor."""
+    others = {record["drift"]: record for record in full}
+    for record in own:
+        other = others[record["drift"]]
+        if _place_of(record) and _place_of(record) == _place_of(other):
+            yield record, other
 
 
 def _cpu_seconds(record: Record) -> float:

@@ -27,7 +27,7 @@ def effort_charts(name: str, tables: Sequence[Table]) -> Iterator[Picture]:
         for method in table.figures:
             recipe = OWN_RECIPES.get(method, table.recipe)
             figure = table.figure(method, column)
-            if figure is not None and method != BLOCK_AVERAGE:
+            if figure is not None and figure.cpu_seconds is not None and method != BLOCK_AVERAGE:
                 point = charts.Point(method, figure.cpu_seconds, figure.accuracy, recipe != "paper")
                 points.setdefault((method, recipe), point)
     if points:

@@ -119,3 +119,25 @@ def test_published_figures_are_the_papers():
     }
     for size, average in averages.items():
         assert published("cifar10-c")[BLOCK_AVERAGE][size][0] == pytest.approx(average, abs=1e-4)
+
+
+def test_runs_on_a_gpu_or_another_processor_count_for_accuracy_and_not_for_cost():
+    there = {"machine": {"processor": "other chip", "system": "Linux", "cores": 16}}
+    records = [
+        record("full", 0.6, measurement=measured(10.0)),
+        record("front", 0.7, measurement=measured(6.0)),
+    ]
+    records += [
+        record("full", 0.8, seed=1, device="cuda", measurement=measured(1.0)),
+        record("front", 0.9, seed=1, device="cuda", measurement=measured(1.0)),
+        record("full", 0.8, seed=2, measurement=measured(2.0), **there),
+        record("front", 0.9, seed=2, measurement=measured(5.0)),
+    ]
+    (table,) = tables_of(records)
+    front = table.figure("front", "10 %")
+    assert front.by_seed == {0: 0.7, 1: 0.9, 2: 0.9}
+    assert front.cpu_ratio == 0.6
+    assert front.cpu_seconds == 5.5
+    only_there = tables_of([r for r in records if r["seed"] == 1])[0].figure("front", "10 %")
+    assert only_there.cpu_seconds is None
+    assert only_there.cpu_ratio is None
