@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from tbft.base import load_base
 from tbft.blocks import Blocks
 from tbft.data import Samples, read
 from tbft.data.folds import MIN_HELD_OUT
 from tbft.data.manner import SplitBy
 from tbft.data.parts import as_parts
 from tbft.files import atomic_path
+from tbft.loading import load_base
 from tbft.patches import versions
 from tbft.plan import Allowance, Plan, find_recipe
 from tbft.tuning.execution import tune_samples

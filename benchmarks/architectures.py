@@ -25,12 +25,13 @@ import torch
 from torch import nn
 
 import tbft
-from tbft.base import Base, as_base
+from tbft.base import Base
 from tbft.blocks import check_stages, split
 from tbft.blocks.state import batch_norms, clone_state
 from tbft.blocks.tensors import fingerprint
 from tbft.data import Samples
 from tbft.errors import TbftError
+from tbft.loading import as_base
 from tbft.patches import make_patch, versions
 from tbft.verification.evaluation import evaluate_samples
 

@@ -36,12 +36,13 @@ ARROWS = {
     "choosing": ["diagnosis", "tuning"],
     "report": ["data", "files"],  # pages are made from plain values, so that a result can write its own
     "base": ["choosing", "models"],
+    "loading": ["base"],
     "personalization": ["base", "patches", "report"],
     "request": ["base"],
-    "pipeline": ["personalization", "request"],
-    "front_door": ["base"],
-    "forecasting": ["base"],
-    "new_classes": ["base", "patches"],
+    "pipeline": ["loading", "personalization", "request"],
+    "front_door": ["loading"],
+    "forecasting": ["loading"],
+    "new_classes": ["loading", "patches"],
     "demo": ["pipeline", "scenarios"],
     "cli": ["demo", "new_classes", "front_door", "forecasting"],
 }

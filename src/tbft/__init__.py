@@ -103,7 +103,7 @@ _HOME = {
     "find_recipe": "plan",
     "fingerprint": "blocks.tensors",
     "forecast": "forecasting",
-    "load_base": "base",
+    "load_base": "loading",
     "load_weights": "models",
     "make_patch": "patches",
     "make_samples": "data",
@@ -117,7 +117,7 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
-    from tbft.base import Base, load_base
+    from tbft.base import Base
     from tbft.blocks import Arm, Blocks
     from tbft.blocks.tensors import fingerprint
     from tbft.choosing.choice import Choice
@@ -128,6 +128,7 @@ if TYPE_CHECKING:
     from tbft.errors import TbftError
     from tbft.forecasting import forecast
     from tbft.front_door import build_card, diagnose, evaluate, split, tune
+    from tbft.loading import load_base
     from tbft.metering import Meter, Profile
     from tbft.models import find_model, load_weights
     from tbft.new_classes import NewClasses, add_classes

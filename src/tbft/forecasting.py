@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tbft.base import as_base, reader_of
 from tbft.blocks import Blocks
 from tbft.choosing.label_forecast import Forecast, Seen, forecast_labels, is_stretch, rows_to_use
 from tbft.data.forms import as_samples
@@ -13,6 +12,7 @@ from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.observation import observe
 from tbft.errors import DataError, unknown, wrong_form
+from tbft.loading import as_base, reader_of
 from tbft.verification.evaluation import check_fits
 
 #: How labeled samples came about, see :func:`forecast`.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tbft import blocks as _blocks
-from tbft.base import Base, as_base, inputs_for, module_and_inputs, reader_of
+from tbft.base import Base
 from tbft.blocks import Blocks
 from tbft.blocks.inputs import Inputs
 from tbft.blocks.outputs import Output, logits_of
@@ -18,6 +18,7 @@ from tbft.data.forms import as_samples
 from tbft.diagnosis.card import SourceCard, card_of_samples
 from tbft.diagnosis.levels import Diagnosis, diagnose_samples
 from tbft.errors import wrong_form
+from tbft.loading import as_base, inputs_for, module_and_inputs, reader_of
 from tbft.models import find_model
 from tbft.plan import Plan
 from tbft.tuning.execution import Tuned, tune_samples

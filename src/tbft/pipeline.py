@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tbft.base import as_base, inputs_for, reader_of
 from tbft.choosing.planning import Setting, check_affordable, choose_plan
 from tbft.choosing.trials import prototypes_of
 from tbft.data.folds import MIN_HELD_OUT
 from tbft.data.manner import SplitBy
 from tbft.diagnosis.card import SourceCard
+from tbft.loading import as_base, inputs_for, reader_of
 from tbft.metering import Meter, Profile, find_profile
 from tbft.personalization import Personalization, patch_of
 from tbft.plan import Allowance, Budget, Plan, Recipe, Statistics

@@ -176,8 +176,8 @@ def load_base(
     Args:
         read: reads the samples named by the options, in case the model can be split only with an example.
     """
-    from tbft.base import Source, load_named
     from tbft.blocks.placement import find_device
+    from tbft.loading import Source, load_named
 
     _set_threads(arguments)
     source = Source(
@@ -186,9 +186,8 @@ def load_base(
         getattr(arguments, "card", None),
         _listed(arguments.cuts),
         _listed(arguments.names),
-        partial(read, arguments),
     )
-    base = load_named(arguments.model, source)
+    base = load_named(arguments.model, source).split(partial(read, arguments))
     show_notes(base.notes)
     base.model.to(find_device(arguments.device))
     return base

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from tbft.base import Base, load_base
+from tbft.base import Base
 from tbft.blocks.tensors import fingerprint
 from tbft.data import Samples, read, split_samples
 from tbft.demo.digits import NEW_SENSOR, load_digits, new_sensor, trained
 from tbft.diagnosis.card import card_of_samples
 from tbft.errors import MissingExtraError
 from tbft.files import atomic_path
+from tbft.loading import load_base
 from tbft.models import read_state
 from tbft.patches.installed import put_on, take_off
 from tbft.personalization import Personalization

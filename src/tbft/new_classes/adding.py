@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tbft.base import Base, as_base
+from tbft.base import Base
 from tbft.data.forms import as_samples
 from tbft.data.manner import SplitBy
 from tbft.data.parts import as_parts
@@ -24,6 +24,7 @@ from tbft.data.prepared import prepared
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.errors import DataError, PlanError
+from tbft.loading import as_base
 from tbft.metering import Measurement, Meter
 from tbft.new_classes.pools import check_old, fold_of_each, kept_in_card, old_is_kept, pool_of, share
 from tbft.new_classes.result import NewClasses

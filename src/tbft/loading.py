@@ -1,0 +1,162 @@
+"""Base models from whatever a user has: a name, a module, blocks, or a base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tbft.base import Base, Loaded, ReadSamples, check_weights, inputs_of_card, notes_on
+from tbft.blocks import Blocks
+from tbft.data.forms import as_samples
+from tbft.data.spec import InputSpec
+from tbft.data.splitting import Parts
+from tbft.diagnosis.card import SourceCard
+from tbft.errors import CheckpointError, PlanError, wrong_form
+from tbft.models import find_model, load_weights
+from tbft.models.registry import inputs_of
+
+#: Forms of models that the functions at the root take.
+MODEL_FORMS = (
+    "a torch.nn.Module",
+    "a list of (name, module)",
+    "Blocks of tbft.split",
+    "a Base of tbft.load_base",
+    'a preset\'s name, "package.module:factory" or "timm:NAME"',
+)
+
+
+def load_base(
+    model: str,
+    weights: str | Path | None = None,
+    card: SourceCard | str | Path | None = None,
+    cuts: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    weights_key: str | None = None,
+) -> Base:
+    """Load a base model by name.
+
+    Args:
+        model: name of a preset, ``package.module:factory``, or ``timm:NAME?classes=10``.
+        weights: checkpoint; None: the weights that ship with the preset, or that the factory loads.
+        card: source card of the weights; None: the card that ships with the preset.
+        cuts, names: submodules at which new blocks start, and names of the blocks.
+        weights_key: where the weights are in the checkpoint, see :func:`tbft.load_weights`.
+
+    Raises:
+        TbftError: an unknown name, weights that do not fit, or a preset that ships without weights.
+    """
+    return load_named(model, Source(weights, weights_key, card, cuts, names)).split()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights, the card and the cuts of a named model come from, see :func:`load_base`."""
+
+    weights: str | Path | None = None
+    weights_key: str | None = None
+    card: SourceCard | str | Path | None = None
+    cuts: Sequence[str] | None = None
+    names: Sequence[str] | None = None
+
+
+def load_named(model: str, source: Source) -> Loaded:
+    """As :func:`load_base`, but not split yet, which some models can be only with an example."""
+    if not isinstance(model, str):
+        raise wrong_form("model", model, [MODEL_FORMS[-1]])
+    preset, weights = find_model(model, source.cuts, source.names), source.weights
+    if weights is None and preset.weights is None and preset.untrained:
+        raise CheckpointError(
+            f"{model} comes without trained weights: give a checkpoint, --weights FILE or "
+            f"tbft.load_base({model!r}, weights=FILE)"
+        )
+    if source.weights_key is not None and weights is None:
+        raise CheckpointError("--weights-key chooses within a checkpoint: give one with --weights FILE")
+    module, path = preset.build(), weights or preset.weights
+    notes = () if path is None else load_weights(module, path, source.weights_key)
+    shipped = preset.card if weights is None else None
+    card = as_card(source.card or shipped)
+    inputs, assumed = inputs_of_card(preset.inputs, card, module)
+    return Loaded(
+        module,
+        preset.cuts,
+        preset.block_names,
+        inputs,
+        name=preset.name,
+        card=card,
+        recipes=preset.recipes,
+        weights=None if path is None else Path(path),
+        notes=notes,
+        assumed=assumed,
+    )
+
+
+def as_base(
+    model: Any,
+    card: SourceCard | str | Path | None = None,
+    cuts: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    read: ReadSamples | None = None,
+) -> Base:
+    """A base model from any of :data:`MODEL_FORMS`.
+
+    Args:
+        read: reads samples for the model, in case it can be split only with an example.
+
+    Raises:
+        FormError: another form.
+        PlanError: cuts or names for a model that is already split.
+    """
+    if isinstance(model, (Base, Blocks)):
+        if cuts is not None or names is not None:
+            raise PlanError(
+                "the model is already split: give cuts and names to tbft.split, or the module here"
+            )
+        base = model if isinstance(model, Base) else _base_of(model)
+        return base if card is None else base.with_card(as_card(card))
+    return _loaded(model, Source(card=card, cuts=cuts, names=names)).split(read)
+
+
+def _base_of(blocks: Blocks) -> Base:
+    return Base(blocks, inputs_of(blocks.model), notes=notes_on(blocks.model))
+
+
+def _loaded(model: Any, source: Source) -> Loaded:
+    if isinstance(model, str):
+        return load_named(model, source)
+    if not isinstance(model, (nn.Module, list, tuple)):
+        raise wrong_form("model", model, MODEL_FORMS)
+    card, own = as_card(source.card), inputs_of(model) if isinstance(model, nn.Module) else InputSpec()
+    inputs, assumed = inputs_of_card(own, card, model)
+    return Loaded(model, source.cuts, source.names, inputs, card=card, assumed=assumed)
+
+
+def module_and_inputs(model: Any) -> tuple[nn.Module, InputSpec]:
+    """The module of a model in any form, which need not be split into blocks, and its inputs."""
+    if isinstance(model, nn.Module):
+        check_weights(model)
+        return model, inputs_of(model)
+    base = as_base(model)
+    return base.model, base.inputs
+
+
+def as_card(card: SourceCard | str | Path | None) -> SourceCard | None:
+    """The source card, or the one in a file."""
+    if card is None or isinstance(card, SourceCard):
+        return card
+    if isinstance(card, (str, Path)):
+        return SourceCard.load(card)
+    raise wrong_form("card", card, ["a SourceCard", "the path of its file"])
+
+
+def reader_of(data: Any) -> ReadSamples:
+    """A function that reads samples of any form; from parts, those to tune on."""
+    return lambda inputs: as_samples(data.train if isinstance(data, Parts) else data, inputs)
+
+
+def inputs_for(inputs: InputSpec, loss: object | None) -> InputSpec:
+    """How to read data: as targets if there is a loss, else as class labels."""
+    return inputs if loss is None else replace(inputs, targets=True)
