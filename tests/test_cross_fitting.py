@@ -199,3 +199,18 @@ def test_targets_are_cross_fitted_too(network):
     )
     assert (result.acceptance.cross_fitted, result.acceptance.verdict) == (True, "helps")
     assert "cross-fitted on 24 samples" in str(result)
+
+
+def test_the_front_door_takes_the_order_of_time_as_the_command_line_does(network):
+    inputs, labels = clusters(90, swapped=True)
+    hours = np.random.default_rng(0).permutation(90)
+    samples = tbft.make_samples(inputs, labels, attributes={"hour": hours})
+    result = tbft.personalize(network, samples, test=30, order="hour", arm="none")
+    for label in range(3):
+        train, test = (
+            part.attributes["hour"][part.labels == label] for part in (result.parts.train, result.parts.test)
+        )
+        assert train.max() < test.min()
+    assert any("in the order of hour" in note for note in result.parts.notes)
+    with pytest.raises(tbft.errors.PlanError, match="leave out val, test, group_by and order"):
+        tbft.personalize(network, result.parts, order="hour", arm="none")

@@ -11,6 +11,7 @@ from tbft.data import Samples, as_parts, make_samples, parse_amount, split_sampl
 from tbft.data.amounts import Amount
 from tbft.data.manner import SplitBy
 from tbft.data.splitting import Amounts, split_by
+from tbft.data.times import order_keys, positions_in_time
 from tbft.errors import DataError, FormError
 
 PINNED_BY_CLASS = [[4, 12, 13, 15, 20, 23], [1, 3, 6, 8], [14, 18, 19, 21]]
@@ -298,3 +299,34 @@ def test_the_order_is_that_of_the_set_where_nothing_tells_it():
     assert "30 of 40 samples are in no part" in parts.notes
     with pytest.raises(DataError, match="--order: unknown attribute 'when'"):
         split_by(noise([0, 1]), Amounts(), SplitBy(order="when"))
+
+
+DATES = {
+    "iso": ["2023-01-09", "2023-02-01", "2023-11-01", "2023-12-24"],
+    "short": ["2023-1-9", "2023-2-1", "2023-11-1", "2023-12-24"],
+    "with dots": ["9.1.2023", "1.2.2023", "1.11.2023", "24.12.2023"],
+    "day first": ["09/01/2023 10:00", "01/02/2023 09:30", "01/11/2023 8:00", "24/12/2023 23:59:59"],
+    "month first": ["01/09/2023, 1:00 PM", "02/01/2023 9:00 AM", "11/01/2023 1:00 AM", "12/24/2023 2:00 PM"],
+    "of cameras": ["2023:01:09 10:00:00", "2023:01:09 10:00:01", "2023:02:01 00:00:00", "2024:01:01 0:00:00"],
+    "zones": ["2023-01-01T12:00+02:00", "2023-01-01T10:30Z", "2023-01-01T06:00-05:00", "2023-01-02T00:00Z"],
+    "hours": ["9:05", "9:10", "10:00", "23:00"],
+    "frames": ["frame_9", "frame_10", "frame_99", "frame_100"],
+    "unix": ["9.5", "10", "1e2", "1000"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("values", DATES.values(), ids=DATES)
+def test_dates_in_any_usual_form_are_in_the_order_of_time(values):
+    samples = noise([0] * 8, time=np.array([*values, *reversed(values)]))
+    ranks = positions_in_time(samples, ["time"])
+    assert ranks.tolist() == [0, 2, 4, 6, 7, 5, 3, 1]
+
+
+@pytest.mark.parametrize(
+    "values", [["01/02/2023", "03/04/2023"], ["noon", "dawn"], ["2023-01-01 10:00", "2023-01-01 10:00Z"]]
+)
+def test_an_uncertain_order_is_refused_where_asked_for_and_not_taken_where_not(values):
+    samples = noise([0, 1, 0, 1], time=np.array(values * 2))
+    assert order_keys(samples, asked=False) == []
+    with pytest.raises(DataError, match=r"--order time: .*2023-01-31.*--order file"):
+        split_by(samples, Amounts(), SplitBy(order="time"))

@@ -46,6 +46,7 @@ def personalize(
     cache: CachePolicy | str | Path | None = None,
     resume: str | Path | None = None,
     group_by: str | None = None,
+    order: str | None = None,
     cautious: bool = True,
     seed: int = 0,
     progress: OnStep | None = None,
@@ -86,6 +87,8 @@ def personalize(
         cache: where to keep outputs of the frozen prefix that do not fit into memory: a policy or a folder.
         resume: file for the state of an unfinished run, which is resumed if the file exists.
         group_by: attribute whose values are never split between parts; ``"none"`` for none.
+        order: attributes with the time of each sample, joined by commas, or ``"file"`` for the order of the
+            set: `test` and `val` are the latest samples, and folds stretches of time; ``"none"`` for none.
         cautious: where labels cannot tell, keep the base model unless a loss of more than a point is
             improbable, see ``docs/acceptance.md``; if False, a positive expected gain is enough.
         seed: random seed for splitting and tuning.
@@ -96,7 +99,7 @@ def personalize(
     """
     base = as_base(model, card, cuts, names, reader_of(train))
     request = Request(base, level, arm, recipe, statistics, seed, budget, plan)
-    by = SplitBy(seed, group_by, min_val=0 if request.validates else MIN_HELD_OUT)
+    by = SplitBy(seed, group_by, order, min_val=0 if request.validates else MIN_HELD_OUT)
     parts = parts_of(inputs_for(base.inputs, loss), train, val, test, by)
     task = as_task(loss, score, parts.train.targets is not None)
     with meter or Meter(profile=find_profile(profile)) as meter:

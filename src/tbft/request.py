@@ -111,7 +111,7 @@ def parts_of(inputs: InputSpec, train: Any, val: Any, test: Any, by: SplitBy) ->
         return as_samples(data, inputs)
 
     if isinstance(train, Parts):
-        if val is not None or test is not None or by.group_by is not None:
-            raise PlanError("these parts are already split: leave out val, test and group_by")
+        if any(given is not None for given in (val, test, by.group_by, by.order)):
+            raise PlanError("these parts are already split: leave out val, test, group_by and order")
         return replace(train, train=read(train.train), val=read(train.val), test=read(train.test))
     return as_parts(read(train), val, test, by=by, as_samples=read)

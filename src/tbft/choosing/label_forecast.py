@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.choosing.learning_curve import Floats, Ints, Point, head_problem, learning_curve
-from tbft.data.columns import group_keys, order_keys, positions_in_time
+from tbft.data.columns import group_keys
 from tbft.data.samples import Samples
+from tbft.data.times import order_keys, positions_in_time
 from tbft.errors import DataError
 
 #: Numbers of labels to forecast for, in times the labels at hand; 1 stands for now.

@@ -23,10 +23,11 @@ from tbft.blocks.arm import Arm
 from tbft.blocks.tensors import State
 from tbft.choosing.cost import Cost
 from tbft.choosing.label_forecast import Seen
-from tbft.data.columns import group_keys, order_keys
+from tbft.data.columns import group_keys
 from tbft.data.folds import folds_of
 from tbft.data.manner import Manner, SplitBy, find_manner
 from tbft.data.samples import Samples
+from tbft.data.times import order_keys
 from tbft.diagnosis.card import SourceCard
 from tbft.errors import TbftError
 from tbft.plan import Budget, Plan, replace_plan

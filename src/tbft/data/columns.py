@@ -1,4 +1,4 @@
-"""Attributes that are groups, or tell time, found by their names in any spelling; group ids as numbers."""
+"""Attributes that are groups, found by their names in any spelling; group ids as numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.data.samples import Samples
-from tbft.errors import DataError, unknown
 
 Array = npt.NDArray[Any]
 
@@ -39,7 +38,7 @@ _FILLERS = {
     "created", "recorded", "captured", "window", "sample", "recording",
 }  # fmt: skip
 #: Texts that stand for an id that is not known.
-_UNKNOWN = {"", "nan", "none", "null", "na", "n/a", "nat", "<na>", "?", "unknown", "-"}
+UNKNOWN = {"", "nan", "none", "null", "na", "n/a", "nat", "<na>", "?", "unknown", "-"}
 #: Attributes with few values that are no groups.
 _NO_GROUPS = {
     "part", "split", "domain", "leaf", "severity", "corruption", "sex", "gender", "age", "side", "fold",
@@ -121,16 +120,17 @@ def groups_of(values: Array) -> Groups:
     elif flat.dtype.kind == "f":
         missing = np.isnan(flat)
     else:
-        texts = [_text(v) for v in flat.tolist()]
+        texts = [text_of(v) for v in flat.tolist()]
         flat = np.array(texts)
-        missing = np.array([text.strip().casefold() in _UNKNOWN for text in texts], dtype=bool)
+        missing = np.array([text.strip().casefold() in UNKNOWN for text in texts], dtype=bool)
     names, codes = np.unique(flat[~missing], return_inverse=True)
     full = np.full(len(flat), len(names), dtype=np.int64)
     full[~missing] = codes
     return Groups(full, tuple(str(n) for n in names))
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value as text, bytes decoded."""
     return value.decode("utf8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -161,49 +161,3 @@ def _is_class(groups: Groups, samples: Samples) -> bool:
     """Does each class have one value of its own? Then it is another name of the class."""
     pairs = {(g, y) for g, y in zip(groups.codes.tolist(), samples.labels.tolist(), strict=True)}
     return len(pairs) == len(set(samples.labels.tolist()))
-
-
-def order_keys(samples: Samples, asked: bool) -> list[str]:
-    """The attribute that tells when a sample was taken, by its name, most significant first; or nothing.
-
-    A numbered execution counts together with the time in it. Where somebody `asked` for an order,
-    other names that may tell it count too.
-    """
-    found = sorted(
-        (place, key)
-        for key, values in samples.attributes.items()
-        if (place := rank(key, ORDER_WORDS if asked else TIME_WORDS)) is not None
-        and len(groups_of(values).names) > 1
-    )
-    first = [key for _, key in found[:1]]
-    executions = [key for key in samples.attributes if rank(key, ("execution",)) is not None]
-    return executions[:1] + [key for key in first if key not in executions] if first else []
-
-
-def positions_in_time(samples: Samples, keys: list[str]) -> npt.NDArray[np.int64]:
-    """The rank of each sample in the order of these attributes; without any, in the order of the file.
-
-    Samples without a value come last; among equals the order of the file holds.
-
-    Raises:
-        DataError: no such attribute.
-    """
-    for key in keys:
-        if key not in samples.attributes:
-            raise DataError(f"{samples.name}: --order: {unknown('attribute', key, samples.attributes)}")
-    columns = [_sortable(samples.attributes[key]) for key in reversed(keys)]
-    order = np.lexsort((samples.ids, *columns))
-    ranks = np.empty(len(order), dtype=np.int64)
-    ranks[order] = np.arange(len(order))
-    return ranks
-
-
-def _sortable(values: Array) -> Array:
-    flat = np.asarray(values).reshape(len(values), -1)[:, 0]
-    if flat.dtype.kind in "iufMm":
-        return flat
-    texts = np.array([_text(v) for v in flat.tolist()])
-    try:
-        return texts.astype(np.float64)
-    except ValueError:
-        return texts  # such as ISO dates, whose order is that of the alphabet

@@ -8,18 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tbft.data.amounts import Amount
-from tbft.data.columns import (
-    Groups,
-    group_keys,
-    group_lookalikes,
-    groups_of,
-    order_keys,
-    positions_in_time,
-)
+from tbft.data.columns import Groups, group_keys, group_lookalikes, groups_of
 from tbft.data.copies import first_copies
 from tbft.data.drawing import Drawn, Indices, draw, pools_in_time, random_pools, reunite
 from tbft.data.grouping import draw_groups, joined
 from tbft.data.samples import Samples
+from tbft.data.times import order_keys, positions_in_time
 from tbft.errors import DataError, unknown
 
 
