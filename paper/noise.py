@@ -32,7 +32,8 @@ def add_noise(blocks: Blocks, arm: str, accuracy: float, samples: Samples, seed:
     parameters = [p for module in blocks.tuned_modules(arm) for p in module.parameters()]
     clean = [p.detach().clone() for p in parameters]
     generator = torch.Generator().manual_seed(seed)
-    noise = [torch.randn(p.shape, generator=generator) for p in parameters]
+    # Drawn on the CPU, so that it is the same on every device.
+    noise = [torch.randn(p.shape, generator=generator).to(p.device) for p in parameters]
     low, high = math.log(WEAKEST), math.log(STRONGEST)
     for _ in range(STEPS):
         middle = (low + high) / 2
