@@ -148,7 +148,7 @@ def make_records(cells: Iterable[Cell], family: str) -> None:
 
 def record_of(blocks: Blocks, card: SourceCard, train: Samples, test: Samples) -> Record:
     """What each option reaches, and on which labels it is right when they are held out."""
-    folds = folds_of(train, find_manner(train, {}, SplitBy()), FOLDS, in_order=True)
+    folds = folds_of(find_manner(train, {}, SplitBy()), FOLDS, in_order=True)
     how = Tuning(prototypes=prototypes_of(card))
     base = correct(blocks, {}, test).mean(), bits(correct(blocks, {}, train))
     options: dict[str, Any] = {"none": {"role": "none", "1": base}}

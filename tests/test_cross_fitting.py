@@ -87,7 +87,7 @@ def test_in_an_order_of_time_a_fold_is_one_stretch_of_each_class():
 def test_folds_for_trials_are_stretches_of_the_set_where_nothing_is_known():
     for labels, found in ((np.repeat([0, 1], 6), [0, 0, 1, 1, 2, 2] * 2), (np.arange(6), [0, 1, 2] * 2)):
         samples = noise(labels)
-        folds = folds_of(samples, find_manner(samples, {}, SplitBy()), 3, in_order=True)
+        folds = folds_of(find_manner(samples, {}, SplitBy()), 3, in_order=True)
         assert folds.tolist() == found
 
 
@@ -96,7 +96,7 @@ def test_groups_that_somebody_named_are_those_of_all_folds():
     parts = folded(samples, group_by="shoe")
     assert parts.folds is None and len(parts.val)
     for count in (3, FOLDS):
-        folds = folds_of(parts.train, parts.manner, count)
+        folds = folds_of(parts.manner, count)
         assert len(np.unique(folds)) == count
         assert all(len(np.unique(folds[parts.train.attributes["shoe"] == s])) <= 1 for s in range(8))
 
@@ -104,7 +104,7 @@ def test_groups_that_somebody_named_are_those_of_all_folds():
 def test_groups_that_cannot_be_folds_are_no_error_in_a_trial():
     parts = as_parts(noise(np.arange(20) // 10, subject=np.arange(20) // 10), val=0, by=SplitBy(0, "subject"))
     assert parts.manner.is_asked
-    assert np.bincount(folds_of(parts.train, parts.manner, 2)).tolist() == [10, 10]
+    assert np.bincount(folds_of(parts.manner, 2)).tolist() == [10, 10]
 
 
 def test_copies_are_in_one_fold():

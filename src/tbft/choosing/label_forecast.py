@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.choosing.learning_curve import Floats, Ints, Point, head_problem, learning_curve
-from tbft.data.columns import group_keys
+from tbft.data.columns import named_groups
 from tbft.data.samples import Samples
 from tbft.data.times import order_keys, positions_in_time
 from tbft.errors import DataError
@@ -145,7 +145,7 @@ def is_stretch(samples: Samples) -> bool:
 
     Windows of a recording are arrays (n, channels, steps).
     """
-    return bool(order_keys(samples, asked=False) or group_keys(samples)) or samples.inputs.ndim == 3
+    return bool(order_keys(samples, asked=False) or named_groups(samples)) or samples.inputs.ndim == 3
 
 
 def rows_to_use(samples: Samples, from_one_stretch: bool, limit: int = MAX_LABELS) -> Ints:

@@ -23,7 +23,7 @@ from tbft.blocks.arm import Arm
 from tbft.blocks.tensors import State
 from tbft.choosing.cost import Cost
 from tbft.choosing.label_forecast import Seen
-from tbft.data.columns import group_keys
+from tbft.data.columns import named_groups
 from tbft.data.folds import folds_of
 from tbft.data.manner import Manner, SplitBy, find_manner
 from tbft.data.samples import Samples
@@ -176,11 +176,11 @@ class _Run:
         self.how = Tuning(prototypes=prototypes_of(how.card))
         manner = how.manner or find_manner(samples, {}, SplitBy())
         count = int(min(MAX_FOLDS, np.bincount(samples.labels).max()))
-        self.folds = folds_of(samples, manner, count, in_order=True)
+        self.folds = folds_of(manner, count, in_order=True)
         self.rows = np.flatnonzero(self.folds >= 0)
         self.fold_count = int(self.folds.max()) + 1
         self.trials: list[Trial] = []
-        in_stretches = bool(order_keys(samples, asked=False) or group_keys(samples))
+        in_stretches = bool(order_keys(samples, asked=False) or named_groups(samples))
         self.fold_spread = STRETCH_SPREAD if in_stretches else FOLD_SPREAD
         head = linear_head(blocks)
         self.classes = 0 if head is None else head.out_features  # 0: no head in closed form

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.data.samples import Samples
+from tbft.errors import DataError, unknown
 
 Array = npt.NDArray[Any]
 
@@ -134,14 +135,47 @@ def text_of(value: Any) -> str:
     return value.decode("utf8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def group_keys(samples: Samples) -> list[str]:
+def named_groups(samples: Samples) -> dict[str, Groups]:
     """Attributes that are groups by their names, the widest first; not one group alone, or one a sample."""
     found = []
     for position, (key, values) in enumerate(samples.attributes.items()):
         place = rank(key, GROUP_WORDS)
-        if place is not None and 1 < len(groups_of(values).names) < len(samples):
-            found.append((place, position, key))
-    return [key for _, _, key in sorted(found)]
+        if place is not None and 1 < len((groups := groups_of(values)).names) < len(samples):
+            found.append((place, position, key, groups))
+    return {key: groups for _, _, key, groups in sorted(found, key=lambda one: one[:2])}
+
+
+def find_groups(samples: Samples, group_by: str | None) -> tuple[dict[str, Groups], tuple[str, ...]]:
+    """Attributes that are groups, the widest first, and a note on others that may be.
+
+    Args:
+        group_by: the only one that counts; ``"none"``; None: those that are groups by their names.
+
+    Raises:
+        DataError: no such attribute.
+    """
+    if group_by == "none":
+        return {}, ()
+    if group_by is None:
+        found = named_groups(samples)
+        return found, () if found else _lookalikes(samples)
+    if group_by not in samples.attributes:
+        raise DataError(
+            f"{samples.name}: cannot split by {group_by!r}: "
+            f"{unknown('attribute', group_by, samples.attributes)}"
+        )
+    return {group_by: groups_of(samples.attributes[group_by])}, ()
+
+
+def _lookalikes(samples: Samples) -> tuple[str, ...]:
+    found = [f"{key} ({count} values)" for key, count in group_lookalikes(samples).items()]
+    if not found:
+        return ()
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return (
+        f"attributes that may be groups and were not used as such: {', '.join(found[:3])}{more}; "
+        "--group-by KEY keeps the samples of a group in one part",
+    )
 
 
 def group_lookalikes(samples: Samples) -> dict[str, int]:

@@ -6,11 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tbft.data.columns import Groups
-from tbft.data.drawing import Indices, pools_in_time, random_pools
-from tbft.data.holding_out import MAX_VAL, VAL_SHARE, candidates, without_groups
-from tbft.data.manner import Manner, in_order_of
-from tbft.data.samples import Samples
+from tbft.data.drawing import Indices
+from tbft.data.holding_out import MAX_VAL, VAL_SHARE
+from tbft.data.manner import Manner
 
 #: Fewer held-out samples than this decide too little: then acceptance is cross-fitted.
 MIN_HELD_OUT = 40
@@ -25,7 +23,7 @@ def is_small(count: int, min_val: int) -> bool:
     return count > 1 and min(MAX_VAL, round(VAL_SHARE * count)) < min_val
 
 
-def draw_folds(samples: Samples, manner: Manner, count: int = FOLDS) -> tuple[Indices, Manner]:
+def draw_folds(manner: Manner, count: int = FOLDS) -> tuple[Indices, Manner]:
     """The fold of each sample, and how the folds were drawn.
 
     By whole groups where no class is in one group alone; in an order of time, by stretches of each class;
@@ -40,47 +38,41 @@ def draw_folds(samples: Samples, manner: Manner, count: int = FOLDS) -> tuple[In
     Raises:
         DataError: the groups that somebody named cannot be folds.
     """
-    count = min(count, len(samples))
+    count = min(count, len(manner))
     if manner.ranks is None and manner.groups is not None:
-        for tried in candidates(samples, manner):
-            found = _whole_groups(samples, tried, count)
+        for tried in manner.candidates():
+            found = _whole_groups(tried, count)
             if found is not None:
                 return found, tried
-        manner = without_groups(samples, manner, "the folds are")
+        manner = manner.without_groups("the folds are")
+    folds = _dealt([pool.members for pool in manner.pools()], len(manner), count)
     if manner.ranks is not None:
-        return _stretches(samples, manner, count), replace(manner, order=f"stretches of {manner.order}")
-    return _at_random(samples, manner, count), manner
+        return folds, replace(manner, order=f"stretches of {manner.order}")
+    return folds if manner.copies is None else folds[manner.copies], manner
 
 
-def folds_of(samples: Samples, manner: Manner, count: int, in_order: bool = False) -> Indices:
+def folds_of(manner: Manner, count: int, in_order: bool = False) -> Indices:
     """The fold of each sample as in :func:`draw_folds`, to compare models instead of judging the final one.
 
-    Where the groups that somebody named cannot be folds, others are taken, or the order of time.
+    Where the groups that somebody named cannot be folds, the order of time is taken.
 
     Args:
         in_order: where neither groups nor time are known, take stretches in the order of the set, which is
             often time: neighbors are alike, so that a fold drawn at random would be too easy.
     """
     if in_order and manner.groups is None and manner.ranks is None:
-        manner = in_order_of(samples, manner, "file")
-    return draw_folds(samples, replace(manner, is_asked=False), count)[0]
+        manner = manner.in_time()
+    return draw_folds(replace(manner, is_asked=False), count)[0]
 
 
-def _whole_groups(own: Samples, manner: Manner, count: int) -> Indices | None:
+def _whole_groups(manner: Manner, count: int) -> Indices | None:
     """The folds of whole groups, the largest first into the smallest fold; None if one has a whole class."""
-    groups = manner.groups
+    groups, labels = manner.groups, manner.labels
     assert groups is not None
     if len(groups.names) < 2:
         return None
-    folds = _fold_of_groups(own, groups, min(count, len(groups.names)))
-    lone = any(
-        len(np.setdiff1d(own.labels[folds == k], own.labels[folds != k])) for k in range(folds.max() + 1)
-    )
-    return None if lone and not manner.is_asked else folds
-
-
-def _fold_of_groups(own: Samples, groups: Groups, count: int) -> Indices:
-    classes = np.unique(own.labels, return_inverse=True)[1]
+    count = min(count, len(groups.names))
+    classes = np.unique(labels, return_inverse=True)[1]
     table = np.zeros((len(groups.names) + 1, int(classes.max()) + 1))
     np.add.at(table, (groups.codes, classes), 1)
     fold_of = np.full(len(groups.names) + 1, NEVER)  # the last one is not known
@@ -89,23 +81,9 @@ def _fold_of_groups(own: Samples, groups: Groups, count: int) -> Indices:
         # The fold with the fewest samples of these classes, and of all where those are equal.
         fold_of[g] = np.lexsort((held.sum(1), held @ table[g]))[0]
         held[fold_of[g]] += table[g]
-    return fold_of[groups.codes]
-
-
-def _stretches(own: Samples, manner: Manner, count: int) -> Indices:
-    """The folds of consecutive samples of each class, in each group."""
-    assert manner.ranks is not None
-    codes = None if manner.groups is None else manner.groups.codes
-    pools = pools_in_time(own.labels, codes, manner.ranks)
-    if 2 * len(pools) > len(own):
-        pools = pools_in_time(own.labels, None, manner.ranks)
-    return _dealt([pool.members for pool in pools], len(own), count)
-
-
-def _at_random(own: Samples, manner: Manner, count: int) -> Indices:
-    pools = random_pools(own.labels, np.random.default_rng(manner.seed), None)
-    folds = _dealt([pool.members for pool in pools], len(own), count)
-    return folds if manner.copies is None else folds[manner.copies]
+    folds = fold_of[groups.codes]
+    lone = any(len(np.setdiff1d(labels[folds == k], labels[folds != k])) for k in range(folds.max() + 1))
+    return None if lone and not manner.is_asked else folds
 
 
 def _dealt(pools: list[Indices], total: int, count: int) -> Indices:

@@ -1,20 +1,20 @@
-"""How samples are assigned to parts: the groups, the order of time and the copies that a split respects."""
+"""How samples are assigned to parts and folds: what a user says, and what is known of the samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tbft.data.amounts import Amount
-from tbft.data.columns import Groups, group_keys, group_lookalikes, groups_of
+from tbft.data.columns import Groups, find_groups
 from tbft.data.copies import first_copies
-from tbft.data.drawing import Drawn, Indices, draw, pools_in_time, random_pools, reunite
+from tbft.data.drawing import Drawn, Indices, Pool, draw, pools_in_time, random_pools, reunite
 from tbft.data.grouping import draw_groups, joined
 from tbft.data.samples import Samples
-from tbft.data.times import order_keys, positions_in_time
-from tbft.errors import DataError, unknown
+from tbft.data.times import Order, find_order
+from tbft.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,14 @@ class SplitBy:
 
 @dataclass(frozen=True, eq=False)
 class Manner:
-    """The same, settled for one set.
+    """The same, settled for one set, with all that a draw has to know of its samples.
 
     Attributes:
+        name: of the set, for messages.
+        labels: the class of each sample (n,).
+        class_names: what the labels mean.
+        time: the order in which the samples were taken, as far as that can be told.
+        known: attributes that are groups, the widest first.
         group_by: the attribute no group of which may lie in two parts.
         groups: those; or, in an order of time, what is taken in order each by itself.
         ranks: position of each sample in time; None: parts are drawn at random.
@@ -52,6 +57,11 @@ class Manner:
         notes: what was assumed.
     """
 
+    name: str
+    labels: Indices
+    class_names: tuple[str, ...]
+    time: Order
+    known: Mapping[str, Groups]
     seed: int
     group_by: str | None = None
     groups: Groups | None = None
@@ -62,15 +72,25 @@ class Manner:
     is_asked: bool = False
     notes: tuple[str, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def subset(self, indices: Indices) -> Manner:
         """The same for some of the samples."""
         copies = self.copies
         if copies is not None:
             _, first, number = np.unique(copies[indices], return_index=True, return_inverse=True)
             copies = first[number]
-        groups = None if self.groups is None else self.groups.subset(indices)
-        ranks = None if self.ranks is None else self.ranks[indices]
-        return replace(self, copies=copies, groups=groups, ranks=ranks)
+        known = {key: groups.subset(indices) for key, groups in self.known.items()}
+        return replace(
+            self,
+            labels=self.labels[indices],
+            time=replace(self.time, ranks=self.time.ranks[indices]),
+            known={key: groups for key, groups in known.items() if 1 < len(groups.names) < len(indices)},
+            groups=None if self.groups is None else self.groups.subset(indices),
+            ranks=None if self.ranks is None else self.ranks[indices],
+            copies=copies,
+        )
 
     @property
     def words(self) -> str:
@@ -81,6 +101,90 @@ class Manner:
             return f"by {self.group_by}"
         return "at random, stratified by class"
 
+    def by(self, key: str, part_count: int) -> Manner:
+        """By the groups of an attribute; those that share a copy are one where enough remain."""
+        groups, notes = self.known[key], self.notes
+        if groups.unknown_count:
+            notes += (
+                f"{groups.unknown_count:,} of {len(self):,} samples have no {key}: they count as one group, "
+                "which is only trained on",
+            )
+        if self.copies is not None:
+            groups = joined(groups, self.copies, part_count)
+        return replace(self, group_by=key, groups=groups, notes=notes)
+
+    def in_time(self) -> Manner:
+        """In the order of time; groups then lie in all parts, and are taken in order each by itself."""
+        notes = (*self.notes, *self.time.notes)
+        return replace(self, ranks=self.time.ranks, order=self.time.words, group_by=None, notes=notes)
+
+    def candidates(self) -> Iterator[Manner]:
+        """This, and the same with other attributes that are groups; narrower ones have more of them."""
+        yield self
+        if not self.is_asked:
+            yield from (replace(self, notes=()).by(key, 2) for key in self.known if key != self.group_by)
+
+    def without_groups(self, what: str) -> Manner:
+        """The order of time in each group instead; `what` is not made of whole groups.
+
+        Raises:
+            DataError: somebody named the groups.
+        """
+        if self.is_asked:
+            raise DataError(
+                f"{self.name}: no group of {self.group_by} can be held out to decide acceptance and leave "
+                "every class in train; give --val 0, samples of their own with --val, or another --group-by"
+            )
+        note = (
+            f"{what} not made of whole groups of {self.group_by}, which are too few or too large to leave "
+            "every class in train and most in val: training samples next to those that decide may resemble "
+            "them (--group-by KEY or --val 0 changes that)"
+        )
+        timed = self.in_time()
+        return replace(timed, notes=(*timed.notes, note))
+
+    def pools(self) -> list[Pool]:
+        """The samples of each class in the order in which they are drawn, in time or at random."""
+        if self.ranks is None:
+            return random_pools(self.labels, np.random.default_rng(self.seed), self.copies)
+        codes = None if self.groups is None else self.groups.codes
+        pools = pools_in_time(self.labels, codes, self.ranks)
+        if 2 * len(pools) > len(self):  # a sample or so each: only the class counts
+            pools = pools_in_time(self.labels, None, self.ranks)
+        return pools
+
+    def draw(self, asked: Mapping[str, Amount]) -> Drawn:
+        """Positions of each part.
+
+        Raises:
+            DataError: the amounts exceed the samples or the groups.
+        """
+        if self.ranks is not None:
+            return self._drawn_in_time(asked)
+        if self.groups is not None:
+            generator, name = np.random.default_rng(self.seed), f"{self.name}, by {self.group_by}"
+            return draw_groups(self.labels, self.groups, asked, generator, name)
+        drawn = draw(self.pools(), asked, self.name, self.keep, self.class_names)
+        if self.copies is not None:
+            reunite(drawn, self.copies, self.labels)
+        return drawn
+
+    def _drawn_in_time(self, asked: Mapping[str, Amount]) -> Drawn:
+        """Train from the beginning of each class in each group, test from the end, val next to test."""
+        pools = self.pools()
+        if next(iter(asked)) == "train":
+            return draw(pools, asked, self.name, self.keep, self.class_names)
+        late = {part: amount for part, amount in asked.items() if part != "train"}
+        backwards = [replace(p, members=p.members[::-1]) for p in pools]
+        drawn = draw(backwards, late, self.name, self.keep, self.class_names)
+        taken = np.concatenate(list(drawn.values()))
+        left = [replace(p, members=p.members[~np.isin(p.members, taken)]) for p in pools]
+        train = asked["train"]
+        if train.fraction is not None:
+            train = replace(train, fraction=None, count=train.of(len(self)))
+        left = [p for p in left if len(p.members)]
+        return {**drawn, **draw(left, {"train": train}, self.name, 0, self.class_names)}
+
 
 def find_manner(samples: Samples, asked: Mapping[str, Amount], by: SplitBy) -> Manner:
     """Settle groups and order where nobody says them, by the names of the attributes.
@@ -88,129 +192,42 @@ def find_manner(samples: Samples, asked: Mapping[str, Amount], by: SplitBy) -> M
     Raises:
         DataError: an attribute that is not there.
     """
+    known, notes = find_groups(samples, by.group_by)
+    is_ordered = by.order not in (None, "none") or any(amount.first for amount in asked.values())
     copies = first_copies(samples)
     manner = Manner(
+        samples.name,
+        samples.labels,
+        samples.class_names,
+        find_order(samples, by.order, is_ordered),
+        known,
         by.seed,
         copies=copies if (copies != np.arange(len(copies))).any() else None,
         keep=int(by.keep_classes),
+        is_asked=by.group_by not in (None, "none"),
+        notes=notes,
     )
-    manner = _grouped(samples, manner, by, sum(not amount.is_nothing for amount in asked.values()))
-    is_ordered = by.order not in (None, "none") or any(amount.first for amount in asked.values())
+    if known:
+        count = sum(not amount.is_nothing for amount in asked.values())
+        enough = (key for key, groups in known.items() if len(groups.names) >= count)
+        manner = manner.by(next(enough, next(iter(known))), count)
     if is_ordered:
-        return in_order_of(samples, manner, by.order)
-    if (
-        manner.groups is None
-        and by.order is None
-        and by.group_by is None
-        and order_keys(samples, asked=False)
-    ):
-        manner = in_order_of(samples, manner, None)
-        note = (
-            "samples close in time resemble each other, so none were drawn at random; --order none does that"
-        )
-        return replace(manner, notes=(*manner.notes, note))
-    if manner.groups is None and by.group_by is None and by.order is None and samples.inputs.ndim == 3:
+        return manner.in_time()
+    if manner.groups is not None or by.order is not None or by.group_by is not None:
+        return manner
+    return _without_a_word(manner, is_window=samples.inputs.ndim == 3)
+
+
+def _without_a_word(manner: Manner, is_window: bool) -> Manner:
+    """Where nobody says anything and there are no groups: in time if that is told, else at random."""
+    note = "samples close in time resemble each other, so none were drawn at random; --order none does that"
+    if manner.time.is_told:
+        manner = manner.in_time()
+    elif is_window:
         note = (
             "samples were drawn at random: if they are windows cut from longer recordings, neighbors lie in "
             "two parts; --order file, or an attribute for --group-by, avoids that"
         )
-        return replace(manner, notes=(*manner.notes, note))
-    return manner
-
-
-def _grouped(samples: Samples, manner: Manner, by: SplitBy, part_count: int) -> Manner:
-    if by.group_by == "none":
-        return manner
-    if by.group_by is not None and by.group_by not in samples.attributes:
-        raise DataError(
-            f"{samples.name}: cannot split by {by.group_by!r}: "
-            f"{unknown('attribute', by.group_by, samples.attributes)}"
-        )
-    manner = replace(manner, is_asked=by.group_by is not None)
-    found = [by.group_by] if by.group_by is not None else group_keys(samples)
-    if not found:
-        return replace(manner, notes=(*manner.notes, *_lookalikes(samples)))
-    enough = (k for k in found if len(groups_of(samples.attributes[k]).names) >= part_count)
-    return by_groups(samples, manner, next(enough, found[0]), part_count)
-
-
-def by_groups(samples: Samples, manner: Manner, key: str, part_count: int) -> Manner:
-    """The manner with the groups of an attribute; those that share a copy are one where enough remain."""
-    groups = groups_of(samples.attributes[key])
-    notes = manner.notes
-    if groups.unknown_count:
-        notes += (
-            f"{groups.unknown_count:,} of {len(samples):,} samples have no {key}: they count as one group, "
-            "which is only trained on",
-        )
-    if manner.copies is not None:
-        groups = joined(groups, manner.copies, part_count)
-    return replace(manner, group_by=key, groups=groups, notes=notes)
-
-
-def _lookalikes(samples: Samples) -> list[str]:
-    found = [f"{key} ({count} values)" for key, count in group_lookalikes(samples).items()]
-    if not found:
-        return []
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return [
-        f"attributes that may be groups and were not used as such: {', '.join(found[:3])}{more}; "
-        "--group-by KEY keeps the samples of a group in one part"
-    ]
-
-
-def in_order_of(samples: Samples, manner: Manner, order: str | None) -> Manner:
-    """The manner in an order of time: named, found by name, or that of the set."""
-    if order in (None, "file", "none"):
-        keys = [] if order == "file" else order_keys(samples, asked=True)
     else:
-        keys = [key.strip() for key in order.split(",")]
-    said = ", ".join(keys) if keys else "the set"
-    notes = manner.notes
-    if not keys and order != "file":
-        notes += (
-            "no attribute tells when samples were taken, so their order in the set counts; "
-            "--order KEY names one",
-        )
-    ranks = positions_in_time(samples, keys)
-    return replace(manner, ranks=ranks, order=said, group_by=None, notes=notes)  # groups lie in all parts
-
-
-def draw_parts(samples: Samples, asked: Mapping[str, Amount], manner: Manner) -> Drawn:
-    """Positions of each part.
-
-    Raises:
-        DataError: the amounts exceed the samples or the groups.
-    """
-    generator = np.random.default_rng(manner.seed)
-    if manner.ranks is not None:
-        return _in_time(samples, asked, manner)
-    if manner.groups is not None:
-        name = f"{samples.name}, by {manner.group_by}"
-        return draw_groups(samples.labels, manner.groups, asked, generator, name)
-    pools = random_pools(samples.labels, generator, manner.copies)
-    drawn = draw(pools, asked, samples.name, manner.keep, samples.class_names)
-    if manner.copies is not None:
-        reunite(drawn, manner.copies, samples.labels)
-    return drawn
-
-
-def _in_time(samples: Samples, asked: Mapping[str, Amount], manner: Manner) -> Drawn:
-    """Train from the beginning of each class in each group, test from the end, val next to test."""
-    assert manner.ranks is not None
-    codes = None if manner.groups is None else manner.groups.codes
-    pools = pools_in_time(samples.labels, codes, manner.ranks)
-    if 2 * len(pools) > len(samples):  # a sample or so each: only the class counts
-        pools = pools_in_time(samples.labels, None, manner.ranks)
-    if next(iter(asked)) == "train":
-        return draw(pools, asked, samples.name, manner.keep, samples.class_names)
-    late = {part: amount for part, amount in asked.items() if part != "train"}
-    backwards = [replace(p, members=p.members[::-1]) for p in pools]
-    drawn = draw(backwards, late, samples.name, manner.keep, samples.class_names)
-    taken = np.concatenate(list(drawn.values()))
-    left = [replace(p, members=p.members[~np.isin(p.members, taken)]) for p in pools]
-    train = asked["train"]
-    if train.fraction is not None:
-        train = replace(train, fraction=None, count=train.of(len(samples)))
-    left = [p for p in left if len(p.members)]
-    return {**drawn, **draw(left, {"train": train}, samples.name, 0, samples.class_names)}
+        return manner
+    return replace(manner, notes=(*manner.notes, note))

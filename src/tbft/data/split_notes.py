@@ -56,32 +56,32 @@ def missing_line(val: Samples, test: Samples, cross_fitted: bool = False) -> lis
     return ["; ".join(said)] if said else []
 
 
-def check_train(samples: Samples, drawn: Drawn, manner: Manner) -> None:
+def check_train(drawn: Drawn, manner: Manner) -> None:
     """Raise DataError if groups leave train without a class that another part has."""
     if manner.group_by is None or not len(drawn["train"]):
         return
     used = np.concatenate(list(drawn.values()))
-    lacking = np.setdiff1d(samples.labels[used], samples.labels[drawn["train"]])
+    lacking = np.setdiff1d(manner.labels[used], manner.labels[drawn["train"]])
     if len(lacking):
         raise DataError(
-            f"{samples.name}: the train part would have no sample of {_names(samples, lacking)}, because no "
+            f"{manner.name}: the train part would have no sample of {_names(manner, lacking)}, because no "
             f"group of {manner.group_by!r} may lie in two parts; ask for other amounts, take parts in time "
             "(--order, --train first:N), or give --group-by none or another attribute"
         )
 
 
-def split_notes(samples: Samples, drawn: Drawn, manner: Manner) -> list[str]:
+def split_notes(drawn: Drawn, manner: Manner) -> list[str]:
     """Classes that parts lack, copies, and samples that are in no part."""
-    present = np.unique(samples.labels)
+    present = np.unique(manner.labels)
     because = f", grouped by {manner.group_by} (--group-by none changes that)" if manner.group_by else ""
     notes = [
-        f"{part} has no sample of {_names(samples, lacking)}{because}"
+        f"{part} has no sample of {_names(manner, lacking)}{because}"
         for part, indices in drawn.items()
-        if len(indices) and len(lacking := np.setdiff1d(present, samples.labels[indices]))
+        if len(indices) and len(lacking := np.setdiff1d(present, manner.labels[indices]))
     ]
-    unused = len(samples) - sum(map(len, drawn.values()))
+    unused = len(manner) - sum(map(len, drawn.values()))
     if unused:
-        notes.append(f"{unused:,} of {len(samples):,} samples are in no part")
+        notes.append(f"{unused:,} of {len(manner):,} samples are in no part")
     return [*notes, *_copies(drawn, manner)]
 
 
@@ -100,6 +100,6 @@ def _copies(drawn: Drawn, manner: Manner) -> list[str]:
     return [f"{count:,} of {len(manner.copies):,} samples are exact copies of others: {kept}"]
 
 
-def _names(samples: Samples, labels: np.ndarray[tuple[int], np.dtype[np.int64]]) -> str:
-    names = [samples.class_names[c] for c in labels[:5].tolist()]
+def _names(manner: Manner, labels: Indices) -> str:
+    names = [manner.class_names[c] for c in labels[:5].tolist()]
     return ", ".join(names) + (f" and {len(labels) - 5} more classes" if len(labels) > 5 else "")

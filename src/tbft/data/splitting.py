@@ -10,7 +10,7 @@ from tbft.data.amounts import Amount, parse_amount
 from tbft.data.drawing import NOTHING, Indices
 from tbft.data.folds import draw_folds, is_small
 from tbft.data.holding_out import hold_out
-from tbft.data.manner import Manner, SplitBy, draw_parts, find_manner
+from tbft.data.manner import Manner, SplitBy, find_manner
 from tbft.data.samples import Samples
 from tbft.data.split_notes import check_train, folds_line, held_out_line, split_notes
 from tbft.errors import DataError
@@ -94,21 +94,21 @@ def split_by(samples: Samples, amounts: Amounts, by: SplitBy) -> Parts:
     """
     asked = _asked(amounts)
     manner = find_manner(samples, asked, by)
-    drawn = draw_parts(samples, asked, manner)
+    drawn = manner.draw(asked)
     for part, indices in drawn.items():
         if len(indices) == 0 and not asked[part].is_nothing:
             raise DataError(f"{samples.name}: the {part} part ({asked[part]}) would be empty; ask for more")
     of_val, folds = manner, None
     if amounts.val is None and is_small(len(drawn["train"]), by.min_val):
         drawn["val"], drawn["train"] = NOTHING, np.sort(drawn["train"])
-        folds, of_val = draw_folds(samples.subset(drawn["train"]), manner.subset(drawn["train"]))
+        folds, of_val = draw_folds(manner.subset(drawn["train"]))
     elif amounts.val is None:
-        drawn["val"], of_val = hold_out(samples, drawn["train"], manner)
-        drawn["train"] = np.setdiff1d(drawn["train"], drawn["val"])
+        held_out, of_val = hold_out(manner.subset(drawn["train"]))
+        drawn["val"], drawn["train"] = drawn["train"][held_out], np.delete(drawn["train"], held_out)
     if amounts.val is None and amounts.test.is_nothing:
         manner = replace(manner, group_by=of_val.group_by)
-    check_train(samples, drawn, manner)
-    assumed = dict.fromkeys((*manner.notes, *of_val.notes, *split_notes(samples, drawn, manner)))
+    check_train(drawn, manner)
+    assumed = dict.fromkeys((*manner.notes, *of_val.notes, *split_notes(drawn, manner)))
     words = {"val": of_val.words, "test": manner.words}
     parts = {part: samples.subset(np.sort(indices)) for part, indices in drawn.items()}
     lines = [held_out_line(drawn, len(samples), words)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -26,6 +27,48 @@ _AFTER = rf"(?:[T ]+{_TIME})?"
 _YEAR_FIRST = re.compile(rf"(?P<year>\d{{4}}){_SIGN}(?P<a>\d{{1,2}})(?P=sign)(?P<b>\d{{1,2}}){_AFTER}")
 _YEAR_LAST = re.compile(rf"(?P<a>\d{{1,2}}){_SIGN}(?P<b>\d{{1,2}})(?P=sign)(?P<year>\d{{4}}),?{_AFTER}")
 _TIME_ALONE = re.compile(_TIME)
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """The order in which samples were taken.
+
+    Attributes:
+        ranks: ``int64`` (n,), the position of each sample.
+        words: what it is the order of.
+        is_told: an attribute tells when each sample was taken, by its name.
+        notes: what was assumed.
+    """
+
+    ranks: npt.NDArray[np.int64]
+    words: str
+    is_told: bool
+    notes: tuple[str, ...] = ()
+
+
+def find_order(samples: Samples, order: str | None, asked: bool) -> Order:
+    """The order of time: named, found by name, or that of the set.
+
+    Args:
+        order: attributes joined by commas; ``"file"``: the order of the set; else it is found by name.
+        asked: somebody asked for an order; otherwise, one that is not certain is not taken.
+
+    Raises:
+        DataError: no such attribute, or nobody can tell the order of its values.
+    """
+    if order in (None, "file", "none"):
+        keys = [] if order == "file" else order_keys(samples, asked=True)
+        keys = [key for key in keys if asked or _is_certain(samples.attributes[key])]
+    else:
+        keys = [key.strip() for key in order.split(",")]
+    notes: tuple[str, ...] = ()
+    if not keys and order != "file":
+        notes = (
+            "no attribute tells when samples were taken, so their order in the set counts; "
+            "--order KEY names one",
+        )
+    words, is_told = ", ".join(keys) or "the set", bool(order_keys(samples, asked=False))
+    return Order(positions_in_time(samples, keys), words, is_told, notes)
 
 
 def order_keys(samples: Samples, asked: bool) -> list[str]:

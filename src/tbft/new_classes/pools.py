@@ -37,7 +37,7 @@ def fold_of_each(parts: Parts, seed: int) -> Tensor:
     folds = parts.folds
     if folds is None:
         manner = parts.manner or find_manner(parts.train, {}, SplitBy(seed))
-        folds = folds_of(parts.train, manner, FOLDS)
+        folds = folds_of(manner, FOLDS)
     return torch.from_numpy(np.array(folds))
 
 
