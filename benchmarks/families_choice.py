@@ -45,7 +45,8 @@ from tbft.choosing.trials import (
 from tbft.data import Samples
 from tbft.data.folds import folds_of
 from tbft.data.manner import SplitBy, find_manner
-from tbft.diagnosis.card import SourceCard, card_of_samples
+from tbft.diagnosis.card import SourceCard
+from tbft.diagnosis.card_building import card_of_samples
 from tbft.errors import TbftError
 from tbft.files import atomic_path
 from tbft.plan import Budget, find_recipe

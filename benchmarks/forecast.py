@@ -30,7 +30,7 @@ from shifts import clean_pool, model_blocks, source_parts
 import tbft
 from tbft.choosing.label_forecast import FACTORS, MIN_LABELS, Seen, forecast_labels
 from tbft.choosing.learning_curve import RIDGE
-from tbft.diagnosis.card import card_of_samples
+from tbft.diagnosis.card_building import card_of_samples
 from tbft.diagnosis.observation import observe
 
 Floats = npt.NDArray[np.float64]

@@ -52,8 +52,9 @@ from tbft.choosing.estimates import estimate
 from tbft.choosing.expectations import expectation_row, features
 from tbft.choosing.options import options_of
 from tbft.data import Parts, Samples, split_samples
-from tbft.diagnosis.card import SourceCard, card_of_samples
-from tbft.diagnosis.evidence import gather
+from tbft.diagnosis.card import SourceCard
+from tbft.diagnosis.card_building import card_of_samples
+from tbft.diagnosis.gathering import gather
 from tbft.diagnosis.levels import Diagnosis, diagnose_evidence
 from tbft.files import atomic_path
 from tbft.front_door import tune

@@ -44,7 +44,7 @@ from tbft import (
 )
 from tbft.blocks.placement import find_device
 from tbft.data.cifar10c import find_cifar10c
-from tbft.diagnosis.card import MIN_SAMPLES
+from tbft.diagnosis.card_building import MIN_SAMPLES
 from tbft.models import Preset
 from tbft.scenarios import find_class_map
 

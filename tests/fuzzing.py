@@ -34,7 +34,8 @@ from tbft.blocks import split
 from tbft.blocks.tensors import fingerprint
 from tbft.data import read
 from tbft.data.class_map import find_class_map
-from tbft.diagnosis.card import SourceCard, card_of_samples
+from tbft.diagnosis.card import SourceCard
+from tbft.diagnosis.card_building import card_of_samples
 from tbft.diagnosis.levels import diagnose_samples
 from tbft.errors import TbftError
 from tbft.metering.meterlog import read_log

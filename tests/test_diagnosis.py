@@ -26,7 +26,8 @@ from tbft.choosing.planning import Setting, choose_plan
 from tbft.data import make_samples
 from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.divergence import channel_moments
-from tbft.diagnosis.evidence import example_evidence, gather
+from tbft.diagnosis.evidence import example_evidence
+from tbft.diagnosis.gathering import gather
 from tbft.diagnosis.levels import diagnose_evidence
 from tbft.diagnosis.observation import observe
 from tbft.diagnosis.predictions import mapped_accuracy, probe_accuracy

@@ -18,7 +18,8 @@ from tbft.choosing.estimates import estimate
 from tbft.choosing.options import options_of
 from tbft.cli import main
 from tbft.diagnosis.evidence import Agreement, Shift, example_evidence
-from tbft.diagnosis.levels import INPUT_DISTANCE, Z_SCORE, diagnose_evidence
+from tbft.diagnosis.levels import diagnose_evidence
+from tbft.diagnosis.rules import INPUT_DISTANCE, Z_SCORE
 from tbft.errors import MissingExtraError
 from tbft.plan import Budget, find_recipe
 from tbft.report import Adaptation, Shown, Strip, adaptation_page, pages

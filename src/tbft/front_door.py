@@ -15,7 +15,8 @@ from tbft.blocks import Blocks
 from tbft.blocks.inputs import Inputs
 from tbft.blocks.outputs import Output, logits_of
 from tbft.data.forms import as_samples
-from tbft.diagnosis.card import SourceCard, card_of_samples
+from tbft.diagnosis.card import SourceCard
+from tbft.diagnosis.card_building import card_of_samples
 from tbft.diagnosis.levels import Diagnosis, diagnose_samples
 from tbft.errors import wrong_form
 from tbft.loading import as_base, inputs_for, module_and_inputs, reader_of

@@ -13,7 +13,7 @@ from tbft.choosing.choice import Choice
 from tbft.data.prepared import prepared
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
-from tbft.diagnosis.levels import INPUT_DISTANCE, Z_SCORE
+from tbft.diagnosis.rules import INPUT_DISTANCE, Z_SCORE
 from tbft.metering import Measurement
 from tbft.models.checkpoints import BASES
 from tbft.patches import Patch, make_patch, versions

@@ -14,7 +14,8 @@ from math import log10
 
 from tbft.choosing.options import Option
 from tbft.diagnosis.evidence import Evidence
-from tbft.diagnosis.levels import Z_SCORE, Diagnosis, remapped
+from tbft.diagnosis.levels import Diagnosis
+from tbft.diagnosis.rules import Z_SCORE, remapped
 
 #: Smaller distances occur with clean samples, so expectations do not follow them further down.
 MIN_DISTANCE = 0.01
@@ -50,7 +51,7 @@ def expected_accuracies(diagnosis: Diagnosis, options: Sequence[Option]) -> dict
         if "input" in diagnosis.levels:
             # Rule of thumb: AdaBN recovers 14 points for each factor of ten in distance, and never exceeds
             # the source's accuracy.
-            gain = 0.14 * log10(max(e.shift.distance, 0.03) / 0.1)
+            gain = 0.14 * log10(max(e.distance, 0.03) / 0.1)
             known_accuracies = {
                 "none": e.source_accuracy - max(gain, 0.0),
                 "adabn": e.source_accuracy + min(gain, 0.0),
@@ -80,7 +81,7 @@ def features(e: Evidence) -> tuple[float, float, float, float]:
     accuracy = 0.0 if e.labels is None else e.labels.accuracy
     adapted = accuracy if e.adabn is None or e.adabn.accuracy is None else e.adabn.accuracy
     source = max(e.source_accuracy, 1e-3)
-    return 1.0, accuracy / source, adapted / source, log10(max(e.shift.distance, MIN_DISTANCE))
+    return 1.0, accuracy / source, adapted / source, log10(max(e.distance, MIN_DISTANCE))
 
 
 def interpolated(values: Mapping[int, float], labels_per_class: float) -> float:
@@ -104,9 +105,7 @@ def expectation_row(diagnosis: Diagnosis) -> str | None:
     Labels that are wrong at random leave nothing to learn and have a row of their own.
     """
     if not diagnosis.levels:
-        return (
-            "moved" if diagnosis.verdict == "none" and diagnosis.evidence.shift.z_score >= Z_SCORE else None
-        )
+        return "moved" if diagnosis.verdict == "none" and diagnosis.evidence.z_score >= Z_SCORE else None
     if diagnosis.levels == ("output",) and not remapped(diagnosis.evidence):
         return "random labels"
     return diagnosis.name

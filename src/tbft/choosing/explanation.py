@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tbft.choosing.cost import Cost
 from tbft.choosing.estimates import Estimate
 from tbft.choosing.trials import Trials
-from tbft.diagnosis.levels import Diagnosis
+from tbft.diagnosis.levels import NOT_DIAGNOSED, Diagnosis
 
 #: How many of the other options are named.
 _NAMED = 3
@@ -22,9 +22,10 @@ def explain(
     trials: Trials,
 ) -> str:
     """One paragraph."""
-    parts = [
-        f"{_verdict(diagnosis)} (confidence {100 * diagnosis.confidence:.0f} %): {diagnosis.reasons[0]}."
-    ]
+    confidence = (
+        "" if diagnosis.verdict == NOT_DIAGNOSED else f" (confidence {100 * diagnosis.confidence:.0f} %)"
+    )
+    parts = [f"{_verdict(diagnosis)}{confidence}: {diagnosis.reasons[0]}."]
     if tried := [name for name in trials.options if name in estimates]:
         parts.append(
             f"{_count(len(tried), 'option')} {'was' if len(tried) == 1 else 'were'} tried on the labels, in "
@@ -57,6 +58,7 @@ def _verdict(diagnosis: Diagnosis) -> str:
     return {
         "none": "No drift, or none that matters",
         "cannot tell": "Too little data to tell whether anything drifted",
+        NOT_DIAGNOSED: "The level of drift was not diagnosed",
     }[diagnosis.verdict]
 
 

@@ -19,8 +19,9 @@ from tbft.data.manner import Manner
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
-from tbft.diagnosis.levels import diagnose_samples, unmended
+from tbft.diagnosis.levels import NOT_DIAGNOSED, diagnose_if_known
 from tbft.diagnosis.observation import BATCH_SIZE
+from tbft.diagnosis.rules import unmended
 from tbft.errors import PlanError
 from tbft.plan import Allowance, Plan, Recipe
 from tbft.tuning.closed_form import linear_head
@@ -65,7 +66,8 @@ def choose_plan(
         allowance: the budget, with its clock already running.
 
     Raises:
-        CardError, DataError, PlanError: as in :func:`diagnose_samples` and :func:`choose`.
+        CardError, DataError: as in :func:`diagnose_if_known`.
+        PlanError: as in :func:`choose`, or there are neither labels nor anything known of the source.
     """
     allowance = allowance or Allowance()
     budget, recipe = allowance.budget, setting.recipe
@@ -74,7 +76,12 @@ def choose_plan(
             f"a plan cannot be chosen for {recipe.name!r}, which validates: name a level or an arm, or take "
             "another recipe"
         )
-    diagnosis = diagnose_samples(blocks, samples, setting.card, setting.labeled, batch_size(allowance))
+    diagnosis = diagnose_if_known(blocks, samples, setting.card, setting.labeled, batch_size(allowance))
+    if diagnosis.verdict == NOT_DIAGNOSED and not setting.labeled:
+        raise PlanError(
+            "there is nothing to choose by: a model without BatchNorm keeps no statistics of its source, and "
+            "options are tried on class labels only; name a level (feature, say) or an arm (full, say)"
+        )
     adapts, solves = bool(batch_norms(blocks.model)), _is_solvable(blocks, samples)
     options = options_of(blocks.names, blocks.head, adapts, solves)
     known = is_known(blocks, samples) and not unmended(diagnosis.evidence, diagnosis.levels)

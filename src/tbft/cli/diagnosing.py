@@ -79,7 +79,7 @@ def add_card(parser: argparse._ActionsContainer) -> None:
 
 
 def run_build(arguments: argparse.Namespace) -> None:
-    from tbft.diagnosis.card import card_of_samples
+    from tbft.diagnosis.card_building import card_of_samples
     from tbft.files import claim
 
     out = claim(arguments.out, ".safetensors", [arguments.weights, arguments.data])

@@ -130,7 +130,7 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 def _write_card(blocks: Blocks, held_out: Samples, path: Path) -> str | None:
     """Write the source card next to the checkpoint; None if none can be built, which is noted."""
-    from tbft.diagnosis.card import MIN_SAMPLES, card_of_samples
+    from tbft.diagnosis.card_building import MIN_SAMPLES, card_of_samples
 
     if len(held_out) < MIN_SAMPLES:
         set_aside(str(path))

@@ -18,7 +18,7 @@ from tbft.base import Base
 from tbft.blocks.tensors import fingerprint
 from tbft.data import Samples, read, split_samples
 from tbft.demo.digits import NEW_SENSOR, load_digits, new_sensor, trained
-from tbft.diagnosis.card import card_of_samples
+from tbft.diagnosis.card_building import card_of_samples
 from tbft.errors import MissingExtraError
 from tbft.files import atomic_path
 from tbft.loading import load_base

@@ -8,7 +8,7 @@ from typing import Any
 from tbft.report import charts
 from tbft.report.drawing import Picture
 from tbft.report.inputs import Line
-from tbft.report.words import DASH, listed, nonbreaking, percent
+from tbft.report.words import DASH, confidence_words, listed, nonbreaking, percent
 
 
 def diagnosis_shown(diagnosis: Mapping[str, Any], thresholds: Mapping[str, float]) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def diagnosis_shown(diagnosis: Mapping[str, Any], thresholds: Mapping[str, float
         thresholds: ``distance`` and ``z_score`` -> value beyond which they indicate drift.
     """
     return {
-        "verdict": f"{verdict_words(diagnosis)} (confidence {percent(diagnosis['confidence'], 0)}).",
+        "verdict": nonbreaking(f"{verdict_words(diagnosis)}{confidence_words(diagnosis)}."),
         "reasons": [_sentence(reason) for reason in diagnosis["reasons"]],
         "advice": diagnosis["advice"],
         "charts": _charts(diagnosis["evidence"], thresholds),
@@ -38,6 +38,7 @@ def verdict_words(diagnosis: Mapping[str, Any]) -> str:
     words = {
         "none": "No drift, or none that matters",
         "cannot tell": "Too little data to tell whether anything drifted",
+        "not diagnosed": "The level of drift was not diagnosed",
     }
     return words[diagnosis["verdict"]]
 
@@ -61,11 +62,13 @@ def _readings(e: Mapping[str, Any]) -> dict[str, float | None]:
 def _charts(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Picture]:
     pictures = []
     readings = {name: 100 * value for name, value in _readings(e).items() if value is not None}
+    shift = e["shift"]
     if readings:
         title = f"Accuracy on {e['samples']} labeled samples, %"
-        source = 100 * e["source_accuracy"]
+        source = None if shift is None else 100 * e["source_accuracy"]
         pictures.append(charts.values(title, readings, source, "on the source", alarm=False))
-    shift = e["shift"]
+    if shift is None:
+        return pictures
     if shift["blocks"]:
         limit = thresholds.get("distance")
         title = "How far statistics moved, by block"
@@ -83,23 +86,31 @@ def _table(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Line]:
         return f"{thresholds[name]:g}" if name in thresholds else DASH
 
     labels, adabn, confidence, shift = e["labels"] or {}, e["adabn"] or {}, e["confidence"], e["shift"]
+    source = {} if shift is None else e  # without a shift, nothing is known of the source
+    of_source = confidence["source"] if source else None
     shares = (
-        ("accuracy", labels.get("accuracy"), e["source_accuracy"], adabn.get("accuracy")),
+        ("accuracy", labels.get("accuracy"), source.get("source_accuracy"), adabn.get("accuracy")),
         (
             "if each predicted class meant its most frequent label",
             labels.get("mapped_accuracy"),
-            e["source_mapped_accuracy"],
+            source.get("source_mapped_accuracy"),
             adabn.get("mapped_accuracy"),
         ),
         ("accuracy of a linear probe before the head", labels.get("probe_accuracy"), None, None),
-        ("mean confidence", confidence["mean"], confidence["source"], adabn.get("confidence")),
+        (
+            "mean confidence",
+            confidence["mean"],
+            of_source,
+            adabn.get("confidence"),
+        ),
     )
     rows = [row(name, *(percent(value) for value in values)) for name, *values in shares]
-    distance = f"distance of statistics per channel, at {shift['layer']}"
-    rows.append(row(distance, f"{shift['distance']:.3f}", limit=beyond("distance")))
-    scores = "the same, in standard deviations of clean samples"
-    rows.append(row(scores, f"{shift['z_score']:,.1f}", limit=beyond("z_score")))
-    if labels:
+    if shift is not None:
+        distance = f"distance of statistics per channel, at {shift['layer']}"
+        rows.append(row(distance, f"{shift['distance']:.3f}", limit=beyond("distance")))
+        scores = "the same, in standard deviations of clean samples"
+        rows.append(row(scores, f"{shift['z_score']:,.1f}", limit=beyond("z_score")))
+    if labels and shift is not None:
         name = "probability of so few correct at the source's accuracy"
         rows.append(row(name, probability(labels["p_value"])))
     return [line for line in rows if any(cell != DASH for cell in line.cells[1:])]

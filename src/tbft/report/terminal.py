@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tbft.report.details import energy_words, measured_count
+from tbft.report.words import confidence_words
 from tbft.text import visible
 
 Values = Mapping[str, Any]
@@ -84,7 +85,8 @@ def accuracy(r: Values) -> str:
 
 def _why(r: Values) -> str:
     if r["choice"] is not None:
-        return f"chosen for: {diagnosis_name(r['choice']['diagnosis'])}"
+        name = diagnosis_name(r["choice"]["diagnosis"])
+        return "chosen by trials" if name == "not diagnosed" else f"chosen for: {name}"
     return "named" if r["level"] is None else f"for the {r['level']} level"
 
 
@@ -122,9 +124,9 @@ def diagnosis_text(diagnosis: Values) -> str:
         diagnosis: the values of ``Diagnosis.to_json()``.
     """
     name = f"drift at the {' and '.join(diagnosis['levels'])} level" if diagnosis["levels"] else {
-        "none": "no drift, or none that matters", "cannot tell": "cannot tell"
-    }[diagnosis["verdict"]]  # fmt: skip
-    lines = [f"{name} (confidence {100 * diagnosis['confidence']:.0f} %)"]
+        "none": "no drift, or none that matters"
+    }.get(diagnosis["verdict"], diagnosis["verdict"])  # fmt: skip
+    lines = [f"{name}{confidence_words(diagnosis)}"]
     lines += [f"  - {reason}" for reason in diagnosis["reasons"]]
     if diagnosis["advice"]:
         lines.append(f"to be more confident: {diagnosis['advice']}")

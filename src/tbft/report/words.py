@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 DASH = "\u2013"
 #: A no-break space, for between a number and its unit.
@@ -123,3 +125,13 @@ def gained(value: float, unit: str = "points") -> str:
     if unit == "points":
         return f"{points(value)} points"
     return f"{value:+.3g}".replace("-", "\u2212")
+
+
+def confidence_words(diagnosis: Mapping[str, Any]) -> str:
+    """The confidence in brackets, if anything was diagnosed.
+
+    >>> confidence_words({"verdict": "drift", "confidence": 0.9})
+    ' (confidence 90 %)'
+    """
+    known = diagnosis["verdict"] != "not diagnosed"
+    return f" (confidence {100 * diagnosis['confidence']:.0f} %)" if known else ""

@@ -1,0 +1,68 @@
+"""Models as people write them: right, or refused with a remedy; never tuned as another one."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tbft
+from tbft.errors import DataError, PlanError
+
+CLASSES = 4
+
+
+def samples(count, seed, shape=(6,), shift=0.0):
+    """Clusters, one a class, that a small network learns to separate."""
+    labels = np.arange(count) % CLASSES
+    centers = np.random.default_rng(7).normal(size=(CLASSES, *shape))
+    noise = 0.45 * np.random.default_rng(seed).normal(size=(count, *shape))
+    return (centers[labels] + noise + shift).astype(np.float32), labels
+
+
+def trained(model, inputs, labels, steps=80):
+    """A model after a few steps on all samples."""
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(torch.from_numpy(inputs)), torch.from_numpy(labels)).backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def mlp():
+    torch.manual_seed(0)
+    return trained(
+        nn.Sequential(nn.Linear(6, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 4)), *samples(200, 0)
+    )
+
+
+def test_without_batchnorm_and_card_a_plan_is_chosen_by_trials_on_the_labels(mlp, tmp_path):
+    result = tbft.personalize(mlp, samples(80, 1, shift=1.0), test=samples(200, 2, shift=1.0))
+    assert result.choice.diagnosis.verdict == "not diagnosed"
+    assert not result.choice.diagnosis.levels
+    assert result.choice.diagnosis.evidence.shift is None
+    assert "was not diagnosed" in result.choice.explanation
+    assert "confidence" not in result.choice.explanation.split(":")[0]
+    assert any(e.tried for e in result.choice.estimates.values())
+    assert result.comparison.after.accuracy > result.comparison.before.accuracy + 0.1
+    assert "chosen by trials" in str(result)
+    json.dumps(result.to_json())
+    result.save_report(tmp_path / "report.html")
+    assert "was not diagnosed" in (tmp_path / "report.html").read_text()
+
+
+def test_a_diagnosis_that_has_nothing_to_compare_with_is_refused_with_both_remedies(mlp):
+    with pytest.raises(DataError, match=r"build a card .*or personalize with labels"):
+        tbft.diagnose(mlp, samples(80, 1))
+
+
+def test_without_class_labels_there_is_nothing_to_choose_by_and_the_remedy_is_to_name_an_arm(mlp):
+    inputs, _ = samples(80, 1)
+    targets = np.zeros((80, 4), np.float32)
+    with pytest.raises(PlanError, match="name a level"):
+        tbft.personalize(mlp, (inputs, targets), loss=nn.functional.mse_loss)
+    assert tbft.personalize(mlp, (inputs, targets), loss=nn.functional.mse_loss, arm="full").tuned.changed
