@@ -66,3 +66,43 @@ def test_without_class_labels_there_is_nothing_to_choose_by_and_the_remedy_is_to
     with pytest.raises(PlanError, match="name a level"):
         tbft.personalize(mlp, (inputs, targets), loss=nn.functional.mse_loss)
     assert tbft.personalize(mlp, (inputs, targets), loss=nn.functional.mse_loss, arm="full").tuned.changed
+
+
+class TwoHeads(nn.Module):
+    """Returns its features before its logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.classifier = nn.Linear(6, 16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        features = self.features(x).relu()
+        return features, self.classifier(features)
+
+
+def test_logits_that_are_picked_with_output_are_those_that_every_figure_is_about():
+    model = TwoHeads()
+    inputs, labels = samples(200, 0)
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(80):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(torch.from_numpy(inputs))[1], torch.from_numpy(labels)).backward()
+        optimizer.step()
+    model.eval()
+    test = samples(200, 2, shift=0.7)
+    with torch.no_grad():
+        plain = float((model(torch.from_numpy(test[0]))[1].argmax(1).numpy() == test[1]).mean())
+    blocks = tbft.split(model, output=lambda returned: returned[1])
+    assert tbft.evaluate(blocks, test).accuracy == pytest.approx(plain)
+    result = tbft.personalize(blocks, samples(80, 1, shift=0.7), test=test)
+    assert result.comparison.before.accuracy == pytest.approx(plain)
+    assert result.comparison.after.accuracy > plain + 0.05
+    with result.patch.applied(model), torch.no_grad():
+        tuned = float((model(torch.from_numpy(test[0]))[1].argmax(1).numpy() == test[1]).mean())
+    assert result.comparison.after.accuracy == pytest.approx(tuned)
+
+
+def test_what_is_taken_for_the_logits_of_several_values_is_said():
+    result = tbft.personalize(TwoHeads(), samples(40, 1), arm="none")
+    assert any("logits are the first of 2 values" in note for note in result.notes)

@@ -103,7 +103,7 @@ class Loaded:
             SplitError: it cannot be split.
         """
         blocks = self._blocks(read)
-        notes = (*self.notes, *notes_on(blocks.model), *self.assumed)
+        notes = (*self.notes, *notes_on(blocks), *self.assumed)
         return Base(blocks, self.inputs, self.name, self.card, self.recipes, self.weights, notes)
 
     def _blocks(self, read: ReadSamples | None) -> Blocks:
@@ -143,15 +143,20 @@ def noted_preprocessing(before: InputSpec, after: InputSpec, where: str) -> tupl
     return (f"preprocessing, unless given otherwise, as for {where}: {after.preprocessing}",)
 
 
-def notes_on(model: nn.Module) -> tuple[str, ...]:
+def notes_on(blocks: Blocks) -> tuple[str, ...]:
     """What to know about a model before reading its figures."""
-    names = batch_dependent(model)
-    if not names:
-        return ()
-    return (
-        f"BatchNorm keeps no running statistics in {', '.join(names[:3])}{' ...' if names[3:] else ''}: the "
-        "model's output for a sample depends on the other samples of its batch, and so does its accuracy",
-    )
+    found = []
+    if names := batch_dependent(blocks.model):
+        found.append(
+            f"BatchNorm keeps no running statistics in {', '.join(names[:3])}{' ...' if names[3:] else ''}: "
+            "the model's output for a sample depends on the others of its batch, and so does its accuracy"
+        )
+    if blocks.traced.taken:
+        found.append(
+            f"the model's logits are {blocks.traced.taken} that it returns; if they are another part, say "
+            "tbft.split(model, output=lambda returned: ...)"
+        )
+    return tuple(found)
 
 
 def check_weights(model: nn.Module) -> None:

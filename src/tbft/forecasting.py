@@ -53,7 +53,7 @@ def forecast_samples(
     blocks: Blocks, samples: Samples, card: SourceCard | None = None, drawn: str = "auto"
 ) -> Forecast:
     """As :func:`forecast`, for samples and blocks."""
-    check_fits(blocks.model, samples)
+    check_fits(blocks, samples)
     if card is not None:
         card.check(blocks.model)
     stretch = is_stretch(samples) if drawn == "auto" else drawn == "stretch"

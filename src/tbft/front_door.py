@@ -19,7 +19,7 @@ from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.card_building import card_of_samples
 from tbft.diagnosis.levels import Diagnosis, diagnose_samples
 from tbft.errors import wrong_form
-from tbft.loading import as_base, inputs_for, module_and_inputs, reader_of
+from tbft.loading import as_base, inputs_for, reader_of, runnable_and_inputs
 from tbft.models import find_model
 from tbft.plan import Plan
 from tbft.tuning.execution import Tuned, tune_samples
@@ -71,10 +71,10 @@ def evaluate(model: Any, data: Any, *, loss: Loss | None = None, score: Score | 
         model, data: in any form that :func:`tbft.personalize` takes; a module need not be split into blocks.
         loss, score: for tasks other than classification, see :func:`tbft.personalize`.
     """
-    module, inputs = module_and_inputs(model)
+    runnable, inputs = runnable_and_inputs(model)
     samples = as_samples(data, inputs_for(inputs, loss))
     task = as_task(loss, score, samples.targets is not None)
-    return evaluate_samples(module, samples, task=task)
+    return evaluate_samples(runnable, samples, task=task)
 
 
 def diagnose(

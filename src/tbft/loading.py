@@ -121,7 +121,7 @@ def as_base(
 
 
 def _base_of(blocks: Blocks) -> Base:
-    return Base(blocks, inputs_of(blocks.model), notes=notes_on(blocks.model))
+    return Base(blocks, inputs_of(blocks.model), notes=notes_on(blocks))
 
 
 def _loaded(model: Any, source: Source) -> Loaded:
@@ -134,13 +134,13 @@ def _loaded(model: Any, source: Source) -> Loaded:
     return Loaded(model, source.cuts, source.names, inputs, card=card, assumed=assumed)
 
 
-def module_and_inputs(model: Any) -> tuple[nn.Module, InputSpec]:
-    """The module of a model in any form, which need not be split into blocks, and its inputs."""
+def runnable_and_inputs(model: Any) -> tuple[nn.Module | Blocks, InputSpec]:
+    """A model in any form, which need not be split into blocks to be run, and its inputs."""
     if isinstance(model, nn.Module):
         check_weights(model)
         return model, inputs_of(model)
     base = as_base(model)
-    return base.model, base.inputs
+    return base.blocks, base.inputs
 
 
 def as_card(card: SourceCard | str | Path | None) -> SourceCard | None:

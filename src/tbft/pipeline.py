@@ -142,5 +142,5 @@ def personalize(
         choosing_cpu_seconds=choosing_cpu_seconds,
         choice=choice,
         acceptance=judged.acceptance,
-        comparison=evaluate_both(base.model, judged.tuned.changed, parts, task, judged.outputs),
+        comparison=evaluate_both(base.blocks, judged.tuned.changed, parts, task, judged.outputs),
     )

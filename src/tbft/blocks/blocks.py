@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor, nn
 
@@ -105,7 +106,7 @@ class Blocks:
                 self._head_layer = last_layer(self.model)
         return self._head_layer
 
-    @property
+    @cached_property
     def whole(self) -> nn.Module:
         """The model as a module from a batch to logits: the model itself, if that is what it is."""
         return _Whole(self.model, self.output) if self.traced.adapted else self.model

@@ -17,6 +17,22 @@ class UnknownOutputError(SplitError):
     """A model does not return logits in a way that is known."""
 
 
+def taken_from(returned: Any) -> str:
+    """What :func:`logits_of` takes, where the model returns more than a tensor; else empty.
+
+    >>> taken_from(("features", "logits"))
+    'the first of 2 values'
+    """
+    if isinstance(returned, (Tensor, fx.Proxy)):
+        return ""
+    if isinstance(returned, Mapping):
+        key = "logits" if "logits" in returned else next(iter(returned), "")
+        return f"the entry {key!r} of a {type(returned).__name__}"
+    if hasattr(returned, "logits"):
+        return f"the attribute 'logits' of a {type(returned).__name__}"
+    return f"the first of {len(returned)} values" if isinstance(returned, (tuple, list)) else ""
+
+
 def logits_of(returned: Any) -> Any:
     """The logits in what a model returned: the tensor, `.logits`, the key ``logits``, or the first of all.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tbft.blocks.inputs import Inputs, call
-from tbft.blocks.outputs import Output, UnknownOutputError
+from tbft.blocks.outputs import Output, UnknownOutputError, logits_of, taken_from
 
 #: Whether a submodule stays one call.
 IsLeaf = Callable[[nn.Module, str], bool]
@@ -76,6 +76,7 @@ class Tracer(fx.Tracer):
         self.is_leaf, self.example, self.output = is_leaf, example, output
         self.entered: list[str] = []
         self.adapted = not (example is None or isinstance(example, Tensor))
+        self.taken = ""  # what is taken of more than one value that the model returns
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return bool(module_qualified_name) and self.is_leaf(m, module_qualified_name)
@@ -110,6 +111,7 @@ class Tracer(fx.Tracer):
             returned = call(model, placeholders)
             result = self.output(returned)
             self.adapted |= result is not returned
+            self.taken = taken_from(returned) if self.output is logits_of else ""
             if not isinstance(result, fx.Proxy):
                 raise UnknownOutputError(
                     f"the model returns a {type(result).__name__}, no tensor of its inputs"

@@ -34,6 +34,7 @@ class Traced:
         sizes: of the inputs but for the batch, if any of them decided what is run; else None.
         adapted: whether the model is to be given its inputs in another way than ``model(x)``, or returns
             something else than a tensor.
+        taken: what is taken for the logits of more than one value that it returns; empty: the only one.
     """
 
     graph: fx.Graph
@@ -41,6 +42,7 @@ class Traced:
     training: Traced | None = None
     sizes: tuple[tuple[int, ...], ...] | None = None
     adapted: bool = False
+    taken: str = ""
 
 
 def trace(
@@ -173,4 +175,4 @@ def _traced(tracer: Tracer, model: nn.Module) -> Traced:
     except Exception as error:  # whatever the user's forward raises on a symbolic input
         path = tracer.entered[-1] if tracer.entered else ""
         raise UntraceableError(model, path, error, tracer.example is not None) from error
-    return Traced(graph, tensors, adapted=tracer.adapted)
+    return Traced(graph, tensors, adapted=tracer.adapted, taken=tracer.taken)

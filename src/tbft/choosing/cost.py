@@ -155,7 +155,7 @@ def _counted(
     flops = sum(n * forward_flops[k] for (kind, k), n in passes if kind in ("cache", "adapt", "evaluate"))
     recipe, model = resolved.plan.recipe, resolved.blocks.model
     state, wanted = state_bytes(model.state_dict()), recipe.computation
-    computing = computing_on(model, samples, wanted.precision, wanted.channels_last)
+    computing = computing_on(resolved.blocks.whole, samples, wanted.precision, wanted.channels_last)
     adapts = resolved.statistics.adapts
     if resolved.training is None:
         batch_size = max(p.batch_size for p in resolved.passes if isinstance(p, (AdaptStatistics, SolveHead)))

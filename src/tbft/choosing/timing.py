@@ -89,7 +89,7 @@ def calibrate(
         min_seconds: how long to repeat the operations of a kind; the median counts.
     """
     wanted, settings = set(operations), recipe.computation
-    computing = computing_on(blocks.model, samples, settings.precision, settings.channels_last)
+    computing = computing_on(blocks.whole, samples, settings.precision, settings.channels_last)
     training = replace(recipe.training(batch_size), computing=computing)
     clock = _Clock(min_seconds)
     batch = samples.subset(np.arange(max(2, batch_size)) % len(samples))

@@ -240,7 +240,7 @@ class _Run:
     def _features_now(self) -> tuple[Floats, Floats]:
         """The inputs of the head, if it can be solved for, and the logits."""
         if not self.classes:
-            logits = predict(self.blocks.whole, self.samples, self.batch_size)
+            logits = predict(self.blocks, self.samples, self.batch_size)
             return np.zeros((len(logits), 0)), logits.double().numpy()
         features, logits = features_of(self.blocks, self.samples, self.batch_size)
         return features, logits.double().numpy()
@@ -268,7 +268,7 @@ class _Run:
 
     def _correct(self, changed: State, samples: Samples) -> Bools:
         with changed_to(self.blocks.model, changed):
-            return _is_correct(predict(self.blocks.whole, samples, self.batch_size).numpy(), samples.labels)
+            return _is_correct(predict(self.blocks, samples, self.batch_size).numpy(), samples.labels)
 
 
 def _is_correct(logits: npt.NDArray[Any], labels: Labels) -> Bools:

@@ -292,7 +292,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         base.card.check_inputs(samples)
     check_prepared(samples, stored, "the patch")
     data = show_data(samples)
-    result = evaluate_samples(base.model, samples)
+    result = evaluate_samples(base.blocks, samples)
     if arguments.json:
         print_json({"model": base.name, **data, "patch": arguments.patch, **asdict(result)})
         return

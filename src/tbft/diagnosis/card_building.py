@@ -51,11 +51,11 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
     """
     if samples.targets is not None:
         raise DataError("a source card is made from class labels; for another task go without a card")
-    check_fits(blocks.model, samples)
+    check_fits(blocks, samples)
     if len(samples) < MIN_SAMPLES:
         raise DataError(f"{len(samples)} source samples are too few for a card; give {MIN_SAMPLES} or more")
     seen = observe(blocks, samples, "float32")
-    notes = check_accuracy_on_source(blocks.model, samples, torch.from_numpy(seen.logits))
+    notes = check_accuracy_on_source(blocks, samples, torch.from_numpy(seen.logits))
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}
     for layer in seen.layers:

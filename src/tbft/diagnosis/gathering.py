@@ -49,7 +49,7 @@ def gather(
     if not len(samples):
         raise DataError(f"{samples.name}: there are no samples to diagnose")
     if samples.targets is None:
-        check_fits(blocks.model, samples)
+        check_fits(blocks, samples)
     if card is not None:
         card.check(blocks.model)
         card.check_inputs(samples)

@@ -67,7 +67,7 @@ def observe(
             samples so far, including its own, mixed with the source's, which count as this many samples.
             None: no AdaBN.
     """
-    computing = computing_on(blocks.model, samples, precision)
+    computing = computing_on(blocks.whole, samples, precision)
     check_stages(blocks, samples.batch(slice(0, batch_size))[0])
     known = set(batch_norms(blocks.model))
     norms = {name: m for name, m in blocks.model.named_modules() if m in known}

@@ -147,7 +147,7 @@ def _check_in_model(base: Base, patch: Patch, judged: Judged, samples: Samples) 
     problem = "it returns other classes than the layer alone"
     try:
         with patch.applied(base.model):
-            outputs = predict(base.model, samples)
+            outputs = predict(base.blocks, samples)
         if outputs.shape == wanted.shape and share(outputs.argmax(1) == wanted.argmax(1)) >= MIN_EQUAL:
             return
     except (RuntimeError, DataError) as error:

@@ -118,7 +118,7 @@ def features_of(blocks: Blocks, samples: Samples, batch_size: int) -> tuple[Floa
     hook: Callable[..., None] = lambda _, inputs: found.append(inputs[0].detach().float().cpu())  # noqa: E731
     handle = head.register_forward_pre_hook(hook)
     try:
-        logits = predict(blocks.whole, samples, batch_size)
+        logits = predict(blocks, samples, batch_size)
     finally:
         handle.remove()
     features = torch.cat(found)

@@ -80,12 +80,12 @@ def tune_samples(
     resolved = resolve(plan, blocks, len(train), 0 if val is None else len(val))
     if not resolved.passes:
         return Tuned(plan, {})
-    check_fits(blocks.model, train, how.task)
+    check_fits(blocks, train, how.task)
     if resolved.training is not None:
         check_training(train, val, plan.recipe, resolved.training)
     _check_model(resolved, train)
     wanted = plan.recipe.computation
-    computing = computing_on(blocks.model, train, wanted.precision, wanted.channels_last)
+    computing = computing_on(blocks.whole, train, wanted.precision, wanted.channels_last)
     if isinstance(resolved.passes[0], ChooseShare):
         plan = replace_plan(
             plan, statistics=_chosen_statistics(blocks, plan, train, resolved.passes[0], how.task)
@@ -146,7 +146,7 @@ def _chosen_statistics(
 ) -> Statistics:
     few = train.subset(some_rows(train, plan.seed, step.samples))
     batch_size = MIN_BATCH if plan.budget.peak_bytes else step.batch_size
-    return Statistics.of(choose_source_share(blocks.model, few, batch_size, task=task))
+    return Statistics.of(choose_source_share(blocks.whole, few, batch_size, task=task))
 
 
 def blended(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], strength: float) -> State:

@@ -56,7 +56,7 @@ def tune_and_judge(
     tuned = tune_samples(blocks, plan, parts.train, parts.val if validates else None, how, allowance)
     if not tuned.changed or not len(parts.val) or validates:
         return Judged(tuned)
-    outputs = run_both(blocks.model, tuned.changed, parts.val, forward_batch(allowance, BATCH_SIZE))
+    outputs = run_both(blocks, tuned.changed, parts.val, forward_batch(allowance, BATCH_SIZE))
     acceptance = accept(outputs, how.task, rule)
     return Judged(tuned if acceptance.accepted else replace(tuned, changed={}), outputs, acceptance)
 
@@ -92,7 +92,7 @@ def cross_fit(
     assert parts.folds is not None
     folds, judged = parts.folds, np.flatnonzero(parts.folds >= 0)
     numbers = np.unique(folds[judged]).tolist()
-    before = predict(blocks.model, parts.train, forward_batch(allowance, BATCH_SIZE))
+    before = predict(blocks, parts.train, forward_batch(allowance, BATCH_SIZE))
     after = before.clone()
     failed = 0
     for done, fold in enumerate(numbers):
@@ -115,7 +115,7 @@ def cross_fit(
 
 def _run(blocks: Blocks, tuned: Tuned, samples: Samples, allowance: Allowance) -> torch.Tensor:
     with changed_to(blocks.model, tuned.changed):
-        return predict(blocks.model, samples, forward_batch(allowance, BATCH_SIZE))
+        return predict(blocks, samples, forward_batch(allowance, BATCH_SIZE))
 
 
 def _one_of(how: Tuning, run: int, runs: int) -> Tuning:

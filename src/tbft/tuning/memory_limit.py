@@ -220,7 +220,7 @@ def memory_needed(resolved: ResolvedPlan, train: Samples) -> int:
     if not resolved.passes:
         return 0
     wanted = resolved.plan.recipe.computation
-    computing = computing_on(model, train, wanted.precision, wanted.channels_last)
+    computing = computing_on(resolved.stages.whole, train, wanted.precision, wanted.channels_last)
     if resolved.training is None:
         return MemoryLimit(resolved, computing, (), spent_bytes).needed_bytes(train)
     with values_restored(model), resolved.blocks.only(resolved.plan.arm, resolved.track) as parameters:

@@ -96,7 +96,7 @@ class PassRunner:
     def _solve(self, step: SolveHead) -> None:
         """Compute the head in closed form."""
         resolved, batch_size = self.resolved, self.limit.for_forward(self.train, step.batch_size)
-        with _stopping_when_spent(self.allowance, resolved.stages.whole):
+        with _stopping_when_spent(self.allowance, resolved.blocks.whole):
             solve_head(resolved.blocks, resolved.plan.arm.name, self.train, batch_size, self.how.prototypes)
 
     def _cache(self, step: CachePrefix) -> None:

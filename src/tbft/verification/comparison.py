@@ -17,8 +17,10 @@ from tbft.verification.acceptance import Acceptance, compare
 from tbft.verification.evaluation import (
     BATCH_SIZE,
     Evaluation,
+    Runnable,
     check_fits,
     evaluation_of,
+    module_of,
     predict,
     targets_of,
 )
@@ -47,7 +49,7 @@ class Outputs:
 
 
 def run_both(
-    model: nn.Module, changed: Mapping[str, Tensor], samples: Samples, batch_size: int = BATCH_SIZE
+    model: Runnable, changed: Mapping[str, Tensor], samples: Samples, batch_size: int = BATCH_SIZE
 ) -> Outputs:
     """Run a model before and after tuning.
 
@@ -57,7 +59,7 @@ def run_both(
     before = predict(model, samples, batch_size)
     if not changed:
         return Outputs(samples, before, before)
-    with changed_to(model, changed):
+    with changed_to(module_of(model), changed):
         return Outputs(samples, before, predict(model, samples, batch_size))
 
 
@@ -106,7 +108,7 @@ class Comparison:
 
 
 def evaluate_both(
-    model: nn.Module,
+    model: Runnable,
     changed: Mapping[str, Tensor],
     parts: Parts,
     task: Task = CLASSIFICATION,

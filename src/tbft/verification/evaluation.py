@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tbft.blocks import Blocks
+from tbft.blocks.inputs import Inputs, call
 from tbft.blocks.norms import batch_dependent
 from tbft.blocks.outputs import logits_of
 from tbft.blocks.placement import device_of, to_device
@@ -20,6 +23,9 @@ from tbft.errors import DataError, NotFiniteError
 from tbft.verification.task import CLASSIFICATION, Task
 
 BATCH_SIZE = 256
+
+#: What can be run: a module that returns its logits in a usual way, or blocks, which know how to call theirs.
+Runnable = nn.Module | Blocks
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,26 @@ class Evaluation:
     score: float
 
 
-def predict(model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE) -> Tensor:
+def module_of(model: Runnable) -> nn.Module:
+    """The module itself, whose state a patch changes."""
+    return model.model if isinstance(model, Blocks) else model
+
+
+def logits_on(model: Runnable, x: Inputs) -> Any:
+    """What the model gives for a batch, on its own device."""
+    run = model.whole if isinstance(model, Blocks) else model
+    return logits_of(call(run, to_device(x, device_of(module_of(model)))))
+
+
+def predict(model: Runnable, samples: Samples, batch_size: int = BATCH_SIZE) -> Tensor:
     """Outputs of the model in evaluation mode, for classifiers logits (n, classes); modes are restored.
 
     Raises:
         NotFiniteError: some outputs are NaN or infinite, so that figures would be meaningless.
     """
-    device = device_of(model)
-    with evaluating_alone(model):
+    with evaluating_alone(module_of(model)):
         inputs = (samples.batch(rows)[0] for rows in batches(len(samples), batch_size))
-        outputs = (logits_of(model(to_device(x, device))) for x in inputs)
-        predicted = torch.cat([output.float().cpu() for output in outputs])
+        predicted = torch.cat([logits_on(model, x).float().cpu() for x in inputs])
     check_finite(predicted, samples)
     return predicted
 
@@ -67,7 +82,7 @@ def check_finite(outputs: Tensor, samples: Samples) -> None:
 
 
 def evaluate_samples(
-    model: nn.Module, samples: Samples, batch_size: int = BATCH_SIZE, task: Task = CLASSIFICATION
+    model: Runnable, samples: Samples, batch_size: int = BATCH_SIZE, task: Task = CLASSIFICATION
 ) -> Evaluation:
     """Evaluate a model on samples.
 
@@ -121,7 +136,7 @@ def batches(count: int, batch_size: int) -> list[slice]:
     return [slice(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
 
 
-def check_fits(model: nn.Module, samples: Samples, task: Task = CLASSIFICATION) -> None:
+def check_fits(model: Runnable, samples: Samples, task: Task = CLASSIFICATION) -> None:
     """Check on the first sample that the model takes it, and that its outputs fit the labels or targets.
 
     Raises:
@@ -130,14 +145,14 @@ def check_fits(model: nn.Module, samples: Samples, task: Task = CLASSIFICATION) 
     if len(samples) == 0:
         raise DataError("a part without samples cannot be used for evaluation or tuning; give it some")
     # BatchNorm without running statistics may need more than one sample.
-    count = 1 if task == CLASSIFICATION and not batch_dependent(model) else 2
+    count = 1 if task == CLASSIFICATION and not batch_dependent(module_of(model)) else 2
     x, y = samples.batch(slice(0, count))
     try:
-        with evaluating_alone(model):
-            outputs = logits_of(model(to_device(x, device_of(model))))
+        with evaluating_alone(module_of(model)):
+            outputs = logits_on(model, x)
     except (RuntimeError, ValueError) as error:
         size = "; if it takes pictures of another size: --resolution PX, InputSpec(resolution=PX)"
-        why = f"{error}{_precision(model)}{size if samples.are_pictures else ''}"
+        why = f"{error}{_precision(module_of(model))}{size if samples.are_pictures else ''}"
         raise DataError(
             f"{samples.name}: the model cannot take inputs of shape {tuple(x.shape[1:])}: {why}"
         ) from error

@@ -19,7 +19,7 @@ from tbft.data.samples import Samples
 from tbft.data.spec import NORMALIZATIONS
 from tbft.errors import DataError
 from tbft.verification.causes import Cause, causes
-from tbft.verification.evaluation import predict
+from tbft.verification.evaluation import Runnable, module_of, predict
 
 #: Number of samples on which each cause is tried, and on which the best one is confirmed.
 SCREENED, CONFIRMED = 64, 400
@@ -77,7 +77,7 @@ def agreement(predicted: Labels, labels: Labels) -> Agreement:
 
 
 def check_accuracy_on_source(
-    model: nn.Module, samples: Samples, logits: Tensor | None = None
+    model: Runnable, samples: Samples, logits: Tensor | None = None
 ) -> tuple[str, ...]:
     """Compare predictions on source samples with their labels; if they agree poorly, look for the cause.
 
@@ -102,7 +102,9 @@ def check_accuracy_on_source(
     if agrees.kappa >= TRUSTED_KAPPA:
         return ()  # also where so few samples are of another class that it might be chance
     problem = f"{samples.name}: the model is correct on {_percent(agrees)} of {len(samples)} source samples"
-    if agrees.by_chance and _is_untrained(model):  # its factory made it so: no preparation would fix it
+    if agrees.by_chance and _is_untrained(
+        module_of(model)
+    ):  # its factory made it so: no preparation would fix it
         return (
             f"{problem}, which is chance: its BatchNorm layers have not seen any samples, so it is "
             "untrained; unless that is meant, load its weights (--weights)",
@@ -132,7 +134,7 @@ class _BestCause:
     count: int
 
 
-def _best_cause(model: nn.Module, samples: Samples) -> _BestCause | None:
+def _best_cause(model: Runnable, samples: Samples) -> _BestCause | None:
     """The cause whose remedy gains most on a few samples, if that is confirmed on more samples."""
     chosen = np.random.default_rng(0).permutation(len(samples))
     few, more = samples.subset(chosen[:SCREENED]), samples.subset(chosen[:CONFIRMED])
@@ -161,7 +163,7 @@ def _best_cause(model: nn.Module, samples: Samples) -> _BestCause | None:
     return _BestCause(remedy, agreement(before, more.labels), agreement(after, more.labels), len(more))
 
 
-def _accuracy(model: nn.Module, samples: Samples) -> float:
+def _accuracy(model: Runnable, samples: Samples) -> float:
     """Share of correct predictions; 0 if the model cannot take the samples in this form."""
     try:
         predict(model, samples.subset(slice(0, 1)))  # fails early
