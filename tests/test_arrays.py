@@ -355,3 +355,37 @@ def test_values_beyond_float32_are_named_by_sample_without_a_warning(value, mess
         warnings.simplefilter("error")
         with pytest.raises(DataError, match=f"1 of 4 samples.*{message}.*sample 2"):
             seen(windows)
+
+
+def test_true_and_false_in_any_spelling_are_two_classes():
+    samples = tbft.make_samples(X, ["True", "FALSE", "true", "false", "TRUE", "False"])
+    assert (samples.class_names, samples.labels.tolist()) == (("False", "True"), [1, 0] * 3)
+
+
+def test_words_for_no_label_are_counted_and_classes_that_may_be_one_are_named():
+    notes = tbft.make_samples(X, ["NA", "red fox", "red_fox", "NA", "?", "emu"]).notes
+    assert any("no label: NA (2), ? (1)" in note for note in notes)
+    assert any("kept apart: red fox, red_fox" in note for note in notes)
+    assert not any("no label" in note for note in tbft.make_samples(X[:2], ["no", "Namibia"]).notes)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float16])
+def test_floats_that_numpy_has_not_are_read(tmp_path, dtype):
+    floats = torch.tensor([[0.5, -1.0, 2.0]] * 6)
+    save_file({"x": floats.to(dtype), "y": torch.from_numpy(Y)}, tmp_path / "set.safetensors")
+    samples = tbft.read(tmp_path / "set.safetensors")
+    np.testing.assert_array_equal(samples.inputs, floats.numpy())
+
+
+def test_a_file_of_torch_may_hold_items_or_parts_by_name(tmp_path):
+    x, y = torch.from_numpy(X), torch.from_numpy(Y)
+    torch.save([(one, int(label)) for one, label in zip(x[:2], y[:2], strict=True)], tmp_path / "set.PT")
+    assert tbft.read(tmp_path / "set.PT").labels.tolist() == [0, 1]
+    torch.save({"train": {"x": x, "y": y}, "test": {"x": x, "y": y}}, tmp_path / "set.pt")
+    assert tbft.read(tmp_path / "set.pt").attributes["part"].tolist() == ["train"] * 6 + ["test"] * 6
+    for held in (((x, y), (x, y)), {"x": [torch.zeros(2), torch.zeros(3)], "y": [0, 1]}):
+        torch.save(held, tmp_path / "set.pt")
+        with pytest.raises(DataError, match=r"save a dictionary.*x_train|mixed shapes"):
+            tbft.read(tmp_path / "set.pt")
+    with pytest.raises(DataError, match="label 9223372036854775808 cannot be a class number"):
+        tbft.make_samples(X, np.array([0, 1, 2**63, 0, 1, 1], dtype=np.uint64))

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from tbft.data import InputSpec, read
 from tbft.data.damage import file_damage
@@ -104,3 +104,41 @@ def loaded(blob):
     image = Image.open(io.BytesIO(blob))
     image.load()
     return image
+
+
+@pytest.mark.parametrize("lost", [1, 40, 512])
+def test_bytes_that_are_missing_in_the_middle_of_a_png_are_noticed(tmp_path, lost):
+    blob = saved(photo(), "PNG")
+    half = len(blob) // 2
+    (tmp_path / "a").mkdir()
+    for i, content in enumerate((blob, blob[:half] + blob[half + lost :])):
+        (tmp_path / "a" / f"{i}.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"1 of 2 files cannot be read: a/1.png"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"compression": "tiff_deflate"}, {"compression": "tiff_lzw"}])
+def test_other_content_in_a_packed_tiff_is_found(tmp_path, options):
+    rng = np.random.default_rng(0)
+    (tmp_path / "a").mkdir()
+    for seed in range(5):
+        blob = saved(photo(seed), "TIFF", **options)
+        assert file_damage(blob) == ""
+        half = len(blob) // 2
+        (tmp_path / "a" / f"{seed}.tif").write_bytes(blob[:half] + rng.bytes(200) + blob[half + 200 :])
+    with pytest.raises(DataError, match="5 of 5 files cannot be read"):
+        read(tmp_path)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF here")
+def test_zeros_in_an_avif_are_found():
+    blob = saved(photo(), "AVIF")
+    assert file_damage(blob) == ""
+    half = len(blob) // 2
+    assert "damaged at byte" in file_damage(blob[:half] + bytes(200) + blob[half + 200 :])
+
+
+def test_a_tiff_whose_strips_lie_behind_its_end_is_damaged():
+    blob = saved(photo(), "TIFF")
+    at = blob.index((273).to_bytes(2, "little") + (4).to_bytes(2, "little")) + 8
+    assert "beyond the end" in file_damage(blob[:at] + (10**6).to_bytes(4, "little") + blob[at + 4 :])

@@ -219,3 +219,22 @@ def test_a_tar_is_open_as_long_as_its_samples(pets):
     assert samples.subset([5, 0]).inputs[:].tolist() == [whole[5], whole[0]]
     del samples
     assert open_files() == before
+
+
+def test_folders_that_look_alike_and_paths_that_lead_out_are_noted(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in ("caf\u00e9/0.png", "cafe\u0301/1.png", "Caf\u00e9/0.png", "../../bar/0.png"):
+            archive.writestr(name, png())
+    samples = read(tmp_path / "set.zip")
+    assert samples.class_counts() == {"Caf\u00e9": 1, "bar": 1, "caf\u00e9": 2}
+    told = " ".join(samples.notes)
+    assert "read as one: caf\u00e9" in told and "kept apart: Caf\u00e9, caf\u00e9" in told
+    assert "1 file with a path that leads out of the archive" in told and "bar/0.png" in told
+    folder = write_folder(tmp_path / "set")
+    assert any("read as one" in note for note in read(folder).notes)
+
+
+def write_folder(folder: Path) -> Path:
+    for name in ("caf\u00e9/0.png", "cafe\u0301/1.png", "bar/0.png"):
+        put(folder / name, png())
+    return folder

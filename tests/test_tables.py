@@ -316,3 +316,48 @@ def test_arrays_in_class_folders_are_refused_with_what_to_do(tmp_path):
     np.save(tmp_path / "a" / "0.npy", np.zeros((3, 20)))
     with pytest.raises(DataError, match=r"1 \.npy.*np\.save.*np\.stack.*factory"):
         tbft.read(tmp_path)
+
+
+#: What spreadsheets and editors put around a table that says the same as all others.
+AROUND = {
+    "a line for spreadsheets": "sep=;\n" + rows(NAMES, WORDS, separator=";", header=("file", "label")),
+    "comments above": "# exported\n# today\n" + rows(NAMES, WORDS, header=("file", "label")),
+    "separators behind": rows(NAMES, [f"{w},," for w in WORDS], header=("file", "label")),
+    "a column without a name": rows(NAMES, [f"{w}," for w in WORDS], header=("file", "label,")),
+    "columns of one name": rows(NAMES, [f"{w},1,2" for w in WORDS], header=("file", "label,x,x")),
+    "blanks that are not seen": rows(NAMES, ["dog\u200b", "cat\u00a0"] * 3, header=("file", "label")),
+    "rows without content": rows(NAMES, [f"{w}\n,\n" for w in WORDS], header=("file", "label")),
+}
+
+
+@pytest.mark.parametrize("text", AROUND.values(), ids=AROUND)
+def test_what_programs_add_to_a_table_changes_nothing(tmp_path, text):
+    (save_pictures(tmp_path) / "labels.csv").write_text(text)
+    samples = tbft.read(tmp_path)
+    assert (samples.class_names, samples.labels.tolist()) == (("cat", "dog"), [1, 0] * 3)
+    if "x,x" in text:
+        assert {"x", "x.1"} <= set(samples.attributes)
+
+
+@pytest.mark.parametrize("closed", ['a"b', "a"])
+def test_a_quote_that_swallows_rows_is_refused_by_its_line(tmp_path, closed):
+    notes = ["a", '"b', "c", f"d{closed}", "e", "f"]
+    text = rows(NAMES, WORDS, notes, header=("file", "label", "note"))
+    (save_pictures(tmp_path) / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=r"labels.csv: line 3: a quote is not closed"):
+        tbft.read(tmp_path / "labels.csv")
+
+
+def test_a_quoted_cell_may_hold_line_breaks_and_one_of_a_megabyte_is_refused(tmp_path):
+    text = rows(NAMES, WORDS, ['"two\nlines"'] * 6, header=("file", "label", "note"))
+    (save_pictures(tmp_path) / "labels.csv").write_text(text)
+    assert len(tbft.read(tmp_path / "labels.csv")) == 6
+    (tmp_path / "labels.csv").write_text(text + f"000.png,dog,{'x' * 200_000}\n")
+    with pytest.raises(DataError, match="line 14: a cell is longer than 131,072 characters"):
+        tbft.read(tmp_path / "labels.csv")
+
+
+def test_labels_with_a_decimal_comma_are_numbers(tmp_path):
+    text = rows(NAMES, ["1,0", "0,0"] * 3, separator=";", header=("file", "label"))
+    (save_pictures(tmp_path) / "labels.csv").write_text(text)
+    assert tbft.read(tmp_path).class_names == ("0", "1")

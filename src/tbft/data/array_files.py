@@ -106,19 +106,40 @@ def _entry(file: Any, key: str) -> Any:
 
 
 def _tensors(path: Path) -> dict[str, Any]:
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         try:
             return dict(load_file(path))
         except (SafetensorError, OSError) as error:
             raise DataError(f"{path} is damaged or no .safetensors: {error}") from error
     held = _load_torch(path)
-    if isinstance(held, (tuple, list)) and len(held) == 2:
-        return dict(zip(("inputs", "labels"), held, strict=True))
     if isinstance(held, Mapping):
-        return {str(key): value for key, value in held.items()}
+        return _flat(held)
+    if _are_items(held):
+        return dict(zip(("inputs", "labels"), map(list, zip(*held, strict=True)), strict=True))
+    if isinstance(held, (tuple, list)) and len(held) == 2 and not any(isinstance(v, tuple) for v in held):
+        return dict(zip(("inputs", "labels"), held, strict=True))
     raise DataError(
-        f"{path} holds a {type(held).__name__}; save a dictionary: "
-        "torch.save({'inputs': x, 'labels': y}, path)"
+        f"{path} holds a {type(held).__name__}; save a dictionary: torch.save({{'inputs': x, 'labels': y}}, "
+        "path), or of parts {'x_train': x, 'y_train': y, 'x_test': ..., 'y_test': ...}"
+    )
+
+
+def _flat(held: Mapping[Any, Any], above: str = "") -> dict[str, Any]:
+    """Values by name; those of an inner dictionary by both names: `train` with an `x` is `train_x`."""
+    found: dict[str, Any] = {}
+    for key, value in held.items():
+        name = f"{above}{key}"
+        found |= _flat(value, f"{name}_") if isinstance(value, Mapping) else {name: value}
+    return found
+
+
+def _are_items(held: Any) -> bool:
+    """Pairs of an input and a label, rather than all inputs and all labels?"""
+    return (
+        isinstance(held, (tuple, list))
+        and len(held) > 0
+        and all(isinstance(item, (tuple, list)) and len(item) == 2 for item in held)
+        and all(isinstance(x, Tensor) and np.ndim(y) == 0 for x, y in held)
     )
 
 

@@ -99,12 +99,19 @@ def _of_objects(value: Any) -> bool:
 
 def _column(value: Any) -> Any:
     """(n, 1) as (n,)."""
+    if not hasattr(value, "shape") and len(_shape(value)) != 2:
+        return value
     array = numpy_of(value) if isinstance(value, Tensor) else np.asarray(value)
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(value.shape) if hasattr(value, "shape") else np.shape(value)
+    if hasattr(value, "shape"):
+        return tuple(value.shape)
+    try:
+        return np.shape(value)
+    except ValueError:  # entries of different shapes
+        return (len(value), 0)
 
 
 def _joined(values: Sequence[Any], what: str, name: str) -> Any:

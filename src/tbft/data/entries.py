@@ -19,10 +19,13 @@ class Entries:
     links: dict[str, str] = field(default_factory=dict)  # path -> the path that a symbolic link names
     folders: set[str] = field(default_factory=set)
     replaced: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)  # names that lead out of the archive
 
     def add(self, name: str, read: Read) -> None:
         """Add a file."""
         path = normal(name)
+        if posixpath.normpath(name).startswith("../"):
+            self.outside.append(name)
         if path in self.files:
             self.replaced.append(path)
         self.links.pop(path, None)
@@ -49,17 +52,23 @@ def collected(entries: Entries, name: str) -> Listing:
         if collector.passes_over(parts):
             continue
         collector.add(parts, read)
-        collector.listing.folders.update(parts[:i] for i in range(1, len(parts)))
+        stored = path.split("/")
+        for i in range(1, len(parts)):
+            collector.enter(parts[:i], "/".join(stored[:i]))
     for path in entries.folders - {""}:
         parts = tuple(printable(part) for part in path.split("/"))
         if not collector.passes_over(parts, folder=True):
-            collector.listing.folders.add(parts)
+            collector.enter(parts, path)
     notes = collector.listing.notes
     if entries.replaced:
         kind = counted(len(entries.replaced), "file")
         notes.append(
             f"{kind} in it more than once, the last copy taken: {some(map(printable, entries.replaced))}"
         )
+    if entries.outside:
+        kind = counted(len(entries.outside), "file")
+        names = some(map(printable, entries.outside))
+        notes.append(f"{kind} with a path that leads out of the archive, read as if inside: {names}")
     if loops:
         notes.append(f"{counted(len(loops), 'link')} to a folder that it lies in passed over: {some(loops)}")
     return collector.finish()

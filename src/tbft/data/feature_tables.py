@@ -12,7 +12,7 @@ from tbft.data.columns import GROUP_WORDS, TIME_WORDS, rank
 from tbft.data.listed import LABEL_COLUMNS
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
-from tbft.data.tables import Table, column_array
+from tbft.data.tables import Table, column_array, label_cells
 from tbft.errors import DataError, unknown
 
 #: Columns that number the rows, or say what they are used for.
@@ -55,7 +55,7 @@ def read_features(table: Table, spec: InputSpec) -> Samples:
     array = (
         _as_pictures(np.stack(inputs), [table.columns[c] for c in features]) if inputs else np.zeros((0, 1))
     )
-    return make_samples(array, words, None, more, table.name, spec).noted(told)
+    return make_samples(array, label_cells(words, table), None, more, table.name, spec).noted(told)
 
 
 def _label_column(table: Table, spec: InputSpec) -> int:

@@ -19,6 +19,9 @@ _SEQUENTIAL = (0xC0, 0xC1)
 #: px; the smallest block of a JPEG, and the largest unit of its data.
 _BLOCK, _UNIT = 8, 16
 
+#: Units that have to be gray at the end.
+_MIN_GRAY = 2
+
 _END_MARKER = b"\xff\xd9"
 
 
@@ -116,4 +119,4 @@ def ends_gray(image: Image.Image) -> bool:
     cells = (pixels[:height, :width] == 128).reshape(rows, _UNIT, columns, -1)
     gray = cells.all(axis=(1, 3)).reshape(-1)
     first = int(gray.argmax())
-    return bool(gray[first:].all()) and first % columns != 0 and len(gray) - first > columns
+    return bool(gray[first:].all()) and first % columns != 0 and len(gray) - first >= _MIN_GRAY

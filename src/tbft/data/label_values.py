@@ -74,7 +74,11 @@ def numpy_of(tensor: Tensor) -> Array:
     """The values of a tensor on any device, in its own precision where NumPy has it, else in ``float32``."""
     tensor = tensor.detach().cpu()
     tensor = tensor.to_dense() if tensor.layout != torch.strided else tensor
-    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
+    tensor = tensor.dequantize() if tensor.is_quantized else tensor
+    try:
+        return np.asarray(tensor.numpy())
+    except TypeError:  # floats of 16 or 8 bits
+        return np.asarray(tensor.float().numpy())
 
 
 def refuse_missing(absent: Array, what: str, name: str) -> None:

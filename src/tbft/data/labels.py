@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tbft.data.class_names import absent_note, class_positions, normalized_name, twins_note
 from tbft.data.label_values import as_text, one_label_each, refuse_missing, typed_values
-from tbft.errors import DataError, unknown
+from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
@@ -75,33 +75,6 @@ def parse_labels(values: Any, name: str, class_names: Sequence[str] | None = Non
     return _by_number(_whole(array, name), name, names, first)
 
 
-def normalized_name(name: str) -> str:
-    """A class name such that names which look the same are the same (Unicode NFC, outer blanks off)."""
-    return unicodedata.normalize("NFC", str(name)).strip()
-
-
-def class_positions(names: Sequence[str], among: Sequence[str], where: str) -> Indices:
-    """The position of each of `names` in `among`, compared as they look.
-
-    Raises:
-        DataError: a name that is not there, or one that is there twice.
-    """
-    known = [normalized_name(c) for c in among]
-    positions = []
-    for own in map(normalized_name, names):
-        if own not in known:
-            raise DataError(f"{where}: the model has no such class: {unknown('class', own, among)}")
-        if known.count(own) > 1:
-            raise DataError(
-                f"{where}: two of the model's classes are named {own!r}; use labels that are numbers"
-            )
-        positions.append(known.index(own))
-    if len(set(positions)) < len(positions):
-        twice = next(n for n, p in zip(names, positions, strict=True) if positions.count(p) > 1)
-        raise DataError(f"{where}: two of its classes are named {twice!r}; give each a name of its own")
-    return np.array(positions, dtype=np.int64)
-
-
 def check_labels(labels: Indices, class_names: Sequence[str], name: str) -> None:
     """Raise DataError if a label is not the index of a class."""
     count = len(class_names)
@@ -159,17 +132,17 @@ def _words(array: Array, name: str) -> list[str]:
 
 
 def _by_name(words: list[str], name: str, names: tuple[str, ...] | None) -> Labels:
+    if {word.casefold() for word in words} <= {"true", "false"} and not set(words) <= set(names or ()):
+        words = [word.capitalize() for word in words]  # as tables of different programs write them
     found = sorted(set(words))
     notes: tuple[str, ...] = ()
     if names is None:
         names = tuple(found)
-        notes = (f"the classes are numbered in alphabetical order: {_listed(names)}",)
-    folded = [word.casefold() for word in found]
-    twins = [word for word in found if folded.count(word.casefold()) > 1]
-    if twins:
-        notes += (f"classes whose names differ by case alone are kept apart: {', '.join(twins[:6])}",)
+        numbered = f"the classes are numbered in alphabetical order: {_listed(names)}"
+        notes = (numbered, *absent_note(words))
     position = dict(zip(found, class_positions(found, names, name).tolist(), strict=True))
-    return Labels(np.array([position[word] for word in words], dtype=np.int64), names, notes)
+    indices = np.array([position[word] for word in words], dtype=np.int64)
+    return Labels(indices, names, (*notes, *twins_note(found)))
 
 
 def _by_number(numbers: Indices, name: str, names: tuple[str, ...] | None, first: int) -> Labels:
@@ -212,6 +185,8 @@ def _are_other_numbers(names: Sequence[str]) -> bool:
 
 
 def _whole(array: Array, name: str) -> Indices:
+    if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{name}: label {array.max()} cannot be a class number; number the classes from 0")
     if array.dtype.kind in "biu":
         return array.astype(np.int64)
     refuse_missing(np.isnan(array), "NaN", name)

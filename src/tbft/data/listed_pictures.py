@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from tbft.data.archives import list_members
+from tbft.data.class_names import normalized_name
 from tbft.data.conditions import Conditions
 from tbft.data.decoding import decode
-from tbft.data.labels import Labels, normalized_name, parse_labels
+from tbft.data.labels import Labels, parse_labels
 from tbft.data.listed import Listed, PictureIndex, label_columns, with_files, with_named_files
 from tbft.data.members import Listing, counted, printable, some
 from tbft.data.samples import Samples, match_classes
 from tbft.data.spec import InputSpec
-from tbft.data.tables import Table, column_array
+from tbft.data.tables import Table, column_array, label_cells
 from tbft.errors import DataError
 
 #: Files beside the pictures that name the classes, one a line.
@@ -150,7 +151,7 @@ def _labels(rows: Rows, columns: Sequence[int], listed: Listed, listing: Listing
     if len(columns) > 1:
         names = [table.columns[c] for c in columns]
         return parse_labels(np.array([[float(row[c]) for c in columns] for row in rows]), table.name, names)
-    words = [row[columns[0]] for row in rows]
+    words = label_cells([row[columns[0]] for row in rows], table)
     own = _class_names(listing, table.name)
     numbers = all(re.fullmatch(r"\d+", word) for word in words)
     fits = own is not None and (numbers or set(map(normalized_name, words)) <= set(own))

@@ -107,6 +107,8 @@ class Collector:
         self.listing = Listing(name)
         self._hidden: list[str] = []
         self._hidden_folders: dict[str, None] = {}
+        self._stored_as: dict[tuple[str, ...], str] = {}
+        self._merged: dict[str, None] = {}
 
     def passes_over(self, parts: tuple[str, ...], folder: bool = False) -> bool:
         """Note a hidden or system file or folder; False if it is neither."""
@@ -118,6 +120,12 @@ class Collector:
                     self._hidden.append("/".join(parts))
                 return True
         return False
+
+    def enter(self, parts: tuple[str, ...], stored: str) -> None:
+        """Note a folder by its parts, and the name under which it is stored."""
+        self.listing.folders.add(parts)
+        if self._stored_as.setdefault(parts, stored) != stored:
+            self._merged["/".join(parts)] = None
 
     def add(self, parts: tuple[str, ...], read: Callable[[int], bytes]) -> None:
         """Add a file that is not passed over."""
@@ -133,6 +141,8 @@ class Collector:
             if names:
                 kind = counted(len(names), f"hidden or system {what}")
                 made.notes.append(f"{kind} passed over: {some(sorted(names))}")
+        if self._merged:
+            made.notes.append(f"folders whose names look the same are read as one: {some(self._merged)}")
         return made
 
 
@@ -160,7 +170,7 @@ def _walk(
         loops.append("/".join(parts))
         return
     if parts:
-        found.listing.folders.add(parts)
+        found.enter(parts, str(place))
     for entry in entries:
         own = (*parts, printable(entry.name))
         if found.passes_over(own, folder=entry.is_dir()):

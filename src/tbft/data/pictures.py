@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tbft.data.class_names import twins_note
 from tbft.data.conditions import Conditions, matching
 from tbft.data.decoding import decode
 from tbft.data.levels import Hints
@@ -92,7 +93,8 @@ def _classes(folders: Sequence[str], spec: InputSpec, name: str) -> tuple[tuple[
     if spec.class_names is None and spec.folders is not None:
         return tuple(sorted(spec.folders & set(folders))), ()
     if spec.class_names is None:
-        return ordered_classes(set(folders), spec.labels_from)
+        class_names, notes = ordered_classes(set(folders), spec.labels_from)
+        return class_names, (*notes, *twins_note(sorted(set(folders))))
     known = {printable(c) for c in spec.class_names}
     for folder in folders:
         if folder not in known:

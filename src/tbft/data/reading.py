@@ -116,9 +116,9 @@ def _read_file(path: Path, spec: InputSpec, conditions: Conditions) -> Samples:
         return read_cifar10c(path, spec, single_values(conditions))
     if batches := find_cifar(path):
         return read_cifar(batches, str(path), spec)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return read_npz(path, spec)
-    if path.suffix in (".pt", ".pth", ".safetensors"):
+    if path.suffix.lower() in (".pt", ".pth", ".safetensors"):
         return read_tensors(path, spec)
     raise DataError(f"{path}: unknown kind of data; expected {FORMS}")
 

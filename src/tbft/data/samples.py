@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tbft.data.class_names import class_positions
 from tbft.data.conditions import Where, as_conditions, matching
 from tbft.data.inputs import fit_inputs, normalize, token_ids
-from tbft.data.labels import Labels, check_labels, class_positions, parse_labels, targets_of
+from tbft.data.labels import Labels, check_labels, parse_labels, targets_of
 from tbft.data.layout import has_size
 from tbft.data.lazy import CHUNK, as_array, as_lazy
 from tbft.data.spec import InputSpec, Preprocessing

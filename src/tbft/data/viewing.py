@@ -20,6 +20,7 @@ TRANSPARENT = "have transparency, which was composed on white"
 FIRST_FRAME = "have several frames, of which the first was taken"
 CMYK = "were converted from CMYK to RGB"
 SIXTEEN_BITS = "have 16 bits a channel, scaled from 0..65535 to 0..255"
+ALL_BLACK = "have 16 bits a channel and no value above 255: all but black; of 8 bits, multiply them by 257"
 TWELVE_BITS = "have 16 bits a channel and no value above 4,095; for a 12-bit sensor, multiply them by 16"
 BYTES_AS_INTEGERS = "hold 32-bit integers, taken as 0..255"
 BYTES_AS_FLOATS = "hold floats, taken as 0..255"
@@ -57,8 +58,9 @@ def as_viewed(image: Image.Image, keep_alpha: bool = False) -> tuple[Image.Image
         notes = [FIRST_FRAME] if _has_more_frames(image) else []
         if image.format in ("PNG", "TIFF") and ";16" in str(getattr(image, "tile", "")):
             notes.append(SIXTEEN_BITS)  # also in color, of which Pillow keeps the high byte
-        turned = _orientation(image) in _TURNED
-        image.load()  # which turns a TIFF
+        # Before a TIFF is loaded, which turns it. This would load a PNG, and hide what is wrong with it.
+        turned = image.format != "PNG" and _orientation(image) in _TURNED
+        image.load()
         if ends_gray(image):
             raise DataError("its data are damaged: from somewhere on it is plain gray")
         turned |= _orientation(image) in _TURNED  # which a PNG may tell behind its pixels
@@ -129,9 +131,14 @@ class Tally:
         if len(ranges) > 1:
             shown = "; ".join(self._sentence(note) for note in ranges)
             raise DataError(f"{where}: values of unknown range: {shown}; save them all with 8 or 16 bits")
-        low = self._counts[TWELVE_BITS]
-        said = [note for note in self._counts if note != TWELVE_BITS or low == self._counts[SIXTEEN_BITS]]
-        return tuple(self._sentence(note) for note in said)
+        return tuple(self._sentence(note) for note in self._counts if note not in self._of_few())
+
+    def _of_few(self) -> set[str]:
+        """Notes on low values that say nothing, as other pictures of the set have higher ones."""
+        black, low, count = (self._counts[note] for note in (ALL_BLACK, TWELVE_BITS, SIXTEEN_BITS))
+        if black == count:
+            return set()
+        return {ALL_BLACK} if black + low == count and low else {ALL_BLACK, TWELVE_BITS}
 
     def _sentence(self, note: str) -> str:
         count, first = self._counts[note], self._first[note]
@@ -149,6 +156,8 @@ def plain_reason(error: BaseException) -> str:
     """What a decoder has to say, without addresses in memory."""
     if isinstance(error, UnidentifiedImageError):
         return "its content is not that of a picture"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has over {2 * (Image.MAX_IMAGE_PIXELS or 0):,} px, too many for Pillow; shrink it"
     text = re.sub(r"<[^>]* at 0x[0-9a-fA-F]+>", "the file", str(error)).strip()
     return text or type(error).__name__
 
@@ -212,8 +221,8 @@ def _integers(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if image.mode == "I" and 0 < high <= 255:
         return _gray(values), [BYTES_AS_INTEGERS]
     shown, notes = values >> 8, [SIXTEEN_BITS] if high else []
-    if 255 < high <= 4095:
-        notes.append(TWELVE_BITS)
+    if 0 < high <= 4095:
+        notes.append(TWELVE_BITS if high > 255 else ALL_BLACK)
     hidden = image.info.get("transparency")
     if isinstance(hidden, int) and (values == hidden).any():
         shown, notes = np.where(values == hidden, 255, shown), [*notes, TRANSPARENT]
