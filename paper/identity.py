@@ -36,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "rate_power": 1 / 3,
     "feature_keeps_below": 0,
     "strength": 1.0,
+    "length": 1.0,
 }
 
 

@@ -21,6 +21,7 @@ from tbft.choosing.choice import beyond
 from tbft.choosing.cost import Cost, Prediction, plans_of, predict_costs
 from tbft.choosing.counting import count_blocks, count_step
 from tbft.choosing.planning import Setting, choose_plan
+from tbft.choosing.shortening import FILLED, MIN_LENGTH, fitting_length
 from tbft.choosing.timing import Operation, calibrate
 from tbft.choosing.workload import workload_of
 from tbft.cli import main
@@ -33,7 +34,7 @@ from tbft.models.digits import DigitsNet
 from tbft.models.resnet26 import ResNet26
 from tbft.patches import make_patch
 from tbft.pipeline import personalize
-from tbft.plan import Allowance, Budget, Plan, find_recipe, resolve
+from tbft.plan import Allowance, Budget, Plan, find_recipe, replace_plan, resolve
 from tbft.tuning.execution import tune_samples
 
 FAST = find_recipe("fast")
@@ -175,11 +176,39 @@ def test_a_budget_of_joules_leaves_out_what_exceeds_it_and_stops_what_would():
     parts = Parts(many, striped(30, seed=2), striped(30, seed=3), 0, None)
     with pytest.raises(PlanError, match="needs an energy estimate"):
         personalize(blocks, parts, plan=plan)
-    with pytest.raises(PlanError, match=r"is predicted to take .* J, more than 0\.2 J"):
+    with pytest.raises(PlanError, match=r"is predicted to take .* J, more than 0\.\d J left"):
         personalize(blocks, parts, plan=plan, meter=Meter(profile=BOARD))
     # Asked for all the same, it stops.
     stopped = tune_samples(blocks, plan, many, allowance=Allowance(plan.budget, BOARD))
     assert stopped.stopped == "budget"
+
+
+def test_a_budget_of_time_shortens_the_schedule_instead_of_cutting_it_off():
+    torch.manual_seed(0)
+    blocks, many = split(DigitsNet(3)), striped(6000)
+    parts = Parts(many, striped(30, seed=2), striped(30, seed=3), 0, None)
+    plan = Plan("front", FAST.given(epochs=20))
+    seconds = predict_costs(blocks, {"front": plan}, many)["front"].cpu_seconds
+    result = personalize(blocks, parts, plan=replace_plan(plan, budget=Budget(cpu_seconds=0.7 * seconds)))
+    length = result.plan.recipe.duration.length
+    assert 0.3 < length < 0.7
+    assert result.stopped is None
+    assert [note for note in result.notes if f"{100 * length:.0f} % of the usual steps" in note]
+    assert result.measurement.cpu_seconds < 0.7 * seconds
+
+
+@given(st.floats(0.1, 20), st.floats(0, 1), st.floats(0.1, 30))
+def test_a_shortened_plan_fits_its_budget(seconds, share, allowed):
+    cost = Cost(None, seconds, 0, energy_joules=2 * seconds, training_cpu_seconds=share * seconds)
+    for budget in (Budget(cpu_seconds=allowed), Budget(joules=2 * allowed)):
+        length = fitting_length(Plan("front"), cost, budget)
+        if length < 1:
+            assert length >= MIN_LENGTH
+            assert beyond(cost.shortened(length), budget) is None
+            assert beyond(cost, budget) is not None
+        elif beyond(cost, budget):
+            shortest = cost.shortened(MIN_LENGTH)
+            assert shortest.cpu_seconds > 0.999 * FILLED * allowed
 
 
 def test_a_choice_within_joules_is_kept_to():

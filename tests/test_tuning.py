@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import striped
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from tbft.blocks import split
@@ -234,12 +236,50 @@ def test_a_recipes_numbers_are_replaced_by_name_wherever_they_lie():
 
 def test_schedules():
     step = RECIPES["base-paper"].training(1000)
-    assert [rate_factor(step, s, 10) for s in (0, 499, 500, 1000)] == [1, 1, 0.5, 0.25]
+    assert [rate_factor(step, s, 10, 1500) for s in (0, 499, 500, 1000)] == [1, 1, 0.5, 0.25]
     cycle = RECIPES["base-short"].training(1000)
-    factors = [rate_factor(cycle, s, 10) for s in range(cycle.epochs * 10)]
+    factors = [rate_factor(cycle, s, 10, cycle.epochs * 10) for s in range(cycle.epochs * 10)]
     assert max(factors) == 1
     assert factors[0] < 0.1
     assert factors[-1] < 0.01
+
+
+@given(st.floats(0.01, 1.0), st.integers(10, 2000))
+def test_a_shorter_schedule_is_a_whole_one_of_fewer_steps(length, count):
+    fast = find_recipe("fast")
+    whole, short = fast.training(count), fast.replace(length=length).training(count)
+    steps = short.steps(count)
+    assert abs(steps - length * whole.steps(count)) <= 1
+    assert 0 <= short.epochs * short.steps_per_epoch(count) - steps < short.steps_per_epoch(count)
+    rates = [rate_factor(short, k, short.steps_per_epoch(count), steps) for k in range(steps)]
+    assert max(rates) <= 1
+    assert steps < 8 or rates[-1] < 0.2
+
+
+def test_a_shorter_schedule_ends_within_an_epoch(digits_blocks, stripes):
+    seen: list[int] = []
+    plan = Plan("front", SMALL.replace(validate=False, length=0.35))
+    tuned = tune(digits_blocks, plan, stripes, progress=lambda done, total: seen.append(total))
+    whole = SMALL.training(len(stripes)).steps(len(stripes))
+    assert len(seen) == seen[-1] == round(0.35 * whole)
+    assert tuned.stopped is None
+    with pytest.raises(PlanError, match="length"):
+        SMALL.replace(length=0.0)
+
+
+def test_a_resumed_run_completes_the_schedule_that_was_begun(digits_blocks, stripes, tmp_path):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    recipe, path = SMALL.replace(validate=False), tmp_path / "run.pt"
+    plan = Plan("front", recipe.replace(length=0.8))
+    straight = tune(digits_blocks, plan, stripes)
+    tune_samples(digits_blocks, plan, stripes, None, Tuning(resume_path=path, on_epoch=stop))
+    # The budget of the second call may seem to allow another length.
+    shorter = replace_plan(plan, recipe=recipe.replace(length=0.5))
+    again = tune(digits_blocks, shorter, stripes, resume=path)
+    assert again.history == straight.history
+    assert all(torch.equal(again.changed[key], value) for key, value in straight.changed.items())
 
 
 class StoppedError(Exception):

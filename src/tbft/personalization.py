@@ -89,8 +89,9 @@ class Personalization:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was assumed or left out when the weights and data were read, and what was held out."""
-        return tuple(dict.fromkeys((*self.base.notes, *self.parts.train.notes, *self.parts.notes)))
+        """What was assumed, left out, held out or shortened."""
+        read = (*self.base.notes, *self.parts.train.notes, *self.parts.notes)
+        return tuple(dict.fromkeys((*read, *_shortened(self.tuned))))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the keys are documented in ``docs/personalize-json.md``."""
@@ -192,3 +193,11 @@ def patch_of(base: Base, tuned: Tuned, measurement: Measurement, train: Samples)
         measured={**asdict(measurement), "val_accuracy": val_accuracy, "train_samples": len(train)},
         preprocessing=prepared(train),
     )
+
+
+def _shortened(tuned: Tuned) -> tuple[str, ...]:
+    length = tuned.plan.recipe.duration.length
+    if tuned.training is None or length == 1:
+        return ()
+    why = "to fit into the budget" if tuned.plan.budget.is_timed else "as the recipe says"
+    return (f"training was planned for {100 * length:.0f} % of the usual steps, {why}",)

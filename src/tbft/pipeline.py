@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tbft.choosing.planning import Setting, check_affordable, choose_plan
+from tbft.choosing.planning import Setting, affordable, choose_plan
 from tbft.choosing.trials import prototypes_of
 from tbft.data.folds import MIN_HELD_OUT
 from tbft.data.manner import SplitBy
@@ -122,7 +122,7 @@ def personalize(
             if base.card is not None:
                 base.card.check(base.model)
                 base.card.check_inputs(parts.train)
-            check_affordable(base.blocks, plan, parts, allowance)
+            plan = affordable(base.blocks, plan, parts, allowance)
         choosing_cpu_seconds = allowance.cpu_seconds
         how = Tuning(
             as_cache(cache),

@@ -47,6 +47,7 @@ class Cost:
         cache_bytes: size of the cached prefix outputs in ``float32``.
         peak_bytes: peak memory of tensors and cache without a budget; None: not counted.
         step: one training step, counted; None: not counted, or there is no training.
+        training_cpu_seconds: the part of `cpu_seconds` that is proportional to the number of steps.
     """
 
     flops: float | None
@@ -58,6 +59,7 @@ class Cost:
     cache_bytes: int = 0
     peak_bytes: int | None = None
     step: StepCount | None = None
+    training_cpu_seconds: float = 0.0
 
     def times(self, runs: int) -> Cost:
         """The cost of carrying out the plan several times, as cross-fitting does."""
@@ -67,6 +69,20 @@ class Cost:
             cpu_seconds=runs * self.cpu_seconds,
             energy_joules=None if self.energy_joules is None else runs * self.energy_joules,
             wall_seconds=runs * self.wall_seconds,
+            training_cpu_seconds=runs * self.training_cpu_seconds,
+        )
+
+    def shortened(self, length: float) -> Cost:
+        """The cost with a share of the training steps."""
+        saved = (1 - length) * self.training_cpu_seconds
+        share = 1 - saved / self.cpu_seconds if self.cpu_seconds else 1.0
+        return replace(
+            self,
+            flops=None,
+            cpu_seconds=self.cpu_seconds - saved,
+            energy_joules=None if self.energy_joules is None else share * self.energy_joules,
+            wall_seconds=share * self.wall_seconds,
+            training_cpu_seconds=length * self.training_cpu_seconds,
         )
 
 
@@ -144,6 +160,7 @@ def _timed(
         energy_joules=None if profile is None else profile.estimate(seconds * timings.wall_share, seconds),
         wall_seconds=seconds * timings.wall_share,
         cache_bytes=4 * count * timings.scalars[workload.start] if caches else 0,
+        training_cpu_seconds=timings.of(workload.training),
     )
 
 

@@ -14,6 +14,7 @@ from tbft.choosing.cost import Cost, Prediction, predict_costs
 from tbft.choosing.estimates import Estimate, estimate
 from tbft.choosing.label_forecast import forecast_seen
 from tbft.choosing.options import options_of
+from tbft.choosing.shortening import Options, fitting_length, shorten, shortened
 from tbft.choosing.trials import Trials, Trying, run_trials
 from tbft.data.manner import Manner
 from tbft.data.samples import Samples
@@ -96,8 +97,9 @@ def choose_plan(
         seconds = _trial_seconds(prior, costs, allowance)
         how_to_try = Trying(setting.card, seconds, batch_size(allowance), setting.manner)
         trials = run_trials(blocks, samples, order, once, how_to_try)
-    estimates = estimate(diagnosis, options, trials, known)
-    choice = choose(diagnosis, estimates, plans, costs, allowance.left(), trials)
+    left = allowance.left()
+    fitted = shorten(Options(plans, costs, estimate(diagnosis, options, trials, known)), left)
+    choice = choose(diagnosis, fitted.estimates, fitted.plans, fitted.costs, left, trials)
     if trials.seen is None:
         return choice
     accuracy = None if setting.card is None else setting.card.accuracy
@@ -136,15 +138,24 @@ def _trial_seconds(prior: Mapping[str, Estimate], costs: Mapping[str, Cost], all
     return max(seconds, 0.0)
 
 
-def check_affordable(blocks: Blocks, plan: Plan, parts: Parts, allowance: Allowance) -> None:
-    """Raise PlanError if a plan is predicted to exceed its budget of time or energy."""
+def affordable(blocks: Blocks, plan: Plan, parts: Parts, allowance: Allowance) -> Plan:
+    """The plan, with a shorter schedule if it is predicted to exceed its budget of time or energy.
+
+    Raises:
+        PlanError: it exceeds the budget even so.
+    """
     if not allowance.budget.is_timed:
-        return
+        return plan
     how = Prediction(parts.judged_count, profile=allowance.profile)
     cost = predict_costs(blocks, {"": plan}, parts.train, how)[""].times(parts.run_count)
     check_energy_known([cost], allowance.budget)
-    if reason := beyond(replace(cost, min_bytes=None), allowance.budget):
+    left = allowance.left()
+    length = fitting_length(plan, cost, left)
+    if length < 1:
+        return shortened(plan, length)
+    if reason := beyond(replace(cost, min_bytes=None), left):
         raise PlanError(f"{plan.arm.name!r} is predicted to take {reason}: allow more, or name a later block")
+    return plan
 
 
 def batch_size(allowance: Allowance) -> int:

@@ -22,7 +22,7 @@ class Workload:
 
     Attributes:
         start: the first stage that trains.
-        samples: samples in all training steps, each counted once per epoch.
+        samples: samples in all training steps, each counted as often as it is used.
         steps: number of optimizer steps.
         training: operations of the training steps.
         passes: operations outside training steps: prefix, statistics, validation, acceptance.
@@ -54,15 +54,14 @@ def workload_of(resolved: ResolvedPlan, stages: Blocks, judged: int = 0) -> Work
         counted.forward("evaluate", 0, len(stages), 2 * judged)
     for step in resolved.passes:
         counted.add(step)
-    trained = sum(step.samples for step in resolved.passes if isinstance(step, Train))
-    epochs = 0 if resolved.training is None else resolved.training.epochs
-    return Workload(counted.start, epochs * trained, resolved.steps, counted.training, counted.passes)
+    return Workload(counted.start, counted.samples, resolved.steps, counted.training, counted.passes)
 
 
 class _Counted:
     def __init__(self, resolved: ResolvedPlan, stages: Blocks) -> None:
         self.resolved, self.stages = resolved, stages
         self.start = self.position(resolved.start)
+        self.samples = 0
         self.training: Counter[Operation] = Counter()
         self.passes: Counter[Operation] = Counter()
 
@@ -97,7 +96,8 @@ class _Counted:
         """Count the prefix unless cached, forward and backward passes, optimizer steps and validation."""
         resolved, stages = self.resolved, self.stages
         assert resolved.training is not None
-        samples, steps = resolved.training.epochs * step.samples, resolved.steps
+        steps = resolved.steps
+        samples = self.samples = round(step.samples * steps / resolved.training.steps_per_epoch(step.samples))
         if step.val_samples:
             self.forward("evaluate", first, len(stages), resolved.training.epochs * step.val_samples)
         tuned = {id(p) for p in resolved.blocks.trainable(resolved.plan.arm)}

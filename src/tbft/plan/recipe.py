@@ -44,12 +44,19 @@ class Duration:
             early.
         validate: evaluate on held-out samples after every epoch and keep the best one; otherwise train to the
             end of the schedule, without held-out samples.
+        length: share of the steps to take, above 0 and up to 1, with the whole schedule in it; the last epoch
+            may then be partial.
     """
 
     batch_size: int
     epochs: int
     patience: int | None = None
     validate: bool = True
+    length: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.length <= 1:
+            raise PlanError(f"the length is a number above 0 and at most 1, not {self.length}")
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,9 @@ class Training:
 
     Attributes:
         optimization: the optimizer, with the learning rate of this arm.
-        batch_size, epochs, patience, validate: see :class:`Duration`.
+        batch_size, patience, validate: see :class:`Duration`.
+        epochs: number of epochs; the last one may be partial.
+        max_steps: number of steps after which the schedule ends, within the last epoch; 0: at its end.
         even_batches: whether batches have nearly equal sizes, instead of full batches and a smaller last one.
         part_size: maximum size of the parts in which a batch is computed; their gradients are accumulated,
             and BatchNorm normalizes each part separately. 0: the whole batch at once.
@@ -136,11 +145,17 @@ class Training:
     even_batches: bool = False
     part_size: int = 0
     rear_rate_factor: float = 1.0
+    max_steps: int = 0
     computing: Computing = field(default_factory=Computing)
 
     def steps_per_epoch(self, count: int) -> int:
         """Number of batches in an epoch over `count` samples."""
         return -(-count // self.batch_size)
+
+    def steps(self, count: int) -> int:
+        """Number of steps of the whole schedule."""
+        steps = self.epochs * self.steps_per_epoch(count)
+        return min(steps, self.max_steps) if self.max_steps else steps
 
 
 @dataclass(frozen=True)
@@ -186,6 +201,11 @@ class Recipe:
             )
             if s.full_rate_from:
                 factor = min(1.0, (count / s.full_rate_from) ** s.rate_power)
+        max_steps = 0
+        if d.length < 1 and count:
+            per_epoch = -(-count // batch_size)
+            max_steps = max(1, round(d.length * epochs * per_epoch))
+            epochs = -(-max_steps // per_epoch)
         front_rate = o.learning_rate * factor
         rear_rate = front_rate if o.rear_learning_rate is None else o.rear_learning_rate
         return Training(
@@ -197,6 +217,7 @@ class Recipe:
             d.validate,
             even_batches=scaled,
             rear_rate_factor=1.0 if rear or not front_rate else rear_rate / front_rate,
+            max_steps=max_steps,
         )
 
     def replace(self, **numbers: Any) -> Recipe:

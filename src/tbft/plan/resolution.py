@@ -107,7 +107,7 @@ class ResolvedPlan:
     def steps(self) -> int:
         """Total number of optimizer steps."""
         return sum(
-            self.training.epochs * self.training.steps_per_epoch(step.samples)
+            self.training.steps(step.samples)
             for step in self.passes
             if isinstance(step, Train) and self.training is not None
         )

@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,7 @@ class FitState:
     optimizer: dict[str, Any] = field(default_factory=dict)
     generator: Tensor | None = None  # state of the generator for sample order and augmentation
     torch_generator: Tensor | None = None  # state of torch's own generator, used by dropout
+    steps: int = 0  # of the whole schedule, which a run that resumes completes
 
 
 #: One of ours, or a user's.
@@ -94,29 +95,29 @@ def fit(
     generator = torch.Generator().manual_seed(run.seed)
     state = FitState() if run.state is None else _restored(run.state, model, optimizer, generator)
     steps_per_epoch = training.steps_per_epoch(len(train))
-    total = training.epochs * steps_per_epoch
+    total = state.steps or training.steps(len(train))
     loss = partial(loss_of, model, training.computing, loss=run.task.loss)
 
-    for epoch in range(len(state.history) + 1, training.epochs + 1):
+    for epoch in range(len(state.history) + 1, -(-total // steps_per_epoch) + 1):
         if (
             training.patience is not None
             and state.best_epoch
             and epoch - state.best_epoch > training.patience
         ):
             break
-        total_loss = 0.0
+        total_loss, seen, first = 0.0, 0, (epoch - 1) * steps_per_epoch
         order = torch.randperm(len(train), generator=generator)
-        for i, rows in enumerate(_batches(order, training)):
-            done = (epoch - 1) * steps_per_epoch + i
-            set_rate(optimizer, rate_at(training, done, steps_per_epoch))
+        for done, rows in enumerate(_batches(order, training)[: total - first], start=first):
+            set_rate(optimizer, rate_at(training, done, steps_per_epoch, total))
             x, y = train.batch(rows.numpy())
             if training.computation.augment == "crop-flip":
                 x = crop_flip(x, generator)
+            seen += len(y)
             total_loss += len(y) * _step(optimizer, partial(_gradients, loss, optimizer, training, x, y))
             if run.on_step is not None:
                 run.on_step(done + 1, total)
-        record = _record(epoch, total_loss / len(train), model, val, run.task)
-        state = _after_epoch(state, record, model, optimizer, generator)
+        record = _record(epoch, total_loss / seen, model, val, run.task)
+        state = _after_epoch(replace(state, steps=total), record, model, optimizer, generator)
         if run.on_epoch is not None:
             run.on_epoch(state)
     return state
@@ -184,13 +185,13 @@ def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None
     return EpochRecord(epoch, train_loss, evaluation.loss, evaluation.accuracy)
 
 
-def rate_at(training: Training, step: int, steps_per_epoch: int) -> float:
-    """The learning rate at a step; steps count from 0."""
-    return training.optimization.learning_rate * rate_factor(training, step, steps_per_epoch)
+def rate_at(training: Training, step: int, steps_per_epoch: int, total: int) -> float:
+    """The learning rate at a step of `total`; steps count from 0."""
+    return training.optimization.learning_rate * rate_factor(training, step, steps_per_epoch, total)
 
 
-def rate_factor(training: Training, step: int, steps_per_epoch: int) -> float:
-    """The schedule: the factor on the learning rate at a step; steps count from 0."""
+def rate_factor(training: Training, step: int, steps_per_epoch: int, total: int) -> float:
+    """The schedule: the factor on the learning rate at a step of `total`; steps count from 0."""
     schedule = training.optimization.schedule
     kind, *numbers = schedule.split(":")
     if kind == "constant":
@@ -199,7 +200,6 @@ def rate_factor(training: Training, step: int, steps_per_epoch: int) -> float:
         every, factor = int(numbers[0]), float(numbers[1])
         return float(factor ** (step // steps_per_epoch // every))
     if kind == "one-cycle":
-        total = training.epochs * steps_per_epoch
         rise = max(1, round(0.3 * total))
         if step < rise:
             return 0.04 + 0.96 * step / rise
@@ -237,6 +237,7 @@ def _after_epoch(
         optimizer=optimizer.state_dict(),
         generator=generator.get_state(),
         torch_generator=torch.get_rng_state(),
+        steps=state.steps,
     )
 
 

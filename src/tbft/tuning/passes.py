@@ -17,7 +17,7 @@ from tbft.blocks.state import write_state
 from tbft.blocks.tensors import State, fingerprint, state_bytes
 from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError, TbftWarning, WriteError
-from tbft.plan import Allowance, ResolvedPlan, SpentError
+from tbft.plan import Allowance, ResolvedPlan, SpentError, replace_plan
 from tbft.plan.resolution import AdaptStatistics, CachePrefix, SolveHead, Train
 from tbft.tuning.batchnorm import adapt_statistics
 from tbft.tuning.closed_form import solve_head
@@ -182,12 +182,14 @@ class PassRunner:
 
     def _identity(self) -> dict[str, object]:
         """What two calls must have in common for one to resume the other."""
-        # Time and energy are left out, as a stopped run has spent some of them.
-        budget = replace(self.resolved.plan.budget, cpu_seconds=None, joules=None)
-        plan = {**asdict(self.resolved.plan), "budget": asdict(budget)}
+        # Time and energy are left out, as a stopped run has spent some of them, and so is the length of the
+        # schedule that fits: the run that resumes completes the one that was begun.
+        plan = self.resolved.plan
+        budget = replace(plan.budget, cpu_seconds=None, joules=None)
+        whole = replace_plan(plan, recipe=plan.recipe.replace(length=1.0), budget=budget)
         data = [digest(self.train), None if self.val is None else digest(self.val)]
         base, cuts = fingerprint(self.base), list(self.resolved.blocks.cuts)
-        return {"plan": plan, "base": base, "cuts": cuts, "data": data}
+        return {"plan": asdict(whole), "base": base, "cuts": cuts, "data": data}
 
 
 @contextmanager

@@ -86,6 +86,8 @@ def _fit_state(content: dict[str, Any]) -> FitState:
     state = FitState(history=history, **content)
     if not (type(state.best_epoch) is int and 0 <= state.best_epoch <= len(history)):
         raise ValueError(f"its best epoch is {state.best_epoch}")
+    if type(state.steps) is not int or state.steps < 0:
+        raise ValueError(f"its number of steps is {state.steps}")
     if not isinstance(state.optimizer, dict):
         raise ValueError("its optimizer is not an object")
     for generator in (state.generator, state.torch_generator):
