@@ -10,12 +10,13 @@ from tbft.choosing.planning import Setting, affordable, choose_plan
 from tbft.choosing.trials import prototypes_of
 from tbft.data.folds import MIN_HELD_OUT
 from tbft.data.manner import SplitBy
+from tbft.data.parts import read_parts
 from tbft.diagnosis.card import SourceCard
 from tbft.loading import as_base, inputs_for, reader_of
 from tbft.metering import Meter, Profile, find_profile
 from tbft.personalization import Personalization, patch_of
 from tbft.plan import Allowance, Budget, Plan, Recipe, Statistics
-from tbft.request import Request, parts_of
+from tbft.request import Request
 from tbft.tuning.judging import tune_and_judge
 from tbft.tuning.loop import OnStep
 from tbft.tuning.options import Tuning
@@ -100,21 +101,13 @@ def personalize(
     base = as_base(model, card, cuts, names, reader_of(train))
     request = Request(base, level, arm, recipe, statistics, seed, budget, plan)
     by = SplitBy(seed, group_by, order, min_val=0 if request.validates else MIN_HELD_OUT)
-    parts = parts_of(inputs_for(base.inputs, loss), train, val, test, by)
+    parts = read_parts(train, val, test, by, inputs_for(base.inputs, loss))
     task = as_task(loss, score, parts.train.targets is not None)
     with meter or Meter(profile=find_profile(profile)) as meter:
         allowance = Allowance(request.budget, meter.profile)
         choice = None
         if request.named_plan is None:
-            setting = Setting(
-                request.recipe,
-                base.card,
-                task.is_classification,
-                parts.judged_count,
-                seed,
-                parts.run_count,
-                parts.manner,
-            )
+            setting = Setting(request.recipe, base.card, task.is_classification, seed, parts)
             choice = choose_plan(base.blocks, parts.train, setting, allowance)
             plan = choice.plan
         else:
@@ -124,14 +117,8 @@ def personalize(
                 base.card.check_inputs(parts.train)
             plan = affordable(base.blocks, plan, parts, allowance)
         choosing_cpu_seconds = allowance.cpu_seconds
-        how = Tuning(
-            as_cache(cache),
-            None,
-            None if resume is None else Path(resume),
-            progress,
-            task=task,
-            prototypes=prototypes_of(base.card),
-        )
+        path, prototypes = None if resume is None else Path(resume), prototypes_of(base.card)
+        how = Tuning(as_cache(cache), None, path, progress, task=task, prototypes=prototypes)
         judged = tune_and_judge(base.blocks, plan, parts, how, allowance, Rule(cautious, parts.group_by))
     return Personalization(
         base=base,

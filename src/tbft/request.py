@@ -1,17 +1,10 @@
-"""What a user requests from :func:`tbft.personalize`: a plan, or a choice of one, and parts of data."""
+"""What a user requests from :func:`tbft.personalize`: a plan, or a choice of one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields
 
 from tbft.base import Base
-from tbft.data.forms import as_samples
-from tbft.data.manner import SplitBy
-from tbft.data.parts import as_parts
-from tbft.data.samples import Samples
-from tbft.data.spec import InputSpec
-from tbft.data.splitting import Parts
 from tbft.errors import PlanError, wrong_form
 from tbft.plan import LEVELS, Budget, Plan, Recipe, Statistics, plan_level, replace_plan
 
@@ -102,16 +95,3 @@ class Request:
             plan = Plan(self.arm, recipe, statistics=statistics)
         statistics = plan.statistics if self.statistics is None else Statistics.of(self.statistics)
         return replace_plan(plan, statistics=statistics, seed=self.seed, budget=self.budget)
-
-
-def parts_of(inputs: InputSpec, train: Any, val: Any, test: Any, by: SplitBy) -> Parts:
-    """The parts of an adaptation from data in any form; those of :class:`Parts` are fitted to the model."""
-
-    def read(data: Any) -> Samples:
-        return as_samples(data, inputs)
-
-    if isinstance(train, Parts):
-        if any(given is not None for given in (val, test, by.group_by, by.order)):
-            raise PlanError("these parts are already split: leave out val, test, group_by and order")
-        return replace(train, train=read(train.train), val=read(train.val), test=read(train.test))
-    return as_parts(read(train), val, test, by=by, as_samples=read)

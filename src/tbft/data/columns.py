@@ -137,12 +137,14 @@ def text_of(value: Any) -> str:
 
 def named_groups(samples: Samples) -> dict[str, Groups]:
     """Attributes that are groups by their names, the widest first; not one group alone, or one a sample."""
-    found = []
-    for position, (key, values) in enumerate(samples.attributes.items()):
-        place = rank(key, GROUP_WORDS)
-        if place is not None and 1 < len((groups := groups_of(values)).names) < len(samples):
-            found.append((place, position, key, groups))
-    return {key: groups for _, _, key, groups in sorted(found, key=lambda one: one[:2])}
+    found = sorted(ranked(samples, GROUP_WORDS), key=lambda one: one[0])
+    return {key: groups for _, key, groups in found if len(groups.names) < len(samples)}
+
+
+def ranked(samples: Samples, known: tuple[str, ...]) -> list[tuple[int, str, Groups]]:
+    """Attributes of more than one value that are named by such words: position of the word, key, groups."""
+    found = [(rank(key, known), key, groups_of(values)) for key, values in samples.attributes.items()]
+    return [(place, key, g) for place, key, g in found if place is not None and len(g.names) > 1]
 
 
 def find_groups(samples: Samples, group_by: str | None) -> tuple[dict[str, Groups], tuple[str, ...]]:

@@ -39,12 +39,9 @@ def draw_folds(manner: Manner, count: int = FOLDS) -> tuple[Indices, Manner]:
         DataError: the groups that somebody named cannot be folds.
     """
     count = min(count, len(manner))
-    if manner.ranks is None and manner.groups is not None:
-        for tried in manner.candidates():
-            found = _whole_groups(tried, count)
-            if found is not None:
-                return found, tried
-        manner = manner.without_groups("the folds are")
+    found, manner = manner.try_groups(lambda tried: _whole_groups(tried, count), "the folds are")
+    if found is not None:
+        return found, manner
     folds = _dealt([pool.members for pool in manner.pools()], len(manner), count)
     if manner.ranks is not None:
         return folds, replace(manner, order=f"stretches of {manner.order}")

@@ -35,13 +35,8 @@ def hold_out(manner: Manner) -> tuple[Indices, Manner]:
     if count == 0:
         return NOTHING, manner
     asked = {"val": Amount(count=count), "train": Amount()}
-    if manner.ranks is None and manner.groups is not None:
-        for tried in manner.candidates():
-            found = _whole_groups(tried, asked)
-            if found is not None:
-                return found, tried
-        manner = manner.without_groups("val is")
-    return replace(manner, keep=1).draw(asked)["val"], manner
+    found, manner = manner.try_groups(lambda tried: _whole_groups(tried, asked), "val is")
+    return replace(manner, keep=1).draw(asked)["val"] if found is None else found, manner
 
 
 def _whole_groups(manner: Manner, asked: dict[str, Amount]) -> Indices | None:

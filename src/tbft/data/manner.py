@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -118,18 +119,26 @@ class Manner:
         notes = (*self.notes, *self.time.notes)
         return replace(self, ranks=self.time.ranks, order=self.time.words, group_by=None, notes=notes)
 
-    def candidates(self) -> Iterator[Manner]:
-        """This, and the same with other attributes that are groups; narrower ones have more of them."""
-        yield self
-        if not self.is_asked:
-            yield from (replace(self, notes=()).by(key, 2) for key in self.known if key != self.group_by)
+    def try_groups(self, find: FindGroups, what: str) -> tuple[Indices | None, Manner]:
+        """What `find` makes of whole groups, of these or, if nobody named them, of other attributes'.
 
-    def without_groups(self, what: str) -> Manner:
-        """The order of time in each group instead; `what` is not made of whole groups.
+        Args:
+            find: finds nothing where groups are too few or too large.
+            what: what is found, for notes.
+
+        Returns:
+            the result and the groups of which it is made; None and the order of time in each group where
+            nothing is found. None and this where there are no groups, or an order is taken anyway.
 
         Raises:
-            DataError: somebody named the groups.
+            DataError: nothing is found, and somebody named the groups.
         """
+        if self.ranks is not None or self.groups is None:
+            return None, self
+        others = () if self.is_asked else (key for key in self.known if key != self.group_by)
+        for tried in chain([self], (replace(self, notes=()).by(key, 2) for key in others)):
+            if (found := find(tried)) is not None:
+                return found, tried
         if self.is_asked:
             raise DataError(
                 f"{self.name}: no group of {self.group_by} can be held out to decide acceptance and leave "
@@ -141,7 +150,7 @@ class Manner:
             "them (--group-by KEY or --val 0 changes that)"
         )
         timed = self.in_time()
-        return replace(timed, notes=(*timed.notes, note))
+        return None, replace(timed, notes=(*timed.notes, note))
 
     def pools(self) -> list[Pool]:
         """The samples of each class in the order in which they are drawn, in time or at random."""
@@ -186,15 +195,19 @@ class Manner:
         return {**drawn, **draw(left, {"train": train}, self.name, 0, self.class_names)}
 
 
+#: Finds positions or folds made of whole groups.
+FindGroups = Callable[[Manner], Indices | None]
+
+
 def find_manner(samples: Samples, asked: Mapping[str, Amount], by: SplitBy) -> Manner:
     """Settle groups and order where nobody says them, by the names of the attributes.
 
     Raises:
         DataError: an attribute that is not there.
     """
+    copies = first_copies(samples)
     known, notes = find_groups(samples, by.group_by)
     is_ordered = by.order not in (None, "none") or any(amount.first for amount in asked.values())
-    copies = first_copies(samples)
     manner = Manner(
         samples.name,
         samples.labels,

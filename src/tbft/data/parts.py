@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from tbft.data.copies import count_shared
 from tbft.data.input_statistics import input_statistics
 from tbft.data.manner import SplitBy
 from tbft.data.prepared import check_statistics
-from tbft.data.samples import Samples, match_classes
+from tbft.data.forms import as_samples
+from tbft.data.samples import Samples, fit_samples, match_classes
+from tbft.data.spec import InputSpec
 from tbft.data.split_notes import missing_line
 from tbft.data.splitting import Amounts, Parts, split_by
-from tbft.errors import DataError, FormError, unknown
+from tbft.errors import DataError, FormError, PlanError, unknown
 
 
 def as_parts(
@@ -55,6 +58,24 @@ def as_parts(
     if amounts.test.is_rest:
         raise DataError("test='rest' needs an amount for train: split the samples with tbft.split_samples")
     return with_own(split_by(train, amounts, by or SplitBy()), own)
+
+
+def read_parts(train: Any, val: Any, test: Any, by: SplitBy, spec: InputSpec) -> Parts:
+    """The parts of one adaptation from data in any form; those of :class:`Parts` are fitted to the model.
+
+    Args:
+        spec: what the model takes.
+
+    Raises:
+        PlanError: parts that are already split, and a wish how to split them.
+        DataError: as in :func:`as_parts`.
+    """
+    if not isinstance(train, Parts):
+        return as_parts(as_samples(train, spec), val, test, by=by, as_samples=partial(as_samples, spec=spec))
+    if any(given is not None for given in (val, test, by.group_by, by.order)):
+        raise PlanError("these parts are already split: leave out val, test, group_by and order")
+    fitted = {name: fit_samples(getattr(train, name), spec) for name in ("train", "val", "test")}
+    return replace(train, **fitted)
 
 
 def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:

@@ -15,34 +15,6 @@ from tbft.errors import DataError
 _USES = {"val": "to decide acceptance", "test": "to test"}
 
 
-def held_out_line(drawn: Drawn, total: int, manners: Mapping[str, str]) -> str:
-    """One line on val and test.
-
-    Args:
-        total: samples that were split.
-        manners: part -> how it was drawn, in words.
-    """
-    said = []
-    for part, use in _USES.items():
-        if len(drawn[part]):
-            said.append(f"{len(drawn[part]):,} of {total:,} {use} ({manners[part]})")
-    return f"held out: {'; '.join(said) or 'nothing'}"
-
-
-def folds_line(folds: Indices, manner: Manner) -> str:
-    """How acceptance is cross-fitted."""
-    judged = folds[folds >= 0]
-    ways = "at random, stratified by class"
-    if manner.ranks is not None:
-        ways = f"{manner.order}"
-    elif manner.groups is not None:
-        ways = f"by {manner.group_by}"
-    return (
-        f"acceptance is cross-fitted: each of {len(judged):,} labels is judged by a model not tuned on it "
-        f"({len(np.unique(judged))} folds, {ways}; --val holds some out instead)"
-    )
-
-
 def missing_line(val: Samples, test: Samples, cross_fitted: bool = False) -> list[str]:
     """What it means that there is no val or test part."""
     said = []
@@ -70,8 +42,50 @@ def check_train(drawn: Drawn, manner: Manner) -> None:
         )
 
 
-def split_notes(drawn: Drawn, manner: Manner) -> list[str]:
-    """Classes that parts lack, copies, and samples that are in no part."""
+def split_notes(drawn: Drawn, manner: Manner, of_val: Manner, folds: Indices | None) -> tuple[str, ...]:
+    """What was held out and how, what was assumed, and what may surprise.
+
+    Args:
+        of_val: how the val part or the folds were drawn.
+        folds: of the training samples; None: there are none.
+    """
+    lines = [_held_out_line(drawn, len(manner), {"val": of_val.words, "test": manner.words})]
+    if folds is not None:
+        lines.append(_folds_line(folds, of_val))
+    assumed = (*manner.notes, *of_val.notes, *_missing(drawn, manner), *_copies(drawn, manner))
+    return (*lines, *dict.fromkeys(assumed))
+
+
+def _held_out_line(drawn: Drawn, total: int, manners: Mapping[str, str]) -> str:
+    """One line on val and test.
+
+    Args:
+        total: samples that were split.
+        manners: part -> how it was drawn, in words.
+    """
+    said = []
+    for part, use in _USES.items():
+        if len(drawn[part]):
+            said.append(f"{len(drawn[part]):,} of {total:,} {use} ({manners[part]})")
+    return f"held out: {'; '.join(said) or 'nothing'}"
+
+
+def _folds_line(folds: Indices, manner: Manner) -> str:
+    """How acceptance is cross-fitted."""
+    judged = folds[folds >= 0]
+    ways = "at random, stratified by class"
+    if manner.ranks is not None:
+        ways = f"{manner.order}"
+    elif manner.groups is not None:
+        ways = f"by {manner.group_by}"
+    return (
+        f"acceptance is cross-fitted: each of {len(judged):,} labels is judged by a model not tuned on it "
+        f"({len(np.unique(judged))} folds, {ways}; --val holds some out instead)"
+    )
+
+
+def _missing(drawn: Drawn, manner: Manner) -> list[str]:
+    """Classes that parts lack, and samples that are in no part."""
     present = np.unique(manner.labels)
     because = f", grouped by {manner.group_by} (--group-by none changes that)" if manner.group_by else ""
     notes = [
@@ -82,7 +96,7 @@ def split_notes(drawn: Drawn, manner: Manner) -> list[str]:
     unused = len(manner) - sum(map(len, drawn.values()))
     if unused:
         notes.append(f"{unused:,} of {len(manner):,} samples are in no part")
-    return [*notes, *_copies(drawn, manner)]
+    return notes
 
 
 def _copies(drawn: Drawn, manner: Manner) -> list[str]:

@@ -12,7 +12,7 @@ from tbft.data.folds import draw_folds, is_small
 from tbft.data.holding_out import hold_out
 from tbft.data.manner import Manner, SplitBy, find_manner
 from tbft.data.samples import Samples
-from tbft.data.split_notes import check_train, folds_line, held_out_line, split_notes
+from tbft.data.split_notes import check_train, split_notes
 from tbft.errors import DataError
 
 
@@ -108,20 +108,11 @@ def split_by(samples: Samples, amounts: Amounts, by: SplitBy) -> Parts:
     if amounts.val is None and amounts.test.is_nothing:
         manner = replace(manner, group_by=of_val.group_by)
     check_train(drawn, manner)
-    assumed = dict.fromkeys((*manner.notes, *of_val.notes, *split_notes(drawn, manner)))
-    words = {"val": of_val.words, "test": manner.words}
-    parts = {part: samples.subset(np.sort(indices)) for part, indices in drawn.items()}
-    lines = [held_out_line(drawn, len(samples), words)]
-    if folds is not None:
-        lines.append(folds_line(folds, of_val))
-    return Parts(
-        **parts,
-        seed=by.seed,
-        group_by=manner.group_by,
-        notes=(*lines, *assumed),
-        folds=folds,
-        manner=manner.subset(np.sort(drawn["train"])),
-    )
+    notes = split_notes(drawn, manner, of_val, folds)
+    drawn = {part: np.sort(indices) for part, indices in drawn.items()}
+    parts = {part: samples.subset(indices) for part, indices in drawn.items()}
+    of_train = manner.subset(drawn["train"])
+    return Parts(**parts, seed=by.seed, group_by=manner.group_by, notes=notes, folds=folds, manner=of_train)
 
 
 def _asked(amounts: Amounts) -> dict[str, Amount]:

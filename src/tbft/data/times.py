@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tbft.data.columns import ORDER_WORDS, TIME_WORDS, UNKNOWN, groups_of, rank, text_of
+from tbft.data.columns import ORDER_WORDS, TIME_WORDS, UNKNOWN, rank, ranked, text_of
 from tbft.data.samples import Samples
 from tbft.errors import DataError, unknown
 
@@ -79,10 +79,8 @@ def order_keys(samples: Samples, asked: bool) -> list[str]:
     """
     found = sorted(
         (place, key)
-        for key, values in samples.attributes.items()
-        if (place := rank(key, ORDER_WORDS if asked else TIME_WORDS)) is not None
-        and len(groups_of(values).names) > 1
-        and (asked or _is_certain(values))
+        for place, key, _ in ranked(samples, ORDER_WORDS if asked else TIME_WORDS)
+        if asked or _is_certain(samples.attributes[key])
     )
     first = [key for _, key in found[:1]]
     executions = [key for key in samples.attributes if rank(key, ("execution",)) is not None]
