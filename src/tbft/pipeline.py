@@ -101,7 +101,7 @@ def personalize(
     base = as_base(model, card, cuts, names, reader_of(train))
     request = Request(base, level, arm, recipe, statistics, seed, budget, plan)
     by = SplitBy(seed, group_by, order, min_val=0 if request.validates else MIN_HELD_OUT)
-    parts = read_parts(train, val, test, by, inputs_for(base.inputs, loss))
+    parts = read_parts(inputs_for(base.inputs, loss), train, val, test, by)
     task = as_task(loss, score, parts.train.targets is not None)
     with meter or Meter(profile=find_profile(profile)) as meter:
         allowance = Allowance(request.budget, meter.profile)

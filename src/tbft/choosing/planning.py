@@ -16,7 +16,6 @@ from tbft.choosing.label_forecast import forecast_seen
 from tbft.choosing.options import options_of
 from tbft.choosing.shortening import Options, fitting_length, shorten, shortened
 from tbft.choosing.trials import Trials, Trying, run_trials
-from tbft.data.manner import Manner
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
@@ -39,20 +38,16 @@ class Setting:
     Attributes:
         card: source card of the base model; without one the diagnosis is weaker.
         labeled: whether to use labels.
-        judged: number of held-out samples on which the tuned model will be compared with the base.
         seed: random seed for tuning.
-        runs: how many times a plan is carried out, with cross-fitting.
-        manner: the groups and the order of the samples, for the folds of trials; None: found by the names of
-            the attributes.
+        parts: those of which the samples are the training part, which tell how the tuned model will be
+            judged; None: it will not be.
     """
 
     recipe: Recipe
     card: SourceCard | None = None
     labeled: bool = True
-    judged: int = 0
     seed: int = 0
-    runs: int = 1
-    manner: Manner | None = None
+    parts: Parts | None = None
 
 
 def choose_plan(
@@ -71,7 +66,8 @@ def choose_plan(
         PlanError: as in :func:`choose`, or there are neither labels nor anything known of the source.
     """
     allowance = allowance or Allowance()
-    budget, recipe = allowance.budget, setting.recipe
+    budget, recipe, nothing = allowance.budget, setting.recipe, samples.subset(slice(0, 0))
+    parts = setting.parts or Parts(samples, nothing, nothing, setting.seed, None)
     if recipe.duration.validate:
         raise PlanError(
             f"a plan cannot be chosen for {recipe.name!r}, which validates: name a level or an arm, or take "
@@ -88,14 +84,14 @@ def choose_plan(
     known = is_known(blocks, samples) and not unmended(diagnosis.evidence, diagnosis.levels)
     prior = estimate(diagnosis, options, known=known)
     plans = {o.name: o.plan(recipe, setting.seed, budget) for o in options if o.name in prior}
-    how = Prediction(setting.judged, profile=allowance.profile, memory=budget.peak_bytes is not None)
+    how = Prediction(parts.judged_count, profile=allowance.profile, memory=budget.peak_bytes is not None)
     once = predict_costs(blocks, plans, samples, how)
-    costs = {name: cost.times(setting.runs) for name, cost in once.items()}
+    costs = {name: cost.times(parts.run_count) for name, cost in once.items()}
     trials = Trials()
     if setting.labeled and (diagnosis.levels or not known):
         order = _order_of_trial(prior, plans)
         seconds = _trial_seconds(prior, costs, allowance)
-        how_to_try = Trying(setting.card, seconds, batch_size(allowance), setting.manner)
+        how_to_try = Trying(setting.card, seconds, batch_size(allowance), parts.manner)
         trials = run_trials(blocks, samples, order, once, how_to_try)
     left = allowance.left()
     fitted = shorten(Options(plans, costs, estimate(diagnosis, options, trials, known)), left)

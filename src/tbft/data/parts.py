@@ -11,10 +11,10 @@ import numpy as np
 
 from tbft.data.amounts import Amount, is_amount, parse_amount
 from tbft.data.copies import count_shared
+from tbft.data.forms import as_samples
 from tbft.data.input_statistics import input_statistics
 from tbft.data.manner import SplitBy
 from tbft.data.prepared import check_statistics
-from tbft.data.forms import as_samples
 from tbft.data.samples import Samples, fit_samples, match_classes
 from tbft.data.spec import InputSpec
 from tbft.data.split_notes import missing_line
@@ -60,7 +60,7 @@ def as_parts(
     return with_own(split_by(train, amounts, by or SplitBy()), own)
 
 
-def read_parts(train: Any, val: Any, test: Any, by: SplitBy, spec: InputSpec) -> Parts:
+def read_parts(spec: InputSpec, train: Any, val: Any, test: Any, by: SplitBy) -> Parts:
     """The parts of one adaptation from data in any form; those of :class:`Parts` are fitted to the model.
 
     Args:
@@ -74,8 +74,8 @@ def read_parts(train: Any, val: Any, test: Any, by: SplitBy, spec: InputSpec) ->
         return as_parts(as_samples(train, spec), val, test, by=by, as_samples=partial(as_samples, spec=spec))
     if any(given is not None for given in (val, test, by.group_by, by.order)):
         raise PlanError("these parts are already split: leave out val, test, group_by and order")
-    fitted = {name: fit_samples(getattr(train, name), spec) for name in ("train", "val", "test")}
-    return replace(train, **fitted)
+    fitted, val, test = (fit_samples(part, spec) for part in (train.train, train.val, train.test))
+    return replace(train, train=fitted, val=val, test=test)
 
 
 def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:
