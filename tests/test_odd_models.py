@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import tbft
-from tbft.errors import DataError, PlanError
+from tbft.errors import DataError, PlanError, SplitError, TbftWarning
 
 CLASSES = 4
 
@@ -106,3 +106,108 @@ def test_logits_that_are_picked_with_output_are_those_that_every_figure_is_about
 def test_what_is_taken_for_the_logits_of_several_values_is_said():
     result = tbft.personalize(TwoHeads(), samples(40, 1), arm="none")
     assert any("logits are the first of 2 values" in note for note in result.notes)
+
+
+class Layers(nn.Module):
+    """Three layers; what happens between them is up to the classes below."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 4)
+
+
+class ChecksValues(Layers):
+    def forward(self, x):
+        if torch.isnan(x).any():
+            raise ValueError("NaN")
+        return self.last(self.second(self.first(x).relu()).relu())
+
+
+class AssignsItems(Layers):
+    def forward(self, x):
+        x = self.first(x)
+        x[:, 0] = 0
+        return self.last(self.second(x.relu()).relu())
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(_, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(_, gradient):
+        return 2 * gradient
+
+
+class CallsFunction(Layers):
+    def forward(self, x):
+        return self.last(Doubled.apply(self.second(self.first(x).relu()).relu()))
+
+
+class UsesNumPy(Layers):
+    def forward(self, x):
+        rows = torch.from_numpy(x.detach().numpy().mean(1, keepdims=True))
+        return self.last(self.second(self.first(x - rows).relu()).relu())
+
+
+class PacksSequences(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.last = nn.GRU(3, 16, batch_first=True), nn.Linear(16, 4)
+
+    def forward(self, x):
+        lengths = (x.abs().sum(2) > 0).sum(1)
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.last(self.rnn(packed)[1][-1])
+
+
+@pytest.mark.parametrize("kind", [ChecksValues, AssignsItems, CallsFunction, UsesNumPy, PacksSequences])
+def test_a_model_that_cannot_be_traced_is_run_as_a_whole_and_its_head_is_found(kind):
+    shape = (5, 3) if kind is PacksSequences else (6,)
+    torch.manual_seed(0)
+    model = trained(kind(), *samples(120, 0, shape))
+    base = {key: value.clone() for key, value in model.state_dict().items()}
+    test = samples(120, 2, shape, shift=0.7)
+    result = tbft.personalize(model, samples(60, 1, shape, shift=0.7), test=test)
+    assert result.base.blocks.names == ("whole",)
+    assert result.base.blocks.head == "last"
+    assert any("run as a whole" in note for note in result.notes)
+    assert result.comparison.after.accuracy >= result.comparison.before.accuracy
+    part = tbft.personalize(model, samples(60, 1, shape, shift=0.7), arm="last", cautious=False)
+    assert set(part.tuned.changed) <= {"last.weight", "last.bias"}
+    with result.patch.applied(model):
+        assert tbft.evaluate(model, test).accuracy == result.comparison.after.accuracy
+    assert all(torch.equal(value, base[key]) for key, value in model.state_dict().items())
+
+
+class MixesSamples(nn.Module):
+    """An LSTM without batch_first takes the batch for time."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.last = nn.LSTM(3, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.last(self.rnn(x)[0][:, -1])
+
+
+def test_a_model_that_mixes_the_samples_of_a_batch_is_not_tuned_and_its_accuracy_is_not_told_in_silence():
+    with pytest.raises(SplitError, match="batch_first=True"):
+        tbft.personalize(MixesSamples(), samples(60, 1, (5, 3)))
+    with pytest.warns(TbftWarning, match="depends on the others of its batch"):
+        tbft.evaluate(MixesSamples(), samples(60, 1, (5, 3)))
+
+
+class HidesWeights(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers, self.last = [nn.Linear(6, 16)], nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.last(self.layers[0](x).relu())
+
+
+def test_weights_that_no_patch_could_hold_are_refused():
+    with pytest.raises(SplitError, match=r"not registered .* nn\.ModuleList"):
+        tbft.personalize(HidesWeights(), samples(60, 1))

@@ -151,6 +151,11 @@ def notes_on(blocks: Blocks) -> tuple[str, ...]:
             f"BatchNorm keeps no running statistics in {', '.join(names[:3])}{' ...' if names[3:] else ''}: "
             "the model's output for a sample depends on the others of its batch, and so does its accuracy"
         )
+    if blocks.traced.opaque:
+        found.append(
+            f"{blocks.traced.opaque}: it is one block, which is run as a whole; its submodules can be tuned "
+            "by name"
+        )
     if blocks.traced.taken:
         found.append(
             f"the model's logits are {blocks.traced.taken} that it returns; if they are another part, say "

@@ -36,6 +36,10 @@ class SplitError(TbftError):
     needs_example = False  # whether a batch of its inputs may help
 
 
+class NotTheModelError(SplitError):
+    """A model cannot be traced, or its stages would be another model; run as a whole, it is itself."""
+
+
 class DeviceError(TbftError):
     """A device is unknown, or not there."""
 

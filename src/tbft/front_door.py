@@ -26,7 +26,7 @@ from tbft.tuning.execution import Tuned, tune_samples
 from tbft.tuning.loop import OnStep
 from tbft.tuning.options import MakeOptimizer, Tuning
 from tbft.tuning.prefix_cache import CachePolicy, as_cache
-from tbft.verification.evaluation import Evaluation, evaluate_samples
+from tbft.verification.evaluation import Evaluation, evaluate_samples, warn_if_dependent
 from tbft.verification.task import Loss, Score, as_task
 
 
@@ -74,7 +74,9 @@ def evaluate(model: Any, data: Any, *, loss: Loss | None = None, score: Score | 
     runnable, inputs = runnable_and_inputs(model)
     samples = as_samples(data, inputs_for(inputs, loss))
     task = as_task(loss, score, samples.targets is not None)
-    return evaluate_samples(runnable, samples, task=task)
+    result = evaluate_samples(runnable, samples, task=task)
+    warn_if_dependent(runnable, samples)
+    return result
 
 
 def diagnose(

@@ -98,6 +98,8 @@ class Blocks:
     @property
     def head_layer(self) -> str:
         """The submodule that is the last layer; empty where the model itself is."""
+        if self.traced.opaque:
+            return self.traced.head
         if self._head_layer is None:
             try:
                 traced = trace_deep(self.model, self.example, self.output)
@@ -109,7 +111,9 @@ class Blocks:
     @cached_property
     def whole(self) -> nn.Module:
         """The model as a module from a batch to logits: the model itself, if that is what it is."""
-        return _Whole(self.model, self.output) if self.traced.adapted else self.model
+        if self.traced.opaque:
+            return self._stages[0]
+        return Whole(self.model, self.output) if self.traced.adapted else self.model
 
     def index(self, k: int | str) -> int:
         """Position of a block given by name or index (negative ones count from the end)."""
@@ -218,7 +222,7 @@ class Blocks:
             yield trained
 
 
-class _Whole(nn.Module):
+class Whole(nn.Module):
     """A model that takes several tensors, or wraps its logits, as a module from a batch to logits."""
 
     def __init__(self, model: nn.Module, output: Output) -> None:

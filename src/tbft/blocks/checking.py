@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from tbft.blocks.blocks import Blocks
+from tbft.blocks.independence import refuse_dependent
 from tbft.blocks.inputs import Inputs, map_tensors, tensors_of
 from tbft.blocks.norms import refuse_batch_dependent
 from tbft.blocks.partition import parents_of
 from tbft.blocks.placement import device_of, random_restored, to_device
 from tbft.blocks.state import evaluating, flags_restored, modes_restored, values_restored
-from tbft.errors import SplitError
+from tbft.errors import NotTheModelError, SplitError
 
 #: Samples whose gradients are compared; BatchNorm in training mode needs more than one.
 COMPARED = 2
@@ -55,8 +56,9 @@ def check_stages(blocks: Blocks, x: Inputs, with_gradients: bool = True) -> None
         got = _through(blocks, x)
         strict = device_of(model).type == "cpu"
         strict = strict and (_same(got, expected) or _same(_seeded(blocks.whole, x), expected))
+        refuse_dependent(model, blocks.whole, x)
     if not _same(got, expected, 0.0 if strict else TOLERANCE):
-        raise SplitError(_difference(blocks, got, expected))
+        raise NotTheModelError(_difference(blocks, got, expected))
     if with_gradients:
         _check_gradients(blocks, map_tensors(lambda t: t[:COMPARED], x))
     blocks.checked = key
@@ -80,7 +82,7 @@ def _through(blocks: Blocks, x: Inputs) -> Tensor:
     except Exception as error:  # an index out of range, another device: whatever a wrong stage runs into
         if isinstance(error, SplitError):
             raise
-        raise SplitError(
+        raise NotTheModelError(
             f"the blocks cannot run as {type(blocks.model).__name__} does ({type(error).__name__}: {error}): "
             "split the model again if it was changed or moved since, or give a list of (name, module)"
         ) from error
@@ -132,7 +134,7 @@ def _check_gradients(blocks: Blocks, x: Inputs) -> None:
     for p, a, b in zip(parameters, expected, got or [None] * len(parameters), strict=True):
         if (a is None) != (b is None) or (a is not None and b is not None and not _same(b, a, TOLERANCE)):
             name = next(name for name, q in named.items() if q is p)
-            raise SplitError(
+            raise NotTheModelError(
                 f"the blocks give {name!r} another gradient than {type(model).__name__} does: its forward "
                 "has a backward pass of its own; put that into a submodule inside one block"
             )

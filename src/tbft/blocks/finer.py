@@ -47,8 +47,10 @@ def recut(blocks: Blocks, cuts: Sequence[str]) -> Blocks:
     """The same model cut elsewhere.
 
     Raises:
-        SplitError: a cut that more than one tensor crosses.
+        SplitError: a cut that more than one tensor crosses, or a model that cannot be traced.
     """
+    if blocks.traced.opaque:
+        raise SplitError(blocks.traced.opaque)
     return cut_at(blocks.model, cuts, ["front", *cuts], blocks.example, blocks.output)
 
 

@@ -50,6 +50,17 @@ def describe(model: nn.Module, parts: Partition, cuts: Sequence[str], names: Seq
     ]
 
 
+def own_all(model: nn.Module, name: str) -> Block:
+    """The only block of a model that is run as a whole."""
+    state: Mapping[str, Any] = model.state_dict(keep_vars=True)
+    _check_state(state)
+    trained = {id(p): p.numel() for p in model.parameters() if p.requires_grad}
+    every = {id(p): p.numel() for p in model.parameters()}
+    count = sum(trained.values())
+    size = sum(t.numel() * t.element_size() for t in state.values())
+    return Block(name, 0, None, tuple(state), count, size, sum(every.values()) - count)
+
+
 def _check_state(state: Mapping[str, Any]) -> None:
     for key, value in state.items():
         if not isinstance(value, Tensor):

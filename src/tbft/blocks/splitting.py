@@ -14,10 +14,11 @@ from tbft.blocks.blocks import Blocks
 from tbft.blocks.checking import check_stages
 from tbft.blocks.cutting import MAX_BLOCKS, choose_cuts, names_for
 from tbft.blocks.inputs import Inputs, call
+from tbft.blocks.observing import observed
 from tbft.blocks.outputs import Output, logits_of
 from tbft.blocks.state import evaluating
 from tbft.blocks.unwrap import plain
-from tbft.errors import SplitError
+from tbft.errors import NotTheModelError, SplitError
 
 
 def split(
@@ -62,11 +63,27 @@ def split(
         cuts = tuple(declared)
         names = names or getattr(model, "block_names", None)
     if cuts is None:
-        cuts = choose_cuts(model, example, output, len(names) if names else MAX_BLOCKS)
-        names = names or names_for(len(cuts) + 1)
+        return _split_automatically(model, names, example, output)
     names = [str(name) for name in names or ["front", *cuts]]
     blocks = cut_at(model, cuts, names, example, output)
     if example is not None:
+        check_stages(blocks, example)
+    return blocks
+
+
+def _split_automatically(
+    model: nn.Module, names: Sequence[str] | None, example: Inputs | None, output: Output
+) -> Blocks:
+    """Cut a model where that is possible; what cannot be traced is one block, which is run as a whole."""
+    try:
+        cuts = choose_cuts(model, example, output, len(names) if names else MAX_BLOCKS)
+        blocks = cut_at(model, cuts, names or names_for(len(cuts) + 1), example, output)
+        if example is not None:
+            check_stages(blocks, example)
+    except NotTheModelError as error:
+        if example is None or names is not None:
+            raise
+        blocks = observed(model, example, output, str(error).partition(";")[0])
         check_stages(blocks, example)
     return blocks
 

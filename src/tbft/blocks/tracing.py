@@ -20,7 +20,7 @@ from tbft.blocks.inputs import Inputs, map_tensors, tensors_of
 from tbft.blocks.outputs import Output, UnknownOutputError, logits_of
 from tbft.blocks.state import attributes_restored, modes_restored, values_restored
 from tbft.blocks.tracers import ExampleTracer, IsLeaf, Tracer, functions_refused
-from tbft.errors import SplitError
+from tbft.errors import NotTheModelError
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,8 @@ class Traced:
         sizes: of the inputs but for the batch, if any of them decided what is run; else None.
         adapted: whether the model is to be given its inputs in another way than ``model(x)``, or returns
             something else than a tensor.
+        opaque: why the model cannot be traced and is one block that is run as a whole; empty: it was traced.
+        head: the last layer of an opaque model; empty where there is none.
         taken: what is taken for the logits of more than one value that it returns; empty: the only one.
     """
 
@@ -43,6 +45,8 @@ class Traced:
     sizes: tuple[tuple[int, ...], ...] | None = None
     adapted: bool = False
     taken: str = ""
+    opaque: str = ""
+    head: str = ""
 
 
 def trace(
@@ -70,7 +74,7 @@ def trace(
             return replace(found[0], adapted=found[0].adapted or found[1].adapted)
     evaluation, training, mixed = found
     if str(training.graph) != str(mixed.graph):
-        raise SplitError(
+        raise NotTheModelError(
             f"a part of {type(model).__name__} runs other code in training than in evaluation mode; "
             "move that into a submodule (nn.Dropout, say), or give a list of (name, module)"
         )
@@ -121,14 +125,16 @@ def is_layer(module: nn.Module) -> bool:
     return (type(module).__module__.startswith("torch.nn.") and not container) or is_parametrized(module)
 
 
-class UntraceableError(SplitError):
+class UntraceableError(NotTheModelError):
     """A model that cannot be traced; `path` is the innermost submodule that was being traced then."""
 
     def __init__(self, model: nn.Module, path: str, error: Exception, has_example: bool) -> None:
         self.path, self.needs_example = path, not has_example
         what = type(model.get_submodule(path)).__name__
         remedy = (
-            "" if has_example else "give an example (a batch, or tbft blocks --input) to trace it along, or "
+            "leave out cuts to run it as one block, or "
+            if has_example
+            else "give an example (a batch, or tbft blocks --input) to trace it along, or "
         )
         super().__init__(
             f"{what}.forward cannot be traced ({type(error).__name__}: {error}); "
@@ -145,7 +151,7 @@ def _traced_along(model: nn.Module, is_leaf: IsLeaf, example: Inputs, output: Ou
         with values_restored(model):
             found.append(_traced(tracer, model))
     if len({str(traced.graph) for traced in found}) > 1:
-        raise SplitError(
+        raise NotTheModelError(
             f"what {type(model).__name__} runs depends on how many samples are in a batch; give it as "
             "nn.Sequential or a list of (name, module)"
         )

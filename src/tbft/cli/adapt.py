@@ -274,7 +274,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     from tbft.base import noted_preprocessing
     from tbft.data.prepared import check_prepared
     from tbft.patches import Patch
-    from tbft.verification.evaluation import evaluate_samples
+    from tbft.verification.evaluation import evaluate_samples, warn_if_dependent
 
     base = load_base(arguments, load_samples)
     inputs, stored = base.inputs, {}
@@ -293,6 +293,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     check_prepared(samples, stored, "the patch")
     data = show_data(samples)
     result = evaluate_samples(base.blocks, samples)
+    warn_if_dependent(base.blocks, samples)
     if arguments.json:
         print_json({"model": base.name, **data, "patch": arguments.patch, **asdict(result)})
         return

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tbft.blocks import Blocks
+from tbft.blocks.independence import COMPARED, dependent, difference_alone
 from tbft.blocks.inputs import Inputs, call
 from tbft.blocks.norms import batch_dependent
 from tbft.blocks.outputs import logits_of
@@ -19,7 +20,7 @@ from tbft.blocks.precision import Computing, computing_for
 from tbft.blocks.state import evaluating_alone
 from tbft.data.labels import numbered_from_one
 from tbft.data.samples import Samples
-from tbft.errors import DataError, NotFiniteError
+from tbft.errors import DataError, NotFiniteError, TbftWarning
 from tbft.verification.task import CLASSIFICATION, Task
 
 BATCH_SIZE = 256
@@ -91,6 +92,19 @@ def evaluate_samples(
     """
     check_fits(model, samples, task)
     return evaluation_of(predict(model, samples, batch_size), samples, task)
+
+
+def warn_if_dependent(model: Runnable, samples: Samples) -> None:
+    """Warn if what the model gives for a sample depends on the other samples of its batch."""
+    module = module_of(model)
+    if batch_dependent(module):  # noted already
+        return
+    with evaluating_alone(module):
+        differs = difference_alone(lambda x: logits_on(model, x), samples.batch(slice(0, COMPARED))[0])
+    if differs:
+        warnings.warn(
+            f"{dependent(module, differs)}; its accuracy depends on them, too", TbftWarning, stacklevel=3
+        )
 
 
 def evaluation_of(outputs: Tensor, samples: Samples, task: Task = CLASSIFICATION) -> Evaluation:
