@@ -411,3 +411,12 @@ def test_an_interrupt_leaves_no_patch_of_an_earlier_run_under_its_name(place, mo
     assert main([*ADAPT, "--out", "user.safetensors"]) == 130
     assert "it was renamed to user.previous.safetensors" in capsys.readouterr().err
     assert not Path("user.safetensors").exists()
+
+
+def test_a_dependency_that_is_missing_is_named(monkeypatch, capsys):
+    def fails(_):
+        raise ModuleNotFoundError("No module named 'PIL'", name="PIL")
+
+    monkeypatch.setattr("tbft.cli.datasets.run_list", fails)
+    assert main(["data", "list"]) == 2
+    assert capsys.readouterr().err.strip() == "tbft: PIL is not installed: pip install pillow"

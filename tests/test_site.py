@@ -45,3 +45,14 @@ def test_links_lead_to_copies_and_lists(site, tmp_path):
 def test_a_script_in_percent_format_becomes_a_page(site):
     page = site.as_page("# %% [markdown]\n# # Title\n#\n# Words.\n\n# %%\nx = 1\n\n# %%\n")
     assert page == "# Title\n\nWords.\n\n\n```python\nx = 1\n```\n"
+
+
+def test_a_package_index_gets_a_readme_without_relative_links():
+    spec = importlib.util.spec_from_file_location("absolute_links", ROOT / "tools" / "absolute_links.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = module.absolute((ROOT / "README.md").read_text(), "https://host/owner/name", "v1")
+    targets = re.findall(r"\]\(([^)\s]+)\)", page)
+    assert "https://host/owner/name/raw/v1/docs/img/accuracy_against_cost.svg" in targets
+    assert "https://host/owner/name/blob/v1/docs/acceptance.md" in targets
+    assert all(target.startswith("https://") for target in targets)

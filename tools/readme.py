@@ -1,15 +1,17 @@
-"""Write what is generated in the pages: the figures of the README and the list of drifts: `make readme`."""
+"""Write what is generated in the pages, tables of figures and the list of drifts: `make readme`."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parent)]  # for `paper`, and other tools
 
+from figures import people
+from figures import tables as figure_tables
 from readme_picture import COLUMN, PANELS, RECIPE
 
 from paper.records import read_records
@@ -17,7 +19,7 @@ from paper.tables import Table, tables_of
 from tbft.cli import main
 
 ROOT = Path(__file__).parents[1]
-README, DRIFTS = ROOT / "README.md", ROOT / "docs" / "drifts.md"
+README, DRIFTS, TABLES = ROOT / "README.md", ROOT / "docs" / "drifts.md", ROOT / "docs" / "figures.md"
 LIST = "<!-- made by `make readme` from the registry -->\n", "<!-- end -->\n"
 FIGURES = "<!-- made by `make readme` from the records -->\n", "<!-- end of figures -->\n"
 
@@ -40,8 +42,8 @@ def drifts() -> str:
 def figures(folder: Path = ROOT / "results") -> str:
     """The table of figures, one row for each level of drift."""
     tables = {t.experiment: t for t in tables_of(read_records(folder)) if t.recipe == RECIPE and not t.quick}
-    head = ["drift", "before", "fine-tuning everything", "TENT", "the paper's block", "**tbft**"]
-    rows = [[*head, "its time, of everything", "record"], ["---", *["---:"] * 6, "---"]]
+    head = ["drift", "before", "full fine-tuning", "TENT", "the paper's block", "**tbft**"]
+    rows = [[*head, "its time, of full", "record"], ["---", *["---:"] * 6, "---"]]
     rows += [_row(tables[name], what, block) for name, (what, block) in PANELS.items()]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -69,9 +71,17 @@ def _cell(table: Table, method: str) -> str:
     return "" if figure is None else f"{100 * figure.accuracy:.1f}"
 
 
+def _made(page: str, tables: Mapping[str, str]) -> str:
+    """The page with each of these tables in its place."""
+    for name, table in tables.items():
+        page = between(page, (f"<!-- made by `make readme`: {name} -->\n", "<!-- end -->\n"), table)
+    return page
+
+
 def pages() -> Iterator[tuple[Path, str]]:
     """Each page with what is generated in it."""
-    yield README, between(README.read_text(), FIGURES, figures())
+    yield README, _made(between(README.read_text(), FIGURES, figures()), {"people": people()})
+    yield TABLES, _made(TABLES.read_text(), figure_tables())
     yield DRIFTS, between(DRIFTS.read_text(), LIST, drifts())
 
 

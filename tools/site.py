@@ -21,6 +21,7 @@ PAGES = (
     "paper/README.md",
     "results/README.md",
 )
+STYLE = "site.css"
 #: Tutorial in percent format -> the page that is made of it.
 SCRIPTS = {"examples/tutorial_motion.py": "docs/tutorials/motion.md"}
 
@@ -32,6 +33,8 @@ def main() -> None:
     pages = [ROOT / name for name in PAGES] + sorted((ROOT / "docs").rglob("*.md"))
     texts = {page: page.read_text() for page in pages}
     texts |= {ROOT / page: as_page((ROOT / script).read_text()) for script, page in SCRIPTS.items()}
+    OUT.mkdir(parents=True)
+    shutil.copyfile(ROOT / "tools" / STYLE, OUT / STYLE)
     for page, text in texts.items():
         _write(page, with_links(page, text, set(texts)))
 

@@ -25,6 +25,9 @@ examples:
 `tbft COMMAND --help` shows the options of a command, with examples.
 """
 
+#: Module -> package, of the dependencies that no extra names; `pip install --no-deps` leaves them out.
+REQUIRED = {"torch": "torch", "numpy": "numpy", "safetensors": "safetensors", "tqdm": "tqdm", "PIL": "pillow"}
+
 MODULES = (
     "adapt",
     "diagnosing",
@@ -129,6 +132,10 @@ def _run(argv: Sequence[str] | None) -> int:
         return 128 + 13  # as of a process that SIGPIPE ends
     except TbftError as error:
         return _refused(visible(str(error)))
+    except ModuleNotFoundError as error:
+        if error.name not in REQUIRED:
+            raise
+        return _refused(f"{error.name} is not installed: pip install {REQUIRED[error.name]}")
     except OSError as error:
         where = f" {visible(os.fsdecode(error.filename))}" if error.filename else ""
         return _refused(f"cannot use{where}: {error.strerror or error}")

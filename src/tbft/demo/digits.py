@@ -29,7 +29,7 @@ BASE = find_recipe("base-short").replace(
 SUPERCLASSES = ((0, 6), (1, 7), (4, 9), (3, 8), (2, 5))
 
 #: What happened to the pictures of :func:`new_sensor`.
-NEW_SENSOR = "a new sensor: polarity reversed, a third of the gain, noise"
+NEW_SENSOR = "a new sensor: a third of the contrast, brighter, and noise"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +79,9 @@ def load_digits() -> Samples:
 
 
 def new_sensor(pictures: np.ndarray, seed: int) -> np.ndarray:
-    """The pictures as seen by another sensor: inverted, a third of the gain, a gray offset, readout noise."""
+    """The pictures as seen by another sensor: a third of the contrast, a gray offset, readout noise."""
     noise = np.random.default_rng(seed).standard_normal(pictures.shape)
-    seen = 0.5 + 0.3 * (1 - pictures / 255) + 0.03 * noise
+    seen = 0.5 + 0.3 * pictures / 255 + 0.05 * noise
     return (np.clip(seen, 0, 1) * 255).astype(np.uint8)
 
 
