@@ -25,7 +25,7 @@ from tbft.choosing.shortening import FILLED, MIN_LENGTH, fitting_length
 from tbft.choosing.timing import Operation, calibrate
 from tbft.choosing.workload import workload_of
 from tbft.cli import main
-from tbft.cli.common import thread_count
+from tbft.cli.model_options import thread_count
 from tbft.data.splitting import Parts
 from tbft.errors import PlanError
 from tbft.front_door import tune

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tbft.cli.output import VisibleStream
 from tbft.errors import SchemaError, TbftError
-from tbft.schema import Amount, Count, Digest, Name, Share, build, decode, read_json
+from tbft.json_text import decode, read_json
+from tbft.schema import Amount, Count, Digest, Name, Share, build
 from tbft.text import visible
 
 

@@ -12,7 +12,8 @@ from messy import picture, write_messy_tree, write_tree, write_windows
 from PIL import Image
 
 from tbft.cli import main
-from tbft.cli.data_options import add_data, add_parts, load_parts, load_samples
+from tbft.cli.data_options import add_data, load_samples
+from tbft.cli.parts_options import add_parts, load_parts
 from tbft.data import InputSpec, as_parts, make_samples, read
 from tbft.data.quality import find_problems
 from tbft.data.summary import describe

@@ -15,7 +15,7 @@ from torch import Tensor
 from tbft.blocks.tensors import State, fingerprint, unshared
 from tbft.errors import TbftError
 from tbft.files import atomic_path
-from tbft.schema import decode, encode
+from tbft.json_text import decode, encode
 
 
 @dataclass(frozen=True, eq=False)

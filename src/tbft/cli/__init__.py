@@ -30,6 +30,7 @@ REQUIRED = {"torch": "torch", "numpy": "numpy", "safetensors": "safetensors", "t
 
 MODULES = (
     "adapt",
+    "evaluating",
     "diagnosing",
     "forecasting",
     "cost",

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tbft.cli.common import (
-    Subparsers,
-    command,
-    integer,
-)
+from tbft.cli.common import Subparsers, command, integer
 from tbft.cli.data_options import add_selection, load_samples, show_data
 from tbft.errors import DataError
 

@@ -5,21 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from tbft.cli.common import (
-    Subparsers,
-    add_json,
-    add_model,
-    add_profile,
-    add_recipe,
-    command,
-    load_model,
-    load_profile,
-    load_recipe,
-    print_json,
-)
-from tbft.cli.data_options import (
-    whole_number,
-)
+from tbft.cli.common import Subparsers, add_json, add_profile, command, load_profile, print_json
+from tbft.cli.data_options import whole_number
+from tbft.cli.model_options import add_model, add_recipe, load_model, load_recipe
 from tbft.errors import TbftError
 from tbft.report.terminal import table
 

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tbft.cli import corrupting, fetching
-from tbft.cli.common import (
-    Subparsers,
-    add_json,
-    command,
-    print_json,
-)
+from tbft.cli.common import Subparsers, add_json, command, print_json
 from tbft.cli.data_options import DataOptions, add_selection, load_samples
 from tbft.errors import DataError, unknown
 from tbft.report.terminal import table

@@ -6,23 +6,9 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tbft.cli.common import (
-    Subparsers,
-    add_json,
-    add_model,
-    add_profile,
-    command,
-    load_base,
-    load_profile,
-    print_json,
-    show_notes,
-)
-from tbft.cli.data_options import (
-    add_data,
-    load_samples,
-    load_some,
-    show_data,
-)
+from tbft.cli.common import Subparsers, add_json, add_profile, command, load_profile, print_json, show_notes
+from tbft.cli.data_options import add_data, load_samples, load_some, show_data
+from tbft.cli.model_options import add_model, load_base
 from tbft.report.terminal import table
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from tbft.cli.common import Subparsers, add_json, add_model, command, load_base, print_json
+from tbft.cli.common import Subparsers, add_json, command, print_json
 from tbft.cli.data_options import add_data, load_samples, load_some, show_data
 from tbft.cli.diagnosing import add_card
+from tbft.cli.model_options import add_model, load_base
 from tbft.report.terminal import table
 
 if TYPE_CHECKING:

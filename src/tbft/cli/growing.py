@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from tbft.cli.common import load_base, print_json, set_aside
-from tbft.cli.data_options import load_parts, load_samples, show_data
+from tbft.cli.common import print_json, set_aside
+from tbft.cli.data_options import load_samples, show_data
+from tbft.cli.model_options import load_base
+from tbft.cli.parts_options import load_parts
 
 
 def run_new_classes(arguments: argparse.Namespace) -> str:

@@ -6,7 +6,8 @@ import argparse
 import math
 from typing import TYPE_CHECKING
 
-from tbft.cli.common import Subparsers, add_json, add_model, command, load_model, print_json
+from tbft.cli.common import Subparsers, add_json, command, print_json
+from tbft.cli.model_options import add_model, load_model
 from tbft.report.terminal import table
 
 if TYPE_CHECKING:

@@ -10,24 +10,17 @@ from tbft.cli.common import (
     Subparsers,
     add_json,
     add_meter,
-    add_model,
-    add_recipe,
     command,
     load_meter,
-    load_model,
-    load_recipe,
     print_json,
     progress_bar,
     set_aside,
     show_notes,
     write_json,
 )
-from tbft.cli.data_options import (
-    add_data,
-    add_grouping,
-    load_samples,
-    show_data,
-)
+from tbft.cli.data_options import add_data, load_samples, show_data
+from tbft.cli.model_options import add_model, add_recipe, load_model, load_recipe
+from tbft.cli.parts_options import add_grouping
 from tbft.errors import DataError
 
 if TYPE_CHECKING:

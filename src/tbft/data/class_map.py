@@ -17,7 +17,7 @@ import numpy as np
 
 from tbft.data.samples import Samples
 from tbft.errors import DataError, SchemaError, unknown
-from tbft.schema import read_json
+from tbft.json_text import read_json
 
 DOMAINS = ("source", "target")
 

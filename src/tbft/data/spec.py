@@ -6,13 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tbft.data.preprocessing import (
-    CHANNEL_ORDERS,
-    NORMALIZATIONS,
-    Numbers,
-    Preprocessing,
-    normalization,
-)
+from tbft.data.preprocessing import CHANNEL_ORDERS, NORMALIZATIONS, Numbers, Preprocessing, normalization
 from tbft.errors import DataError, unknown
 
 __all__ = ["CHANNEL_ORDERS", "NORMALIZATIONS", "InputSpec", "Preprocessing"]

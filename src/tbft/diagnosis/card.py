@@ -25,11 +25,7 @@ from tbft.data.input_statistics import InputStatistics
 from tbft.data.prepared import check_prepared, check_statistics
 from tbft.data.preprocessing import Preprocessing
 from tbft.data.samples import Samples
-from tbft.diagnosis.divergence import (
-    CleanDistance,
-    channel_moments,
-    symmetric_kl,
-)
+from tbft.diagnosis.divergence import CleanDistance, channel_moments, symmetric_kl
 from tbft.diagnosis.observation import Floats, Observation
 from tbft.errors import CardError, DataError
 from tbft.schema import Amount, Count, Digest, Name, Share, build

@@ -17,8 +17,9 @@ from typing import Any
 
 from tbft.errors import ProfileError, unknown
 from tbft.files import atomic_path
+from tbft.json_text import read_json
 from tbft.metering.sensor import SCOPES
-from tbft.schema import build, read_json
+from tbft.schema import build
 
 VARIABLE = "TBFT_PROFILE"
 

@@ -18,12 +18,13 @@ from safetensors import SafetensorError, safe_open
 
 from tbft.blocks.tensors import State, fingerprint
 from tbft.errors import PatchError, TbftError
+from tbft.json_text import decode
 from tbft.models import read_state, read_state_for, save_weights
 from tbft.models.file_content import FINGERPRINT
 from tbft.patches.header import Moment, now
 from tbft.patches.patch import Patch
 from tbft.patches.trust import is_required
-from tbft.schema import Count, Digest, Name, build, decode
+from tbft.schema import Count, Digest, Name, build
 
 KEY = "tbft_log"
 SUFFIX = ".undo"

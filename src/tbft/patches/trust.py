@@ -20,8 +20,9 @@ from typing import Annotated
 
 from tbft.errors import KeyFileError, PatchError, TbftError
 from tbft.files import atomic_path, claimed
+from tbft.json_text import decode
 from tbft.patches.keys import PrivateKey, PublicKey, read_public, trust_folder
-from tbft.schema import Count, Form, build, decode
+from tbft.schema import Count, Form, build
 
 POLICY = "TBFT_REQUIRE_SIGNATURE"
 #: Ending of the empty files, named by ids, that say in the folder of trusted keys which are trusted no more.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from tbft.report import charts, details
+from tbft.report import charts, details, usage
 from tbft.report.details import Values, changed, undone
 from tbft.report.evidence import diagnosis_shown, verdict_words
 from tbft.report.inputs import Adaptation
 from tbft.report.pages import render
-from tbft.report.words import count, gained, joules, nonbreaking, percent, seconds, sentence, size
+from tbft.report.tiles import tiles
+from tbft.report.words import count, gained, nonbreaking, percent, seconds, sentence, size
 from tbft.text import visible_values
 
 
@@ -33,7 +33,7 @@ def adaptation_page(adaptation: Adaptation) -> str:
         headline=_headline(r),
         lead=_lead(r),
         notice=_notice(r),
-        tiles=list(_tiles(adaptation)),
+        tiles=list(tiles(adaptation)),
         acceptance=_acceptance(r["acceptance"]),
         no_acceptance=_no_acceptance(r),
         strips=adaptation.strips,
@@ -47,9 +47,9 @@ def adaptation_page(adaptation: Adaptation) -> str:
         learning_words=details.learning_words(r),
         classes=details.classes(r),
         cost=details.cost(adaptation),
-        commands=list(details.commands(adaptation)),
-        no_commands=details.no_commands(r),
-        record=details.record(r),
+        commands=list(usage.commands(adaptation)),
+        no_commands=usage.no_commands(r),
+        record=usage.record(r),
         fingerprints=[
             ("base", r["base_fingerprint"]),
             ("base + patch", r["tuned_fingerprint"] if changed(r) else "the same: nothing was changed"),
@@ -140,51 +140,6 @@ def _notice(r: Values) -> str | None:
     if r["stopped"] == "budget":
         return "The budget was spent before training ended; what had been learned by then was kept."
     return None
-
-
-def _tiles(adaptation: Adaptation) -> Iterator[dict[str, str]]:
-    r = adaptation.result
-    yield _accuracy_tile(r)
-    tuned = count(r["tuned_parameters"], "parameter")
-    yield {"name": "tuned", "value": r["arm"], "note": f"{tuned}, recipe {r['recipe']}"}
-    yield {
-        "name": "processor time",
-        "value": seconds(r["cpu_seconds"]),
-        "note": f"in total, over {seconds(r['wall_seconds'])} of elapsed time",
-    }
-    energy = details.known_joules(r)
-    note = r["energy_kind"] + (", above idle" if energy is not None and r["energy_joules"] is None else "")
-    yield {"name": "energy", "value": "no figure" if energy is None else joules(energy), "note": note}
-    share = (
-        f"{percent(r['patch_bytes'] / adaptation.model_bytes)} of the model"
-        if adaptation.model_bytes
-        else "as a file"
-    )
-    patch = (size(r["patch_bytes"]), share) if changed(r) else ("none", "the model is unchanged")
-    yield {"name": "patch", "value": patch[0], "note": patch[1]}
-
-
-def _accuracy_tile(r: Values) -> dict[str, str]:
-    name = "accuracy, before and after"
-    if r["measured_on"] is None:
-        return {"name": name, "value": "not measured", "note": "nothing was held out", "kind": "wide"}
-    gain, in_points = r["score_after"] - r["score_before"], r["accuracy_before"] is not None
-    kind = "wide" + (" good" if gain > 0 else " bad" if gain < 0 else "")
-    kinds = {"test": "test sample", "val": "held-out sample", "folds": "cross-fitted sample"}
-    samples = count(details.measured_count(r), kinds[r["measured_on"]])
-    write = percent if in_points else "{:.4g}".format
-    change = f"{write(r['score_before'])} → {write(r['score_after'])}"
-    note = f"{gained(gain, 'points' if in_points else 'score')}, {samples}{_at_home(r)}"
-    name = name if in_points else "score, before and after"
-    return {"name": name, "value": change, "note": note, "kind": kind}
-
-
-def _at_home(r: Values) -> str:
-    """The accuracy on the source, for comparison, if a source card knows it."""
-    evidence = None if r["choice"] is None else r["choice"]["diagnosis"]["evidence"]
-    if evidence is None or not evidence["has_card"] or r["accuracy_before"] is None:
-        return ""
-    return f"; on the source {percent(evidence['source_accuracy'])}"
 
 
 def _acceptance(judged: Values | None) -> dict[str, Any] | None:
