@@ -1,6 +1,7 @@
 """Models as people write them: right, or refused with a remedy; never tuned as another one."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 import tbft
-from tbft.errors import DataError, PlanError, SplitError, TbftWarning
+from tbft.errors import DataError, PlanError, SplitError, TbftError, TbftWarning
 
 CLASSES = 4
 
@@ -211,3 +212,91 @@ class HidesWeights(nn.Module):
 def test_weights_that_no_patch_could_hold_are_refused():
     with pytest.raises(SplitError, match=r"not registered .* nn\.ModuleList"):
         tbft.personalize(HidesWeights(), samples(60, 1))
+
+
+class OneLogit(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 1)
+
+    def forward(self, x):
+        return self.last(self.first(x).relu())
+
+
+def test_a_single_logit_is_refused_with_an_output_that_works():
+    inputs, labels = samples(120, 0)
+    model, labels = OneLogit(), labels % 2
+    with pytest.raises(DataError, match=r"output=lambda z: torch\.stack"):
+        tbft.evaluate(model, (inputs, labels))
+    blocks = tbft.split(model, output=lambda z: torch.stack([0 * z.flatten(), z.flatten()], 1))
+    result = tbft.personalize(blocks, (inputs, labels), arm="full", cautious=False)
+    assert result.comparison.after.accuracy > result.comparison.before.accuracy
+    with pytest.raises(TbftError, match="does not give the logits one by one"):
+        tbft.personalize(blocks, (inputs, labels), arm="ridge")
+
+
+class Dropped(nn.Module):
+    """Stochastic depth: in training, a layer is left out at random."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 16)
+
+    def forward(self, x):
+        return x if self.training and torch.rand(()) < 0.5 else x + self.layer(x).relu()
+
+
+def test_steps_from_which_the_tuned_layer_is_dropped_are_taken_without_it():
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(6, 16), Dropped(), nn.Linear(16, 4))
+    layers.cuts = ("1", "2")
+    result = tbft.personalize(trained(layers, *samples(120, 0)), samples(60, 1, shift=0.7), arm="1", val=0)
+    assert {"1.layer.weight", "1.layer.bias"} == set(result.tuned.changed)
+
+
+class CallsTwice(nn.Module):
+    """Test-time augmentation inside the model: its only part, and so the head, runs twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, x):
+        return self.net(x) + self.net(-x)
+
+
+class ByKeyword(Layers):
+    """The head is called by keyword, which hooks see apart from other inputs."""
+
+    def forward(self, x):
+        return self.last(input=self.second(self.first(x).relu()).relu())
+
+
+@pytest.mark.parametrize("kind", [CallsTwice, ByKeyword])
+def test_a_head_that_is_called_twice_or_by_keyword_is_diagnosed_and_tuned(kind):
+    model = trained(kind(), *samples(120, 0))
+    test = samples(120, 2, shift=0.7)
+    result = tbft.personalize(model, samples(60, 1, shift=0.7), test=test)
+    assert result.comparison.after.accuracy >= result.comparison.before.accuracy
+    with result.patch.applied(model):
+        assert tbft.evaluate(model, test).accuracy == result.comparison.after.accuracy
+
+
+def test_a_model_whose_parameters_are_all_frozen_is_refused_with_the_remedy(mlp):
+    mlp.requires_grad_(False)
+    try:
+        with pytest.raises(PlanError, match=r"requires_grad_\(True\)"):
+            tbft.personalize(mlp, samples(60, 1))
+    finally:
+        mlp.requires_grad_(True)
+
+
+def test_quantized_weights_and_complex_inputs_are_refused_with_a_way_on(mlp):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to drop this
+        quantized = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(6, 4)), {nn.Linear})
+    with pytest.raises(SplitError, match="adapt the float model"):
+        tbft.split(quantized)
+    inputs, labels = samples(20, 0)
+    with pytest.raises(DataError, match="view_as_complex"):
+        tbft.evaluate(mlp, (inputs.astype(np.complex64), labels))

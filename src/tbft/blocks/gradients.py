@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +16,9 @@ from tbft.blocks.inputs import Inputs, map_tensors
 from tbft.blocks.placement import device_of, random_restored, to_device
 from tbft.blocks.state import evaluating, values_restored
 from tbft.errors import SplitError
+
+#: Draws of random numbers, by which stochastic depth drops layers, before a layer counts as not reached.
+DRAWS = 8
 
 
 def check_gradients_reach(
@@ -43,8 +47,15 @@ def check_gradients_reach(
         with evaluating(model):
             entering = finer.prefix(at)(few) if at else few
         rest = finer.onward(at)
-        reached = _reached(rest, entering, parameters, loss or squares)
-        carried = _reached(rest, map_tensors(_with_gradient, entering), parameters, loss or squares)
+        reached = carried = [False] * len(parameters)
+        for seed in range(DRAWS):
+            torch.manual_seed(seed)
+            own = _reached(rest, entering, parameters, loss or squares)
+            torch.manual_seed(seed)
+            more = _reached(rest, map_tensors(_with_gradient, entering), parameters, loss or squares)
+            reached, carried = list(map(operator.or_, reached, own)), list(map(operator.or_, carried, more))
+            if all(reached):
+                break
     if parameters and (not any(reached) or sum(reached) < sum(carried)):
         names = {id(p): name for name, p in model.named_parameters()}
         missed = next((names[id(p)] for p, r in zip(parameters, reached, strict=True) if not r), "")

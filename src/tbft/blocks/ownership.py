@@ -16,7 +16,7 @@ from tbft.errors import SplitError
 def describe(model: nn.Module, parts: Partition, cuts: Sequence[str], names: Sequence[str]) -> list[Block]:
     """Assign every state-dict key to the block that uses its tensor."""
     state: Mapping[str, Any] = model.state_dict(keep_vars=True)
-    _check_state(state)
+    _check_state(model, state)
     used: dict[int, int] = {}  # id of tensor -> block; a tied tensor is one tensor under two keys
     for node in parts.graph.nodes:
         at = parts.owner[node]
@@ -53,7 +53,7 @@ def describe(model: nn.Module, parts: Partition, cuts: Sequence[str], names: Seq
 def own_all(model: nn.Module, name: str) -> Block:
     """The only block of a model that is run as a whole."""
     state: Mapping[str, Any] = model.state_dict(keep_vars=True)
-    _check_state(state)
+    _check_state(model, state)
     trained = {id(p): p.numel() for p in model.parameters() if p.requires_grad}
     every = {id(p): p.numel() for p in model.parameters()}
     count = sum(trained.values())
@@ -61,7 +61,13 @@ def own_all(model: nn.Module, name: str) -> Block:
     return Block(name, 0, None, tuple(state), count, size, sum(every.values()) - count)
 
 
-def _check_state(state: Mapping[str, Any]) -> None:
+def _check_state(model: nn.Module, state: Mapping[str, Any]) -> None:
+    for name, module in model.named_modules():
+        if ".quantized." in f"{type(module).__module__}.":
+            raise SplitError(
+                f"{name or 'the model'} is quantized ({type(module).__name__}), and its weights cannot be "
+                "tuned: adapt the float model that it was made of, apply the patch, and quantize it again"
+            )
     for key, value in state.items():
         if not isinstance(value, Tensor):
             raise SplitError(

@@ -108,7 +108,8 @@ def _flops(part: nn.Module, computing: Computing, x: Tensor, y: Tensor) -> tuple
     with FlopCounterMode(display=False) as forward:
         loss = loss_of(part, computing, x, y)
     with FlopCounterMode(display=False) as backward:
-        loss.backward()
+        if loss.requires_grad:
+            loss.backward()
     return float(forward.get_total_flops()), float(backward.get_total_flops())
 
 
@@ -132,7 +133,9 @@ def _peak_bytes(part: nn.Module, computing: Computing, optimizer: AnyOptimizer, 
     with TensorBytes() as counted:
         for _ in range(2):
             optimizer.zero_grad(set_to_none=True)
-            loss_of(part, computing, x, y).backward()
+            loss = loss_of(part, computing, x, y)
+            if loss.requires_grad:
+                loss.backward()
             optimizer.step()
     return counted.peak
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tbft.blocks import Blocks
+from tbft.blocks import Arm, Blocks
 from tbft.blocks.state import batch_norms
 from tbft.choosing.choice import Choice, beyond, check_energy_known, choose
 from tbft.choosing.cost import Cost, Prediction, predict_costs
 from tbft.choosing.estimates import Estimate, estimate
 from tbft.choosing.label_forecast import forecast_seen
-from tbft.choosing.options import options_of
+from tbft.choosing.options import Option, options_of
 from tbft.choosing.shortening import Options, fitting_length, shorten, shortened
 from tbft.choosing.trials import Trials, Trying, run_trials
 from tbft.data.samples import Samples
@@ -80,7 +80,12 @@ def choose_plan(
             "options are tried on class labels only; name a level (feature, say) or an arm (full, say)"
         )
     adapts, solves = bool(batch_norms(blocks.model)), _is_solvable(blocks, samples)
-    options = options_of(blocks.names, blocks.head, adapts, solves)
+    options = [o for o in options_of(blocks.names, blocks.head, adapts, solves) if _is_trainable(blocks, o)]
+    if len(options) == 1:
+        raise PlanError(
+            "all parameters are frozen (requires_grad=False), so nothing can be tuned: set requires_grad on "
+            "those that may be, model.requires_grad_(True) on all"
+        )
     known = is_known(blocks, samples) and not unmended(diagnosis.evidence, diagnosis.levels)
     prior = estimate(diagnosis, options, known=known)
     plans = {o.name: o.plan(recipe, setting.seed, budget) for o in options if o.name in prior}
@@ -105,6 +110,12 @@ def choose_plan(
 def is_known(blocks: Blocks, samples: Samples) -> bool:
     """Whether this is like the families on which expectations by level were fitted: pictures, BatchNorm."""
     return samples.inputs.ndim == 4 and bool(batch_norms(blocks.model))
+
+
+def _is_trainable(blocks: Blocks, option: Option) -> bool:
+    """Whether there is anything to train for the option, if it trains."""
+    arm = Arm.of(option.arm)
+    return not arm.trains or bool(blocks.trainable(arm))
 
 
 def _is_solvable(blocks: Blocks, samples: Samples) -> bool:

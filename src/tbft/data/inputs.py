@@ -215,5 +215,11 @@ def as_numbers(array: Array, name: str) -> Array:
             "or inputs.astype('float32')"
         )
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{name}: inputs have to be numbers, not {array.dtype}")
+        remedy = (
+            "; give their parts, numpy.stack([x.real, x.imag], -1), and a model that joins them, "
+            "torch.view_as_complex(x)"
+            if array.dtype.kind == "c"
+            else ""
+        )
+        raise DataError(f"{name}: inputs have to be real numbers, not {array.dtype}{remedy}")
     return array

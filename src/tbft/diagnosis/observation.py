@@ -5,8 +5,8 @@ One forward pass in evaluation mode gives everything; labels are not used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tbft.blocks import Blocks, check_stages
+from tbft.blocks.hooks import on_input
 from tbft.blocks.state import batch_norms, evaluating_alone, values_restored
 from tbft.data.samples import Samples
 from tbft.verification.evaluation import batches, check_finite, computing_on
@@ -73,6 +74,7 @@ def observe(
     norms = {name: m for name, m in blocks.model.named_modules() if m in known}
     layers: dict[str, list[tuple[Tensor, Tensor]]] = {}
     features: list[Tensor] = []
+    into_head: list[Tensor] = []  # of the current batch
     logits: list[Tensor] = []
     pixels: list[Floats] = []
     running = {}
@@ -89,20 +91,22 @@ def observe(
         if running:
             stack.enter_context(values_restored(blocks.model))
         for name, norm in norms.items():
-            stack.enter_context(_on_input(norm, partial(record, name)))
+            stack.enter_context(on_input(norm, partial(record, name)))
         if blocks.head_layer:
-            stack.enter_context(_on_input(blocks.model.get_submodule(blocks.head_layer), features.append))
+            stack.enter_context(on_input(blocks.model.get_submodule(blocks.head_layer), into_head.append))
         for at in batches(len(samples), batch_size):
             x, _ = samples.batch(at)
             pixels.append(describe_pixels(x.numpy()))
             x = computing.laid_out(x)
+            into_head.clear()
             for block in blocks:
                 if block.index and not norms:
                     record(block.name, x)
                 entering, x = x, blocks.block(block.index)(x)
             logits.append(x.reshape(len(x), -1))
-            if len(features) < len(logits):  # the head is not a module, or not called as one
-                features.append(entering)
+            # The head may be no module, or be called several times or on other rows than those of the batch.
+            once = len(into_head) == 1 and len(into_head[0]) == len(logits[-1])
+            features.append(into_head[0] if once else entering)
     check_finite(torch.cat(logits), samples)
     return Observation(
         {
@@ -135,16 +139,6 @@ class _RunningStatistics:
         share = self.source_samples / (self.source_samples + self.count)
         self.mean.copy_(mean.lerp(self.source[0], share))
         self.variance.copy_(variance.lerp(self.source[1], share))
-
-
-@contextmanager
-def _on_input(module: nn.Module, call: Callable[[Tensor], None]) -> Iterator[None]:
-    """Call a function with each input of a module."""
-    handle = module.register_forward_pre_hook(lambda _, inputs: call(inputs[0]))
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def describe_pixels(x: npt.NDArray[Any]) -> Floats:

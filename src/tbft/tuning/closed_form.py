@@ -7,7 +7,6 @@ weights of the model's own head.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tbft.blocks import Blocks
+from tbft.blocks.hooks import on_input
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
 from tbft.verification.evaluation import predict
@@ -115,15 +115,13 @@ def features_of(blocks: Blocks, samples: Samples, batch_size: int) -> tuple[Floa
     if head is None:
         raise PlanError("this head is not a linear layer that may be changed: tune the head instead")
     found: list[Tensor] = []
-    hook: Callable[..., None] = lambda _, inputs: found.append(inputs[0].detach().float().cpu())  # noqa: E731
-    handle = head.register_forward_pre_hook(hook)
-    try:
+    with on_input(head, lambda x: found.append(x.detach().float().cpu())):
         logits = predict(blocks, samples, batch_size)
-    finally:
-        handle.remove()
     features = torch.cat(found)
     if features.ndim != 2 or len(features) != len(samples):
         raise PlanError("the head is not called once with one vector per sample: tune the head instead")
+    if logits.ndim != 2 or logits.shape[1] != head.out_features:
+        raise PlanError("the head does not give the logits one by one: tune the head instead")
     return features.double().numpy(), logits
 
 

@@ -154,7 +154,8 @@ def _gradients(
     parts = -(-len(y) // training.part_size) if training.part_size else 1
     for x_part, y_part in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
         loss = loss_of_batch(x_part, y_part)
-        (loss * (len(y_part) / len(y))).backward()
+        if loss.requires_grad:  # what is tuned may be dropped from a step, by stochastic depth
+            (loss * (len(y_part) / len(y))).backward()
         total_loss += loss.item() * len(y_part)
     return total_loss / len(y)
 

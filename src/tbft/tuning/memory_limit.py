@@ -204,7 +204,9 @@ class MemoryLimit:
             with values_restored(part), modes_restored(part), TensorBytes() as counted:
                 optimizer = make_optimizer(optimization, self.parameters)
                 for _ in range(2):  # the second adds to gradients of the first, as parts of a batch do
-                    loss_of(part, self.computing, x, y, self.loss).backward()
+                    loss = loss_of(part, self.computing, x, y, self.loss)
+                    if loss.requires_grad:
+                        loss.backward()
                 optimizer.step()
             for p in self.parameters:
                 p.grad = None

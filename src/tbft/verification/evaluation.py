@@ -195,7 +195,17 @@ def _shape(outputs: object) -> object:
     return tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
 
 
+#: What makes two logits of one.
+_ONE_OUTPUT = (
+    "the model gives one number a sample: for two classes give tbft.split(model, output=lambda z: "
+    "torch.stack([0 * z.flatten(), z.flatten()], 1)) if that is a logit, or output=lambda p: "
+    "torch.stack([1 - p.flatten(), p.flatten()], 1).clamp(1e-6).log() if it is a probability"
+)
+
+
 def _check_logits(logits: object, samples: Samples) -> None:
+    if isinstance(logits, Tensor) and logits.shape in ((1,), (1, 1)) and set(samples.labels) <= {0, 1}:
+        raise DataError(f"{samples.name}: logits have the shape (n, classes), and {_ONE_OUTPUT}")
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         raise DataError(
             f"the model has to return logits of shape (n, classes), and returns {_shape(logits)} for one "
