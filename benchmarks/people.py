@@ -1,29 +1,33 @@
 """Real people's motion: a base model trained on everybody else, and a few labels of one person.
 
-    TBFT_DATA=... python benchmarks/people.py watch cnn --bases FOLDER
-    TBFT_DATA=... python benchmarks/people.py watch cnn --bases FOLDER --methods ours
+    TBFT_DATA=... python benchmarks/people.py --bases FOLDER --processes 8
+    TBFT_DATA=... python benchmarks/people.py --bases FOLDER --only watch-cnn --people 2 --methods ours
     python benchmarks/people.py --report
 
 For each person the base has not seen the person. The labels come from the first stretch of time of each
-class, and the test part is the later half of each class, the same for every number of labels. Records are
-JSON lines in ``benchmarks/results/people``; lines that are there already are not repeated, and those of
-`ours` carry the version of tbft, so that another version is run beside them.
+class, and the test part is the later half of each class, the same for every number of labels. The seed is
+that of the base's training and of every method. Records are JSON lines in ``benchmarks/results/people``;
+lines that are there already are not repeated, and those of `ours` carry the version of tbft, so that another
+version is run beside them.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from families import NETWORKS, Person, earliest, person_of, read_people
-from people_methods import UNLABELED, Outcome, execute, methods_for
+from families import Person, earliest, person_of, read_people
+from people_methods import UNLABELED, Cell, Outcome, execute, methods_for
 from people_report import write_report
 
 import tbft
@@ -33,22 +37,11 @@ from tbft.patches import versions
 RESULTS = Path(__file__).parent / "results" / "people"
 #: Labeled windows a class.
 LABELED = (1, 2, 5, 10, 20)
-SETS = ("watch", "phone", "phone-and-watch", "wisdm")
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """What one person gives in one mode of calibration.
-
-    Attributes:
-        mode: ``none``, ``unlabeled 20 %``, ``labeled 20 %`` or ``5 a class``.
-        train: None in the mode ``none``.
-    """
-
-    person: Person
-    mode: str
-    train: tbft.Samples | None
-    test: tbft.Samples
+#: Set and network, with the number of people: the first ones. What takes longest is first.
+FAMILIES = {
+    "watch-gru": 4, "phone-gru": 4, "watch-transformer": 4, "phone-transformer": 4, "watch-cnn": 10,
+    "phone-and-watch-cnn": 6, "phone-cnn": 8, "wisdm-mlp": 8,
+}  # fmt: skip
 
 
 def cells_of(person: Person) -> Iterator[Cell]:
@@ -73,7 +66,7 @@ def methods_in(cell: Cell, blocks: tbft.Blocks) -> list[str]:
     return [name for name in names if cell.mode != "unlabeled 20 %" or name in UNLABELED]
 
 
-def record_of(cell: Cell, method: str, outcome: Outcome) -> dict[str, Any]:
+def record_of(cell: Cell, method: str, seed: int, outcome: Outcome) -> dict[str, Any]:
     """One line: what a method reached for a person in a mode."""
     right = outcome.predicted == cell.test.labels
     return {
@@ -81,6 +74,7 @@ def record_of(cell: Cell, method: str, outcome: Outcome) -> dict[str, Any]:
         "mode": cell.mode,
         "method": method,
         "version": version() if method == "ours" else None,
+        "seed": seed,
         "train_samples": 0 if cell.train is None else len(cell.train),
         "test_samples": len(cell.test),
         "accuracy": round(float(right.mean()), 5),
@@ -105,53 +99,106 @@ def macro_f1(labels: Any, predicted: Any) -> float:
     return float(np.mean(scores))
 
 
+@cache
 def version() -> str:
-    """The commit of tbft that runs."""
-    git = ["git", "-C", str(Path(tbft.__file__).parent), "rev-parse", "--short=10", "HEAD"]
-    return f"{tbft.__version__} {subprocess.run(git, capture_output=True, text=True).stdout.strip()}".strip()
+    """The version of tbft that runs, with a checksum of its source: copies of a checkout have no commit."""
+    folder = Path(tbft.__file__).parent
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".json"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return f"{tbft.__version__} {digest[:10]}"
 
 
-def key_of(record: dict[str, Any]) -> tuple[str, str, str, str | None]:
-    return record["person"], record["mode"], record["method"], record["version"]
+Key = tuple[str, str, str, str | None, int]
+
+
+def key_of(record: dict[str, Any]) -> Key:
+    return record["person"], record["mode"], record["method"], record["version"], record["seed"]
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is to be run, and where records and bases are; empty `modes` or `methods` stand for all.
+
+    Attributes:
+        until: nothing is begun after this time.
+    """
+
+    records: Path
+    bases: Path
+    modes: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    until: float = float("inf")
+
+    def missing(self, cell: Cell, seed: int, done: frozenset[Key]) -> list[str]:
+        """The methods without a record for a cell."""
+        if self.modes and cell.mode not in self.modes:
+            return []
+        names = [n for n in methods_in(cell, cell.person.base.blocks) if n in (self.methods or [n])]
+        own = {"ours": version()}
+        return [n for n in names if (cell.person.name, cell.mode, n, own.get(n), seed) not in done]
+
+    def run(self, family: str, number: int, seed: int) -> None:
+        """All that is missing for a person, each line written when it is known."""
+        if time.time() > self.until:
+            return
+        torch.set_num_threads(1)
+        name, _, network = family.rpartition("-")
+        path = self.records / f"{family}.jsonl"
+        done = frozenset(key_of(record) for record in read_records(path))
+        person = person_of(people_of(name), number, network, self.bases, seed)
+        for cell in cells_of(person):
+            for method in self.missing(cell, seed, done):
+                if time.time() > self.until:
+                    return
+                line = json.dumps(record_of(cell, method, seed, execute(method, cell, seed)))
+                with path.open("a") as file:  # others append to it, too: a line is one write
+                    file.write(line + "\n")
+
+
+@cache
+def people_of(name: str) -> Any:
+    return read_people(name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("set", nargs="?", choices=SETS)
-    parser.add_argument("network", nargs="?", choices=list(NETWORKS))
     parser.add_argument("--bases", type=Path, help="folder of the base models; missing ones are trained")
-    parser.add_argument("--people", type=int, default=10, help="how many people, the first ones (default 10)")
-    parser.add_argument("--methods", nargs="*", help="default: all")
-    parser.add_argument("--modes", nargs="*", help="default: all")
-    parser.add_argument("--report", action="store_true", help="print the table and draw the picture")
+    parser.add_argument("--records", type=Path, default=RESULTS, help="folder of the records")
+    parser.add_argument("--only", nargs="*", choices=list(FAMILIES), help="families (default: all)")
+    parser.add_argument("--people", type=int, help="how many people of each, the first ones")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--methods", nargs="*", default=[], help="default: all")
+    parser.add_argument("--modes", nargs="*", default=[], help="default: all")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing after these")
+    parser.add_argument("--report", action="store_true", help="write the tables and draw the picture")
     arguments = parser.parse_args()
     if arguments.report:
-        write_report(sorted(RESULTS.glob("*.jsonl")))
+        write_report(sorted(arguments.records.glob("*.jsonl")))
         return
-    if not (arguments.set and arguments.network and arguments.bases):
-        parser.error("give a set, a network and --bases")
-    torch.set_num_threads(1)
-    path = RESULTS / f"{arguments.set}-{arguments.network}.jsonl"
-    done = {key_of(record) for record in read_records(path)}
-    people = read_people(arguments.set)
-    for number in np.unique(people.person)[: arguments.people]:
-        person = person_of(people, int(number), arguments.network, arguments.bases)
-        for cell in cells_of(person):
-            if arguments.modes and cell.mode not in arguments.modes:
-                continue
-            for method in methods_in(cell, person.base.blocks):
-                own = version() if method == "ours" else None
-                is_wanted = arguments.methods is None or method in arguments.methods
-                if is_wanted and (person.name, cell.mode, method, own) not in done:
-                    outcome = execute(method, person, cell.train, cell.test)
-                    with path.open("a") as file:
-                        file.write(json.dumps(record_of(cell, method, outcome)) + "\n")
+    if not arguments.bases:
+        parser.error("give --bases")
+    arguments.records.mkdir(parents=True, exist_ok=True)
+    until = time.time() + arguments.seconds
+    work = Work(arguments.records, arguments.bases, arguments.modes, arguments.methods, until)
+    families = arguments.only or list(FAMILIES)
+    cells = [
+        (family, int(number), seed)
+        for seed in arguments.seeds
+        for family in families
+        for number in np.unique(people_of(family.rpartition("-")[0]).person)[: FAMILIES[family]][
+            : arguments.people
+        ]
+    ]
+    with ProcessPoolExecutor(arguments.processes) as pool:
+        for running in [pool.submit(work.run, *cell) for cell in cells]:
+            running.result()
 
 
 if __name__ == "__main__":

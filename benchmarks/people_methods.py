@@ -45,18 +45,34 @@ def methods_for(blocks: tbft.Blocks) -> list[str]:
             "full", "full as a user", "full as in the paper", "ours"]  # fmt: skip
 
 
-def execute(method: str, person: Person, train: tbft.Samples | None, test: tbft.Samples) -> Outcome:
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """What one person gives in one mode of calibration.
+
+    Attributes:
+        mode: ``none``, ``unlabeled 20 %``, ``labeled 20 %`` or ``5 a class``.
+        train: None in the mode ``none``.
+    """
+
+    person: Person
+    mode: str
+    train: tbft.Samples | None
+    test: tbft.Samples
+
+
+def execute(method: str, cell: Cell, seed: int) -> Outcome:
     """Adapt the person's base by a method and predict the test part; the base is restored."""
+    person, train, test = cell.person, cell.train, cell.test
     model = person.base.model
     if method == "none":
         return Outcome(predict(model, test).argmax(1).numpy(), 0.0)
     if method == "tent":
-        return _tent(person, test)
+        return _tent(person, test, seed)
     assert train is not None
     if method == "ours":
-        return _ours(person, train, test)
+        return _ours(person, train, test, seed)
     start = time.process_time()
-    changed = _changed(method, person, train)
+    changed = _changed(method, person, train, seed)
     seconds = time.process_time() - start
     with changed_to(model, changed):
         predicted = predict(model, test).argmax(1).numpy()
@@ -64,35 +80,35 @@ def execute(method: str, person: Person, train: tbft.Samples | None, test: tbft.
     return Outcome(predicted, seconds, len(patch.to_bytes()))
 
 
-def _changed(method: str, person: Person, train: tbft.Samples) -> Mapping[str, Tensor]:
+def _changed(method: str, person: Person, train: tbft.Samples, seed: int) -> Mapping[str, Tensor]:
     """The entries of the state dict that a method changes."""
     if method in HEADS:
         return HEADS[method](person, train)
     if method == "full as a user":
-        return as_a_user(person.base.model, train)
+        return as_a_user(person.base.model, train, seed)
     if method == "full as in the paper":
-        return as_in_the_paper(person.base.blocks, train)
+        return as_in_the_paper(person.base.blocks, train, seed)
     arm = {"adabn": "adabn", "full": "full", "new head": person.base.blocks.head}.get(method)
     arm = arm or method.removeprefix("block ")
     follows = batch_norms(person.base.model) and method != "new head"
-    plan = tbft.Plan(arm, "fast", statistics=FOLLOW if follows else KEEP)
+    plan = tbft.Plan(arm, "fast", statistics=FOLLOW if follows else KEEP, seed=seed)
     return tbft.tune(person.base, plan, train).changed
 
 
-def _tent(person: Person, test: tbft.Samples) -> Outcome:
+def _tent(person: Person, test: tbft.Samples, seed: int) -> Outcome:
     """TENT streams the test part through the model and learns from its inputs; it leaves no patch."""
     start = time.process_time()
     parts = tbft.Parts(test.subset(slice(0)), test.subset(slice(0)), test, 0, None)
-    outcome = BASELINES["tent"](person.base.blocks, parts, 0)
+    outcome = BASELINES["tent"](person.base.blocks, parts, seed)
     return Outcome(np.array(outcome.predicted), time.process_time() - start)
 
 
-def _ours(person: Person, train: tbft.Samples, test: tbft.Samples) -> Outcome:
+def _ours(person: Person, train: tbft.Samples, test: tbft.Samples, seed: int) -> Outcome:
     """What :func:`tbft.personalize` does by default; where it refuses, the base is kept."""
     model = person.base.model
     start = time.process_time()
     try:
-        result = tbft.personalize(person.base, train, card=person.card)
+        result = tbft.personalize(person.base, train, card=person.card, seed=seed)
     except tbft.TbftError as error:
         seconds = time.process_time() - start
         return Outcome(predict(model, test).argmax(1).numpy(), seconds, 0, {"refused": str(error)})
@@ -101,15 +117,19 @@ def _ours(person: Person, train: tbft.Samples, test: tbft.Samples) -> Outcome:
         predicted = predict(model, test).argmax(1).numpy()
     size = len(result.patch.to_bytes()) if result.patch.tensors else 0
     option = None if result.choice is None else result.choice.option
-    return Outcome(predicted, seconds, size, {"status": result.status, "option": option})
+    judged = result.acceptance
+    details: dict[str, Any] = {"status": result.status, "option": option}
+    if judged is not None:
+        details |= {"judged": judged.count, "fixed": judged.fixed, "regressed": judged.regressed}
+    return Outcome(predicted, seconds, size, details)
 
 
 def as_a_user(
-    model: nn.Module, train: tbft.Samples, rate: float = 1e-3, epochs: int = 10
+    model: nn.Module, train: tbft.Samples, seed: int, rate: float = 1e-3, epochs: int = 10
 ) -> dict[str, Tensor]:
     """Ten lines of plain fine-tuning: everything, Adam, BatchNorms in training mode."""
     x, y = train.batch(slice(0, len(train)))
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     with values_restored(model), modes_restored(model):
         before = clone_state(model)
         model.train()
@@ -124,7 +144,7 @@ def as_a_user(
     return {key: value for key, value in after.items() if not torch.equal(value, before[key])}
 
 
-def as_in_the_paper(blocks: tbft.Blocks, train: tbft.Samples) -> dict[str, Tensor]:
+def as_in_the_paper(blocks: tbft.Blocks, train: tbft.Samples, seed: int) -> dict[str, Tensor]:
     """SGD at the paper's rates; the last fifth of each class chooses the epoch, or its only label."""
     late = np.zeros(len(train), bool)
     for label in np.unique(train.labels):
@@ -132,7 +152,7 @@ def as_in_the_paper(blocks: tbft.Blocks, train: tbft.Samples) -> dict[str, Tenso
         late[own[len(own) - len(own) // 5 - (1 < len(own) < 5) :]] = len(own) > 1
     val = train.subset(np.flatnonzero(late)) if late.any() else train
     parts = tbft.Parts(train.subset(np.flatnonzero(~late)), val, train, 0, None)
-    best = paper_way(blocks, "full", tbft.find_recipe("paper"), parts, 0)
+    best = paper_way(blocks, "full", tbft.find_recipe("paper"), parts, seed)
     before = blocks.model.state_dict()
     return {key: value for key, value in best.items() if not torch.equal(value, before[key])}
 
