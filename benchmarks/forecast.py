@@ -6,7 +6,7 @@ For each shift or person: labels are drawn, a forecast is made from them, and 1,
 labels are given to the head that the forecast is about. The truth is its accuracy on a test part, or the
 base's if that is better. Pictures are drawn at random; the windows of a person are the first ones of each
 class, and are tested on the later half. The families marked `fit` were used to set how much intervals are
-widened (``choosing/label_forecast.py``); the others only for the figures. The split was fixed by name.
+widened (``choosing/power_law.py``); the others only for the figures. The split was fixed by name.
 
 `--features` keeps features and logits, which take minutes; `--bases` has the base models of ``people.py``.
 """

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import tbft
-from tbft.choosing.label_forecast import MAX_LABELS, Seen, fit_law, forecast_labels, is_stretch, spread_evenly
+from tbft.choosing.label_forecast import MAX_LABELS, Seen, forecast_labels, is_stretch, spread_evenly
 from tbft.choosing.learning_curve import Point, head_problem, learning_curve
+from tbft.choosing.power_law import fit_law
 from tbft.cli import main
 from tbft.errors import DataError
 from tbft.verification.evaluation import predict
@@ -104,8 +105,15 @@ def test_classes_that_lack_labels_are_named():
 @pytest.mark.parametrize("rows", [[0, 1], [0, 4, 8, 12]])
 def test_too_few_labels_or_one_class_are_refused_with_what_is_needed(rows):
     features, logits, labels = drawn(20)
-    with pytest.raises(DataError, match="at least 3 labels, of two classes"):
+    with pytest.raises(DataError, match=r"right on \d of them. .* at least 3 labels, of two classes .*, d$"):
         forecast_of((features[rows], logits[rows], labels[rows]), NAMES)
+
+
+def test_classes_of_the_model_that_the_data_do_not_name_lack_labels():
+    features, logits, labels = drawn(80)
+    keep = labels < 3
+    found = forecast_of((features[keep], logits[keep], labels[keep]), NAMES[:3], 0.9)
+    assert found.lacking == ("class 3",)
 
 
 def test_the_curve_of_a_class_with_one_label_is_that_of_the_base():

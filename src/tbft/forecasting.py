@@ -45,7 +45,10 @@ def forecast(
     base = as_base(model, card, read=reader_of(data))
     samples = as_samples(data, base.inputs)
     if samples.targets is not None:
-        raise DataError(f"{samples.name}: a forecast needs class labels; targets of another task have none")
+        raise DataError(
+            f"{samples.name}: a forecast needs class labels; targets of another task have none. What more of "
+            "them would give shows if tbft.personalize(..., loss=, test=) is run on a half and on all of them"
+        )
     return forecast_samples(base.blocks, samples, base.card, drawn)
 
 
