@@ -19,19 +19,19 @@ TABLES, PICTURE = (
 )
 MODES = ("none", "unlabeled 20 %", "1 a class", "2 a class", "5 a class", "10 a class", "20 a class",
          "labeled 20 %")  # fmt: skip
-#: A loss of more than this many points counts as harm.
-HARM = 1.0
+#: Losses of more points than these are counted.
+HARM, GREAT_HARM = 1.0, 3.0
 #: The methods that are drawn, in rows, at this mode.
 DRAWN, DRAWN_MODE = {"ours": "tbft.personalize", "full as a user": "plain fine-tuning"}, "5 a class"
 INTRODUCTION = """# People: what a few labels of one person are worth
 
 Made by `python benchmarks/people.py --report` from the records beside it; do not edit. Each base was trained
 on everybody else. The labels come from the first stretch of time of each class; every figure is for the later
-half of each class. *Harmed*: people who lose more than a point against the base. Seconds are processor time
-for adapting, without the predictions for the test part. TENT learns from the inputs of the test part itself.
-`full as a user`: Adam, 1e-3, ten epochs. `ours`: `tbft.personalize` by its defaults, in version {version};
-where it refuses, the base is kept. `ours` with another version was run before. An empty cell was not run for
-everybody. Some people of `watch` have a base of each of three networks.
+half of each class. A person counts once for each base: of several networks, and of several seeds. *Harmed*:
+those who lose more than a point against the base. Seconds are processor time for adapting, without the
+predictions for the test part. TENT learns from the inputs of the test part itself, and it and AdaBN need
+BatchNorm. `full as a user`: Adam, 1e-3, ten epochs. `ours`: `tbft.personalize` by its defaults, in version
+{version}; where it refuses, the base is kept.
 """
 
 
@@ -40,36 +40,39 @@ class Summary:
     """A method in one mode, over people; accuracies in percent.
 
     Attributes:
+        gain: mean change in accuracy against the base, in points.
         worst_change: the change in accuracy of the person who loses most, in points.
-        harmed: people who lose more than :data:`HARM` points.
+        harmed, badly_harmed: people who lose more than :data:`HARM` and :data:`GREAT_HARM` points.
     """
 
     people: int
     accuracy: float
+    gain: float
     macro_f1: float
     worst_accuracy: float
     worst_change: float
     harmed: int
+    badly_harmed: int
     cpu_seconds: float
     patch_bytes: float
 
 
-def named(records: Sequence[Record]) -> list[Record]:
-    """The records; `ours` in another version than the one written last is a method of its own."""
+def latest(records: Sequence[Record]) -> list[Record]:
+    """The records of modes that were run to the end, which is `ours`, in the version written last."""
     versions = [r["version"] for r in records if r["version"]]
-    return [
-        {**r, "method": f"ours, {r['version']}"} if r["version"] not in (None, *versions[-1:]) else r
-        for r in records
-    ]
+    now = [r for r in records if r["version"] in (None, *versions[-1:])]
+    ended = {(who(r), r["mode"]) for r in now if r["method"] == "ours"}
+    return [r for r in now if r["mode"] in ("none", "unlabeled 20 %") or (who(r), r["mode"]) in ended]
 
 
 def summarize(records: Sequence[Record], method: str, mode: str) -> Summary | None:
-    """A method in one mode; None unless there is a record for every person."""
-    base = {r["person"]: r["accuracy"] for r in records if r["method"] == "none"}
+    """A method in one mode, over the people who have it; None if nobody has."""
+    base = {who(r): r["accuracy"] for r in records if r["method"] == "none"}
+    mode = "none" if method in ("none", "tent") else mode
     rows = [r for r in records if (r["method"], r["mode"]) == (method, mode)]
-    if len(rows) < len(base):
+    if not rows:
         return None
-    changes = [100 * (r["accuracy"] - base[r["person"]]) for r in rows]
+    changes = [100 * (r["accuracy"] - base[who(r)]) for r in rows]
 
     def mean(key: str) -> float:
         return float(np.mean([r[key] for r in rows]))
@@ -77,89 +80,91 @@ def summarize(records: Sequence[Record], method: str, mode: str) -> Summary | No
     return Summary(
         people=len(rows),
         accuracy=100 * mean("accuracy"),
+        gain=float(np.mean(changes)),
         macro_f1=100 * mean("macro_f1"),
         worst_accuracy=100 * min(r["accuracy"] for r in rows),
         worst_change=min(changes),
         harmed=sum(change < -HARM for change in changes),
+        badly_harmed=sum(change < -GREAT_HARM for change in changes),
         cpu_seconds=mean("cpu_seconds"),
         patch_bytes=mean("patch_bytes"),
     )
 
 
+def who(record: Record) -> tuple[str, str, int]:
+    """The base that a record is about."""
+    return record["family"], record["person"], record["seed"]
+
+
 def methods_of(records: Sequence[Record]) -> list[str]:
     """The methods in the order of the records, `ours` last."""
     names = dict.fromkeys(r["method"] for r in records)
-    return [name for name in names if not name.startswith("ours")] + sorted(
-        (name for name in names if name.startswith("ours")), reverse=True
-    )
+    return [name for name in names if name != "ours"] + ["ours"] * ("ours" in names)
+
+
+def modes_of(records: Sequence[Record]) -> list[str]:
+    return [mode for mode in MODES if any(r["mode"] == mode for r in records)]
 
 
 def accuracy_table(records: Sequence[Record]) -> list[str]:
     """Mean accuracy and harmed people of every method in every mode, in Markdown."""
-    modes = [mode for mode in MODES if any(r["mode"] == mode for r in records)]
+    modes = modes_of(records)
     lines = [
         "| mean accuracy, % (people harmed) | " + " | ".join(modes) + " |",
         "|---" * (len(modes) + 1) + "|",
     ]
     for method in methods_of(records):
-        cells = [summarize(records, method, mode) for mode in modes]
+        cells = [summarize(records, method, m) if (method in ("none", "tent")) == (m == "none") else None
+                 for m in modes]  # fmt: skip
         texts = [f"{c.accuracy:.1f} ({c.harmed})" if c else "" for c in cells]
         lines.append(f"| {method} | " + " | ".join(texts) + " |")
     return lines
 
 
-def detail_table(records: Sequence[Record], mode: str) -> list[str]:
-    """Everything about every method in one mode, in Markdown."""
-    lines = [
-        "| "
-        + mode
-        + " | accuracy | macro-F1 | worst person | largest loss | harmed | seconds | patch bytes |"
-    ]
-    lines.append("|---" * 8 + "|")
-    for method in methods_of(records):
-        found = summarize(records, method, "none" if method in ("none", "tent") else mode)
-        if found is not None:
-            lines.append(
-                f"| {method} | {found.accuracy:.1f} | {found.macro_f1:.1f} | {found.worst_accuracy:.1f} | "
-                f"{found.worst_change:+.1f} | {found.harmed} of {found.people} | {found.cpu_seconds:.2f} | "
-                f"{found.patch_bytes:,.0f} |"
-            )
+def detail_table(records: Sequence[Record], mode: str, title: str) -> list[str]:
+    """All figures of every method in one mode, the largest mean gain first, in Markdown."""
+    columns = ("bases", "mean gain", "accuracy", "macro-F1", "worst person", "largest loss", "lose > 1 point",
+               "> 3 points", "seconds", "patch bytes")  # fmt: skip
+    lines = [f"| {title} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    rows = {m: summarize(records, m, mode) for m in methods_of(records)}
+    found = {method: row for method, row in rows.items() if row is not None}
+    for method, row in sorted(found.items(), key=lambda item: -item[1].gain):
+        lines.append(
+            f"| {method} | {row.people} | {row.gain:+.1f} | {row.accuracy:.1f} | {row.macro_f1:.1f} | "
+            f"{row.worst_accuracy:.1f} | {row.worst_change:+.1f} | {row.harmed} | {row.badly_harmed} | "
+            f"{row.cpu_seconds:.2f} | {row.patch_bytes:,.0f} |"
+        )
     return lines
 
 
-def overall_table(families: dict[str, list[Record]], mode: str) -> list[str]:
-    """Every method over the people of all families on which it was run, in Markdown; changes in points."""
-    changes: dict[str, list[float]] = {}
-    for records in families.values():
-        base = {r["person"]: r["accuracy"] for r in records if r["method"] == "none"}
-        for r in records:
-            if r["mode"] == mode or r["method"] in ("none", "tent"):
-                changes.setdefault(r["method"], []).append(100 * (r["accuracy"] - base[r["person"]]))
-    lines = [f"| {mode}, all families | people | mean change | harmed | more than 3 points | largest loss |"]
-    lines.append("|---" * 6 + "|")
-    for method, found in sorted(changes.items(), key=lambda item: -np.mean(item[1])):
-        harmed, badly = (sum(change < -limit for change in found) for limit in (HARM, 3))
-        lines.append(
-            f"| {method} | {len(found)} | {np.mean(found):+.1f} | {harmed} | {badly} | {min(found):+.1f} |"
-        )
+def person_table(records: Sequence[Record]) -> list[str]:
+    """Each base's accuracy without and with `ours`, by mode, in Markdown."""
+    modes = [mode for mode in modes_of(records) if mode not in ("none", "unlabeled 20 %")]
+    lines = ["| accuracy, % | none | " + " | ".join(modes) + " |", "|---" * (len(modes) + 2) + "|"]
+    for base in dict.fromkeys(who(r) for r in records):
+        own = [r for r in records if who(r) == base]
+        none = next(r["accuracy"] for r in own if r["method"] == "none")
+        found = {r["mode"]: r["accuracy"] for r in own if r["method"] == "ours"}
+        texts = [f"{100 * found[mode]:.1f}" if mode in found else "" for mode in modes]
+        lines.append(f"| {base[1]}, seed {base[2]} | {100 * none:.1f} | " + " | ".join(texts) + " |")
     return lines
 
 
 def write_report(paths: Sequence[Path]) -> None:
     """Print the tables, write them beside the records, and draw the picture."""
-    families = {path.stem: named([json.loads(line) for line in path.open()]) for path in paths}
-    version = {r["version"] for records in families.values() for r in records if r["method"] == "ours"}
+    families = {
+        path.stem: latest([{**json.loads(line), "family": path.stem} for line in path.open()])
+        for path in paths
+    }
+    together = [record for records in families.values() for record in records]
+    version = {r["version"] for r in together if r["method"] == "ours"}
     lines = [INTRODUCTION.format(version=" and ".join(sorted(version)))]
-    lines += [*overall_table(families, DRAWN_MODE), ""]
+    for mode in modes_of(together)[1:]:
+        lines += [*detail_table(together, mode, f"{mode}, all families"), ""]
     for name, records in families.items():
-        people = len({r["person"] for r in records})
-        lines += [
-            f"## {name}, {people} people\n",
-            *accuracy_table(records),
-            "",
-            *detail_table(records, DRAWN_MODE),
-            "",
-        ]
+        lines += [f"## {name}, {len({who(r) for r in records})} bases\n", *accuracy_table(records), ""]
+        lines += [*detail_table(records, DRAWN_MODE, DRAWN_MODE), "", "`ours`, each person:", ""]
+        lines += [*person_table(records), ""]
     TABLES.write_text("\n".join(lines))
     print("\n".join(lines))
     draw(families)
@@ -191,9 +196,9 @@ def draw(families: dict[str, list[Record]]) -> None:
 
 
 def _draw_people(axis: Any, records: Sequence[Record], method: str) -> None:
-    before = {r["person"]: 100 * r["accuracy"] for r in records if r["method"] == "none"}
+    before = {who(r): 100 * r["accuracy"] for r in records if r["method"] == "none"}
     rows = [r for r in records if (r["method"], r["mode"]) == (method, DRAWN_MODE)]
-    pairs = [(before[r["person"]], 100 * r["accuracy"]) for r in rows]
+    pairs = [(before[who(r)], 100 * r["accuracy"]) for r in rows]
     for start, end in pairs:
         color = "#0072b2" if end - start > HARM else "#d55e00" if start - end > HARM else "#9aa3ab"
         axis.plot([0, 1], [start, end], color=color, linewidth=1.1, marker="o", markersize=2.5, zorder=2)
