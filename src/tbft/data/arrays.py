@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tbft.data.keys import CLASS_NAMES, LABEL_NAMES, Keys, find_parts
-from tbft.data.label_values import numpy_of
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
+from tbft.data.values import numpy_of
 from tbft.errors import DataError
 
 Array = npt.NDArray[Any]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from tbft.data.holding import Held, Reread
-from tbft.data.items import Input, as_input, parse_item
+from tbft.data.holding import Held, Reread, holder_for, is_map_style
+from tbft.data.items import parse_item
 from tbft.data.keys import CLASS_NAMES, LABEL_NAMES
 from tbft.data.loaders import items_of_loader
 from tbft.data.samples import Samples, make_samples
@@ -60,11 +60,10 @@ def collect(data: Any, spec: InputSpec, name: str) -> Samples:
     for i, raw in enumerate(tqdm(items, f"reading {name}", total, unit="", leave=False, disable=None)):
         where = f"item {i}"
         item = parse_item(raw, spec, f"{name}: {where}")
-        one = as_input(item.input, spec, f"{name}: {where}")
         if inputs is None:
-            inputs = _holder(data, one, spec, name, notes)
-        inputs.add(one)
-        tally.add(one.notes, where)
+            inputs = holder_for(data, item.input, spec, name, notes)
+        inputs.add(item.input)
+        tally.add(item.input.notes, where)
         labels.append(item.label)
         more.append(item.more)
     if inputs is None:
@@ -101,39 +100,13 @@ def class_names_of(data: Any, name: str) -> list[str] | None:
 
 def _items(data: Any, name: str) -> Iterator[Any]:
     """A dataset need not be iterable by itself: indexing is all that torch asks of one."""
-    if _is_map_style(data):
+    if is_map_style(data):
         return (data[i] for i in range(len(data)))
     if not hasattr(data, "__iter__"):
         raise DataError(
             f"{name}: a {type(data).__name__} has neither __len__ nor __iter__; give it one of them"
         )
     return iter(data)
-
-
-def _is_map_style(data: Any) -> bool:
-    # torch's iterable datasets inherit a method __getitem__ that only raises.
-    return isinstance(data, Sized) and hasattr(data, "__getitem__") and not isinstance(data, IterableDataset)
-
-
-def _holder(data: Any, first: Input, spec: InputSpec, name: str, notes: list[str]) -> Held | Reread:
-    """In memory, if the inputs fit there and wherever they can be had once only."""
-    if not _is_map_style(data):
-        return Held(spec, name)
-
-    def read(i: int) -> Input:
-        where = f"{name}: item {i}"
-        return as_input(parse_item(data[i], spec, where).input, spec, where)
-
-    is_random = not np.array_equal(read(0).array, first.array, equal_nan=first.array.dtype.kind == "f")
-    fits = first.array.size * (1 if first.array.dtype == np.uint8 else 4) * len(data) <= spec.memory_mib << 20
-    if is_random and not fits:
-        raise DataError(
-            f"{name}: its inputs are random (augmented?), and exceed --data-memory {spec.memory_mib}, "
-            "so each would differ whenever it is read; leave the random transforms out"
-        )
-    if is_random:
-        notes.append("inputs are random (augmented?): of each sample one draw is used")
-    return Held(spec, name) if fits else Reread(read, spec, name)
 
 
 def _attributes(

@@ -43,12 +43,12 @@ def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") 
         return fit_samples(data, spec)
     if isinstance(data, (str, Path)):
         return read(data, spec)
-    if isinstance(data, Mapping) and all(isinstance(key, str) for key in data) and data:
-        return samples_of_arrays(data, spec, name)
     if _is_pair(data):
         return make_samples(data[0], data[1], name=name, spec=spec)
     if _has_several_inputs(data):
         raise FormError(f"{name}: {several_inputs([str(key) for key in data[0]])}")
+    if isinstance(data, Mapping) and all(isinstance(key, str) for key in data) and data:
+        return samples_of_arrays(data, spec, name)
     if is_dataset(data):
         return collect(data, spec, name)
     raise FormError(f"{name}: expected {TAKEN}; got {_kind(data)}")

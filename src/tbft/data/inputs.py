@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tbft.data.label_values import numpy_of
-from tbft.data.layout import axes_placed, has_size, picture_size, resized
-from tbft.data.lazy import LazyRows, as_array, as_lazy
-from tbft.data.ranges import Conversion, settle_range, values_of
+from tbft.data.layout import Fitting, has_size, sized_when_made
+from tbft.data.lazy import as_array, as_lazy
+from tbft.data.ranges import settle_range, values_of
 from tbft.data.spec import InputSpec, Preprocessing
+from tbft.data.values import number_array
 from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -39,41 +39,6 @@ class Fitted:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Fitting:
-    """What makes inputs that a model takes of arrays of one kind.
-
-    Attributes:
-        conversion: of their values.
-        spec: what the model takes.
-        torch_layout: pictures have their channels first where that is open.
-        name: of the set, for messages.
-    """
-
-    conversion: Conversion
-    spec: InputSpec
-    torch_layout: bool
-    name: str
-
-    def apply(self, inputs: Array) -> Array:
-        """Inputs (n, ...) in the layout, range and size that the model takes."""
-        placed = self._placed(inputs)
-        return placed if has_size(placed, self.spec) else resized(placed, self.spec.preprocessing)
-
-    def notes(self, inputs: Array) -> tuple[str, ...]:
-        """What is done to such inputs, of which one will do."""
-        notes, few = self.conversion.notes, self._placed(inputs[:1])
-        if few.size == 3 * inputs[:1].size:
-            notes += ("gray pictures got three equal channels",)
-        if has_size(few, self.spec):
-            return notes
-        (height, width), side = picture_size(few), self.spec.resolution
-        return (*notes, f"pictures of {width}x{height} px are fitted to {side}x{side}")
-
-    def _placed(self, inputs: Array) -> Array:
-        return axes_placed(self.conversion.apply(inputs), self.spec, self.torch_layout, self.name)
-
-
 def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Fitted:
     """Check inputs against what the model takes, and put them in the standard layout, range and size.
 
@@ -90,8 +55,9 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Fitted:
     if isinstance(inputs, Fitted):
         return inputs
     if (lazy := as_lazy(inputs)) is not None:
-        return _fitted_when_made(lazy, spec, name)
-    array = _array(inputs, name)
+        rows, notes = sized_when_made(lazy, spec, name)
+        return Fitted(as_array(rows), notes=notes)
+    array = number_array(inputs, name)
     if array.ndim == 0 or len(array) == 0:
         raise DataError(f"{name}: there are no samples in it")
     if array.size == 0:
@@ -118,20 +84,13 @@ def token_ids(array: Array, name: str) -> Array:
     return array.astype(np.int64)
 
 
-def _fitted_when_made(rows: LazyRows, spec: InputSpec, name: str) -> Fitted:
-    """Pictures that are decoded when they are indexed, resized at the same time."""
-    if spec.channels not in (None, rows.shape[3]):
-        raise DataError(
-            f"{name}: the model takes {spec.channels} channels, the pictures are {rows.shape[1:]}"
-        )
-    if has_size(as_array(rows), spec):
-        return Fitted(as_array(rows))
-    side = spec.resolution
-    assert side is not None
-    height, width = rows.shape[1:3]
-    noted = f"pictures of {width}x{height} px are fitted to {side}x{side}"
-    fitted = rows.mapped(lambda some, _: resized(some, spec.preprocessing), (side, side, rows.shape[3]))
-    return Fitted(as_array(fitted), notes=(noted,))
+def refit(inputs: Array, spec: InputSpec, name: str, is_scaled: bool) -> Fitted:
+    """As :func:`fit_inputs`, for inputs that have been fitted to something before.
+
+    Args:
+        is_scaled: their values are settled, so that only their size may have to change.
+    """
+    return Fitted(inputs) if is_scaled and has_size(inputs, spec) else fit_inputs(inputs, spec, name)
 
 
 def finite_floats(inputs: Array, name: str) -> Array:
@@ -190,36 +149,3 @@ def normalize(inputs: Tensor, wanted: Preprocessing, name: str) -> Tensor:
     around[axis] = -1
     mean, std = (torch.tensor(v, dtype=torch.float32).view(around) for v in (wanted.mean, wanted.std))
     return (inputs - mean) / std
-
-
-def _array(inputs: Any, name: str) -> Array:
-    if isinstance(inputs, Tensor):
-        array = numpy_of(inputs)
-    elif isinstance(inputs, np.ma.MaskedArray) and np.ma.is_masked(inputs):
-        raise DataError(f"{name}: some inputs are masked; fill them in or leave them out: inputs.filled(0)")
-    elif hasattr(inputs, "__array__"):  # a table of pandas, too; what is on disk stays there
-        array = inputs if isinstance(inputs, np.ndarray) else np.asarray(inputs)
-    else:
-        try:
-            array = np.asarray([numpy_of(v) if isinstance(v, Tensor) else v for v in inputs])
-        except (TypeError, ValueError):
-            raise DataError(f"{name}: inputs of mixed shapes, or no numbers; make them one size") from None
-    return as_numbers(array, name)
-
-
-def as_numbers(array: Array, name: str) -> Array:
-    """The array, if it holds booleans, integers or floats; anything else is a DataError."""
-    if array.dtype == object:
-        raise DataError(
-            f"{name}: the inputs are Python objects, not numbers; make them one array: np.stack(inputs), "
-            "or inputs.astype('float32')"
-        )
-    if array.dtype.kind not in "biuf":
-        remedy = (
-            "; give their parts, numpy.stack([x.real, x.imag], -1), and a model that joins them, "
-            "torch.view_as_complex(x)"
-            if array.dtype.kind == "c"
-            else ""
-        )
-        raise DataError(f"{name}: inputs have to be real numbers, not {array.dtype}{remedy}")
-    return array

@@ -13,28 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from tbft.data.keys import find_keys, several_inputs
-from tbft.data.label_values import numpy_of, plain_label
+from tbft.data.label_values import plain_label
 from tbft.data.spec import InputSpec
+from tbft.data.values import numpy_of
 from tbft.data.viewing import COLOR_TO_GRAY, GRAY_TO_COLOR, as_viewed, resize
 from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
 Size = tuple[int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    """One sample as a dataset gives it.
-
-    Attributes:
-        input: a tensor, an array, a picture of Pillow, or what else there is.
-        label: as it is.
-        more: the other values, by key; ``item_2``, ... in tuples.
-    """
-
-    input: Any
-    label: Any
-    more: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +40,20 @@ class Input:
     size: Size | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One sample as a dataset gives it.
+
+    Attributes:
+        label: as it is.
+        more: the other values, by key; ``item_2``, ... in tuples.
+    """
+
+    input: Input
+    label: Any
+    more: dict[str, Any]
+
+
 def parse_item(item: Any, spec: InputSpec, where: str) -> Item:
     """The parts of (input, label), (input, label, more, ...) or a mapping with the usual keys.
 
@@ -62,7 +62,7 @@ def parse_item(item: Any, spec: InputSpec, where: str) -> Item:
         where: what to call the item in messages.
 
     Raises:
-        DataError: no label, or keys that say nothing.
+        DataError: no label, keys that say nothing, or an input that cannot be used.
     """
     if isinstance(item, (tuple, list)):
         named: Mapping[str, Any] = {f"item_{i}": value for i, value in enumerate(item)}
@@ -75,11 +75,12 @@ def parse_item(item: Any, spec: InputSpec, where: str) -> Item:
     else:
         raise DataError(f"{where} is a {type(item).__name__}; items are (input, label) or mappings of them")
     x, y = find_keys(list(named), replace(spec, keys=keys), where)
+    one = _as_input(named[x], spec, where)
     more = {key: plain_label(value) for key, value in named.items() if key not in (x, y)}
-    return Item(named[x], plain_label(named[y]), more)
+    return Item(one, plain_label(named[y]), more)
 
 
-def as_input(value: Any, spec: InputSpec, where: str) -> Input:
+def _as_input(value: Any, spec: InputSpec, where: str) -> Input:
     """An input as an array; a picture of Pillow as a viewer shows it, in the size and color of `spec`.
 
     Raises:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
+from tbft.data.values import numpy_of
 from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -68,17 +68,6 @@ def plain_label(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return value.item() if value.size == 1 else value
     return value
-
-
-def numpy_of(tensor: Tensor) -> Array:
-    """The values of a tensor on any device, in its own precision where NumPy has it, else in ``float32``."""
-    tensor = tensor.detach().cpu()
-    tensor = tensor.to_dense() if tensor.layout != torch.strided else tensor
-    tensor = tensor.dequantize() if tensor.is_quantized else tensor
-    try:
-        return np.asarray(tensor.numpy())
-    except TypeError:  # floats of 16 or 8 bits
-        return np.asarray(tensor.float().numpy())
 
 
 def refuse_missing(absent: Array, what: str, name: str) -> None:

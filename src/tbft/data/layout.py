@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from tbft.data.lazy import LazyRows, as_array
+from tbft.data.ranges import Conversion
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.data.viewing import resize
 from tbft.errors import DataError
@@ -126,3 +128,59 @@ def _resized_floats(pictures: Array, wanted: Preprocessing) -> Array:
         for at in range(0, len(pictures), _CHUNK)
     ]
     return torch.cat(parts).numpy()
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What makes inputs that a model takes of arrays of one kind.
+
+    Attributes:
+        conversion: of their values.
+        spec: what the model takes.
+        torch_layout: pictures have their channels first where that is open.
+        name: of the set, for messages.
+    """
+
+    conversion: Conversion
+    spec: InputSpec
+    torch_layout: bool
+    name: str
+
+    def apply(self, inputs: Array) -> Array:
+        """Inputs (n, ...) in the layout, range and size that the model takes."""
+        placed = self._placed(inputs)
+        return placed if has_size(placed, self.spec) else resized(placed, self.spec.preprocessing)
+
+    def notes(self, inputs: Array) -> tuple[str, ...]:
+        """What is done to such inputs, of which one will do."""
+        notes, few = self.conversion.notes, self._placed(inputs[:1])
+        if few.size == 3 * inputs[:1].size:
+            notes += ("gray pictures got three equal channels",)
+        if has_size(few, self.spec):
+            return notes
+        (height, width), side = picture_size(few), self.spec.resolution
+        return (*notes, f"pictures of {width}x{height} px are fitted to {side}x{side}")
+
+    def _placed(self, inputs: Array) -> Array:
+        return axes_placed(self.conversion.apply(inputs), self.spec, self.torch_layout, self.name)
+
+
+def sized_when_made(rows: LazyRows, spec: InputSpec, name: str) -> tuple[LazyRows, tuple[str, ...]]:
+    """Pictures that are decoded when they are indexed, resized at the same time, and what to say of that.
+
+    Raises:
+        DataError: they do not have the channels that the model takes.
+    """
+    if spec.channels not in (None, rows.shape[3]):
+        raise DataError(
+            f"{name}: the model takes {spec.channels} channels, the pictures are {rows.shape[1:]}"
+        )
+    if has_size(as_array(rows), spec):
+        return rows, ()
+    side = spec.resolution
+    assert side is not None
+    height, width = rows.shape[1:3]
+    noted = f"pictures of {width}x{height} px are fitted to {side}x{side}"
+    return rows.mapped(lambda some, _: resized(some, spec.preprocessing), (side, side, rows.shape[3])), (
+        noted,
+    )

@@ -62,6 +62,13 @@ class Preprocessing:
         """False if values in [0, 1] reach the model as they are."""
         return (set(self.mean), set(self.std), self.channel_order) != ({0.0}, {1.0}, "RGB")
 
+    def settled(self) -> dict[str, Any]:
+        """Plain values of what it says: values that are changed, and a size that is wanted."""
+        names = ["mean", "std", "channel_order"] if self.changes_values else []
+        if self.resolution is not None:
+            names += ["resolution", "resize", "crop"]
+        return {name: value for name, value in self.to_json().items() if name in names}
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from tbft.data.class_names import class_positions
 from tbft.data.conditions import Where, as_conditions, matching
-from tbft.data.inputs import fit_inputs, normalize, token_ids
+from tbft.data.inputs import fit_inputs, normalize, refit, token_ids
 from tbft.data.labels import Labels, check_labels, parse_labels, targets_of
-from tbft.data.layout import has_size
 from tbft.data.lazy import CHUNK, as_array, as_lazy
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError
@@ -208,22 +207,14 @@ def fit_samples(samples: Samples, spec: InputSpec) -> Samples:
         return replace(samples, inputs=token_ids(samples.inputs, samples.name), token_ids=True)
     if samples.preprocessing == spec.preprocessing or spec.preprocessing == Preprocessing():
         return samples
-    settled = _settled(samples)
-    spec = spec.completed_by(settled, f"{samples.name} as it was read")
+    own = samples.preprocessing
+    spec = spec.completed_by(own.settled(), f"{samples.name} as it was read")
     samples = replace(samples, preprocessing=spec.preprocessing)
-    if samples.as_taken or not len(samples) or ("mean" in settled and has_size(samples.inputs, spec)):
+    if samples.as_taken or not len(samples):
         return samples
-    fitted = fit_inputs(samples.inputs, spec, samples.name)
-    return replace(samples, inputs=fitted.inputs, as_taken=fitted.as_taken).noted(*fitted.notes)
-
-
-def _settled(samples: Samples) -> dict[str, Any]:
-    """What was said of the preprocessing of samples when they were read."""
-    own, names = samples.preprocessing, ["mean", "std", "channel_order"]
-    settled = names if own.changes_values else []
-    if own.resolution is not None:
-        settled = [*settled, "resolution", "resize", "crop"]
-    return {name: value for name, value in own.to_json().items() if name in settled}
+    fitted = refit(samples.inputs, spec, samples.name, is_scaled=own.changes_values)
+    notes = (*fitted.notes, *samples.notes)
+    return replace(samples, inputs=fitted.inputs, as_taken=fitted.as_taken, notes=notes)
 
 
 def digest(samples: Samples) -> str:

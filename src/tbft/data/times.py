@@ -77,13 +77,13 @@ def order_keys(samples: Samples, asked: bool) -> list[str]:
     A numbered execution counts together with the time in it. Where somebody `asked` for an order,
     other names that may tell it count too; where nobody did, values have to be numbers or certain dates.
     """
+    executions = [key for key in samples.attributes if rank(key, ("execution",)) is not None]
     found = sorted(
         (place, key)
         for place, key, _ in ranked(samples, ORDER_WORDS if asked else TIME_WORDS)
         if asked or _is_certain(samples.attributes[key])
     )
     first = [key for _, key in found[:1]]
-    executions = [key for key in samples.attributes if rank(key, ("execution",)) is not None]
     return executions[:1] + [key for key in first if key not in executions] if first else []
 
 

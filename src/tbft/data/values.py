@@ -1,0 +1,63 @@
+"""Arrays of numbers out of whatever holds them: tensors on any device, lists, columns of tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tbft.errors import DataError
+
+Array = npt.NDArray[Any]
+
+
+def numpy_of(tensor: Tensor) -> Array:
+    """The values of a tensor on any device, in its own precision where NumPy has it, else in ``float32``."""
+    tensor = tensor.detach().cpu()
+    tensor = tensor.to_dense() if tensor.layout != torch.strided else tensor
+    tensor = tensor.dequantize() if tensor.is_quantized else tensor
+    try:
+        return np.asarray(tensor.numpy())
+    except TypeError:  # floats of 16 or 8 bits
+        return np.asarray(tensor.float().numpy())
+
+
+def number_array(inputs: Any, name: str) -> Array:
+    """An array of booleans, integers or floats; what is on disk stays there.
+
+    Raises:
+        DataError: no numbers, masked ones, or arrays of different shapes.
+    """
+    if isinstance(inputs, Tensor):
+        array = numpy_of(inputs)
+    elif isinstance(inputs, np.ma.MaskedArray) and np.ma.is_masked(inputs):
+        raise DataError(f"{name}: some inputs are masked; fill them in or leave them out: inputs.filled(0)")
+    elif hasattr(inputs, "__array__"):  # a table of pandas, too
+        array = inputs if isinstance(inputs, np.ndarray) else np.asarray(inputs)
+    else:
+        try:
+            array = np.asarray([numpy_of(v) if isinstance(v, Tensor) else v for v in inputs])
+        except (TypeError, ValueError):
+            raise DataError(f"{name}: inputs of mixed shapes, or no numbers; make them one size") from None
+    return as_numbers(array, name)
+
+
+def as_numbers(array: Array, name: str) -> Array:
+    """The array, if it holds booleans, integers or floats; anything else is a DataError."""
+    if array.dtype == object:
+        raise DataError(
+            f"{name}: the inputs are Python objects, not numbers; make them one array: np.stack(inputs), "
+            "or inputs.astype('float32')"
+        )
+    if array.dtype.kind not in "biuf":
+        remedy = (
+            "; give their parts, numpy.stack([x.real, x.imag], -1), and a model that joins them, "
+            "torch.view_as_complex(x)"
+            if array.dtype.kind == "c"
+            else ""
+        )
+        raise DataError(f"{name}: inputs have to be real numbers, not {array.dtype}{remedy}")
+    return array
