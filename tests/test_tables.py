@@ -109,7 +109,7 @@ def test_what_a_table_and_a_folder_do_not_share_is_named(tmp_path):
     assert len(samples) == 4
     assert any("no.png" in note and "left out" in note for note in samples.notes)
     assert any(
-        "2 pictures that labels.csv does not name left out: 004.png, 005.png" in n for n in samples.notes
+        "2 pictures without a label in labels.csv left out: 004.png, 005.png" in n for n in samples.notes
     )
 
 

@@ -65,13 +65,16 @@ def _joined(folder: Listing, archives: Sequence[Path]) -> Listing:
     for path in archives:
         inside = list_members(path)
         top = printable(path.name.partition(".")[0])
-        for members, found in ((made.pictures, inside.pictures), (made.others, inside.others)):
+        found_pictures = inside.pictures if inside.noun == "picture" else []
+        rest = inside.others if found_pictures else [*inside.others, *inside.pictures]
+        for members, found in ((made.pictures, found_pictures), (made.others, rest)):
             members.extend(Member((top, *m.parts), m.read) for m in found)
         made.folders |= {(top, *parts) for parts in inside.folders}
         made.damaged += inside.damaged
         made.notes += [f"{printable(path.name)}: {note}" for note in inside.notes]
     names = {printable(path.name) for path in archives}
     made.others += [m for m in folder.others if m.parts[0] not in names]
+    made.take_recordings()
     return made
 
 

@@ -17,11 +17,23 @@ from tbft.data.arrays import Array, Objects, refuse_objects, samples_of_arrays
 from tbft.data.keys import INPUT_NAMES, LABEL_NAMES, split_part
 from tbft.data.members import some
 from tbft.data.samples import Samples
+from tbft.data.source import Source
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError
 
 #: Kinds of file that hold one array each.
 _SINGLE = ((".npy",), (".pt", ".pth"))
+
+
+def read_source(source: Source) -> Samples | None:
+    """Samples of a file of arrays, or of a folder of such."""
+    if arrays := find_array_folder(source.path):
+        return read_array_folder(arrays, source.path, source.spec)
+    if source.suffix == ".npz":
+        return read_npz(source.path, source.spec)
+    if source.suffix in (".pt", ".pth", ".safetensors"):
+        return read_tensors(source.path, source.spec)
+    return None
 
 
 def read_npz(path: Path, spec: InputSpec) -> Samples:

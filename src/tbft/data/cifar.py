@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tbft.data.members import Member
 from tbft.data.samples import Samples, make_samples
+from tbft.data.source import Source
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError
 
@@ -52,6 +53,14 @@ _CIFAR10 = _Published(
 _CIFAR100 = _Published(
     "CIFAR-100", ("train", "test"), ("meta", "fine_label_names.txt"), ("coarse_labels", "fine_labels")
 )
+
+
+def read_source(source: Source) -> Samples | None:
+    """Samples of a folder, an archive or a file of a published set."""
+    files = find_cifar(source.path)
+    if not files and source.listing is not None:
+        files = cifar_members(source.listing.others)
+    return read_cifar(files, source.name, source.spec) if files else None
 
 
 def find_cifar(path: Path) -> Files:

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from tbft.data.array_files import load_npz, memory_map
 from tbft.data.arrays import Array
+from tbft.data.conditions import single_values
 from tbft.data.samples import Samples, make_samples
+from tbft.data.source import Source
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError, unknown
 
@@ -45,6 +47,13 @@ def is_corruption(name: str) -> bool:
     return name in {*COMMON, *NATURAL, "spatter", "saturate"} or name.endswith(("_noise", "_blur"))
 
 
+def read_source(source: Source) -> Samples | None:
+    """Samples of a CIFAR-10-C folder, or of one of its files."""
+    if not find_cifar10c(source.path):
+        return None
+    return read_cifar10c(source.path, source.spec, single_values(source.conditions))
+
+
 def find_cifar10c(path: Path) -> bool:
     """Is this a CIFAR-10-C folder, or one of its files?"""
     return (path.is_dir() and (path / "labels.npy").exists()) or path.suffix == ".npy"
@@ -59,6 +68,8 @@ def read_cifar10c(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samp
     """
     folder = path if path.is_dir() else path.parent
     name = _chosen(folder, where.get("corruption") if path.is_dir() else path.stem)
+    if not (folder / "labels.npy").exists():
+        raise DataError(f"{path}: there are no labels beside it; save them as y.npy or labels.npy")
     about = read_about(folder)
     pictures = memory_map(folder / f"{name}.npy")
     labels = np.array(memory_map(folder / "labels.npy"))

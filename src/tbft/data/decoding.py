@@ -70,7 +70,7 @@ def decode(
         seen.take(i, made, members[i].name)
         if fits and isinstance(made, Picture):
             whole[len(seen.kept) - 1] = made.pixels
-    notes = _on_damage(seen.bad, len(members) + len(damaged), spec, name)
+    notes = on_damage(seen.bad, len(members) + len(damaged), spec, name)
     if not seen.kept:
         raise DataError(f"{name}: none of its pictures can be read: {_shown(seen.bad)}")
     notes = (*seen.tally.sentences(name), *_on_sizes(seen.sizes, decoder), *notes)
@@ -186,7 +186,8 @@ def _progress(
     return iter(tqdm(made, f"reading {name}", len(members), unit="", leave=False, disable=None))
 
 
-def _on_damage(bad: Sequence[tuple[str, str]], count: int, spec: InputSpec, name: str) -> tuple[str, ...]:
+def on_damage(bad: Sequence[tuple[str, str]], count: int, spec: InputSpec, name: str) -> tuple[str, ...]:
+    """A note on files that are left out, or DataError if they are not to be."""
     if not bad:
         return ()
     told = f"{len(bad):,} of {counted(count, 'file')} cannot be read"

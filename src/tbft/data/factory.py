@@ -14,6 +14,7 @@ from typing import Any
 
 from tbft.data.datasets import collect, is_dataset
 from tbft.data.samples import Samples, fit_samples
+from tbft.data.source import Source
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError, TbftError, TbftWarning
 
@@ -21,6 +22,12 @@ _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 #: Module -> the working directory that it was imported from.
 _from_working_directory: dict[str, str] = {}
+
+
+def read_source(source: Source) -> Samples | None:
+    """Samples that a factory returns."""
+    is_one = is_factory(source.name) and not source.path.exists()
+    return read_factory(source.name, source.spec) if is_one else None
 
 
 def is_factory(text: str) -> bool:

@@ -53,12 +53,14 @@ class Hints:
         classes: names that a class folder may have: those of the model, or of a class map.
         where: values by which samples are chosen, for each attribute.
         root: name of the folder or archive, without its suffix.
+        noun: what the files are.
     """
 
     layout: str | None = None
     classes: Collection[str] = ()
     where: Mapping[str, Collection[str]] = field(default_factory=dict)
     root: str = ""
+    noun: str = "picture"
 
 
 class Levels:
@@ -68,6 +70,7 @@ class Levels:
         self, folders: Sequence[tuple[str, ...]], paths: Sequence[tuple[str, ...]], hints: Hints, name: str
     ) -> None:
         self.folders, self.paths, self.hints, self.name = folders, paths, hints, name
+        self.noun = hints.noun
         self._check_depth()
         self.names = [set(column) for column in zip(*folders, strict=True)]
         self.found: list[str] = [""] * len(self.names)
@@ -90,8 +93,8 @@ class Levels:
             self._find_class_of_two(*left)
         elif left:
             raise DataError(
-                f"{self.name}: pictures lie {len(self.names)} folders deep, as {self._example()}, and it is "
-                "not certain which folders are the classes: name every level with --layout, such as "
+                f"{self.name}: {self.noun}s lie {len(self.names)} folders deep, as {self._example()}, and it "
+                "is not certain which folders are the classes: name every level with --layout, such as "
                 f"--layout {'/'.join(['domain', *'*' * (len(self.names) - 2), 'class'])}"
             )
         return self.found
@@ -108,22 +111,22 @@ class Levels:
             depths[len(f)].append(i)
         if set(depths) == {0}:
             raise DataError(
-                f"{self.name}: {counted(len(self.paths), 'picture')} and no class folders; expected "
-                "<class>/<file>, or a table of labels beside the pictures (labels.csv: file,label)"
+                f"{self.name}: {counted(len(self.paths), self.noun)} and no class folders; expected "
+                "<class>/<file>, or a table of labels beside them (labels.csv: file,label)"
             )
         if len(depths) == 1:
             return
         seen = ", ".join(
-            f"{counted(len(at), 'picture')} as {'/'.join(self.paths[at[0]])}"
+            f"{counted(len(at), self.noun)} as {'/'.join(self.paths[at[0]])}"
             for _, at in sorted(depths.items())
         )
         parts = [f[0] for f in self.folders if f and part_of(f[0])]
-        remedy = "move or remove the pictures in no class folder"
+        remedy = f"move or remove the {self.noun}s in no class folder"
         if parts and len(set(parts)) > 1:
             remedy = "give the folder of one part alone, such as " + f"{self.name}/{parts[-1]}"
         elif 0 not in depths:
             remedy = "give --layout 'class/**' if the top folders are the classes, or give one of them alone"
-        raise DataError(f"{self.name}: pictures lie at different depths: {seen}; {remedy}")
+        raise DataError(f"{self.name}: {self.noun}s lie at different depths: {seen}; {remedy}")
 
     def _check_classes(self, level: int) -> None:
         names = self.names[level]
@@ -209,8 +212,8 @@ class Levels:
         ]
         names = "domain" if word == "domain" else f"{word} or domain"
         raise DataError(
-            f"{self.name}: pictures lie {len(self.names)} folders deep, as {self._example()}, and it is not "
-            f"certain which folders are the classes, {outside} or {inside}: say it with --layout "
+            f"{self.name}: {self.noun}s lie {len(self.names)} folders deep, as {self._example()}, and it is "
+            f"not certain which folders are the classes, {outside} or {inside}: say it with --layout "
             f"'{layouts[0]}' or '{layouts[1]}' (any other name in place of {names}; * if it says nothing)"
         )
 

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from tbft.data.json_tables import json_members, json_tables
 from tbft.data.keys import LABEL_NAMES
 from tbft.data.levels import part_of
-from tbft.data.members import Listing, Member, picture_suffixes, printable
+from tbft.data.members import RECORDINGS, Listing, Member, picture_suffixes, printable
 from tbft.data.spec import InputSpec
-from tbft.data.tables import SUFFIXES, Table, parse_table
+from tbft.data.tables import SUFFIXES, Table, parse_table, table_of_rows
 from tbft.errors import DataError, unknown
 
 FILE_COLUMNS = (
     "file", "filename", "path", "filepath", "image", "imagefile", "imagename", "imagepath", "imageid", "img",
-    "imgpath", "picture", "photo",
+    "imgpath", "picture", "photo", "audio", "audiofile", "recording", "wav", "wavfile", "slicefilename",
 )  # fmt: skip
 LABEL_COLUMNS = (
     *(re.sub(r"[^a-z]", "", name) for name in LABEL_NAMES if name != "arr_1"),
@@ -26,6 +27,7 @@ LABEL_COLUMNS = (
     "gesture", "grade", "groundtruth", "gt",
 )  # fmt: skip
 _MAX_TABLE_BYTES = 1 << 28
+_LOOKED_AT = 20
 _PLAIN_BIT, _PLAIN_ONE = re.compile(r"[01](\.0*)?"), re.compile(r"1(\.0*)?")
 
 
@@ -37,11 +39,15 @@ class Listed:
         table: its rows.
         files: position of the column of files.
         place: folder of the table below the root of the set, as its parts.
+        class_names: the classes in order, where the table tells them.
+        notes: what was left out of it.
     """
 
     table: Table
     files: int
     place: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def has_usual_label(self) -> bool:
@@ -97,12 +103,12 @@ def find_table(listing: Listing, spec: InputSpec) -> Listed | None:
     """
     if spec.layout is not None:
         return None
-    tables = tables_of_pictures(listing)
+    tables = joined(tables_of_pictures(listing), listing)
     in_folders = all(len(m.parts) > 1 for m in listing.pictures)
     names = ", ".join(t.table.name for t in tables)
-    if len(tables) > 1 and not in_folders:
+    if len(tables) > 1 and not (in_folders and _are_classes(listing)):
         raise DataError(
-            f"{listing.name}: several tables name its pictures: {names}; give one of them as the set"
+            f"{listing.name}: several tables name its {listing.noun}s: {names}; give one of them as the set"
         )
     if in_folders and tables and not _tells_labels(tables, listing, spec):
         return None
@@ -114,19 +120,61 @@ def _tells_labels(tables: Sequence[Listed], listing: Listing, spec: InputSpec) -
     table = tables[0]
     if len(tables) > 1 or label_columns(table, spec) is None:
         return False
-    folders = {m.parts[-2] for m in listing.pictures}
-    are_classes = len(folders) > 1 and not any(part_of(name) for name in folders)
     is_certain = "labels" in (spec.keys or {}) or table.has_usual_label or not table.table.named
-    return is_certain or not are_classes
+    return is_certain or not _are_classes(listing)
+
+
+def _are_classes(listing: Listing) -> bool:
+    """May the folders in which pictures lie be classes?"""
+    folders = {m.parts[-2] for m in listing.pictures}
+    return len(folders) > 1 and not any(part_of(name) for name in folders)
 
 
 def tables_of_pictures(listing: Listing, index: PictureIndex | None = None) -> list[Listed]:
     """The tables among the files that name pictures."""
     texts = [m for m in listing.others if m.suffix in SUFFIXES]
-    if not (listing.pictures and texts):
+    jsons = json_members(listing)
+    if not (listing.pictures and (texts or jsons)):
         return []
     index = index or PictureIndex(listing.pictures)
-    return [t for m in texts if (t := _tried(m, index)) is not None]
+    tried = (*(_tried(m, index) for m in texts), *(of_json(m, index) for m in jsons))
+    return [table for table in tried if table is not None]
+
+
+def of_json(member: Member, index: PictureIndex) -> Listed | None:
+    """The table in a ``.json`` or ``.jsonl`` that names pictures; None if it does not."""
+    for candidate in json_tables(member):
+        place = member.parts[:-1]
+        head = candidate.file_names[:_LOOKED_AT]
+        if head and 2 * sum(index.find(name, place) is not None for name in head) >= len(head):
+            table, class_names, notes = candidate.table()
+            return Listed(table, 0, place, class_names, notes)
+    return None
+
+
+def joined(tables: list[Listed], listing: Listing) -> list[Listed]:
+    """Tables of the same columns that lie in a folder each, and name what is below it, as one table.
+
+    Folders that are called after parts become the column ``part``.
+    """
+    columns = tables[0].table.columns if tables else ()
+    alike = all(t.table.columns == columns and t.table.named and not t.class_names for t in tables)
+    if len(tables) < 2 or not alike or len({t.place for t in tables}) < len(tables):
+        return tables
+    index = PictureIndex(listing.pictures)
+    parts = [part_of(t.place[-1]) if t.place else None for t in tables]
+    has_parts = None not in parts and "part" not in columns
+    rows = []
+    for listed, part in zip(tables, parts, strict=True):
+        for _, cells in listed.table.rows():
+            at = index.find("/".join((*listed.place, cells[listed.files])))
+            if at is None:
+                return tables
+            own = [listing.pictures[at].name, *cells[: listed.files], *cells[listed.files + 1 :]]
+            rows.append([*own, part] if has_parts else own)
+    rest = [c for i, c in enumerate(columns) if i != tables[0].files]
+    name = " and ".join(t.table.name for t in tables)
+    return [Listed(table_of_rows(name, ("file", *rest, *(["part"] if has_parts else [])), rows), 0)]
 
 
 def problems_of_tables(listing: Listing) -> list[str]:
@@ -164,7 +212,7 @@ def with_named_files(table: Table) -> Listed | None:
     head = table.head()
     for c, column in enumerate(table.columns):
         in_name = table.named and _plain(column) in FILE_COLUMNS
-        if in_name or any(Path(row[c]).suffix.lower() in picture_suffixes() for row in head):
+        if in_name or any(Path(row[c]).suffix.lower() in picture_suffixes() | RECORDINGS for row in head):
             return Listed(table, c)
     return None
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from tbft.data.archives import list_members
 from tbft.data.class_names import normalized_name
 from tbft.data.conditions import Conditions
-from tbft.data.decoding import decode
 from tbft.data.labels import Labels, parse_labels
-from tbft.data.listed import Listed, PictureIndex, label_columns, with_files, with_named_files
+from tbft.data.listed import Listed, PictureIndex, label_columns
+from tbft.data.media import decoder_of
 from tbft.data.members import Listing, counted, printable, some
 from tbft.data.samples import Samples, match_classes
 from tbft.data.spec import InputSpec
-from tbft.data.tables import Table, column_array, label_cells
+from tbft.data.tables import column_array, label_cells
 from tbft.errors import DataError
 
 #: Files beside the pictures that name the classes, one a line.
@@ -31,16 +29,6 @@ _CLASS_FILES = {
 }
 
 Rows = Sequence[list[str]]
-
-
-def listed_in(table: Table, path: Path) -> tuple[Listed, Listing] | None:
-    """A table that was given as the set, with the pictures below its folder; None if it names no files."""
-    named = with_named_files(table)
-    if named is None and not any(name.lower() in ("id", "name", "") for name in table.columns):
-        return None  # numbers: nothing to look for in what may be a large folder
-    listing = list_members(path.parent)
-    found = with_files(table, PictureIndex(listing.pictures)) or named
-    return None if found is None else (found, listing)
 
 
 def read_listed(
@@ -76,12 +64,13 @@ def read_listed(
         np.zeros(len(at)), labels.indices, labels.class_names, np.arange(len(at)), attributes, name
     )
     chosen = every.where({key: c for key, c in (where or {}).items() if key in attributes})
-    found = decode([listing.pictures[at[i]] for i in chosen.ids], spec, name)
+    found = decoder_of(listing)([listing.pictures[at[i]] for i in chosen.ids], spec, name)
     told = (
         *notes,
         *repeats,
         *labels.notes,
         *_unlisted(listing, at, table.name),
+        *listed.notes,
         *listing.notes,
         *found.notes,
     )
@@ -118,7 +107,7 @@ def _located(
             at.append(found)
     if not absent:
         return rows, at, ()
-    told = f"{listed.table.name} names {counted(len(absent), 'picture')} not found in {listing.name}"
+    told = f"{listed.table.name} names {counted(len(absent), listing.noun)} not found in {listing.name}"
     if spec.skip_damaged and rows:
         return rows, at, (f"{told}, left out: {some(absent)}",)
     raise DataError(f"{told}: {some(absent, 5)}; put them there, or give --skip-damaged to leave them out")
@@ -152,7 +141,7 @@ def _labels(rows: Rows, columns: Sequence[int], listed: Listed, listing: Listing
         names = [table.columns[c] for c in columns]
         return parse_labels(np.array([[float(row[c]) for c in columns] for row in rows]), table.name, names)
     words = label_cells([row[columns[0]] for row in rows], table)
-    own = _class_names(listing, table.name)
+    own = [normalized_name(c) for c in listed.class_names or ()] or _class_names(listing, table.name)
     numbers = all(re.fullmatch(r"\d+", word) for word in words)
     fits = own is not None and (numbers or set(map(normalized_name, words)) <= set(own))
     return parse_labels(words, table.name, own if fits else spec.class_names, spec.labels_from)
@@ -177,4 +166,4 @@ def _unlisted(listing: Listing, at: Sequence[int], name: str) -> tuple[str, ...]
     left = [m.name for i, m in enumerate(listing.pictures) if i not in named]
     if not left:
         return ()
-    return (f"{counted(len(left), 'picture')} that {name} does not name left out: {some(left)}",)
+    return (f"{counted(len(left), listing.noun)} without a label in {name} left out: {some(left)}",)

@@ -30,6 +30,11 @@ FOREIGN = {
     ".dcm", ".svg", ".eps",
 }  # fmt: skip
 
+#: Recordings, of which ``.wav`` is read and others are refused.
+RECORDINGS = {
+    ".wav", ".wave", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff",
+}  # fmt: skip
+
 #: How pictures begin, for files whose name does not say what they are.
 _MAGIC = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*|BM.{4}\0\0\0\0|"
@@ -70,13 +75,14 @@ class Listing:
 
     Attributes:
         name: of the set, for messages.
-        pictures: in the order of their names.
+        pictures: in the order of their names; recordings, if there are more of them than of pictures.
         others: further files, such as tables, in the order of their names.
         folders: every folder with visible contents or none, as its parts.
         damaged: (name, reason) of what cannot be read at all: links that lead nowhere, the rest of an
             archive that is cut off.
         notes: what was passed over or assumed, a sentence each.
         from_archives: the folders are archives that lie in one folder.
+        noun: what `pictures` are, ``picture`` or ``recording``.
     """
 
     name: str
@@ -86,17 +92,26 @@ class Listing:
     damaged: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     from_archives: bool = False
+    noun: str = "picture"
+
+    def take_recordings(self) -> None:
+        """Where there are more recordings than pictures, they are what the set is about."""
+        found = [m for m in self.others if m.suffix in RECORDINGS]
+        if len(found) > len(self.pictures):
+            others = [m for m in self.others if m.suffix not in RECORDINGS]
+            self.others = sorted([*others, *self.pictures], key=lambda m: m.parts)
+            self.pictures, self.noun = found, "recording"
 
     def describe_others(self) -> tuple[str, ...]:
         """A sentence on files that are not pictures, and one on folders without any."""
         said = []
         if self.others:
-            said.append(f"passed over, as they are not pictures: {by_kind(self.others)}")
+            said.append(f"passed over, as they are not {self.noun}s: {by_kind(self.others)}")
         above = {m.parts[:i] for m in self.pictures for i in range(len(m.parts))}
         empty = [f for f in sorted(self.folders - above) if f[:-1] in above or not f[:-1]]
         if empty:
             names = some("/".join(f) for f in empty)
-            said.append(f"{counted(len(empty), 'folder')} without pictures passed over: {names}")
+            said.append(f"{counted(len(empty), 'folder')} without {self.noun}s passed over: {names}")
         return tuple(said)
 
 
@@ -137,6 +152,7 @@ class Collector:
         made = self.listing
         made.pictures.sort(key=lambda m: m.parts)
         made.others.sort(key=lambda m: m.parts)
+        made.take_recordings()
         for names, what in ((self._hidden, "file"), (list(self._hidden_folders), "folder")):
             if names:
                 kind = counted(len(names), f"hidden or system {what}")
@@ -233,8 +249,8 @@ def by_kind(members: Iterable[Member]) -> str:
 
 
 def _is_picture(member: Member) -> bool:
-    if member.suffix in picture_suffixes():
-        return True
+    if member.suffix in picture_suffixes() or member.suffix in RECORDINGS:
+        return member.suffix not in RECORDINGS
     try:
         return _MAGIC.match(member.read(_MAGIC_BYTES)) is not None
     except Exception:  # unreadable, and its name does not say that it is a picture

@@ -10,17 +10,25 @@ import numpy.typing as npt
 
 from tbft.data.class_names import twins_note
 from tbft.data.conditions import Conditions, matching
-from tbft.data.decoding import decode
 from tbft.data.levels import Hints
 from tbft.data.listed import problems_of_tables
+from tbft.data.media import decoder_of
 from tbft.data.members import Listing, by_kind, counted, printable, some
 from tbft.data.samples import Samples
 from tbft.data.side_tables import side_columns
+from tbft.data.source import Source
 from tbft.data.spec import InputSpec
 from tbft.data.trees import Tree, interpret, ordered_classes
 from tbft.errors import DataError, unknown
 
 Positions = npt.NDArray[np.int64]
+
+
+def read_source(source: Source) -> Samples | None:
+    """Pictures or recordings in the class folders of a folder or an archive."""
+    if source.listing is None:
+        return None
+    return read_pictures(source.listing, source.path, source.spec, source.conditions)
 
 
 def read_pictures(listing: Listing, path: Path, spec: InputSpec, conditions: Conditions) -> Samples:
@@ -38,14 +46,14 @@ def read_pictures(listing: Listing, path: Path, spec: InputSpec, conditions: Con
         raise DataError(_nothing_in(listing))
     columns, joined = side_columns(listing, spec)
     wishes = {key: condition.wanted for key, condition in conditions.items() if key not in columns}
-    hints = Hints(spec.layout, _known(spec), wishes, path.name.partition(".")[0])
+    hints = Hints(spec.layout, _known(spec), wishes, path.name.partition(".")[0], listing.noun)
     tree = _interpreted(listing, hints)
     attributes = {**columns, **tree.attributes, "file": np.array([m.name for m in listing.pictures])}
     known = {key: condition for key, condition in conditions.items() if key in attributes}
     # As ids, positions do not depend on which pictures are wanted.
     chosen, more = _in_folders(tree.classes, matching(attributes, known, listing.name), spec, listing.name)
     class_names, notes = _classes(tree.classes, spec, listing.name)
-    found = decode([listing.pictures[i] for i in chosen], spec, listing.name, listing.damaged)
+    found = decoder_of(listing)([listing.pictures[i] for i in chosen], spec, listing.name, listing.damaged)
     at = chosen[found.kept]
     position = {printable(c): i for i, c in enumerate(class_names)}
     return Samples(
@@ -78,10 +86,25 @@ def _nothing_in(listing: Listing) -> str:
     told = f" (it has: {'; '.join(seen)})" if seen else ""
     remedy = ""
     if listing.others:
-        remedy = "; other files are read with a factory that returns a Dataset, package.module:factory"
-        if any(m.suffix == ".npy" for m in listing.others):
-            remedy = "; stack the arrays into X.npy and y.npy, np.save('X.npy', np.stack(arrays))" + remedy
+        remedy = _of_others(listing)
     return f"{listing.name}: no pictures in it; expected <class>/<file>{told}{remedy}"
+
+
+def _of_others(listing: Listing) -> str:
+    """What to do with arrays, tables and archives that lie where pictures should."""
+    kinds = {m.suffix: m.name for m in reversed(listing.others)}
+    if ".npy" in kinds:
+        return (
+            "; give the folder with X.npy and y.npy; single arrays are stacked by np.save('X.npy', "
+            "np.stack(arrays)); or give a factory that returns a Dataset, package.module:factory"
+        )
+    single = next((n for s, n in kinds.items() if s in (".npz", ".pt", ".pth", ".safetensors", ".h5")), None)
+    if single is not None:
+        return f"; give one of these files as the set, such as {single} (unpacked, if it is in an archive)"
+    packed = next((n for s, n in kinds.items() if s in (".zip", ".tar", ".tgz", ".gz")), None)
+    if packed is not None:
+        return f"; unpack what is packed in it, such as {packed}"
+    return "; other files are read with a factory that returns a Dataset, package.module:factory"
 
 
 def _known(spec: InputSpec) -> frozenset[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from typing import Any
 
@@ -11,7 +9,7 @@ from tbft.data.keys import LABEL_NAMES
 from tbft.data.listed import Listed
 from tbft.data.members import Listing, Member
 from tbft.data.spec import InputSpec
-from tbft.data.tables import Table
+from tbft.data.tables import table_of_rows
 
 
 def shard_table(listing: Listing, spec: InputSpec) -> Listed | None:
@@ -34,11 +32,8 @@ def shard_table(listing: Listing, spec: InputSpec) -> Listed | None:
     if not rows:
         return None
     columns = tuple(dict.fromkeys(key for row in rows.values() for key in ("file", "label", *row)))
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(columns)
-    writer.writerows([row.get(column, "") for column in columns] for row in rows.values())
-    return Listed(Table(f"{listing.name} (.cls, .json)", columns, True, out.getvalue(), ","), 0)
+    cells = ([row.get(column, "") for column in columns] for row in rows.values())
+    return Listed(table_of_rows(f"{listing.name} (.cls, .json)", columns, cells), 0)
 
 
 def _stem(picture: Member, beside: dict[str, Member]) -> str | None:

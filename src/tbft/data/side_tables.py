@@ -33,9 +33,9 @@ def side_columns(listing: Listing, spec: InputSpec) -> tuple[Attributes, tuple[s
             continue
         named = _fill(cells, listed, used, index)
         commas |= table.separator != ","
-        left = len(listing.pictures) - named
+        left, kind = len(listing.pictures) - named, counted(named, listing.noun)
         notes.append(
-            f"{table.name} tells {some([table.columns[c] for c in used], 8)} of {counted(named, 'picture')}"
+            f"{table.name} tells {some([table.columns[c] for c in used], 8)} of {kind}"
             + (f"; {left:,} are not in it" if left else "")
             + (f"; labels are those of the folders, not its {table.columns[labels[0]]}" if labels else "")
             + ("" if labels else "; labels are those of the folders (--keys labels=COLUMN to take a column)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -93,6 +93,15 @@ def parse_table(raw: bytes, name: str) -> Table:
     named = not any(_NUMBER.fullmatch(c) for c in columns)
     table = Table(name, _told_apart(columns), True, text, separator)
     return table if named else table.without_names()
+
+
+def table_of_rows(name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A table of values, with names of its columns."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return Table(name, tuple(columns), True, out.getvalue(), ",")
 
 
 def column_array(cells: Sequence[str], decimal_comma: bool = False) -> Array:

@@ -121,7 +121,7 @@ def _read_off(
         attributes["picture"] = _same_photo(classes, paths)
     if "*" in roles:
         passed = sorted({f[i] for f in folders for i, role in enumerate(roles) if role == "*"})
-        notes.append(f"folders that say nothing of a picture: {some(passed)}")
+        notes.append(f"folders that say nothing of a {hints.noun}: {some(passed)}")
     return Tree(classes, attributes, tuple(notes))
 
 
