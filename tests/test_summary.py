@@ -74,15 +74,17 @@ def test_uneven_and_absent_classes_are_found():
     assert "1 class without samples: c" in kinds["absent"]
 
 
-def test_check_prints_what_is_wrong_and_exits_with_1(tmp_path, capsys):
+def test_check_prints_what_is_wrong_and_exits_with_1_or_2_if_files_are_damaged(tmp_path, capsys):
     write_messy_tree(tmp_path / "s")
-    assert main(["data", "check", str(tmp_path / "s")]) == 1
+    assert main(["data", "check", str(tmp_path / "s")]) == 2
     out = capsys.readouterr().out
     assert "16 samples of 3 classes" in out
     assert "dog/9.png" in out
-    assert main(["data", "check", str(tmp_path / "s"), "--json"]) == 1
+    assert main(["data", "check", str(tmp_path / "s"), "--json"]) == 2
     kinds = [p["kind"] for p in json.loads(capsys.readouterr().out)["problems"]]
     assert kinds == ["damaged", "contradictions", "copies", "lookalikes", "single"]
+    assert main(["data", "check", str(tmp_path / "s"), "--skip-damaged"]) == 1
+    capsys.readouterr()
     assert main(["data", "check", str(write_tree(tmp_path / "sound"))]) == 0
     assert "no problems found" in capsys.readouterr().out
     assert main(["data", "check", str(tmp_path / "nowhere")]) == 2
@@ -174,7 +176,7 @@ def test_copies_in_two_parts_of_a_tree_and_damage_are_said_once(tmp_path, capsys
             Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(place / f"{i}.png")
     shutil.copy(tmp_path / "s/train/a/0.png", tmp_path / "s/test/a/again.png")
     (tmp_path / "s/test/b/cut.png").write_bytes((tmp_path / "s/train/a/2.png").read_bytes()[:300])
-    assert main(["data", "check", str(tmp_path / "s")]) == 1
+    assert main(["data", "check", str(tmp_path / "s")]) == 2
     out = capsys.readouterr().out
     assert "  test: 3 (a 2, b 1)\n  train: 4 (a 2, b 2)" in out
     assert "1 sample is an exact copy of one in another part:\n    test/a/again.png = train/a/0.png" in out

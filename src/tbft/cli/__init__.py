@@ -1,7 +1,8 @@
 """The command line, ``tbft``: a module for each subcommand, a few lines over public functions.
 
 Exit status: 0 success, 1 a bug in tbft, 2 bad input or too few resources, 130 Ctrl-C, 143 SIGTERM; for
-those of ``personalize`` see ``docs/personalize-json.md``. This module imports little, so that signals are
+those of ``personalize`` see ``docs/personalize-json.md``. ``data check`` ends with 1 if it finds problems
+that other commands do not refuse. This module imports little, so that signals are
 handled early.
 """
 

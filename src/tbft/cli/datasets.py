@@ -56,7 +56,8 @@ def add(commands: Subparsers) -> None:
         actions,
         "check",
         "print what is in a set and possible problems: damaged files, copies, contradicting labels, pictures "
-        "that look alike, uneven classes; exit status 1 if there are any",
+        "that look alike, uneven classes; exit status 1 if there are any, and 2 if files are damaged, which other "
+        "commands refuse",
         CHECK,
     )
     check.add_argument("data", metavar="SET")
@@ -180,22 +181,27 @@ def _show_set(arguments: argparse.Namespace) -> None:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    """Print a set and possible problems; the status is 1 if there are any."""
+    """Print a set and possible problems.
+
+    Returns:
+        0 without any; 1 with some that other commands pass over or note; 2 with what they refuse.
+    """
     from tbft.data.quality import find_problems
     from tbft.data.summary import describe
 
     options = DataOptions.of(arguments)
     samples, damaged = _read_what_can_be(options)
     problems = [*damaged, *find_problems(samples)]
+    status = 2 if damaged else int(bool(problems))
     summary = describe(samples)
     if arguments.json:
         print_json({**summary.to_json(), "problems": [problem.to_json() for problem in problems]})
-        return int(bool(problems))
+        return status
     lines = (
         [f"possible problems ({len(problems)}):", *map(str, problems)] if problems else ["no problems found"]
     )
     print(visible("\n".join([str(summary), *lines])))
-    return int(bool(problems))
+    return status
 
 
 def _read_what_can_be(options: DataOptions) -> tuple[Samples, list[Problem]]:
