@@ -56,8 +56,7 @@ def add(commands: Subparsers) -> None:
         actions,
         "check",
         "print what is in a set and possible problems: damaged files, copies, contradicting labels, pictures "
-        "that look alike, uneven classes; exit status 1 if there are any, and 2 if files are damaged, which other "
-        "commands refuse",
+        "that look alike, uneven classes; exit status 1 if there are any, 2 if files are damaged",
         CHECK,
     )
     check.add_argument("data", metavar="SET")
