@@ -32,14 +32,26 @@ def regress(features: npt.NDArray[Any], labels: npt.NDArray[np.int64], classes: 
     Allen's PRESS (1974): a sample's leave-one-out residual is its residual divided by one minus its leverage.
     """
     mean, spread = features.mean(0), features.std(0) + 1e-3
-    x = (features - mean) / spread
-    x = np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1).astype(np.float64)
+    x = with_constant((features - mean) / spread)
     targets = np.eye(classes)[labels]
-    if x.shape[1] <= len(x):
-        solution = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T)
-    else:  # the same from a smaller inverse
-        solution = x.T @ np.linalg.inv(x @ x.T + RIDGE * np.eye(len(x)))
-    w, hat = solution @ targets, x @ solution
-    leverage = np.diag(hat)[:, None]
+    solution = ridge_solution(x, RIDGE)
+    w, leverage = solution @ targets, leverages(x, solution)
     weight = w[:-1].T / spread
-    return Regression(weight, w[-1] - weight @ mean, (hat @ targets - leverage * targets) / (1 - leverage))
+    return Regression(weight, w[-1] - weight @ mean, (x @ w - leverage * targets) / (1 - leverage))
+
+
+def with_constant(x: npt.NDArray[Any]) -> Floats:
+    """Features (n, d) with a constant 1 as the last one."""
+    return np.concatenate([x, np.ones((len(x), 1), x.dtype)], axis=1).astype(np.float64)
+
+
+def ridge_solution(x: Floats, ridge: float) -> Floats:
+    """The map (d, n) from targets of features x (n, d) to the coefficients of a ridge regression."""
+    if x.shape[1] <= len(x):
+        return np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T)
+    return np.asarray(x.T @ np.linalg.inv(x @ x.T + ridge * np.eye(len(x))))  # the same, a smaller inverse
+
+
+def leverages(x: Floats, solution: Floats) -> Floats:
+    """The weight (n, 1) of each sample's own target in what is predicted for it."""
+    return np.einsum("nd,dn->n", x, solution)[:, None]
