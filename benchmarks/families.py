@@ -10,6 +10,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,7 @@ class People:
     classes: tuple[str, ...]
 
 
+@cache
 def read_people(name: str) -> People:
     """One of ``watch``, ``phone``, ``phone-and-watch`` and ``wisdm``, below TBFT_DATA."""
     folder = Path(os.environ["TBFT_DATA"]) / "har"
@@ -224,7 +226,7 @@ def _train(model: nn.Module, x: npt.NDArray[np.float32], y: Ints, seed: int, epo
             schedule.step()
 
 
-def earliest(samples: tbft.Samples, labeled: int | None) -> tuple[tbft.Samples, tbft.Samples]:
+def earliest(samples: tbft.Samples, labeled: int | None, draw: int = 0) -> tuple[tbft.Samples, tbft.Samples]:
     """The first samples of each class to learn from, and the later half of each class to test on.
 
     The test part is the same for any number of labels. Windows overlap, so two of each class are left out
@@ -232,12 +234,14 @@ def earliest(samples: tbft.Samples, labeled: int | None) -> tuple[tbft.Samples, 
 
     Args:
         labeled: samples a class, as far as its first half has them; None: the first fifth of each class.
+        draw: 1 starts in the middle of the first half instead.
     """
     train, test = [], []
     for label in np.unique(samples.labels):
         own = np.flatnonzero(samples.labels == label)
         half = len(own) // 2
+        start = draw * (half // 2)
         count = -(-len(own) // 5) if labeled is None else labeled
-        train.append(own[: max(min(count, half - 2), 0)])
+        train.append(own[start : start + max(min(count, half - 2 - start), 0)])
         test.append(own[half:])
     return samples.subset(np.sort(np.concatenate(train))), samples.subset(np.sort(np.concatenate(test)))

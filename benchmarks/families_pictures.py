@@ -6,7 +6,6 @@ The MobileNet is trained on CIFAR-10's training part and kept in a folder.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -17,12 +16,15 @@ from torch import Tensor, nn
 import tbft
 from tbft.blocks import Blocks
 from tbft.data import Samples, read
+from tbft.diagnosis.card_building import card_of_samples
 from tbft.models import load_weights, save_weights
 
 #: Shifts of the CIFAR models, all of the development half.
 DRIFTS = ("gaussian_noise:5", "contrast:5", "labels:reverse", "fog:5", "labels:swap:0.4", "brightness:3",
           "clean", "glass_blur:5", "labels:permute", "defocus_blur:3")  # fmt: skip
-MOBILENET = "mobilenet-cifar10"
+MOBILENET, CIFAR = "mobilenet-cifar10", "resnet20-cifar10"
+#: Test samples of a drift.
+TESTED = 1000
 PICTURE_MODELS = (MOBILENET, "resnet20-cifar10", "resnet26-cifar10", "resnet26-tiny17")
 
 
@@ -44,7 +46,7 @@ class MobileNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.front((x - 0.47) / 0.25)
-        return self.fc(self.late(self.middle(x)))  # type: ignore[no-any-return]
+        return self.fc(self.late(self.middle(x)))
 
 
 def _inverted(inputs: int, outputs: int, stride: int) -> nn.Module:
@@ -81,3 +83,28 @@ def mobilenet(folder: Path, count: int = 30_000, epochs: int = 12) -> MobileNet:
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(model.state_dict(), path)
     return model.eval()
+
+
+@cache
+def picture_base(model: str, folder: Path) -> tuple[Blocks, tbft.SourceCard]:
+    """A base model and its card."""
+    if model != MOBILENET:
+        blocks = model_blocks(model)
+        return blocks, card_of_samples(blocks, source_parts(model)[0])
+    blocks = tbft.split(mobilenet(folder))
+    return blocks, card_of_samples(blocks, source_parts(CIFAR)[0])
+
+
+def picture_shifts(model: str) -> list[Shift]:
+    """The drifts that a model meets, all of the development half."""
+    name = CIFAR if model == MOBILENET else model
+    shifts = [s for s in suite() if s.model == name and s.half == "development"]
+    if "cifar" in model:
+        return [next(s for s in shifts if s.drift == drift) for drift in DRIFTS]
+    return shifts
+
+
+def picture_parts(shift: Shift, labels: int, draw: int) -> tuple[Samples, Samples] | None:
+    """Labels drawn at random, and test samples; None if there are too few."""
+    parts = parts_of(shift, labels, draw)
+    return None if parts is None else (parts[0], parts[1].subset(slice(0, TESTED)))

@@ -37,6 +37,10 @@ DEFAULTS: dict[str, Any] = {
     "feature_keeps_below": 0,
     "strength": 1.0,
     "length": 1.0,
+    "solves_head": False,
+    "joint_learning_rate": None,
+    "joint_min_steps": 0,
+    "front_rate_factor": 1.0,
 }
 
 

@@ -22,7 +22,7 @@ from tbft.diagnosis.evidence import example_evidence
 from tbft.diagnosis.levels import diagnose_evidence
 from tbft.errors import PlanError
 from tbft.plan import KEEP, Budget, Plan, find_recipe
-from tbft.tuning.closed_form import Prototypes, solve
+from tbft.tuning.closed_form import LinearHead, Prototypes, solve
 from tbft.tuning.execution import tune_samples
 from tbft.verification.comparison import changed_to
 from tbft.verification.evaluation import predict
@@ -79,14 +79,46 @@ def test_both_are_arms_like_the_others(blocks):
         assert accuracy(blocks, {}, clouds(100, seed=5, turned=1)) > 0.9
 
 
-def test_a_class_without_labels_needs_a_prototype():
+def test_a_class_without_labels_needs_a_prototype_or_the_base():
     x, labels = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 2
-    with pytest.raises(PlanError, match="ridge needs labels of every class"):
-        solve("ridge", x, labels, 3, None)
-    with pytest.raises(PlanError, match="label some, or tune the head"):
-        solve("prototypes", x, labels, 3, None)
-    source = Prototypes(np.eye(3, 4) * 5, np.ones(4))
-    assert solve("prototypes", x, labels, 3, source)(np.eye(3, 4) * 5).argmax(1)[2] == 2
+    base, centers = LinearHead(np.eye(3, 4), np.zeros(3)), np.eye(3, 4) * 5
+    with pytest.raises(PlanError, match="label some, build a card"):
+        solve("prototypes", x, labels, base)
+    source = Prototypes(centers, np.ones(4))
+    assert solve("prototypes", x, labels, base, source).head(centers).argmax(1)[2] == 2
+    own = np.concatenate([centers, centers])[[0, 1, 3, 4]]  # nothing of the third class
+    assert solve("ridge", own, np.array([0, 1, 0, 1]), base, source).head(centers).argmax(1).tolist() == [
+        0,
+        1,
+        2,
+    ]
+
+
+@given(st.integers(1, 3), st.integers(2, 60), st.integers(0, 50))
+@settings(max_examples=30, deadline=None)
+def test_few_labels_that_the_base_predicts_leave_its_predictions(per_class, width, seed):
+    generator = np.random.default_rng(seed)
+    base = LinearHead(generator.normal(size=(3, width)), np.zeros(3))
+    x = generator.normal(size=(200, width))
+    labels = base(x).argmax(1)
+    rows = np.concatenate([np.flatnonzero(labels == c)[:per_class] for c in range(3)])
+    spread = Prototypes(np.zeros((3, width)), np.ones(width))
+    agreed = solve("ridge", x[rows], labels[rows], base, spread).head(x).argmax(1) == labels
+    assert agreed.mean() > 0.6
+
+
+@given(st.integers(3, 30), st.integers(1, 40), st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_ridge_leaves_out_each_sample_in_its_leave_one_out_logits(count, width, seed):
+    """A label that is changed changes nothing in its own logits but their common scale."""
+    generator = np.random.default_rng(seed)
+    x, labels = generator.normal(size=(count, width)), np.arange(count) % 3
+    base = LinearHead(np.zeros((3, width)), np.zeros(3))
+    other = labels.copy()
+    other[0] = (labels[0] + 1) % 3
+    found = [solve("ridge", x, y, base).left_out[0] for y in (labels, other)]
+    first, second = ((f - f.mean()) / (np.linalg.norm(f - f.mean()) + 1e-12) for f in found)
+    assert np.allclose(first, second, atol=1e-6)
 
 
 @given(st.integers(4, 40), st.integers(1, 60), st.integers(0, 5))

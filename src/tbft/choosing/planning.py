@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from tbft.blocks import Arm, Blocks
+from tbft.blocks.heads import linear_head
 from tbft.blocks.state import batch_norms
 from tbft.choosing.choice import Choice, beyond, check_energy_known, choose
 from tbft.choosing.cost import Cost, Prediction, predict_costs
@@ -24,7 +23,6 @@ from tbft.diagnosis.observation import BATCH_SIZE
 from tbft.diagnosis.rules import unmended
 from tbft.errors import PlanError
 from tbft.plan import Allowance, Plan, Recipe
-from tbft.tuning.closed_form import linear_head
 from tbft.tuning.memory_limit import forward_batch
 
 #: Share of the likeliest option's predicted cost that trials may take, and what they may take in any case.
@@ -79,7 +77,7 @@ def choose_plan(
             "there is nothing to choose by: a model without BatchNorm keeps no statistics of its source, and "
             "options are tried on class labels only; name a level (feature, say) or an arm (full, say)"
         )
-    adapts, solves = bool(batch_norms(blocks.model)), _is_solvable(blocks, samples)
+    adapts, solves = bool(batch_norms(blocks.model)), linear_head(blocks) is not None
     options = [o for o in options_of(blocks.names, blocks.head, adapts, solves) if _is_trainable(blocks, o)]
     if len(options) == 1:
         raise PlanError(
@@ -116,12 +114,6 @@ def _is_trainable(blocks: Blocks, option: Option) -> bool:
     """Whether there is anything to train for the option, if it trains."""
     arm = Arm.of(option.arm)
     return not arm.trains or bool(blocks.trainable(arm))
-
-
-def _is_solvable(blocks: Blocks, samples: Samples) -> bool:
-    """Whether a head can be solved for: a linear one, with a label of every class."""
-    head = linear_head(blocks)
-    return head is not None and len(np.unique(samples.labels)) == head.out_features
 
 
 def _order_of_trial(prior: Mapping[str, Estimate], plans: Mapping[str, Plan]) -> dict[str, Plan]:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from math import sqrt
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from tbft.blocks import Blocks
 from tbft.blocks.arm import Arm
+from tbft.blocks.heads import linear_head
 from tbft.blocks.tensors import State
 from tbft.choosing.cost import Cost
 from tbft.choosing.label_forecast import Seen
@@ -29,9 +29,9 @@ from tbft.data.manner import Manner, SplitBy, find_manner
 from tbft.data.samples import Samples
 from tbft.data.times import order_keys
 from tbft.diagnosis.card import SourceCard
-from tbft.errors import TbftError
-from tbft.plan import Budget, Plan, replace_plan
-from tbft.tuning.closed_form import Floats, Prototypes, features_of, linear_head, solve
+from tbft.errors import PlanError, TbftError
+from tbft.plan import FOLLOW, Budget, Plan, find_recipe, replace_plan
+from tbft.tuning.closed_form import Floats, Prototypes, features_of, head_weights, solve
 from tbft.tuning.execution import blended, tune_samples
 from tbft.tuning.options import Tuning
 from tbft.verification.comparison import changed_to
@@ -43,6 +43,8 @@ Labels = npt.NDArray[np.int64]
 #: How far to go from the base's weights to the tuned ones, where that is tried.
 STRENGTHS = (0.3, 0.5, 0.7, 1.0)
 MIN_FOLDS, MAX_FOLDS = 2, 3
+#: Folds for heads in closed form, which cost next to nothing. With more, classes are too uneven in the rest.
+SOLVED_FOLDS = 5
 #: Standard deviation between a gain on folds and on other samples, apart from their number; the same where
 #: the labels come from a few recordings or a short time, which are not the person.
 FOLD_SPREAD, STRETCH_SPREAD = 0.05, 0.15
@@ -175,21 +177,21 @@ class _Run:
         self.blocks, self.samples = blocks, samples
         self.how = Tuning(prototypes=prototypes_of(how.card))
         manner = how.manner or find_manner(samples, {}, SplitBy())
-        count = int(min(MAX_FOLDS, np.bincount(samples.labels).max()))
-        self.folds = folds_of(manner, count, in_order=True)
-        self.rows = np.flatnonzero(self.folds >= 0)
+        per_class = int(np.bincount(samples.labels).max())
+        self.folds, self.solved_folds = (
+            folds_of(manner, min(count, per_class), in_order=True) for count in (MAX_FOLDS, SOLVED_FOLDS)
+        )
         self.fold_count = int(self.folds.max()) + 1
         self.trials: list[Trial] = []
         in_stretches = bool(order_keys(samples, asked=False) or named_groups(samples))
         self.fold_spread = STRETCH_SPREAD if in_stretches else FOLD_SPREAD
-        head = linear_head(blocks)
-        self.classes = 0 if head is None else head.out_features  # 0: no head in closed form
+        self.head = linear_head(blocks)  # None: no head in closed form
         self._features: dict[bool, tuple[Floats, Floats]] = {}
 
-    @cached_property
+    @property
     def base_correct(self) -> Bools:
         """Whether the base is right on each sample; not computed unless something is tried."""
-        return self._correct({}, self.samples)
+        return _is_correct(self._features_of(False)[1], self.samples.labels)
 
     def spent(self) -> float:
         """Processor seconds since the start."""
@@ -203,7 +205,7 @@ class _Run:
     def seen(self) -> Seen | None:
         """Features and logits with the source's statistics; None if no head was solved for."""
         found = self._features.get(False)
-        return Seen(*found) if found and self.classes else None
+        return Seen(*found) if found and self.head is not None else None
 
     def is_shared(self, plan: Plan) -> bool:
         """Whether the features that the option needs are there already."""
@@ -217,33 +219,42 @@ class _Run:
 
     def _solved(self, option: str, plan: Plan) -> list[Trial]:
         """AdaBN, or a head in closed form, on features that are computed once."""
-        adapts, labels, rows = plan.statistics.adapts, self.samples.labels, self.rows
+        adapts, labels = plan.statistics.adapts, self.samples.labels
+        features, base = self._features_of(adapts)
+        rows, logits = np.flatnonzero(self.solved_folds >= 0), base.copy()
+        if plan.arm.solves:
+            if self.head is None:
+                raise PlanError("this head cannot be solved for")
+            own = head_weights(self.head)
+            for fold in range(self.solved_folds.max() + 1):
+                held_out = self.solved_folds == fold
+                rest = features[~held_out], labels[~held_out]
+                solved = solve(plan.arm.name, *rest, own, self.how.prototypes)
+                logits[held_out] = solved.head(features[held_out])
+        found, right = [], self.base_correct[rows]
+        for strength in strengths_of(plan.arm, adapts):
+            correct = _is_correct(base + strength * (logits - base), labels)[rows]
+            found.append(Trial(option, strength, rows, correct, right, self.fold_spread))
+        return found
+
+    def _features_of(self, adapts: bool) -> tuple[Floats, Floats]:
+        """The inputs of the head, if it can be solved for, and the logits, with or without AdaBN."""
         if adapts not in self._features:
-            adabn = replace_plan(plan, arm="adabn")
+            adabn = Plan("adabn", find_recipe("fast"), statistics=FOLLOW)
             changed = tune_samples(self.blocks, adabn, self.samples).changed if adapts else {}
             with changed_to(self.blocks.model, changed):
                 self._features[adapts] = self._features_now()
-        features, base = self._features[adapts]
-        logits = base.copy()
-        if plan.arm.solves:
-            for fold in range(self.fold_count):
-                held_out = self.folds == fold
-                rest = features[~held_out], labels[~held_out]
-                head = solve(plan.arm.name, *rest, self.classes, self.how.prototypes)
-                logits[held_out] = head(features[held_out])
-        found = []
-        for strength in strengths_of(plan.arm, adapts):
-            correct = _is_correct(base + strength * (logits - base), labels)[rows]
-            found.append(Trial(option, strength, rows, correct, self.base_correct[rows], self.fold_spread))
-        return found
+        return self._features[adapts]
 
     def _features_now(self) -> tuple[Floats, Floats]:
-        """The inputs of the head, if it can be solved for, and the logits."""
-        if not self.classes:
-            logits = predict(self.blocks, self.samples, self.batch_size)
-            return np.zeros((len(logits), 0)), logits.double().numpy()
-        features, logits = features_of(self.blocks, self.samples, self.batch_size)
-        return features, logits.double().numpy()
+        if self.head is not None:
+            try:
+                found = features_of(self.head, self.blocks, self.samples, self.batch_size)
+                return found[0], found[1].double().numpy()
+            except PlanError:  # it is not called once with a vector
+                self.head = None
+        logits = predict(self.blocks, self.samples, self.batch_size)
+        return np.zeros((len(logits), 0)), logits.double().numpy()
 
     def _trained(self, option: str, plan: Plan, fold_seconds: float) -> list[Trial]:
         best = max((trial.gain for trial in self.trials), default=0.0)

@@ -88,7 +88,7 @@ class _Counted:
             self.forward("cache", 0, self.position(step.end), step.samples + step.val_samples)
             self.passes.update({Operation("load", self.position(step.end)): step.samples})
         elif isinstance(step, SolveHead):
-            self.forward("evaluate", 0, len(self.stages), step.samples)
+            self.forward("evaluate", self.position(step.first), len(self.stages), step.samples)
         else:
             self.train(step, self.position(step.first))
 

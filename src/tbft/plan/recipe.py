@@ -90,6 +90,26 @@ class Scaling:
 
 
 @dataclass(frozen=True)
+class Joint:
+    """How arms are trained that have the head and other layers: all of it, or blocks and the head.
+
+    Attributes:
+        solves_head: whether a linear head is first solved for in closed form (``ridge``), as gradients
+            through a head that is wrong distort the features (Kumar et al. 2022).
+        joint_learning_rate: learning rate of these arms; None: that of other arms. The following fields need
+            it, too.
+        joint_min_steps: as `min_steps`.
+        front_rate_factor: factor on the learning rate of the first block; between that and the last block it
+            rises as a power.
+    """
+
+    solves_head: bool = False
+    joint_learning_rate: float | None = None
+    joint_min_steps: int = 0
+    front_rate_factor: float = 1.0
+
+
+@dataclass(frozen=True)
 class Tracking:
     """Which BatchNorm statistics follow the data.
 
@@ -133,6 +153,7 @@ class Training:
         part_size: maximum size of the parts in which a batch is computed; their gradients are accumulated,
             and BatchNorm normalizes each part separately. 0: the whole batch at once.
         rear_rate_factor: factor on the learning rate for parameters of a joined arm in the last block.
+        front_rate_factor: see :class:`Joint`.
         computing: precision, memory layout and device, settled when the model has been tried.
     """
 
@@ -146,6 +167,7 @@ class Training:
     part_size: int = 0
     rear_rate_factor: float = 1.0
     max_steps: int = 0
+    front_rate_factor: float = 1.0
     computing: Computing = field(default_factory=Computing)
 
     def steps_per_epoch(self, count: int) -> int:
@@ -173,6 +195,7 @@ class Recipe:
     optimization: Optimization
     duration: Duration
     scaling: Scaling = Scaling()
+    joint: Joint = Joint()
     tracking: Tracking = Tracking()
     computation: Computation = Computation()
     head_alone: bool = False
@@ -183,13 +206,16 @@ class Recipe:
         if not 0 < self.strength <= 1:
             raise PlanError(f"the strength is a number above 0 and at most 1, not {self.strength}")
 
-    def training(self, count: int, middle: bool = False, rear: bool = False) -> Training:
+    def training(self, count: int, middle: bool = False, rear: bool = False, joint: bool = False) -> Training:
         """The settled numbers for `count` samples.
 
         Args:
             middle: whether the arm is a block between the first and the last.
             rear: whether the arm is inside the last block.
+            joint: whether it is the head and other layers.
         """
+        if joint and self.joint.joint_learning_rate is not None:
+            return self._joint_training(count)
         s, d, o = self.scaling, self.duration, self.optimization
         batch_size, epochs, factor = d.batch_size, d.epochs, 1.0
         scaled = bool(s.min_steps and count)
@@ -220,6 +246,13 @@ class Recipe:
             max_steps=max_steps,
         )
 
+    def _joint_training(self, count: int) -> Training:
+        steps = self.joint.joint_min_steps or self.scaling.min_steps
+        alike = self.replace(
+            learning_rate=self.joint.joint_learning_rate, rear_learning_rate=None, min_steps=steps
+        )
+        return replace(alike.training(count), front_rate_factor=self.joint.front_rate_factor)
+
     def replace(self, **numbers: Any) -> Recipe:
         """The recipe with some numbers replaced, named as the fields of the recipe or of its parts.
 
@@ -245,10 +278,12 @@ class Recipe:
         if epochs is not None:
             min_steps = min(self.scaling.min_steps, 1)
             changes |= {"epochs": epochs, "middle_epochs": 0, "min_steps": min_steps, "rear_min_steps": 0}
+            changes |= {"joint_min_steps": 0}
         if batch_size is not None:
             changes |= {"batch_size": batch_size, "min_batch": batch_size}
         if learning_rate is not None:
             changes |= {"learning_rate": learning_rate, "rear_learning_rate": None, "full_rate_from": 0}
+            changes |= {"joint_learning_rate": learning_rate}
         return self.replace(**changes)
 
     def default_statistics(self, level: str | None = None) -> Statistics:
@@ -269,6 +304,6 @@ class Recipe:
         return flat
 
 
-_PARTS = {"optimization": Optimization, "duration": Duration, "scaling": Scaling, "tracking": Tracking,
-          "computation": Computation}  # fmt: skip
+_PARTS = {"optimization": Optimization, "duration": Duration, "scaling": Scaling, "joint": Joint,
+          "tracking": Tracking, "computation": Computation}  # fmt: skip
 _OWNERS = {field.name: part for part, kind in _PARTS.items() for field in fields(kind)}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tbft.blocks import Blocks, cut_before
+from tbft.blocks import Arm, Blocks, cut_before
+from tbft.blocks.heads import linear_head
 from tbft.blocks.state import batch_norms
 from tbft.plan.plan import Plan, replace_plan
 from tbft.plan.recipe import Training
@@ -67,8 +68,15 @@ class Train:
 
 @dataclass(frozen=True)
 class SolveHead:
-    """Compute the head in closed form from the features of all samples."""
+    """Compute the head in closed form from the features of all samples.
 
+    Attributes:
+        name: ``ridge`` or ``prototypes``.
+        first: the stage whose inputs are at hand.
+    """
+
+    name: str
+    first: int
     samples: int
     batch_size: int
 
@@ -137,11 +145,12 @@ def resolve(plan: Plan, blocks: Blocks, count: int, val_count: int = 0) -> Resol
     if plan.arm.solves:
         if statistics.adapts and batch_norms(blocks.model):
             passes.append(AdaptStatistics(0, len(blocks), read, PREFIX_BATCH, statistics.share(read)))
-        passes.append(SolveHead(count, SOLVED_BATCH))
+        passes.append(SolveHead(plan.arm.name, 0, count, SOLVED_BATCH))
         return ResolvedPlan(plan, blocks, blocks, 0, statistics, None, tuple(passes))
     stages, start = cut_before(blocks, plan.arm)
     rear = block is not None and block.index == len(blocks) - 1
-    training = recipe.training(count, block is not None and block.index > 0 and not rear, rear)
+    joint = _is_joint(blocks, plan.arm)
+    training = recipe.training(count, block is not None and block.index > 0 and not rear, rear, joint)
     val_samples = val_count if training.validate else 0
     refreshes = recipe.tracking.refresh and statistics.adapts
     if start and refreshes and batch_norms(stages.prefix(start)):
@@ -150,9 +159,22 @@ def resolve(plan: Plan, blocks: Blocks, count: int, val_count: int = 0) -> Resol
     if start and recipe.computation.cache:
         passes.append(CachePrefix(start, count, val_samples, PREFIX_BATCH))
         first = start
+    if joint and recipe.joint.solves_head and linear_head(blocks) is not None:
+        if refreshes and batch_norms(stages.onward(first)):
+            passes.append(AdaptStatistics(first, len(stages), read, PREFIX_BATCH, statistics.share(read)))
+        passes.append(SolveHead("ridge", first, count, SOLVED_BATCH))
     passes.append(Train(first, count, val_samples))
     if refreshes and batch_norms(stages.onward(first)):
         # Without a share of the base's statistics, which belong to the old weights.
         passes.append(AdaptStatistics(first, len(stages), read, training.batch_size, 0.0))
     settled = replace_plan(plan, recipe=recipe) if recipe is not plan.recipe else plan
     return ResolvedPlan(settled, blocks, stages, start, statistics, training, tuple(passes))
+
+
+def _is_joint(blocks: Blocks, arm: Arm) -> bool:
+    """Whether an arm has the head and other layers outside the last block."""
+    if arm.is_full:
+        return True
+    rear = blocks.infos[-1].name
+    has_head = blocks.head in arm.parts or rear in arm.parts
+    return has_head and any(part != blocks.head and part != rear for part in arm.parts)

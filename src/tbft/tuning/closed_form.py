@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from tbft.blocks import Blocks
+from tbft.blocks.heads import linear_head
 from tbft.blocks.hooks import on_input
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
-from tbft.verification.evaluation import predict
+from tbft.verification.evaluation import Runnable, predict
 from tbft.verification.ridge import leverages, ridge_solution, with_constant
 
 Floats = npt.NDArray[np.float64]
@@ -29,9 +30,9 @@ Labels = npt.NDArray[np.int64]
 PRIOR_SAMPLES = 3.0
 #: How many samples the spread of features on the source counts as.
 SPREAD_SAMPLES = 10.0
-#: How strongly ridge regression on d standardized features holds on to the base's head, in units of d: so much
-#: for a base that is never right, and so much more for one that always is. Set on motion and on pictures with
-#: 1 to 10 labels a class.
+#: How strongly ridge regression on d standardized features holds on to the base's head, in units of d: so
+#: much for a base that is never right, and so much more for one that always is. Set on motion and on pictures
+#: with 1 to 10 labels a class.
 RIDGE, RIDGE_IF_RIGHT = 1.0, 8.0
 #: Factors on logits among which the one with the lowest leave-one-out loss is taken.
 SCALES = (1.0, 0.3, 3.0, 0.1, 10.0, 0.03, 30.0, 0.01)
@@ -43,6 +44,14 @@ class Prototypes:
 
     means: Floats
     spread: Floats
+
+
+@dataclass(frozen=True)
+class Solving:
+    """How a head is solved for: the batch size of the forward pass, and the prototypes of the source."""
+
+    batch_size: int
+    source: Prototypes | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,15 +159,14 @@ def _loss(logits: Floats, labels: Labels) -> float:
     return float((total - logits[np.arange(len(labels)), labels]).mean())
 
 
-def linear_head(blocks: Blocks) -> nn.Linear | None:
-    """The model's head if it is a plain linear layer with a bias, which can be solved for."""
-    head = blocks.model.get_submodule(blocks.head_layer) if blocks.head_layer else blocks.model
-    solvable = type(head) is nn.Linear and head.bias is not None and head.weight.requires_grad
-    return head if isinstance(head, nn.Linear) and solvable else None
+def head_weights(head: nn.Linear) -> LinearHead:
+    """The weights of a linear layer."""
+    weight, bias = (p.detach().double().cpu().numpy() for p in (head.weight, head.bias))
+    return LinearHead(weight, bias)
 
 
-def base_head(blocks: Blocks) -> LinearHead:
-    """The weights of the model's own head.
+def solvable_head(blocks: Blocks) -> nn.Linear:
+    """The model's head.
 
     Raises:
         PlanError: it cannot be solved for.
@@ -166,18 +174,14 @@ def base_head(blocks: Blocks) -> LinearHead:
     head = linear_head(blocks)
     if head is None:
         raise PlanError("this head is not a linear layer that may be changed: tune the head instead")
-    weight, bias = (p.detach().double().cpu().numpy() for p in (head.weight, head.bias))
-    return LinearHead(weight, bias)
+    return head
 
 
-def features_of(blocks: Blocks, samples: Samples, batch_size: int) -> tuple[Floats, Tensor]:
-    """The inputs (n, d) of the linear head, and the logits (n, classes), in evaluation mode."""
-    head = linear_head(blocks)
-    if head is None:
-        raise PlanError("this head is not a linear layer that may be changed: tune the head instead")
+def features_of(head: nn.Linear, part: Runnable, samples: Samples, batch_size: int) -> tuple[Floats, Tensor]:
+    """The inputs (n, d) of a linear head at the end of `part`, and the logits, in evaluation mode."""
     found: list[Tensor] = []
     with on_input(head, lambda x: found.append(x.detach().float().cpu())):
-        logits = predict(blocks, samples, batch_size)
+        logits = predict(part, samples, batch_size)
     features = torch.cat(found)
     if features.ndim != 2 or len(features) != len(samples):
         raise PlanError("the head is not called once with one vector per sample: tune the head instead")
@@ -186,14 +190,10 @@ def features_of(blocks: Blocks, samples: Samples, batch_size: int) -> tuple[Floa
     return features.double().numpy(), logits
 
 
-def solve_head(
-    blocks: Blocks, name: str, samples: Samples, batch_size: int, source: Prototypes | None
-) -> None:
-    """Replace the weights of the model's head by those in closed form, in place."""
-    base, head = base_head(blocks), linear_head(blocks)
-    features, _ = features_of(blocks, samples, batch_size)
-    solved = solve(name, features, samples.labels, base, source).head
-    assert head is not None
+def solve_head(head: nn.Linear, name: str, part: Runnable, samples: Samples, how: Solving) -> None:
+    """Replace the weights of a linear head at the end of `part` by those in closed form, in place."""
+    features, _ = features_of(head, part, samples, how.batch_size)
+    solved = solve(name, features, samples.labels, head_weights(head), how.source).head
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(solved.weight))
         head.bias.copy_(torch.from_numpy(solved.bias))

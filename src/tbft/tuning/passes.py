@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from tbft.errors import PlanError, TbftWarning, WriteError
 from tbft.plan import Allowance, ResolvedPlan, SpentError, replace_plan
 from tbft.plan.resolution import AdaptStatistics, CachePrefix, SolveHead, Train
 from tbft.tuning.batchnorm import adapt_statistics
-from tbft.tuning.closed_form import solve_head
+from tbft.tuning.closed_form import Solving, solvable_head, solve_head
 from tbft.tuning.loop import AnyOptimizer, EpochRecord, FitState, Run, fit, keep_proportions
 from tbft.tuning.memory_limit import MemoryLimit
 from tbft.tuning.optimizers import make_optimizer
@@ -28,6 +28,7 @@ from tbft.tuning.options import Tuning
 from tbft.tuning.pages import pages_kept
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
 from tbft.tuning.resume import load_run, save_run
+from tbft.verification.task import CLASSIFICATION
 
 Stopped = Literal["budget", "interrupt"]
 
@@ -94,10 +95,17 @@ class PassRunner:
             adapt_statistics(module, samples, batch_size, step.source_share, self.computing, rows)
 
     def _solve(self, step: SolveHead) -> None:
-        """Compute the head in closed form."""
-        resolved, batch_size = self.resolved, self.limit.for_forward(self.train, step.batch_size)
-        with _stopping_when_spent(self.allowance, resolved.blocks.whole):
-            solve_head(resolved.blocks, resolved.plan.arm.name, self.train, batch_size, self.how.prototypes)
+        """Compute the head in closed form, or before training only if that is possible."""
+        trains = self.training is not None
+        if trains and self.how.task is not CLASSIFICATION:
+            return
+        how = Solving(self.limit.for_forward(self.inputs, step.batch_size), self.how.prototypes)
+        head = solvable_head(self.resolved.blocks)
+        with (
+            _stopping_when_spent(self.allowance, self.part),
+            suppress(*((PlanError,) if trains else ())),
+        ):
+            solve_head(head, step.name, self.part, self.inputs, how)
 
     def _cache(self, step: CachePrefix) -> None:
         """Run the prefix once; the following passes read its outputs."""
@@ -168,6 +176,8 @@ class PassRunner:
     def _groups(self) -> list[dict[str, Any]]:
         """Parameter groups: in a joined arm, parameters in the rear have the rear's learning rate."""
         assert self.training is not None
+        if self.training.front_rate_factor != 1:
+            return self._groups_by_depth(self.training.front_rate_factor)
         blocks, arm = self.resolved.blocks, self.resolved.plan.arm
         rear = set(blocks.infos[-1].keys) if arm.is_joined else set()
         ids = {id(p) for name, p in blocks.model.named_parameters() if name in rear}
@@ -177,6 +187,19 @@ class PassRunner:
                 "params": [p for p in self.parameters if id(p) in ids],
                 "rate_factor": self.training.rear_rate_factor,
             },
+        ]
+        return [group for group in groups if group["params"]]
+
+    def _groups_by_depth(self, front: float) -> list[dict[str, Any]]:
+        """A group for each block, with learning rates that rise from the first to the last."""
+        blocks, wanted = self.resolved.blocks, {id(p) for p in self.parameters}
+        named, last = dict(blocks.model.named_parameters()), max(len(blocks) - 1, 1)
+        groups = [
+            {
+                "params": [named[k] for k in block.keys if k in named and id(named[k]) in wanted],
+                "rate_factor": front ** (1 - block.index / last),
+            }
+            for block in blocks.infos
         ]
         return [group for group in groups if group["params"]]
 

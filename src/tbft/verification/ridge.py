@@ -47,9 +47,11 @@ def with_constant(x: npt.NDArray[Any]) -> Floats:
 
 def ridge_solution(x: Floats, ridge: float) -> Floats:
     """The map (d, n) from targets of features x (n, d) to the coefficients of a ridge regression."""
-    if x.shape[1] <= len(x):
-        return np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T)
-    return np.asarray(x.T @ np.linalg.inv(x @ x.T + ridge * np.eye(len(x))))  # the same, a smaller inverse
+    n, d = x.shape
+    if d <= n:
+        return np.asarray(np.linalg.solve(x.T @ x + ridge * np.eye(d), x.T), np.float64)
+    inverse = np.linalg.inv(x @ x.T + ridge * np.eye(n))  # the same, from a smaller matrix
+    return np.asarray(x.T @ inverse, np.float64)
 
 
 def leverages(x: Floats, solution: Floats) -> Floats:
