@@ -29,7 +29,8 @@ from tbft.blocks import Blocks
 from tbft.blocks.heads import linear_head
 from tbft.blocks.state import batch_norms
 from tbft.choosing.options import Option, options_of
-from tbft.choosing.trials import MAX_FOLDS, SOLVED_FOLDS, prototypes_of, strengths_of
+from tbft.choosing.trials import strengths_of
+from tbft.choosing.trying import MAX_FOLDS, SOLVED_FOLDS, prototypes_of
 from tbft.data import Samples
 from tbft.data.folds import folds_of
 from tbft.data.manner import SplitBy, find_manner

@@ -14,7 +14,7 @@ from torch import nn
 from tbft.choosing.planning import Setting, choose_plan
 from tbft.errors import PlanError
 from tbft.plan import find_recipe
-from tbft.plan.recipe import Optimization
+from tbft.plan.numbers import Optimization
 from tbft.tuning.optimizers import make_optimizer
 
 KINDS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tbft.choosing.planning import Setting, affordable, choose_plan
-from tbft.choosing.trials import prototypes_of
+from tbft.choosing.trying import prototypes_of
 from tbft.data.folds import MIN_HELD_OUT
 from tbft.data.manner import SplitBy
 from tbft.data.parts import read_parts

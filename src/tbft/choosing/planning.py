@@ -14,7 +14,8 @@ from tbft.choosing.estimates import Estimate, estimate
 from tbft.choosing.label_forecast import forecast_seen
 from tbft.choosing.options import Option, options_of
 from tbft.choosing.shortening import Options, fitting_length, shorten, shortened
-from tbft.choosing.trials import Trials, Trying, run_trials
+from tbft.choosing.trials import Trials
+from tbft.choosing.trying import Trying, run_trials
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard

@@ -24,7 +24,7 @@ from tbft.blocks.precision import Computing
 from tbft.blocks.state import batch_norms, evaluating, flags_restored, modes_restored, values_restored
 from tbft.data.samples import Samples, make_samples
 from tbft.plan import Recipe, Training
-from tbft.plan.recipe import Computation
+from tbft.plan.numbers import Computation
 from tbft.tuning.loop import Run, fit
 from tbft.tuning.optimizers import make_optimizer
 from tbft.verification.evaluation import computing_on

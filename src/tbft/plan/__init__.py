@@ -1,8 +1,9 @@
 """What is decided before tuning: arms, recipes, plans and budgets, and the numbers they resolve to."""
 
 from tbft.plan.budget import Allowance, Budget, SpentError
+from tbft.plan.numbers import Training
 from tbft.plan.plan import LEVELS, Plan, arm_for_level, plan_level, replace_plan
-from tbft.plan.recipe import Recipe, Training
+from tbft.plan.recipe import Recipe
 from tbft.plan.recipes import RECIPES, find_recipe
 from tbft.plan.resolution import ResolvedPlan, resolve
 from tbft.plan.statistics import AUTO, FOLLOW, KEEP, PSEUDO_SAMPLES, Statistics

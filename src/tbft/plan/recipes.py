@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tbft.errors import PlanError, unknown
-from tbft.plan.recipe import Computation, Duration, Optimization, Recipe, Scaling, Tracking
+from tbft.plan.numbers import Computation, Duration, Optimization, Scaling, Tracking
+from tbft.plan.recipe import Recipe
 
 _PAPER = Recipe(
     name="paper",

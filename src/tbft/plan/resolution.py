@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tbft.blocks import Arm, Blocks, cut_before
 from tbft.blocks.heads import linear_head
 from tbft.blocks.state import batch_norms
+from tbft.plan.numbers import Training
 from tbft.plan.plan import Plan, replace_plan
-from tbft.plan.recipe import Training
 from tbft.plan.statistics import KEEP, Statistics
 
 #: Maximum number of samples for AdaBN in a plan that refreshes; more would cost time and change little.

@@ -9,7 +9,8 @@ import numpy as np
 
 from tbft.data.samples import Samples
 from tbft.errors import DataError, PlanError
-from tbft.plan.recipe import Recipe, Training
+from tbft.plan.numbers import Training
+from tbft.plan.recipe import Recipe
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from tbft.blocks.state import clone_state, write_state
 from tbft.blocks.tensors import State
 from tbft.data.samples import Samples
 from tbft.errors import DivergedError, NotFiniteError, PlanError, unknown
-from tbft.plan.recipe import Training
+from tbft.plan.numbers import Training
 from tbft.tuning.augment import crop_flip
 from tbft.tuning.optimizers import Optimizer
 from tbft.verification.evaluation import evaluate_samples

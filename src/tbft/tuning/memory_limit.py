@@ -21,7 +21,7 @@ from tbft.data.samples import Samples
 from tbft.errors import BudgetError, PlanError
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.plan import Allowance
-from tbft.plan.recipe import Training
+from tbft.plan.numbers import Training
 from tbft.plan.resolution import PREFIX_BATCH, ResolvedPlan
 from tbft.tuning.checkpointing import recomputed
 from tbft.tuning.loop import loss_of

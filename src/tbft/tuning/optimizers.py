@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tbft.errors import PlanError, unknown
-from tbft.plan.recipe import Optimization
+from tbft.plan.numbers import Optimization
 
 Parameters = Sequence[nn.Parameter] | Sequence[dict[str, Any]]
 
