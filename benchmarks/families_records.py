@@ -26,7 +26,7 @@ from families import earliest, person_of, read_people
 from families_pictures import PICTURE_MODELS, picture_base, picture_parts, picture_shifts
 
 from tbft.blocks import Blocks
-from tbft.blocks.heads import linear_head
+from tbft.blocks.solvable import linear_head
 from tbft.blocks.state import batch_norms
 from tbft.choosing.options import Option, options_of
 from tbft.choosing.trials import strengths_of

@@ -174,11 +174,11 @@ def test_one_label_a_class_is_enough_to_run(network, count):
 
 
 def test_a_fold_that_has_a_class_alone_counts_as_unchanged_where_the_plan_needs_every_class(network):
-    some = tbft.personalize(network, clusters(5, swapped=True), arm="ridge")
+    some = tbft.personalize(network, clusters(5, swapped=True), arm="prototypes")
     assert some.acceptance.count == 5 and some.status == "rejected"
     with pytest.raises(tbft.TbftError, match=r"with 2 of 3 samples.*needs labels of every class.*--val 0"):
-        tbft.personalize(network, clusters(3), arm="ridge")
-    unjudged = tbft.personalize(network, clusters(3), arm="ridge", val=0)
+        tbft.personalize(network, clusters(3), arm="prototypes")
+    unjudged = tbft.personalize(network, clusters(3), arm="prototypes", val=0)
     assert (unjudged.status, unjudged.acceptance) == ("patched", None)
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from tbft.blocks.tracing import Traced, module_paths
-
-if TYPE_CHECKING:
-    from tbft.blocks.blocks import Blocks
 
 
 def head_node(model: nn.Module, traced: Traced) -> fx.Node | None:
@@ -58,14 +53,6 @@ def last_layer(model: nn.Module, path: str = "") -> str:
         if is_leaf and mixes(module):
             found = name
     return found
-
-
-def linear_head(blocks: Blocks) -> nn.Linear | None:
-    """The model's head if it is a plain linear layer with a bias, which can be solved for."""
-    head = blocks.model.get_submodule(blocks.head_layer) if blocks.head_layer else blocks.model
-    if type(head) is not nn.Linear or head.bias is None:
-        return None
-    return head if head.weight.requires_grad and head.bias.requires_grad else None
 
 
 def mixes(module: nn.Module) -> bool:

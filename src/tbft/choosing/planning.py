@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tbft.blocks import Arm, Blocks
-from tbft.blocks.heads import linear_head
+from tbft.blocks.solvable import linear_head
 from tbft.blocks.state import batch_norms
 from tbft.choosing.choice import Choice, beyond, check_energy_known, choose
 from tbft.choosing.cost import Cost, Prediction, predict_costs

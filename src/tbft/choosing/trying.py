@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.blocks import Blocks
-from tbft.blocks.heads import linear_head
+from tbft.blocks.solvable import linear_head
 from tbft.blocks.tensors import State
 from tbft.choosing.cost import Cost
 from tbft.choosing.label_forecast import Seen

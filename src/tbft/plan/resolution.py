@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tbft.blocks import Arm, Blocks, cut_before
-from tbft.blocks.heads import linear_head
+from tbft.blocks.solvable import linear_head
 from tbft.blocks.state import batch_norms
 from tbft.plan.numbers import Training
 from tbft.plan.plan import Plan, replace_plan

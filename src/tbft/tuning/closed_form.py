@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from tbft.blocks import Blocks
-from tbft.blocks.heads import linear_head
 from tbft.blocks.hooks import on_input
+from tbft.blocks.solvable import linear_head
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
 from tbft.verification.evaluation import Runnable, predict
