@@ -29,7 +29,7 @@ from shifts import clean_pool, model_blocks, source_parts
 
 import tbft
 from tbft.choosing.label_forecast import FACTORS, MIN_LABELS, Seen, forecast_labels
-from tbft.choosing.learning_curve import RIDGE
+from tbft.choosing.learning_curve import RIDGE, head_problem
 from tbft.diagnosis.card_building import card_of_samples
 from tbft.diagnosis.observation import observe
 
@@ -47,7 +47,7 @@ PICTURES: dict[str, tuple[str, tuple[tuple[str, int], ...]]] = {
 }  # fmt: skip
 PEOPLE = {
     "watch-cnn": ("fit", 10), "watch-gru": ("fit", 4), "watch-transformer": ("fit", 4),
-    "phone-cnn": ("fit", 8), "wisdm-mlp": ("report", 8), "phone-and-watch-cnn": ("report", 6),
+    "phone-cnn": ("fit", 8), "wisdm-mlp": ("report", 36), "phone-and-watch-cnn": ("report", 6),
 }  # fmt: skip
 POOL, TEST, SEEDS = 4500, 1500, 4
 
@@ -164,25 +164,67 @@ def rows_of(case: Case) -> Iterator[dict[str, Any]]:
                 }  # fmt: skip
 
 
-def class_rows(case: Case) -> Iterator[dict[str, float]]:
-    """What as many labels again as a class has bring: to a class that lacks them, to any class, or to all."""
+def class_rows(case: Case) -> Iterator[dict[str, Any]]:
+    """What twice as many labels as a class has bring, by the classes that they go to.
+
+    Classes have unequal numbers of labels. The further ones go to those with the fewest until all have as
+    many (``fewest first``), evenly to all, to the class that the head finds hardest, or to any one.
+    """
     for seed in range(2):
-        order = np.random.default_rng(seed).permutation(len(case.labels))
+        generator = np.random.default_rng(seed)
+        order = generator.permutation(len(case.labels))
         test, rest = order[:TEST], order[TEST:]
         pools = [rest[case.labels[rest] == label] for label in range(case.logits.shape[1])]
-        few = seed % len(pools)
         for labeled in (5, 20):
-            counts = [labeled if k != few else labeled // 5 for k in range(len(pools))]
-            at = [own[:count] for own, count in zip(pools, counts, strict=True)]
-            now = case.accuracy(np.concatenate(at), test)
+            drawn = generator.multinomial(labeled * len(pools), generator.dirichlet(np.full(len(pools), 2)))
+            counts = np.clip(drawn, 1, min(map(len, pools)) - 2 * labeled)
+            at = np.concatenate([own[:count] for own, count in zip(pools, counts, strict=True)])
+            now = case.accuracy(at, test)
 
-            def gain(more: Sequence[int]) -> float:
+            def gain(more: Ints) -> float:
                 rows = [own[: c + m] for own, c, m in zip(pools, counts, more, strict=True)]  # noqa: B023
                 return case.accuracy(np.concatenate(rows), test) - now  # noqa: B023
 
-            one = [gain([labeled * (k == other) for k in range(len(pools))]) for other in range(len(pools))]
-            even = gain([max(labeled // len(pools), 1)] * len(pools))
-            yield {"lacking": one[few], "any": float(np.mean(one)), "even": even}
+            only = 2 * labeled * np.eye(len(pools), dtype=np.int64)
+            any_one = generator.choice(len(pools), 3, replace=False)
+            yield {
+                "family": case.family,
+                "fewest first": gain(filled(counts, 2 * labeled) - counts),
+                "evenly": gain(filled(0 * counts, 2 * labeled)),
+                "hardest": gain(only[hardest(case, at)]),
+                "any one": float(np.mean([gain(only[k]) for k in any_one])),
+            }
+
+
+def filled(counts: Ints, more: int) -> Ints:
+    """The numbers of labels after each further one went to a class with the fewest.
+
+    >>> filled(np.array([5, 1, 2]), 4)
+    array([5, 4, 3])
+    """
+    counts = counts.copy()
+    for _ in range(more):
+        counts[counts.argmin()] += 1
+    return counts
+
+
+def hardest(case: Case, rows: Ints) -> int:
+    """The class with the lowest recall of heads that were fitted to other folds."""
+    labels = case.labels[rows]
+    problem = head_problem(case.features[rows], case.logits[rows], labels)
+    folds = np.random.default_rng(0).integers(0, 4, len(rows))
+    pairs = [(np.flatnonzero(folds != k), np.flatnonzero(folds == k)) for k in range(4)]
+    hits = np.zeros(len(rows))
+    for others, inside in pairs:
+        hits[inside] = problem.correct(others, inside)
+    recalls = [(hits[labels == k].sum() + 1) / ((labels == k).sum() + 2) for k in range(case.logits.shape[1])]
+    return int(np.argmin(recalls))
+
+
+def class_means(gains: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The mean gain in points of each way, and the number of draws."""
+    ways = [key for key in gains[0] if key != "family"]
+    return {"count": len(gains), **{w: round(100 * float(np.mean([g[w] for g in gains])), 2) for w in ways}}
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -217,16 +259,20 @@ def main() -> None:
         part = parts[row["family"]]
         for name in (f"{part}: {row['family']}", f"{part}: all", f"{part}: all {kind}",
                      f"{part}: all {kind}, {row['labels_per_class']} a class",
-                     f"{part}: all {kind}, {row['factor']}x labels"):  # fmt: skip
+                     f"{part}: all {kind}, {row['factor']}x labels",
+                     f"{part}: {row['family']}, {row['factor']}x labels"):  # fmt: skip
             groups.setdefault(name, []).append(row)
     table = {name: summary(found) for name, found in sorted(groups.items())}
     for name, found in table.items():
         print(f"{name:42s}", "  ".join(f"{key} {value}" for key, value in found.items()))
     gains = [gain for case in pictures for gain in class_rows(case)]
-    means = {key: round(100 * float(np.mean([g[key] for g in gains])), 2) for key in gains[0]}
-    print("gain in points from labels of one class:", means, "n", len(gains))
+    means = {
+        part: class_means([g for g in gains if parts[g["family"]] == part]) for part in ("fit", "report")
+    }
+    for part, found in means.items():
+        print(f"{part}: gain in points by the classes that further labels go to:", found)
     if arguments.json:
-        record = {"summary": table, "class_gains_points": means, "class_count": len(gains), "rows": rows}
+        record = {"summary": table, "class_gains_points": means, "rows": rows}
         arguments.json.write_text(json.dumps(record).replace("}, {", "},\n{") + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The tables and the picture of the people's records."""
+"""The tables and the picture of the people's records, and the tables of the page on them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 Record = dict[str, Any]
 
 ROOT = Path(__file__).parents[1]
-TABLES, PICTURE = (
-    ROOT / "benchmarks" / "results" / "people" / "README.md",
-    ROOT / "docs" / "img" / "people.png",
-)
+TABLES = ROOT / "benchmarks" / "results" / "people" / "README.md"
+PAGE, PICTURE = ROOT / "docs" / "people.md", ROOT / "docs" / "img" / "people.png"
+#: The page's tables are between these lines.
+BEGIN, END = "<!-- made by benchmarks/people.py --report -->", "<!-- end -->"
 MODES = ("none", "unlabeled 20 %", "1 a class", "2 a class", "5 a class", "10 a class", "20 a class",
          "labeled 20 %")  # fmt: skip
 #: Losses of more points than these are counted.
@@ -137,6 +137,35 @@ def detail_table(records: Sequence[Record], mode: str, title: str) -> list[str]:
     return lines
 
 
+def overview_table(records: Sequence[Record]) -> list[str]:
+    """Mean gain of every method in every mode, with those who lose, in Markdown."""
+    modes = [mode for mode in modes_of(records) if mode != "none"]
+    lines = ["| mean gain, points | " + " | ".join(modes) + " |", "|---" * (len(modes) + 1) + "|"]
+    counts = ["bases"]
+    for mode in modes:
+        counts.append(str(len({who(r) for r in records if r["mode"] == mode})))
+    for method in methods_of(records):
+        cells = [summarize(records, method, mode) for mode in modes if method != "none"]
+        texts = [f"{c.gain:+.1f} ({c.harmed}, {c.badly_harmed})" if c else "" for c in cells]
+        if any(texts):
+            name = f"**{method}**" if method == "ours" else method
+            lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    return [*lines, "| " + " | ".join(counts) + " |"]
+
+
+def gain_table(families: dict[str, list[Record]], methods: Sequence[str]) -> list[str]:
+    """Accuracy of the base and mean gains of some methods by family, at :data:`DRAWN_MODE`, in Markdown."""
+    lines = ["| family | bases | accuracy of the base, % | " + " | ".join(methods) + " |"]
+    lines.append("|---" * (len(methods) + 3) + "|")
+    for name, records in families.items():
+        base = summarize(records, "none", "none")
+        cells = [summarize(records, method, DRAWN_MODE) for method in methods]
+        texts = [f"{c.gain:+.1f} ({c.harmed}, {c.badly_harmed})" if c else "" for c in cells]
+        if base is not None:
+            lines.append(f"| {name} | {base.people} | {base.accuracy:.1f} | " + " | ".join(texts) + " |")
+    return lines
+
+
 def person_table(records: Sequence[Record]) -> list[str]:
     """Each base's accuracy without and with `ours`, by mode, in Markdown."""
     modes = [mode for mode in modes_of(records) if mode not in ("none", "unlabeled 20 %")]
@@ -166,7 +195,11 @@ def write_report(paths: Sequence[Path]) -> None:
         lines += [*detail_table(records, DRAWN_MODE, DRAWN_MODE), "", "`ours`, each person:", ""]
         lines += [*person_table(records), ""]
     TABLES.write_text("\n".join(lines))
-    print("\n".join(lines))
+    shown = [*overview_table(together), "", *detail_table(together, DRAWN_MODE, DRAWN_MODE), ""]
+    shown += gain_table(families, ("ours", "adabn", "new head", "block late", "full as in the paper"))
+    print("\n".join(shown))
+    before, rest = PAGE.read_text().split(BEGIN)
+    PAGE.write_text("\n".join([before + BEGIN, "", *shown, "", END + rest.split(END)[1]]))
     draw(families)
 
 

@@ -33,7 +33,7 @@ UNKNOWN_SOURCE = 0.9
 #: Gains smaller than this are hardly worth labels.
 WORTHWHILE = 0.02
 #: A class with less than this share of the labels of the median class lacks labels.
-LACKING = 0.5
+LACKING = 0.8
 
 
 class Seen(NamedTuple):
@@ -71,7 +71,7 @@ class Forecast:
         label_count, class_count: labels at hand, and classes among them.
         base_accuracy: of the base on these samples.
         expected: for each of :data:`FACTORS`; the first is now.
-        lacking: classes that more labels should go to first, as they have few or none.
+        lacking: classes that more labels should go to first, those with the fewest labels first.
         from_one_stretch: the labels come from one stretch of time, and the interval is wider for that.
         source_accuracy: the card's; None without a card.
     """
@@ -90,7 +90,7 @@ class Forecast:
         now, *_, most = self.expected
         if self.lacking:
             names = ", ".join(self.lacking[:5]) + (" ..." if self.lacking[5:] else "")
-            first = f"label {names} first: the other classes have at least twice as many labels"
+            first = f"label {names} first, until all classes have about as many labels"
         elif most.accuracy - now.accuracy < WORTHWHILE and most.high - now.high < WORTHWHILE:
             first = f"even {most.factor} times as many labels would hardly help a new head"
         else:
@@ -218,10 +218,11 @@ def spread_evenly(labels: Ints, limit: int) -> Ints:
 
 
 def lacking(counts: dict[int, int], class_names: Sequence[str]) -> tuple[str, ...]:
-    """Classes with far fewer labels than the others; more labels should go to them first.
+    """Classes with fewer labels than the others, the fewest first; more labels should go to them first.
 
     >>> lacking({0: 10, 1: 12, 2: 3}, ["walk", "run", "sit", "lie"])
-    ('sit', 'lie')
+    ('lie', 'sit')
     """
     median = float(np.median(list(counts.values())))
-    return tuple(name for k, name in enumerate(class_names) if counts.get(k, 0) < LACKING * median)
+    few = [k for k in range(len(class_names)) if counts.get(k, 0) < LACKING * median]
+    return tuple(class_names[k] for k in sorted(few, key=lambda k: counts.get(k, 0)))
