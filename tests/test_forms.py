@@ -184,7 +184,7 @@ def test_a_loader_is_read_without_its_chance_and_what_it_loses_is_noted():
         (Items(lambda i: (PICTURES[i], 0), count=0), "no samples"),
         ((PICTURES, LABELS[:4]), "6 inputs but labels of shape"),
         ((np.array([None] * 6), LABELS), "Python objects"),
-        ((PICTURES.astype(complex), LABELS), "have to be numbers"),
+        ((PICTURES.astype(complex), LABELS), "have to be real numbers"),
     ],
 )
 def test_what_is_wrong_in_a_form_is_named(items, message):

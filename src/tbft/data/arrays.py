@@ -47,8 +47,8 @@ def samples_of_arrays(arrays: Mapping[str, Any], spec: InputSpec, name: str) -> 
     attributes, used = _attributes(arrays, parts)
     inputs = _joined([arrays[p.inputs] for p in parts], "inputs", name)
     labels = _joined([_column(arrays[p.labels]) for p in parts], "labels", name)
-    samples = make_samples(inputs, labels, own, attributes, name, spec)
-    return samples.noted(*_left_out({key: a for key, a in arrays.items() if key not in used}))
+    notes = _left_out({key: a for key, a in arrays.items() if key not in used})
+    return make_samples(inputs, labels, own, attributes, name, spec).noted(*notes)
 
 
 def refuse_objects(value: Any, what: str, key: str, name: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,29 @@ def with_hashes(samples: Samples) -> Samples:
     hashes = np.empty(len(samples), dtype=object)
     hashes[:] = list(digests(samples))
     return replace(samples, hashes=hashes)
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Which samples of a set are exact copies of others.
+
+    Attributes:
+        first: for each sample the position of the first one with the same input.
+        clusters: positions of the samples of each input that is there more than once.
+    """
+
+    first: Indices
+    clusters: Sequence[Indices]
+
+    @classmethod
+    def of(cls, first: Indices) -> Copies | None:
+        """From the first copy of each sample; None where there is no copy."""
+        return cls(first, found) if (found := clusters(first)) else None
+
+    def subset(self, indices: Indices) -> Copies | None:
+        """The same for some of the samples."""
+        _, first, number = np.unique(self.first[indices], return_index=True, return_inverse=True)
+        return Copies.of(first[number])
 
 
 def first_copies(samples: Samples) -> Indices:

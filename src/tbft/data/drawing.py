@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.data.amounts import Amount
-from tbft.data.copies import clusters
+from tbft.data.copies import Copies
 from tbft.errors import DataError
 
 Indices = npt.NDArray[np.int64]
@@ -86,6 +86,21 @@ def draw(
     return drawn
 
 
+def deal(pools: Sequence[Pool], total: int, count: int) -> Indices:
+    """The fold of each of `total` samples, out of `count`.
+
+    Each pool goes in as many stretches as there are folds; small pools start where the last one ended.
+    """
+    folds = np.zeros(total, dtype=np.int64)
+    start = 0
+    for pool in pools:
+        size = len(pool.members)
+        stretches = np.arange(size) * min(count, size) // size
+        folds[pool.members] = (stretches + start) % count
+        start += size
+    return folds
+
+
 def _shares(wanted: int, sizes: Indices, left: Indices, what: str, of: str = "") -> Indices:
     """How many samples of each pool make so many in all, in proportion to the sizes."""
     if wanted > left.sum():
@@ -116,15 +131,15 @@ def _split_off(members: Indices, count: int, copies: Indices | None) -> tuple[In
     return np.array(taken, dtype=np.int64), np.array(rest, dtype=np.int64)
 
 
-def reunite(drawn: Drawn, copies: Indices, labels: Indices) -> None:
+def reunite(drawn: Drawn, copies: Copies, labels: Indices) -> None:
     """Put copies with different labels, which lie in pools of their own, into one part after the fact.
 
     They go to the part that was drawn first, unless another part would lose its last sample of a class.
     """
-    part_of = np.full(len(copies), -1)
+    part_of = np.full(len(labels), -1)
     for number, indices in enumerate(drawn.values()):
         part_of[indices] = number
-    for members in clusters(copies):
+    for members in copies.clusters:
         members = members[part_of[members] >= 0]
         if len(np.unique(labels[members])) < 2:
             continue

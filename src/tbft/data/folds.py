@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tbft.data.drawing import Indices
+from tbft.data.drawing import Indices, deal
 from tbft.data.holding_out import MAX_VAL, VAL_SHARE
 from tbft.data.manner import Manner
 
@@ -42,10 +42,10 @@ def draw_folds(manner: Manner, count: int = FOLDS) -> tuple[Indices, Manner]:
     found, manner = manner.try_groups(lambda tried: _whole_groups(tried, count), "the folds are")
     if found is not None:
         return found, manner
-    folds = _dealt([pool.members for pool in manner.pools()], len(manner), count)
+    folds = deal(manner.pools(), len(manner), count)
     if manner.ranks is not None:
         return folds, replace(manner, order=f"stretches of {manner.order}")
-    return folds if manner.copies is None else folds[manner.copies], manner
+    return folds if manner.copies is None else folds[manner.copies.first], manner
 
 
 def folds_of(manner: Manner, count: int, in_order: bool = False) -> Indices:
@@ -81,15 +81,3 @@ def _whole_groups(manner: Manner, count: int) -> Indices | None:
     folds = fold_of[groups.codes]
     lone = any(len(np.setdiff1d(labels[folds == k], labels[folds != k])) for k in range(folds.max() + 1))
     return None if lone and not manner.is_asked else folds
-
-
-def _dealt(pools: list[Indices], total: int, count: int) -> Indices:
-    """Each pool in as many stretches as there are folds; small pools start where the last one ended."""
-    folds = np.zeros(total, dtype=np.int64)
-    start = 0
-    for members in pools:
-        size = len(members)
-        stretches = np.arange(size) * min(count, size) // size
-        folds[members] = (stretches + start) % count
-        start += size
-    return folds

@@ -8,7 +8,7 @@ import numpy as np
 
 from tbft.data.amounts import Amount
 from tbft.data.columns import Groups
-from tbft.data.copies import clusters
+from tbft.data.copies import Copies
 from tbft.data.covering import Target, covering
 from tbft.data.drawing import NOTHING, Drawn, Indices, Pool, draw, random_pools
 from tbft.errors import DataError
@@ -103,7 +103,7 @@ def _nearest(order: list[int], sizes: Indices, wanted: int, later: int) -> list[
     return chosen
 
 
-def joined(groups: Groups, copies: Indices, part_count: int) -> Groups:
+def joined(groups: Groups, copies: Copies, part_count: int) -> Groups:
     """Groups of which some are one because they share a copy of an input.
 
     The groups themselves where too few would be left, or one would hold most samples.
@@ -115,7 +115,7 @@ def joined(groups: Groups, copies: Indices, part_count: int) -> Groups:
             parent[g] = g = parent[parent[g]]
         return g
 
-    for members in clusters(copies):
+    for members in copies.clusters:
         known = [g for g in np.unique(groups.codes[members]).tolist() if g < len(parent)]
         for g in known[1:]:
             parent[root(g)] = root(known[0])

@@ -10,7 +10,7 @@ import numpy as np
 
 from tbft.data.amounts import Amount
 from tbft.data.columns import Groups, find_groups
-from tbft.data.copies import first_copies
+from tbft.data.copies import Copies, first_copies
 from tbft.data.drawing import Drawn, Indices, Pool, draw, pools_in_time, random_pools, reunite
 from tbft.data.grouping import draw_groups, joined
 from tbft.data.samples import Samples
@@ -52,7 +52,7 @@ class Manner:
         groups: those; or, in an order of time, what is taken in order each by itself.
         ranks: position of each sample in time; None: parts are drawn at random.
         order: what the order is, in words.
-        copies: for each sample the first with the same input; None where there is no copy.
+        copies: samples with the same input; None where there is none.
         keep: samples of each class that are kept for train.
         is_asked: somebody named the groups.
         notes: what was assumed.
@@ -68,7 +68,7 @@ class Manner:
     groups: Groups | None = None
     ranks: Indices | None = None
     order: str = ""
-    copies: Indices | None = None
+    copies: Copies | None = None
     keep: int = 0
     is_asked: bool = False
     notes: tuple[str, ...] = ()
@@ -78,10 +78,6 @@ class Manner:
 
     def subset(self, indices: Indices) -> Manner:
         """The same for some of the samples."""
-        copies = self.copies
-        if copies is not None:
-            _, first, number = np.unique(copies[indices], return_index=True, return_inverse=True)
-            copies = first[number]
         known = {key: groups.subset(indices) for key, groups in self.known.items()}
         return replace(
             self,
@@ -90,7 +86,7 @@ class Manner:
             known={key: groups for key, groups in known.items() if 1 < len(groups.names) < len(indices)},
             groups=None if self.groups is None else self.groups.subset(indices),
             ranks=None if self.ranks is None else self.ranks[indices],
-            copies=copies,
+            copies=None if self.copies is None else self.copies.subset(indices),
         )
 
     @property
@@ -155,7 +151,8 @@ class Manner:
     def pools(self) -> list[Pool]:
         """The samples of each class in the order in which they are drawn, in time or at random."""
         if self.ranks is None:
-            return random_pools(self.labels, np.random.default_rng(self.seed), self.copies)
+            first = None if self.copies is None else self.copies.first
+            return random_pools(self.labels, np.random.default_rng(self.seed), first)
         codes = None if self.groups is None else self.groups.codes
         pools = pools_in_time(self.labels, codes, self.ranks)
         if 2 * len(pools) > len(self):  # a sample or so each: only the class counts
@@ -205,7 +202,7 @@ def find_manner(samples: Samples, asked: Mapping[str, Amount], by: SplitBy) -> M
     Raises:
         DataError: an attribute that is not there.
     """
-    copies = first_copies(samples)
+    copies = Copies.of(first_copies(samples))
     known, notes = find_groups(samples, by.group_by)
     is_ordered = by.order not in (None, "none") or any(amount.first for amount in asked.values())
     manner = Manner(
@@ -215,7 +212,7 @@ def find_manner(samples: Samples, asked: Mapping[str, Amount], by: SplitBy) -> M
         find_order(samples, by.order, is_ordered),
         known,
         by.seed,
-        copies=copies if (copies != np.arange(len(copies))).any() else None,
+        copies=copies,
         keep=int(by.keep_classes),
         is_asked=by.group_by not in (None, "none"),
         notes=notes,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tbft.data.copies import clusters
 from tbft.data.drawing import Drawn, Indices
 from tbft.data.manner import Manner
 from tbft.data.samples import Samples
@@ -102,8 +101,8 @@ def _missing(drawn: Drawn, manner: Manner) -> list[str]:
 def _copies(drawn: Drawn, manner: Manner) -> list[str]:
     if manner.copies is None:
         return []
-    found = clusters(manner.copies)
-    part_of = np.full(len(manner.copies), -1)
+    found = manner.copies.clusters
+    part_of = np.full(len(manner), -1)
     for number, indices in enumerate(drawn.values()):
         part_of[indices] = number
     across = [c for c in found if len(set(part_of[c].tolist()) - {-1}) > 1]
@@ -111,7 +110,7 @@ def _copies(drawn: Drawn, manner: Manner) -> list[str]:
     kept = "copies of one input are in one part"
     if across:
         kept = f"{sum(map(len, across)):,} samples have a copy in another part"
-    return [f"{count:,} of {len(manner.copies):,} samples are exact copies of others: {kept}"]
+    return [f"{count:,} of {len(manner):,} samples are exact copies of others: {kept}"]
 
 
 def _names(manner: Manner, labels: Indices) -> str:
