@@ -1,4 +1,4 @@
-"""Names of classes, compared as they look."""
+"""Names of classes, compared as they look, and labels as positions among them."""
 
 from __future__ import annotations
 
@@ -97,3 +97,29 @@ def absent_note(words: Sequence[str]) -> tuple[str, ...]:
         return ()
     shown = ", ".join(f"{word} ({count:,})" for word, count in counts.most_common(_SHOWN))
     return (f"read as a class, and may mean that there is no label: {shown}; if so, leave these samples out",)
+
+
+def check_labels(labels: npt.NDArray[np.int64], class_names: Sequence[str], name: str) -> None:
+    """Raise DataError if a label is not the index of a class."""
+    count = len(class_names)
+    wrong = np.flatnonzero((labels < 0) | (labels >= count))
+    if not len(wrong):
+        return
+    if set(np.unique(labels).tolist()) == {-1, 1}:
+        raise DataError(f"{name}: the labels are -1 and 1; number the classes from 0: (labels + 1) // 2")
+    if labels.min() == 1 and labels.max() == count:
+        raise DataError(f"{name}: {numbered_from_one(count)}")
+    at = int(wrong[0])
+    raise DataError(
+        f"{name}: {len(wrong)} labels are out of range: sample {at} has label {int(labels[at])}, "
+        f"but there are {count} classes (0 to {count - 1})"
+        + ("; leave samples without a label out" if labels[at] == -1 else "")
+    )
+
+
+def numbered_from_one(count: int) -> str:
+    """What to say of labels 1 to `count` for a model of `count` outputs."""
+    return (
+        f"the labels are 1 to {count} for {count} classes, so they seem to be numbered from 1, and tbft "
+        "numbers classes from 0: give --labels-from 1 (InputSpec(labels_from=1)), or subtract 1 from each"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from tbft.data.holding import Held, Reread, holder_for, is_map_style
+from tbft.data.holding import Held, Reread, holder_for
 from tbft.data.items import parse_item
 from tbft.data.keys import CLASS_NAMES, LABEL_NAMES
-from tbft.data.loaders import items_of_loader
+from tbft.data.loaders import is_map_style, items_of
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
 from tbft.data.viewing import Tally
@@ -51,27 +51,29 @@ def collect(data: Any, spec: InputSpec, name: str) -> Samples:
         DataError: no items, items of another form, or inputs of mixed shapes.
     """
     notes: list[str] = []
-    items = items_of_loader(data, notes) if isinstance(data, DataLoader) else _items(data, name)
     total = len(data) if isinstance(data, Sized) and not isinstance(data, DataLoader) else None
+    items, can_reread = items_of(data, name, notes), is_map_style(data)
     inputs: Held | Reread | None = None
     labels: list[Any] = []
     more: list[dict[str, Any]] = []
     tally = Tally()
+    again = (lambda i: parse_item(data[i], spec, f"{name}: item {i}").input) if can_reread else None
     for i, raw in enumerate(tqdm(items, f"reading {name}", total, unit="", leave=False, disable=None)):
-        where = f"item {i}"
-        item = parse_item(raw, spec, f"{name}: {where}")
-        if inputs is None:
-            inputs = holder_for(data, item.input, spec, name, notes)
-        inputs.add(item.input)
-        tally.add(item.input.notes, where)
+        item = parse_item(raw, spec, f"{name}: item {i}")
         labels.append(item.label)
         more.append(item.more)
+        tally.add(item.input.notes, f"item {i}")
+        if inputs is None:
+            inputs, noted = holder_for(item.input, again, total or 0, spec, name)
+            notes += noted
+        inputs.add(item.input)
     if inputs is None:
         raise DataError(f"{name}: there are no samples in it")
+    fitted = inputs.fitted(tally)
     attributes = _attributes(more, getattr(data, "metadata_fields", None), notes)
     own = class_names_of(data, name)
-    samples = make_samples(inputs.fitted(tally), labels, own, attributes, name, spec)
-    return samples.noted(*tally.sentences(name), *notes)
+    notes = [*tally.sentences(name), *notes]
+    return make_samples(fitted, labels, own, attributes, name, spec).noted(*notes)
 
 
 def class_names_of(data: Any, name: str) -> list[str] | None:
@@ -96,17 +98,6 @@ def class_names_of(data: Any, name: str) -> list[str] | None:
             return [str(n) for n in found]
     inner = getattr(data, "dataset", None)
     return None if inner is None or inner is data else class_names_of(inner, name)
-
-
-def _items(data: Any, name: str) -> Iterator[Any]:
-    """A dataset need not be iterable by itself: indexing is all that torch asks of one."""
-    if is_map_style(data):
-        return (data[i] for i in range(len(data)))
-    if not hasattr(data, "__iter__"):
-        raise DataError(
-            f"{name}: a {type(data).__name__} has neither __len__ nor __iter__; give it one of them"
-        )
-    return iter(data)
 
 
 def _attributes(

@@ -42,7 +42,8 @@ def draw_folds(manner: Manner, count: int = FOLDS) -> tuple[Indices, Manner]:
     found, manner = manner.try_groups(lambda tried: _whole_groups(tried, count), "the folds are")
     if found is not None:
         return found, manner
-    folds = deal(manner.pools(), len(manner), count)
+    pools = manner.pools()
+    folds = deal(pools, len(manner), count)
     if manner.ranks is not None:
         return folds, replace(manner, order=f"stretches of {manner.order}")
     return folds if manner.copies is None else folds[manner.copies.first], manner

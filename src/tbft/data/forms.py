@@ -43,10 +43,8 @@ def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") 
         return fit_samples(data, spec)
     if isinstance(data, (str, Path)):
         return read(data, spec)
-    if _is_pair(data):
+    if _is_pair(data, name):
         return make_samples(data[0], data[1], name=name, spec=spec)
-    if _has_several_inputs(data):
-        raise FormError(f"{name}: {several_inputs([str(key) for key in data[0]])}")
     if isinstance(data, Mapping) and all(isinstance(key, str) for key in data) and data:
         return samples_of_arrays(data, spec, name)
     if is_dataset(data):
@@ -54,21 +52,21 @@ def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") 
     raise FormError(f"{name}: expected {TAKEN}; got {_kind(data)}")
 
 
-def _is_pair(data: Any) -> bool:
-    """(inputs, labels), rather than a list of two items (input, label)?"""
+def _is_pair(data: Any, name: str) -> bool:
+    """(inputs, labels), rather than a list of two items (input, label)?
+
+    Raises:
+        FormError: several inputs by name, and labels.
+    """
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         return False
+    if isinstance(data[0], Mapping) and len(data[0]) > 1 and not isinstance(data[1], Mapping):
+        raise FormError(f"{name}: {several_inputs([str(key) for key in data[0]])}")
     if all(hasattr(part, "__array__") for part in data):  # tensors have it, too, and what pandas has
         return True
     if isinstance(data, list) and all(isinstance(part, (tuple, Mapping)) for part in data):
         return False
     return all(isinstance(part, (list, tuple)) or hasattr(part, "__array__") for part in data)
-
-
-def _has_several_inputs(data: Any) -> bool:
-    """(inputs by name, labels), rather than a list of two items?"""
-    is_pair = isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[0], Mapping)
-    return is_pair and len(data[0]) > 1 and not isinstance(data[1], Mapping)
 
 
 def _kind(data: Any) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import IterableDataset
 
 from tbft.data.inputs import Fitted, finite_floats, fit_inputs
-from tbft.data.items import Input, parse_item
+from tbft.data.items import Input
 from tbft.data.layout import Fitting
 from tbft.data.lazy import LazyRows, as_array, content_hash
 from tbft.data.members import some
@@ -164,35 +163,27 @@ def _colored(array: Array) -> Array:
     return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else array
 
 
-def is_map_style(data: Any) -> bool:
-    """Can its items be had by their positions?"""
-    # torch's iterable datasets inherit a method __getitem__ that only raises.
-    return isinstance(data, Sized) and hasattr(data, "__getitem__") and not isinstance(data, IterableDataset)
-
-
-def holder_for(data: Any, first: Input, spec: InputSpec, name: str, notes: list[str]) -> Held | Reread:
-    """In memory, if the inputs fit there and wherever they can be had once only.
+def holder_for(
+    first: Input, read: Callable[[int], Input] | None, count: int, spec: InputSpec, name: str
+) -> tuple[Held | Reread, tuple[str, ...]]:
+    """What holds the inputs: memory, if they fit there and wherever they can be had once only; and a note.
 
     Args:
-        first: of its inputs.
+        first: the first input.
+        read: position -> the input there; None if they can be had once only.
+        count: number of inputs, if they can be had again.
 
     Raises:
         DataError: the inputs are random, and do not fit into memory.
     """
-    if not is_map_style(data):
-        return Held(spec, name)
-
-    def read(i: int) -> Input:
-        where = f"{name}: item {i}"
-        return parse_item(data[i], spec, where).input
-
+    if read is None:
+        return Held(spec, name), ()
     is_random = not np.array_equal(read(0).array, first.array, equal_nan=first.array.dtype.kind == "f")
-    fits = first.array.size * (1 if first.array.dtype == np.uint8 else 4) * len(data) <= spec.memory_mib << 20
+    fits = first.array.size * (1 if first.array.dtype == np.uint8 else 4) * count <= spec.memory_mib << 20
     if is_random and not fits:
         raise DataError(
             f"{name}: its inputs are random (augmented?), and exceed --data-memory {spec.memory_mib}, "
             "so each would differ whenever it is read; leave the random transforms out"
         )
-    if is_random:
-        notes.append("inputs are random (augmented?): of each sample one draw is used")
-    return Held(spec, name) if fits else Reread(read, spec, name)
+    notes = ("inputs are random (augmented?): of each sample one draw is used",) if is_random else ()
+    return Held(spec, name) if fits else Reread(read, spec, name), notes

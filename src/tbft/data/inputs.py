@@ -39,7 +39,7 @@ class Fitted:
     notes: tuple[str, ...] = ()
 
 
-def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Fitted:
+def fit_inputs(inputs: Any, spec: InputSpec, name: str, are_scaled: bool = False) -> Fitted:
     """Check inputs against what the model takes, and put them in the standard layout, range and size.
 
     Args:
@@ -48,12 +48,15 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str) -> Fitted:
             fitted already is returned.
         spec: what the model takes, and what is known of the values.
         name: of the set, for messages.
+        are_scaled: they have been fitted to something before, so that only their size may have to change.
 
     Raises:
         DataError: no samples, values that are not finite, or inputs that do not fit the model.
     """
     if isinstance(inputs, Fitted):
         return inputs
+    if are_scaled and has_size(inputs, spec):
+        return Fitted(inputs)
     if (lazy := as_lazy(inputs)) is not None:
         rows, notes = sized_when_made(lazy, spec, name)
         return Fitted(as_array(rows), notes=notes)
@@ -82,15 +85,6 @@ def token_ids(array: Array, name: str) -> Array:
     if array.min() < 0:
         raise DataError(f"{name}: the token id {array.min():g} is negative; the model's table starts at 0")
     return array.astype(np.int64)
-
-
-def refit(inputs: Array, spec: InputSpec, name: str, is_scaled: bool) -> Fitted:
-    """As :func:`fit_inputs`, for inputs that have been fitted to something before.
-
-    Args:
-        is_scaled: their values are settled, so that only their size may have to change.
-    """
-    return Fitted(inputs) if is_scaled and has_size(inputs, spec) else fit_inputs(inputs, spec, name)
 
 
 def finite_floats(inputs: Array, name: str) -> Array:

@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from tbft.data.class_names import normalized_name
 from tbft.data.values import numpy_of
 from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
+Indices = npt.NDArray[np.int64]
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+#: Texts that tables and scripts write where there is no label.
+_MISSING = {"", "nan", "NaN", "<NA>"}
+
+
+class Column(NamedTuple):
+    """One label a sample, as class numbers or as words.
+
+    Attributes:
+        numbers: (n,); empty where there are words.
+        words: (n,); empty where there are numbers.
+        width: the number of classes where one-hot rows tell it.
+    """
+
+    numbers: Indices
+    words: Sequence[str] = ()
+    width: int | None = None
+
+
+def label_column(values: Any, name: str, names: Sequence[str] = ()) -> Column:
+    """One label a sample, out of whatever holds them.
+
+    Args:
+        name: of the set, for messages.
+        names: of classes; texts that are among them are words, even if they are numbers.
+
+    Raises:
+        DataError: missing or fractional labels, or more than one class a sample.
+    """
+    array, width = one_label_each(typed_values(values, name), name)
+    if width is not None:
+        return Column(array.astype(np.int64), width=width)
+    if array.dtype.kind in "SU":
+        words = _words(array, name)
+        if not all(_NUMBER.fullmatch(word) for word in words) or set(words) <= set(names):
+            return Column(np.zeros(0, np.int64), words)
+        array = np.array([float(word) for word in words])
+    return Column(_whole(array, name))
 
 
 def typed_values(values: Any, name: str) -> Array:
@@ -100,3 +143,50 @@ def _typed_items(items: list[Any], name: str) -> Array:
         kinds = ", ".join(sorted({type(v).__name__ for v in items})[:3])
         raise DataError(f"{name}: labels have to be class numbers or names, not {kinds}")
     return array
+
+
+def targets_of(values: Any, name: str) -> Array | None:
+    """Targets of another task than classification, ``float32`` (n, ...); None if the values are classes.
+
+    Whole numbers in one column, booleans and words are classes; floats and several numbers a sample are
+    targets.
+
+    Raises:
+        DataError: a value that is missing or not finite.
+    """
+    typed = typed_values(values, name)
+    column = typed.ndim == 1 or (typed.ndim == 2 and typed.shape[1] == 1)
+    if typed.dtype.kind in "SU" or (typed.dtype.kind in "biu" and column):
+        return None
+    targets = typed.astype(np.float32)
+    bad = ~np.isfinite(targets.reshape(len(targets), -1)).all(1)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"{name}: {int(bad.sum())} targets are missing or not finite, the first is of sample {first}; "
+            "remove those samples"
+        )
+    return targets
+
+
+def _words(array: Array, name: str) -> list[str]:
+    words = [normalized_name(as_text(v, name)) for v in array.tolist()]
+    refuse_missing(np.array([word in _MISSING for word in words]), "empty or nan", name)
+    return words
+
+
+def _whole(array: Array, name: str) -> Indices:
+    if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{name}: label {array.max()} cannot be a class number; number the classes from 0")
+    if array.dtype.kind in "biu":
+        return array.astype(np.int64)
+    refuse_missing(np.isnan(array), "NaN", name)
+    fractional = np.flatnonzero(~(np.isfinite(array) & (array == np.rint(array)) & (np.abs(array) < 2**53)))
+    if len(fractional):
+        at = int(fractional[0])
+        raise DataError(
+            f"{name}: {len(fractional)} of {len(array)} labels are not whole numbers, the first is "
+            f"{array[at]:.6g} of sample {at}; labels are class numbers from 0; for scores "
+            "set thresholds yourself, for regression give loss="
+        )
+    return array.astype(np.int64)

@@ -179,8 +179,10 @@ def sized_when_made(rows: LazyRows, spec: InputSpec, name: str) -> tuple[LazyRow
         return rows, ()
     side = spec.resolution
     assert side is not None
+
+    def made(pictures: Array, _: Array) -> Array:
+        return resized(pictures, spec.preprocessing)
+
     height, width = rows.shape[1:3]
     noted = f"pictures of {width}x{height} px are fitted to {side}x{side}"
-    return rows.mapped(lambda some, _: resized(some, spec.preprocessing), (side, side, rows.shape[3])), (
-        noted,
-    )
+    return rows.mapped(made, (side, side, rows.shape[3])), (noted,)

@@ -1,4 +1,4 @@
-"""The items of a ``DataLoader``, in an order that does not depend on chance, and none of them lost."""
+"""The items of datasets and loaders, in an order that does not depend on chance, and none of them lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.utils.data import (
 from tbft.errors import DataError
 
 
-def items_of_loader(loader: DataLoader[Any], notes: list[str]) -> Iterator[Any]:
+def _items_of_loader(loader: DataLoader[Any], notes: list[str]) -> Iterator[Any]:
     """Every sample that a loader draws from, once, in the order of its dataset.
 
     A sampler of torch's own is replaced by the positions it draws from, and ``drop_last`` by False; a sampler
@@ -92,3 +92,32 @@ def _items_of_batch(batch: Any) -> Iterator[Any]:
             yield {key: part[i] for key, part in batch.items()}
         else:
             yield tuple(part[i] for part in batch)
+
+
+def items_of(data: Any, name: str, notes: list[str]) -> Iterator[Any]:
+    """Every sample of a dataset or a loader, once.
+
+    A dataset need not be iterable by itself: indexing is all that torch asks of one.
+
+    Args:
+        name: of the set, for messages.
+        notes: what is lost, or done differently, is added to them.
+
+    Raises:
+        DataError: it cannot be iterated.
+    """
+    if isinstance(data, DataLoader):
+        return _items_of_loader(data, notes)
+    if is_map_style(data):
+        return (data[i] for i in range(len(data)))
+    if not hasattr(data, "__iter__"):
+        raise DataError(
+            f"{name}: a {type(data).__name__} has neither __len__ nor __iter__; give it one of them"
+        )
+    return iter(data)
+
+
+def is_map_style(data: Any) -> bool:
+    """Can its items be had by their positions?"""
+    # torch's iterable datasets inherit a method __getitem__ that only raises.
+    return isinstance(data, Sized) and hasattr(data, "__getitem__") and not isinstance(data, IterableDataset)

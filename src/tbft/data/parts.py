@@ -118,9 +118,10 @@ def _matched(samples: Samples, train: Samples, name: str) -> Samples:
             f"{name}: {samples.name} holds inputs of {shown[0]}, the training samples are {shown[1]}; "
             "read both with the same options"
         )
+    matched = _same_classes(samples, train.class_names, name)
     if len(samples) and len(train):
         check_statistics(samples, input_statistics(train), "the training samples")
-    return _same_classes(samples, train.class_names, name)
+    return matched
 
 
 def _same_classes(samples: Samples, class_names: tuple[str, ...], name: str) -> Samples:

@@ -62,12 +62,12 @@ class Preprocessing:
         """False if values in [0, 1] reach the model as they are."""
         return (set(self.mean), set(self.std), self.channel_order) != ({0.0}, {1.0}, "RGB")
 
-    def settled(self) -> dict[str, Any]:
-        """Plain values of what it says: values that are changed, and a size that is wanted."""
-        names = ["mean", "std", "channel_order"] if self.changes_values else []
-        if self.resolution is not None:
-            names += ["resolution", "resize", "crop"]
-        return {name: value for name, value in self.to_json().items() if name in names}
+    @property
+    def settled(self) -> frozenset[str]:
+        """The fields that say something: how values are changed, and a size that is wanted."""
+        values = {"mean", "std", "channel_order"} if self.changes_values else set()
+        sizes = {"resolution", "resize", "crop"} if self.resolution is not None else set()
+        return frozenset(values | sizes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

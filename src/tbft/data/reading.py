@@ -18,8 +18,8 @@ from tbft.data import (
     pictures,
 )
 from tbft.data.class_map import ClassMap, apply_class_map
+from tbft.data.class_names import check_labels
 from tbft.data.conditions import Conditions, Where, as_conditions, single_values
-from tbft.data.labels import check_labels
 from tbft.data.samples import Samples, match_classes
 from tbft.data.source import Reader, Source
 from tbft.data.spec import InputSpec, Preprocessing

@@ -12,10 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tbft.data.class_names import class_positions
+from tbft.data.class_names import check_labels, class_positions
 from tbft.data.conditions import Where, as_conditions, matching
-from tbft.data.inputs import fit_inputs, normalize, refit, token_ids
-from tbft.data.labels import Labels, check_labels, parse_labels, targets_of
+from tbft.data.inputs import fit_inputs, normalize, token_ids
+from tbft.data.label_values import targets_of
+from tbft.data.labels import Labels, parse_labels
 from tbft.data.lazy import CHUNK, as_array, as_lazy
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError
@@ -208,11 +209,11 @@ def fit_samples(samples: Samples, spec: InputSpec) -> Samples:
     if samples.preprocessing == spec.preprocessing or spec.preprocessing == Preprocessing():
         return samples
     own = samples.preprocessing
-    spec = spec.completed_by(own.settled(), f"{samples.name} as it was read")
+    spec = spec.completed_with(own, own.settled, f"{samples.name} as it was read")
     samples = replace(samples, preprocessing=spec.preprocessing)
     if samples.as_taken or not len(samples):
         return samples
-    fitted = refit(samples.inputs, spec, samples.name, is_scaled=own.changes_values)
+    fitted = fit_inputs(samples.inputs, spec, samples.name, are_scaled=own.changes_values)
     notes = (*fitted.notes, *samples.notes)
     return replace(samples, inputs=fitted.inputs, as_taken=fitted.as_taken, notes=notes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -121,13 +121,16 @@ class InputSpec:
         >>> InputSpec(resolution=64).completed_by({"mean": [0.5], "std": [0.5], "resolution": 64}).mean
         (0.5,)
         """
+        return self.completed_with(Preprocessing.from_json(stored), set(stored), where)
+
+    def completed_with(self, other: Preprocessing, names: Set[str], where: str) -> InputSpec:
+        """As :meth:`completed_by`, with the fields of `other` that have these names."""
         plain = InputSpec()
         fields = ("resolution", "resize", "crop", "channel_order")
         left_open = {name for name in fields if getattr(self, name) == getattr(plain, name)}
         if self.mean is None and self.std is None:
             left_open |= {"mean", "std"}
-        there = asdict(Preprocessing.from_json(stored))
-        known = {key: there[key] for key in stored}
+        known = {key: value for key, value in asdict(other).items() if key in names}
         whole = replace(self, **{name: known[name] for name in left_open & set(known)})
         if differs := whole.preprocessing.differs_from(replace(whole.preprocessing, **known)):
             raise DataError(f"the preprocessing is not that of {where}: {differs}; leave out what differs")

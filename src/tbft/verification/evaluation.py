@@ -18,7 +18,7 @@ from tbft.blocks.outputs import logits_of
 from tbft.blocks.placement import device_of, to_device
 from tbft.blocks.precision import Computing, computing_for
 from tbft.blocks.state import evaluating_alone
-from tbft.data.labels import numbered_from_one
+from tbft.data.class_names import numbered_from_one
 from tbft.data.samples import Samples
 from tbft.errors import DataError, NotFiniteError, TbftWarning
 from tbft.verification.task import CLASSIFICATION, Task
