@@ -1,14 +1,14 @@
 # %% [markdown]
 # # Motion of one person
 #
-# A recognizer of exercises, trained on many people, meets a new one. This tutorial goes from a file of
-# windows to a patch for that person, and looks at what happened. It is a script in percent format: run it
-# as it is (`python examples/tutorial_motion.py`), or cell by cell in VS Code, Spyder or Jupyter (with
-# jupytext).
+# A network recognizes exercises. It was trained on many people and now meets a new one. This tutorial goes
+# from a file of sensor windows to a patch for that person, and looks at what changed. It is a script in
+# percent format: run it as it is (`python examples/tutorial_motion.py`), or cell by cell in VS Code, Spyder
+# or Jupyter (with jupytext).
 #
-# With `TBFT_DATA`, the windows are those of `har/watch_windows.npz` (ten people, seven exercises, wrist
-# watch, from the package seglearn). Without it, windows are made up, so that everything runs anywhere;
-# made-up people are easier to adapt to than real ones.
+# If `TBFT_DATA` is set, the windows come from `har/watch_windows.npz`: ten people, seven exercises, recorded
+# by a wrist watch (from the package seglearn). Otherwise the script makes up its own windows, so that it
+# runs anywhere. It is easier to adapt to made-up people than to real ones.
 
 # %%
 import os
@@ -53,7 +53,7 @@ print(f"{len(others)} windows of other people, {len(person)} of person {PERSON}"
 # %% [markdown]
 # ## A base model, trained on everybody else
 #
-# Any PyTorch module will do. This one declares where it may be cut; without that, cuts are found.
+# Any PyTorch module will do. This one declares where it can be cut; otherwise `tbft` finds the cuts.
 
 
 # %%
@@ -83,8 +83,8 @@ class Net(nn.Module):
 
 known = tbft.split_samples(others, train=0.8, val=0, test="rest")
 model = Net(len(others.class_names))
-optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-for _ in range(5):
+optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+for _ in range(12):
     for rows in torch.randperm(len(known.train)).split(64):
         x, y = known.train.batch(rows.numpy())
         optimizer.zero_grad()
@@ -97,8 +97,8 @@ print(f"accuracy on people it has not seen: {at_home.score:.2f}, on person {PERS
 # %% [markdown]
 # ## What is different about this person?
 #
-# The *source card* holds small statistics of the people the model knows, from windows it was not trained
-# on. It travels with the model, so that a device needs nobody else's data.
+# The *source card* holds small statistics of the people that the model knows, taken from windows that it was
+# not trained on. It travels with the model, so a device needs no data of other people.
 
 # %%
 card = tbft.build_card(model, known.test)
@@ -108,8 +108,8 @@ print(*diagnosis.levels, *diagnosis.reasons, sep="\n- ")
 # %% [markdown]
 # ## Adapt as a device would
 #
-# Windows overlap, so a random split would be too optimistic. The first fifth of each exercise is labeled,
-# the next few windows decide whether the result is kept, and everything later is the test.
+# Neighboring windows overlap, so a random split would be too optimistic. Here the first fifth of each
+# exercise is labeled, the next few windows decide whether the result is kept, and the rest is the test.
 
 # %%
 parts = tbft.split_samples(person, train="first:20%", val="4/class", test="rest", group_by="none")
@@ -119,8 +119,8 @@ print(result)
 # %% [markdown]
 # ## Look at it
 #
-# Which exercises gained? Bars below zero are exercises that lost. If the base was kept, all bars are zero: of
-# recorded people, a few held-out windows often cannot tell a gain of a few points.
+# Which exercises gained? A bar to the left of zero is an exercise that lost. If the base was kept, all bars
+# are zero: with real people, a few held-out windows often cannot prove a gain of a few points.
 
 # %%
 from matplotlib.figure import Figure  # noqa: E402
@@ -151,6 +151,6 @@ print(f"outside, it is the base again: {tbft.evaluate(model, person).score:.2f}"
 # %% [markdown]
 # ## What next
 #
-# Leave out `arm="rear"` and let it choose; hold out other people with `group_by`; ask `tbft.forecast` what
-# more labels would bring. The same on the command
-# line: `tbft personalize my.models:net --data windows.npz --where subject=7`.
+# - Leave out `arm="rear"` and let `tbft` choose.
+# - Ask `tbft.forecast` what more labels would be worth.
+# - Do the same on the command line: `tbft personalize my.models:net --data windows.npz --where subject=7`.
