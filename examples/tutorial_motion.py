@@ -103,7 +103,7 @@ print(f"accuracy on people it has not seen: {at_home.score:.2f}, on person {PERS
 # %%
 card = tbft.build_card(model, known.test)
 diagnosis = tbft.diagnose(model, person, card=card)
-print(*diagnosis.levels, *diagnosis.reasons, sep="\n- ")
+print(diagnosis.name, *diagnosis.reasons, sep="\n- ")
 
 # %% [markdown]
 # ## Adapt as a device would
@@ -113,7 +113,7 @@ print(*diagnosis.levels, *diagnosis.reasons, sep="\n- ")
 
 # %%
 parts = tbft.split_samples(person, train="first:20%", val="4/class", test="rest", group_by="none")
-result = tbft.personalize(model, parts, card=card, arm="rear")
+result = tbft.personalize(model, parts, card=card, arm="head")
 print(result)
 
 # %% [markdown]
@@ -151,6 +151,6 @@ print(f"outside, it is the base again: {tbft.evaluate(model, person).score:.2f}"
 # %% [markdown]
 # ## What next
 #
-# - Leave out `arm="rear"` and let `tbft` choose.
+# - Leave out `arm="head"` and let `tbft` choose.
 # - Ask `tbft.forecast` what more labels would be worth.
 # - Do the same on the command line: `tbft personalize my.models:net --data windows.npz --where subject=7`.

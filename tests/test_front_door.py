@@ -91,6 +91,18 @@ MODELS = {
 }
 
 
+def test_head_is_the_last_layer_whatever_its_name():
+    result = tbft.personalize(network(), pictures(), arm="head", recipe=SHORT)
+    head = tbft.split(network()).head
+    assert result.plan.arm.name == head and "fc.weight" in result.patch.tensors
+    plan = tbft.Plan("conv+head", SHORT)
+    joined = tbft.personalize(network(), pictures(), plan=plan)
+    assert joined.plan.arm.name == f"conv+{head}"
+    assert str(tbft.resolve(plan, tbft.split(network()), 60).plan.arm) == f"conv+{head}"
+    named = OrderedDict(body=nn.Flatten(), head=nn.Linear(64, 8), last=nn.Linear(8, CLASSES))
+    assert str(tbft.split(nn.Sequential(named)).named("head")) == "head"  # a layer of that name wins
+
+
 @pytest.mark.parametrize("form", DATA)
 def test_data_in_every_form_is_adapted_to(form, tmp_path):
     model = network()

@@ -75,22 +75,14 @@ def tables() -> dict[str, str]:
 
 def cost() -> str:
     """What the recipe `fast` costs against full fine-tuning, by drift and precision."""
-    head = ("drift", "samples", "computed in", "arm", "processor time", "tensor memory")
+    head = ("drift", "arm", "processor time", "tensor memory")
     rows: list[tuple[str, ...]] = [(*head, "tbft", "full", "same block, paper's way")]
     cases = [case for case in record("tuning_cost")["cases"] if case["train"] == "0.1"]
     for name, words in CASES.items():
         for precision in ("bfloat16", "float32"):
             found = [c for c in cases if c["case"] == name and c["precision"] == precision]
-            rows.append(
-                (
-                    words,
-                    f"{found[0]['train_samples']:,}",
-                    f"`{precision}`",
-                    f"`{found[0]['arm']}`",
-                    *_cost(found),
-                )
-            )
-    return _table(rows, left=4)
+            rows.append((words, f"`{found[0]['arm']}` in `{precision}`", *_cost(found)))
+    return _table(rows, left=2)
 
 
 def _cost(cases: list[dict[str, Any]]) -> Iterator[str]:

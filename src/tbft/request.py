@@ -84,14 +84,18 @@ class Request:
     @property
     def named_plan(self) -> Plan | None:
         """The requested plan; None if it has to be chosen."""
-        if self.is_open or self.requested_plan is not None:
-            return self.requested_plan
-        blocks, recipe = self.base.blocks, self.recipe
+        if self.is_open:
+            return None
+        blocks = self.base.blocks
+        if self.requested_plan is not None:
+            return replace_plan(self.requested_plan, arm=blocks.named(self.requested_plan.arm))
+        recipe = self.recipe
         if self.arm is None:
             plan = plan_level(self.level, blocks.names, blocks.head, recipe)
         else:
-            blocks.block_of(self.arm)
-            statistics = 0.0 if self.arm == "adabn" else recipe.default_statistics()
-            plan = Plan(self.arm, recipe, statistics=statistics)
+            arm = blocks.named(self.arm)
+            blocks.block_of(arm)
+            statistics = 0.0 if arm.name == "adabn" else recipe.default_statistics()
+            plan = Plan(arm, recipe, statistics=statistics)
         statistics = plan.statistics if self.statistics is None else Statistics.of(self.statistics)
         return replace_plan(plan, statistics=statistics, seed=self.seed, budget=self.budget)

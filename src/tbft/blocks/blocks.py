@@ -147,12 +147,20 @@ class Blocks:
         An arm is also the name of a submodule that lies inside one block, such as the paper's
         ``fc``, which is the rear block without its BatchNorm; or two of these, as in ``front+fc``.
         """
-        owners = dict.fromkeys(self._owner(part) for part in Arm.of(arm).parts)
+        owners = dict.fromkeys(self._owner(part) for part in self.named(arm).parts)
         return next(iter(owners)) if len(owners) == 1 else None
+
+    def named(self, arm: Arm | str) -> Arm:
+        """The arm by this model's names: ``head`` is the last layer, unless a part is called so."""
+        arm = Arm.of(arm)
+        taken = "head" in self.names or any(key.startswith("head.") for b in self.infos for key in b.keys)
+        if "head" not in arm.parts or taken:
+            return arm
+        return Arm.of("+".join(self.head if part == "head" else part for part in arm.parts))
 
     def owners(self, arm: Arm | str) -> list[Block]:
         """The block of each part of an arm; all of them for `full`, none for `none` and `adabn`."""
-        arm = Arm.of(arm)
+        arm = self.named(arm)
         return list(self.infos) if arm.is_full else [self._owner(part) for part in arm.parts]
 
     def _owner(self, part: str) -> Block:
@@ -166,11 +174,13 @@ class Blocks:
             raise SplitError(
                 f"{part!r} lies in the blocks {names}; name one block, or a submodule inside one"
             )
-        raise SplitError(unknown("arm", part, ["none", "adabn", *self.names, "full", *sorted(SOLVED)]))
+        raise SplitError(
+            unknown("arm", part, ["none", "adabn", *self.names, "head", "full", *sorted(SOLVED)])
+        )
 
     def tuned_modules(self, arm: Arm | str) -> list[nn.Module]:
         """The outermost modules whose parameters an arm trains; empty for `none` and `adabn`."""
-        arm = Arm.of(arm)
+        arm = self.named(arm)
         if arm.is_full:
             return [self.model]
         if arm.solves:

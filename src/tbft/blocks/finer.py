@@ -20,7 +20,7 @@ def cut_before(blocks: Blocks, arm: Arm | str) -> tuple[Blocks, int]:
     Raises:
         SplitError: an unknown arm.
     """
-    arm = Arm.of(arm)
+    arm = blocks.named(arm)
     if arm.name not in blocks.finer:
         blocks.finer[arm.name] = _cut_before(blocks, arm)
     return blocks.finer[arm.name]

@@ -25,8 +25,8 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument(
         "--arm",
-        help="what to tune: none, adabn, a block, a submodule inside a block, two of these joined by +, "
-        "full, or a head computed in closed form: ridge or prototypes",
+        help="what to tune: none, adabn, a block, a submodule inside a block, head (the last layer, whatever "
+        "its name), two of these joined by +, full, or a head computed in closed form: ridge or prototypes",
     )
     what.add_argument(
         "--new-classes",

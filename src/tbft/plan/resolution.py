@@ -127,6 +127,8 @@ def resolve(plan: Plan, blocks: Blocks, count: int, val_count: int = 0) -> Resol
     Raises:
         SplitError: the model does not have the arm.
     """
+    if plan.arm != (arm := blocks.named(plan.arm)):
+        plan = replace_plan(plan, arm=arm)
     block = blocks.block_of(plan.arm)
     if plan.arm.name == "none" or not count:
         return ResolvedPlan(plan, blocks, blocks, 0, plan.statistics, None, ())
