@@ -183,3 +183,43 @@ def test_in_512_mib_a_small_network_is_adapted_and_what_is_too_large_is_refused(
     assert Patch.load("user.safetensors").tensors
     assert done.returncode == 2, done.stderr[-1000:]
     assert "not enough memory" in done.stderr and "Traceback" not in done.stderr
+
+
+SHRINKING = """
+import os, sys, numpy as np
+from tbft.cli import main, datasets
+from tbft.data import read
+
+def run(arguments):
+    samples = read(arguments.data)
+    os.truncate("X.npy", 4096)
+    samples.batch(np.arange(len(samples)))
+
+datasets.run_show = run
+sys.argv = ["tbft", "data", "show", "."]
+sys.exit(main())
+"""
+
+
+def test_a_mapped_file_that_gets_shorter_while_it_is_read_ends_in_one_line(tmp_path):
+    np.save(tmp_path / "X.npy", np.zeros((200, 32, 32, 3), np.uint8))
+    np.save(tmp_path / "y.npy", np.arange(200) % 2)
+    done = subprocess.run([sys.executable, "-c", SHRINKING], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "tbft: a file of arrays got shorter while it was read; run this again once it is complete"
+    ]
+
+
+@pytest.mark.parametrize("limit", [0, 4096, 40_000, 150_000])
+@pytest.mark.parametrize("command", [APPLY, "data show set.npz --drift contrast:5 --out sheet.png"])
+def test_wherever_the_disk_gets_full_nothing_half_written_is_left(place, command, limit):
+    out = Path(command.split()[-1])
+    out.write_bytes(b"old")  # is replaced whole, or kept
+    before = {p.name for p in place.iterdir()}
+    status, said = run(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)), command)
+    if status:
+        assert (status, out.read_bytes()) == (2, b"old")
+        assert "Traceback" not in said
+    left = {p.name for p in place.iterdir()} - before
+    assert not [name for name in left if name.endswith(".part")]

@@ -117,6 +117,7 @@ def _run(argv: Sequence[str] | None) -> int:
     import warnings
     from contextlib import redirect_stderr, redirect_stdout
 
+    from tbft.cli import signals
     from tbft.cli.output import VisibleStream
     from tbft.errors import TbftError, TbftWarning
     from tbft.text import visible
@@ -127,6 +128,8 @@ def _run(argv: Sequence[str] | None) -> int:
             warnings.simplefilter("default", TbftWarning)
             warnings.showwarning = _show_warning
             arguments = _parsed(sys.argv[1:] if argv is None else argv)
+            if argv is None:
+                signals.handle_bus_errors()
             status: int | None = arguments.run(arguments)  # most commands return None
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of stdout has closed it, as `head` does

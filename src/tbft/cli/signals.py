@@ -16,6 +16,9 @@ from typing import Any
 #: The signal that was received, or 0.
 received = 0
 
+#: Kept, as the system holds its address only.
+_on_bus_error: Any = None
+
 _NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -25,6 +28,22 @@ def install() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
     sys.unraisablehook = _unraisable
+
+
+def handle_bus_errors() -> None:
+    """End in one line, too, where a file of arrays that is mapped into memory gets shorter while it is read.
+
+    The system stops the process in the middle of an instruction then, so that a handler of Python's own would
+    never run.
+    """
+    if not hasattr(signal, "SIGBUS"):
+        return
+    with suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        global _on_bus_error
+        _on_bus_error = ctypes.CFUNCTYPE(None, ctypes.c_int)(_bus_error)
+        ctypes.CDLL(None).signal(int(signal.SIGBUS), _on_bus_error)
 
 
 def uninstall() -> None:
@@ -53,6 +72,15 @@ def say() -> None:
 def status() -> int:
     """The exit status for the received signal."""
     return 128 + (received or signal.SIGINT)
+
+
+def _bus_error(_: int) -> None:
+    clean_up()
+    with suppress(OSError):
+        os.write(
+            2, b"tbft: a file of arrays got shorter while it was read; run this again once it is complete\n"
+        )
+    os._exit(2)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
