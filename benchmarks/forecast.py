@@ -138,8 +138,8 @@ def draws(case: Case) -> Iterator[tuple[int, int, dict[int, Ints], Ints]]:
     for seed, pools, test in sets:
         for labeled in LABELED:
             rows = {f: np.concatenate([own[: f * labeled] for own in pools]) for f in FACTORS}
-            now = len(rows[1])
-            if now >= max(0.6 * labeled * len(pools), MIN_LABELS):
+            now, classes_now = len(rows[1]), len(np.unique(case.labels[rows[1]]))
+            if classes_now > 1 and now >= max(0.6 * labeled * len(pools), MIN_LABELS):
                 enough = {f: at for f, at in rows.items() if len(at) >= 0.7 * f * now}
                 yield labeled, seed, enough, test
 

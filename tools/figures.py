@@ -6,6 +6,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from statistics import fmean, median, stdev
 from textwrap import fill
@@ -242,14 +243,18 @@ def paper(folder: Path = ROOT / "results") -> str:
 def people() -> str:
     """What a few labels of a person are worth, from the table that `benchmarks/people.py --report` writes."""
     lines = (ROOT / "benchmarks" / "results" / "people" / "README.md").read_text().splitlines()
-    table = (line.strip("| ").split(" | ") for line in reversed(lines) if line.startswith("| "))
-    found = {method: cells for method, *cells in table}  # the first table wins, which is that of everybody
+    first = next(n for n, line in enumerate(lines) if line.startswith("| 5 a class, all families |"))
+    _, *columns = lines[first].strip("| ").split(" | ")
+    table = (line.strip("| ").split(" | ") for line in takewhile(bool, lines[first + 2 :]))
+    found = {method: dict(zip(columns, cells, strict=True)) for method, *cells in table}
     rows: list[tuple[str, ...]] = [
         ("five labels of each class", "bases", "mean change", "lose more than 1 point", "largest loss")
     ]
     for method, words in PEOPLE.items():
-        count, change, harmed, _, loss = found[method]
-        rows.append((words, count, change, harmed, "none" if float(loss) >= 0 else loss.replace("-", "")))
+        cells = found[method]
+        loss = cells["largest loss"]
+        loss = "none" if float(loss) >= 0 else loss.replace("-", "")
+        rows.append((words, cells["bases"], cells["mean gain"], cells["lose > 1 point"], loss))
     return _table(rows)
 
 
