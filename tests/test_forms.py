@@ -254,3 +254,45 @@ def test_random_inputs_are_noted_or_refused_where_they_would_differ_from_read_to
 def test_what_is_wrong_in_a_large_dataset_is_named_at_once(item, message):
     with pytest.raises(DataError, match=message):
         as_samples(Items(item), tbft.InputSpec(memory_mib=0))
+
+
+def test_pictures_of_pillow_in_a_list_are_read_as_a_viewer_shows_them():
+    plain = [Image.new("RGB", (8, 8), color) for color in ((200, 30, 60), (10, 220, 90))]
+    stored = [p.convert(mode) for p, mode in zip(plain, ("CMYK", "P"), strict=True)]
+    for data in ((stored, [0, 1]), {"image": stored, "label": [0, 1]}):
+        samples = as_samples(data)
+        np.testing.assert_allclose(samples.inputs, np.stack([np.asarray(p) for p in plain]), atol=60)
+        assert any("CMYK" in note for note in samples.notes)
+    with pytest.raises(DataError, match="2 and 3 inputs and labels"):
+        as_samples((stored, [0, 1, 1]))
+    with pytest.raises(DataError, match=r"give them with their labels as items, list\(zip"):
+        tbft.make_samples(stored, [0, 1])
+
+
+@pytest.mark.parametrize("length", [4, 9])
+def test_what_the_code_of_a_dataset_raises_names_the_item_and_is_the_cause(length):
+    class Broken:
+        def __len__(self):
+            return length
+
+        def __getitem__(self, i):
+            return np.zeros(3), [0, 1, 1, 0][i] // (i != 2)
+
+    with pytest.raises(DataError, match="item 2 cannot be had: ZeroDivisionError") as found:
+        as_samples(Broken())
+    assert isinstance(found.value.__cause__, ZeroDivisionError)
+
+
+def test_positions_of_classes_in_a_dataset_name_them():
+    class Pets(list):
+        class_to_idx = {"dog": 0, "cat": 1}  # noqa: RUF012
+
+    samples = as_samples(
+        Pets([(np.zeros(3), 0), (np.ones(3), 1)]), tbft.InputSpec(class_names=("cat", "dog"))
+    )
+    assert samples.labels.tolist() == [1, 0]
+
+
+def test_tensors_without_values_are_refused():
+    with pytest.raises(DataError, match="no values that can be read"):
+        as_samples((torch.zeros(2, 3, device="meta"), torch.tensor([0, 1])))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tbft.data.loaders import is_map_style, items_of
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
 from tbft.data.viewing import Tally
-from tbft.errors import DataError
+from tbft.errors import DataError, TbftError
 
 Array = npt.NDArray[Any]
 
@@ -52,7 +53,7 @@ def collect(data: Any, spec: InputSpec, name: str) -> Samples:
     """
     notes: list[str] = []
     total = len(data) if isinstance(data, Sized) and not isinstance(data, DataLoader) else None
-    items, can_reread = items_of(data, name, notes), is_map_style(data)
+    items, can_reread = _guarded(items_of(data, name, notes), name), is_map_style(data)
     inputs: Held | Reread | None = None
     labels: list[Any] = []
     more: list[dict[str, Any]] = []
@@ -76,6 +77,24 @@ def collect(data: Any, spec: InputSpec, name: str) -> Samples:
     return make_samples(fitted, labels, own, attributes, name, spec).noted(*notes)
 
 
+def _guarded(items: Iterator[Any], name: str) -> Iterator[Any]:
+    """The items; where one cannot be made, a DataError says which.
+
+    Raises:
+        DataError: instead of what the code of a dataset raises, which is its cause.
+    """
+    for i in count():
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except (TbftError, MemoryError):
+            raise
+        except Exception as error:
+            raise DataError(f"{name}: item {i} cannot be had: {type(error).__name__}: {error}") from error
+        yield item
+
+
 def class_names_of(data: Any, name: str) -> list[str] | None:
     """The class names that a dataset, or the one inside a subset or a loader, carries."""
     children = getattr(data, "datasets", None)
@@ -91,6 +110,9 @@ def class_names_of(data: Any, name: str) -> list[str] | None:
         if isinstance(own, (list, tuple, np.ndarray)) and len(own):
             # Some sets name a class by several words.
             return [", ".join(map(str, c)) if isinstance(c, (list, tuple)) else str(c) for c in own]
+    positions = getattr(data, "class_to_idx", None)
+    if isinstance(positions, Mapping) and sorted(positions.values()) == list(range(len(positions))):
+        return [str(c) for c in sorted(positions, key=positions.__getitem__)]
     features = getattr(data, "features", None)  # as datasets of Hugging Face have them
     if isinstance(features, Mapping):
         told = [getattr(features.get(key), "names", None) for key in LABEL_NAMES]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 from torch import Tensor
 
 from tbft.data.arrays import samples_of_arrays
@@ -15,7 +16,7 @@ from tbft.data.keys import several_inputs
 from tbft.data.reading import read
 from tbft.data.samples import Samples, fit_samples, make_samples
 from tbft.data.spec import InputSpec
-from tbft.errors import FormError
+from tbft.errors import DataError, FormError
 
 TAKEN = (
     "tbft.Samples; a pair (inputs, labels) of NumPy arrays, torch tensors or lists; a mapping of arrays by "
@@ -43,6 +44,8 @@ def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") 
         return fit_samples(data, spec)
     if isinstance(data, (str, Path)):
         return read(data, spec)
+    if (items := _items_of_pictures(data, name)) is not None:
+        return collect(items, spec, name)
     if _is_pair(data, name):
         return make_samples(data[0], data[1], name=name, spec=spec)
     if isinstance(data, Mapping) and all(isinstance(key, str) for key in data) and data:
@@ -50,6 +53,23 @@ def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") 
     if is_dataset(data):
         return collect(data, spec, name)
     raise FormError(f"{name}: expected {TAKEN}; got {_kind(data)}")
+
+
+def _items_of_pictures(data: Any, name: str) -> list[Any] | None:
+    """Items, where pictures of Pillow are given in a list: in a pair, or by name; None for other data.
+
+    As an array, a picture would be its stored values, which may be palette indices or ink.
+    """
+    is_named = isinstance(data, Mapping)
+    columns = list(data.values()) if is_named else list(data) if _is_pair(data, name) else []
+    if not any(isinstance(c, (list, tuple)) and c and isinstance(c[0], Image) for c in columns):
+        return None
+    if len({len(c) for c in columns}) > 1:
+        raise DataError(
+            f"{name}: {' and '.join(str(len(c)) for c in columns)} inputs and labels; one label each"
+        )
+    rows = zip(*columns, strict=True)
+    return [dict(zip(data, row, strict=True)) for row in rows] if is_named else list(rows)
 
 
 def _is_pair(data: Any, name: str) -> bool:

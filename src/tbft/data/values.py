@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from tbft.errors import DataError
@@ -32,12 +33,20 @@ def number_array(inputs: Any, name: str) -> Array:
         DataError: no numbers, masked ones, or arrays of different shapes.
     """
     if isinstance(inputs, Tensor):
-        array = numpy_of(inputs)
+        try:
+            array = numpy_of(inputs)
+        except (NotImplementedError, RuntimeError) as error:  # a nested tensor, or one without data
+            raise DataError(f"{name}: the tensor has no values that can be read: {error}") from error
     elif isinstance(inputs, np.ma.MaskedArray) and np.ma.is_masked(inputs):
         raise DataError(f"{name}: some inputs are masked; fill them in or leave them out: inputs.filled(0)")
     elif hasattr(inputs, "__array__"):  # a table of pandas, too
         array = inputs if isinstance(inputs, np.ndarray) else np.asarray(inputs)
     else:
+        if any(isinstance(v, Image) for v in inputs):
+            raise DataError(
+                f"{name}: these are pictures of Pillow: give them with their labels as items, list(zip("
+                "pictures, labels)), or as one array, numpy.stack([p.convert('RGB') for p in pictures])"
+            )
         try:
             array = np.asarray([numpy_of(v) if isinstance(v, Tensor) else v for v in inputs])
         except (TypeError, ValueError):
