@@ -178,7 +178,6 @@ def test_a_loader_is_read_without_its_chance_and_what_it_loses_is_noted():
             Items(lambda i: (picture(i).crop((0, 0, 4 + i, 4)), 0)),
             "pictures of 6 sizes: 4x4, 5x4, 6x4.*resolution=224",
         ),
-        (Items(lambda i: ({"a": PICTURES[i]}, 0)), "item 0: its input is a dict"),
         (Items(lambda i: {"first": PICTURES[i], "second": 0}), "--keys inputs=NAME,labels=NAME"),
         (Items(lambda i: ("a word", 0)), "item 0: its input is a str"),
         (Items(lambda i: (PICTURES[i], 0), count=0), "no samples"),

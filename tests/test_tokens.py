@@ -13,6 +13,7 @@ from torch import nn
 import tbft
 from tbft.blocks.tokens import takes_token_ids
 from tbft.data.forms import as_samples
+from tbft.data.spec import InputSpec
 from tbft.errors import DataError
 
 
@@ -73,16 +74,7 @@ class Masked(nn.Module):
         return SimpleNamespace(logits=self.head((x * weight).sum(1) / weight.sum(1)))
 
 
-class Apart(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x):
-        return self.model(input_ids=x[:, 0], attention_mask=x[:, 1]).logits
-
-
-def test_several_inputs_are_refused_with_a_way_that_works():
+def test_several_inputs_are_tuned_on_in_every_form_of_data(tmp_path):
     rng = np.random.default_rng(0)
     labels = np.arange(120) % 3
     ids, mask = rng.integers(3, 20, (120, 6)), np.ones((120, 6), np.int64)
@@ -92,11 +84,52 @@ def test_several_inputs_are_refused_with_a_way_that_works():
     items = list(zip(rows, labels, strict=True))
     mappings = [{**row, "labels": label} for row, label in items]
     loader = torch.utils.data.DataLoader(mappings, batch_size=20)
-    for data in ((named, labels), items, mappings, loader, {**named, "labels": labels}):
-        with pytest.raises(tbft.TbftError, match=r"numpy\.stack\(\[input_ids, attention_mask\], axis=1\)"):
-            as_samples(data)
-    model = Apart(Masked())
-    stacked = np.stack([ids, mask], axis=1)
-    tuned = tbft.tune(model, "full", (stacked, labels))
-    assert "model.layer.weight" in tuned.changed
-    assert tbft.evaluate(model, (stacked, labels)).accuracy is not None
+    np.savez(tmp_path / "tokens.npz", **named, labels=labels)
+    others = {"ids": ids, "mask": mask, "y": labels}
+    spec = InputSpec(keys={"inputs": "ids+mask", "labels": "y"})
+    assert set(as_samples(others, spec).packing.names) == {"ids", "mask"}
+    model = Masked().eval()
+    with torch.no_grad():
+        logits = model(torch.from_numpy(ids), torch.from_numpy(mask)).logits
+    want = float((logits.argmax(1).numpy() == labels).mean())
+    for data in (
+        (named, labels),
+        items,
+        mappings,
+        loader,
+        {**named, "labels": labels},
+        tmp_path / "tokens.npz",
+    ):
+        x, _ = as_samples(data).batch(slice(0, 120))
+        assert torch.equal(as_samples(data).packing.unpack(x)["attention_mask"], torch.from_numpy(mask))
+        assert tbft.evaluate(model, data).accuracy == pytest.approx(want)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    result = tbft.personalize(model, (named, labels), arm="full", val=0)
+    assert "layer.weight" in result.tuned.changed
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert any("'logits'" in note for note in result.notes)
+
+
+def test_inputs_by_position_go_in_their_order():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.last = nn.Linear(3, 4), nn.Linear(2, 4), nn.Linear(4, 2)
+
+        def forward(self, left, right):
+            return self.last((self.left(left) + self.right(right)).relu())
+
+    left, right = np.random.default_rng(0).normal(size=(40, 3)), np.ones((40, 2))
+    labels = (left[:, 0] > 0).astype(int)
+    result = tbft.personalize(Both(), ((left, right), labels), arm="full", val=0)
+    assert {"left.weight", "right.weight"} <= set(result.tuned.changed)
+    with pytest.raises(tbft.TbftError, match="the model cannot take the inputs"):
+        tbft.evaluate(Both(), ({"left": left, "depth": right}, labels))
+    with pytest.raises(tbft.TbftError, match="different numbers of samples"):
+        tbft.evaluate(Both(), ({"left": left, "right": right[:3]}, labels))
+
+
+def test_token_sequences_of_several_lengths_are_refused_with_the_remedy():
+    items = [({"input_ids": np.arange(n), "attention_mask": np.ones(n, int)}, 0) for n in (4, 5)]
+    with pytest.raises(tbft.TbftError, match="padding='max_length'"):
+        as_samples(items)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from tbft.blocks import Blocks, split
+from tbft.blocks.inputs import Inputs, may_take_several
 from tbft.blocks.norms import batch_dependent
 from tbft.blocks.tensors import not_finite, state_bytes
 from tbft.data.samples import Samples
@@ -19,8 +20,20 @@ from tbft.errors import DataError, NotFiniteError, SplitError, wrong_form
 from tbft.models.match import some
 from tbft.plan import Recipe, find_recipe
 
-#: Reads samples that fit a model, for models that can be split only with an example.
-ReadSamples = Callable[[InputSpec], Samples]
+
+@dataclass(frozen=True)
+class ReadSamples:
+    """Reads samples that fit a model, for models that can be split only with an example.
+
+    Attributes:
+        several: whether the data are known to have several inputs a sample.
+    """
+
+    read: Callable[[InputSpec], Samples]
+    several: bool = False
+
+    def __call__(self, inputs: InputSpec) -> Samples:
+        return self.read(inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +120,22 @@ class Loaded:
         return Base(blocks, self.inputs, self.name, self.card, self.recipes, self.weights, notes)
 
     def _blocks(self, read: ReadSamples | None) -> Blocks:
+        if read is not None and (read.several or may_take_several(self.model)):
+            samples = read(self.inputs)
+            if samples.packing is not None:
+                return split(self.model, self.cuts, self.names, example=_example(samples))
         try:
             return split(self.model, self.cuts, self.names)
         except SplitError as error:
             if not error.needs_example or read is None:
                 raise
-        example = read(self.inputs).batch(slice(0, 2))[0]
-        return split(self.model, self.cuts, self.names, example=example)
+        return split(self.model, self.cuts, self.names, example=_example(read(self.inputs)))
+
+
+def _example(samples: Samples) -> Inputs:
+    """The first samples as the model takes them."""
+    x = samples.batch(slice(0, 2))[0]
+    return x if samples.packing is None else samples.packing.unpack(x)
 
 
 def inputs_of_card(

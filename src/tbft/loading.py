@@ -11,7 +11,7 @@ from torch import nn
 
 from tbft.base import Base, Loaded, ReadSamples, check_weights, inputs_of_card, notes_on
 from tbft.blocks import Blocks
-from tbft.data.forms import as_samples
+from tbft.data.forms import as_samples, has_several
 from tbft.data.spec import InputSpec
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
@@ -154,7 +154,8 @@ def as_card(card: SourceCard | str | Path | None) -> SourceCard | None:
 
 def reader_of(data: Any) -> ReadSamples:
     """A function that reads samples of any form; from parts, those to tune on."""
-    return lambda inputs: as_samples(data.train if isinstance(data, Parts) else data, inputs)
+    data = data.train if isinstance(data, Parts) else data
+    return ReadSamples(lambda inputs: as_samples(data, inputs), has_several(data))
 
 
 def inputs_for(inputs: InputSpec, loss: object | None) -> InputSpec:

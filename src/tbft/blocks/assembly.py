@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from tbft.blocks.arm import RESERVED
 from tbft.blocks.blocks import Blocks
+from tbft.blocks.boundaries import bounded
 from tbft.blocks.inputs import Inputs, map_tensors
 from tbft.blocks.outputs import Output, logits_of
 from tbft.blocks.ownership import describe
@@ -33,6 +34,8 @@ def cut_at(
     if traced.training is not None:
         other = stages_of(model, traced.training, partition(traced.training, cuts, names), example)
         stages = [_ByMode(model, *both) for both in zip(stages, other, strict=True)]
+    if example is not None and not isinstance(example, Tensor):
+        stages = bounded(model, stages, example)
     few = None if example is None else map_tensors(lambda t: t[:1].detach(), example)
     return Blocks(model, stages, describe(model, parts, cuts, names), traced, few, output)
 

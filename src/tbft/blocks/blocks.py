@@ -26,6 +26,7 @@ from tbft.blocks.outputs import Output, logits_of
 from tbft.blocks.state import batch_norms, flags_restored, modes_restored
 from tbft.blocks.tracing import Traced, trace_deep
 from tbft.errors import SplitError, unknown
+from tbft.packing import Packing, packing_of
 
 TRACKS = ("all", "tuned", "none")
 
@@ -79,6 +80,12 @@ class Blocks:
         return f"Blocks({type(self.model).__name__}: {parts})"
 
     @property
+    def packing(self) -> Packing | None:
+        """How samples hold the inputs of a model that takes several; None: it takes one tensor."""
+        several = self.example is not None and not isinstance(self.example, Tensor)
+        return packing_of(self.example) if several else None  # type: ignore[arg-type]
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(b.name for b in self.infos)
 
@@ -113,7 +120,7 @@ class Blocks:
         """The model as a module from a batch to logits: the model itself, if that is what it is."""
         if self.traced.opaque:
             return self._stages[0]
-        return Whole(self.model, self.output) if self.traced.adapted else self.model
+        return Whole(self.model, self.output, self.packing) if self.traced.adapted else self.model
 
     def index(self, k: int | str) -> int:
         """Position of a block given by name or index (negative ones count from the end)."""
@@ -235,11 +242,13 @@ class Blocks:
 class Whole(nn.Module):
     """A model that takes several tensors, or wraps its logits, as a module from a batch to logits."""
 
-    def __init__(self, model: nn.Module, output: Output) -> None:
+    def __init__(self, model: nn.Module, output: Output, packing: Packing | None = None) -> None:
         super().__init__()
-        self.model, self._output = model, output
+        self.model, self._output, self._packing = model, output, packing
 
     def forward(self, x: Inputs) -> Tensor:
+        if self._packing is not None and isinstance(x, Tensor):
+            x = self._packing.unpack(x)
         logits: Tensor = self._output(call(self.model, x))
         return logits
 

@@ -39,6 +39,14 @@ def call(model: Callable[..., Any], x: Inputs) -> Any:
     return model(*x) if isinstance(x, (tuple, list)) else model(x)
 
 
+def may_take_several(model: object) -> bool:
+    """Whether the forward of a module has more than one parameter."""
+    if not isinstance(model, nn.Module):
+        return False
+    parameters = inspect.signature(model.forward).parameters.values()
+    return len(parameters) > 1 or any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
+
+
 def _by_keyword(model: Callable[..., Any], x: Mapping[str, Any]) -> bool:
     forward = model.forward if isinstance(model, nn.Module) else model
     parameters = inspect.signature(forward).parameters.values()

@@ -20,6 +20,7 @@ from tbft.blocks.placement import device_of, random_restored, to_device
 from tbft.blocks.state import modes_restored, values_restored
 from tbft.blocks.tracing import Traced
 from tbft.errors import SplitError
+from tbft.packing import packing_of
 
 #: The name of the only block.
 WHOLE = "whole"
@@ -55,7 +56,8 @@ def observed(model: nn.Module, example: Inputs, output: Output, reason: str) -> 
     adapted = not isinstance(example, Tensor) or logits is not returned
     taken = taken_from(returned) if output is logits_of else ""
     traced = Traced(fx.Graph(), {}, adapted=adapted, taken=taken, opaque=reason, head=head)
-    stage = Whole(model, output) if adapted else model
+    packing = None if isinstance(example, Tensor) else packing_of(example)
+    stage = Whole(model, output, packing) if adapted else model
     return Blocks(model, [stage], [own_all(model, WHOLE)], traced, map_tensors(lambda t: t[:1], few), output)
 
 

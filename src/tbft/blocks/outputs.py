@@ -27,9 +27,9 @@ def taken_from(returned: Any) -> str:
         return ""
     if isinstance(returned, Mapping):
         key = "logits" if "logits" in returned else next(iter(returned), "")
-        return f"the entry {key!r} of a {type(returned).__name__}"
+        return f"the entry {key!r} of the {type(returned).__name__}"
     if hasattr(returned, "logits"):
-        return f"the attribute 'logits' of a {type(returned).__name__}"
+        return f"the attribute 'logits' of the {type(returned).__name__}"
     return f"the first of {len(returned)} values" if isinstance(returned, (tuple, list)) else ""
 
 

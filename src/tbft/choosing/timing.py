@@ -188,7 +188,7 @@ def _stage_inputs(blocks: Blocks, samples: Samples, computing: Computing) -> lis
 def _stored(samples: Samples, x: Tensor, k: int) -> Samples:
     if k == 0:
         return samples
-    return replace(samples, inputs=x.contiguous().cpu().numpy(), as_taken=True, token_ids=False)
+    return replace(samples, inputs=x.contiguous().cpu().numpy(), as_taken=True, token_ids=False, packing=None)
 
 
 def _load(samples: Samples, computing: Computing) -> Any:

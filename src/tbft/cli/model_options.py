@@ -95,6 +95,7 @@ def load_base(
     Args:
         read: reads the samples named by the options, in case the model can be split only with an example.
     """
+    from tbft.base import ReadSamples
     from tbft.blocks.placement import find_device
     from tbft.loading import Source, load_named
 
@@ -106,7 +107,7 @@ def load_base(
         _listed(arguments.cuts),
         _listed(arguments.names),
     )
-    base = load_named(arguments.model, source).split(partial(read, arguments))
+    base = load_named(arguments.model, source).split(ReadSamples(partial(read, arguments)))
     show_notes(base.notes)
     base.model.to(find_device(arguments.device))
     return base

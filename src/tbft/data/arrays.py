@@ -10,11 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tbft.data.keys import CLASS_NAMES, LABEL_NAMES, Keys, find_parts
+from tbft.data.inputs import Fitted, packed
+from tbft.data.keys import CLASS_NAMES, LABEL_NAMES, Keys, find_parts, keys_in, split_part
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
 from tbft.data.values import numpy_of
 from tbft.errors import DataError
+from tbft.packing import Packing
 
 Array = npt.NDArray[Any]
 
@@ -39,6 +41,7 @@ def samples_of_arrays(arrays: Mapping[str, Any], spec: InputSpec, name: str) -> 
     arrays = dict(arrays)
     own = _class_names(arrays, name)
     parts = find_parts(list(arrays), spec, name)
+    packing = _pack_several(arrays, parts, name)
     for part in parts:
         for what, key in (("inputs", part.inputs), ("labels", part.labels)):
             refuse_objects(arrays[key], what, key, name)
@@ -46,9 +49,29 @@ def samples_of_arrays(arrays: Mapping[str, Any], spec: InputSpec, name: str) -> 
                 raise DataError(f"{name}: there are no samples in it: {what} {key!r} hold a single value")
     attributes, used = _attributes(arrays, parts)
     inputs = _joined([arrays[p.inputs] for p in parts], "inputs", name)
+    if packing is not None:
+        inputs = Fitted(inputs, as_taken=True, packing=packing)
     labels = _joined([_column(arrays[p.labels]) for p in parts], "labels", name)
     notes = _left_out({key: a for key, a in arrays.items() if key not in used})
     return make_samples(inputs, labels, own, attributes, name, spec).noted(*notes)
+
+
+def _pack_several(arrays: dict[str, Any], parts: Sequence[Keys], name: str) -> Packing | None:
+    """Put several inputs of a part side by side, under their joined key; None if each part has one array."""
+    found: set[Packing | None] = set()
+    for part in parts:
+        keys = keys_in(part.inputs, arrays)
+        if len(keys) == 1:
+            found.add(None)
+            continue
+        for key in keys:
+            refuse_objects(arrays[key], "inputs", key, name)
+        rows = packed({split_part(key)[1]: arrays.pop(key) for key in keys}, name)
+        arrays[part.inputs] = rows.inputs
+        found.add(rows.packing)
+    if len(found) > 1:
+        raise DataError(f"{name}: the parts have inputs of different sizes: {' and '.join(map(str, found))}")
+    return found.pop()
 
 
 def refuse_objects(value: Any, what: str, key: str, name: str) -> None:

@@ -12,16 +12,15 @@ from torch import Tensor
 
 from tbft.data.arrays import samples_of_arrays
 from tbft.data.datasets import collect, is_dataset
-from tbft.data.keys import several_inputs
 from tbft.data.reading import read
 from tbft.data.samples import Samples, fit_samples, make_samples
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError, FormError
 
 TAKEN = (
-    "tbft.Samples; a pair (inputs, labels) of NumPy arrays, torch tensors or lists; a mapping of arrays by "
-    "name; a torch Dataset, or anything with len() and items (input, label); a DataLoader; a path that "
-    "tbft.read takes; or package.module:factory"
+    "tbft.Samples; a pair (inputs, labels) of NumPy arrays, torch tensors or lists, or of several inputs by "
+    "name and labels; a mapping of arrays by name; a torch Dataset, or anything with len() and items (input, "
+    "label); a DataLoader; a path that tbft.read takes; or package.module:factory"
 )
 
 
@@ -46,7 +45,10 @@ def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") 
         return read(data, spec)
     if (items := _items_of_pictures(data, name)) is not None:
         return collect(items, spec, name)
-    if _is_pair(data, name):
+    if _has_several_inputs(data):
+        inputs = data[0] if isinstance(data[0], Mapping) else {str(i): x for i, x in enumerate(data[0])}
+        return make_samples(inputs, data[1], name=name, spec=spec)
+    if _is_pair(data):
         return make_samples(data[0], data[1], name=name, spec=spec)
     if isinstance(data, Mapping) and all(isinstance(key, str) for key in data) and data:
         return samples_of_arrays(data, spec, name)
@@ -61,7 +63,7 @@ def _items_of_pictures(data: Any, name: str) -> list[Any] | None:
     As an array, a picture would be its stored values, which may be palette indices or ink.
     """
     is_named = isinstance(data, Mapping)
-    columns = list(data.values()) if is_named else list(data) if _is_pair(data, name) else []
+    columns = list(data.values()) if is_named else list(data) if _is_pair(data) else []
     if not any(isinstance(c, (list, tuple)) and c and isinstance(c[0], Image) for c in columns):
         return None
     if len({len(c) for c in columns}) > 1:
@@ -72,21 +74,32 @@ def _items_of_pictures(data: Any, name: str) -> list[Any] | None:
     return [dict(zip(data, row, strict=True)) for row in rows] if is_named else list(rows)
 
 
-def _is_pair(data: Any, name: str) -> bool:
-    """(inputs, labels), rather than a list of two items (input, label)?
+def has_several(data: Any) -> bool:
+    """Whether data in memory are known to have several inputs a sample, without reading them."""
+    return data.packing is not None if isinstance(data, Samples) else _has_several_inputs(data)
 
-    Raises:
-        FormError: several inputs by name, and labels.
-    """
+
+def _is_pair(data: Any) -> bool:
+    """(inputs, labels), rather than a list of two items (input, label)?"""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         return False
-    if isinstance(data[0], Mapping) and len(data[0]) > 1 and not isinstance(data[1], Mapping):
-        raise FormError(f"{name}: {several_inputs([str(key) for key in data[0]])}")
     if all(hasattr(part, "__array__") for part in data):  # tensors have it, too, and what pandas has
         return True
     if isinstance(data, list) and all(isinstance(part, (tuple, Mapping)) for part in data):
         return False
     return all(isinstance(part, (list, tuple)) or hasattr(part, "__array__") for part in data)
+
+
+def _has_several_inputs(data: Any) -> bool:
+    """(inputs by name or position, labels), rather than a list of two items, or of samples?"""
+    if not isinstance(data, (tuple, list)) or len(data) != 2 or isinstance(data[1], Mapping):
+        return False
+    if isinstance(data[0], Mapping):
+        return hasattr(data[1], "__len__")
+    if not isinstance(data[0], tuple) or len(data[0]) < 2 or not hasattr(data[1], "__len__"):
+        return False
+    counts = {len(x) for x in data[0] if isinstance(x, (np.ndarray, Tensor)) and x.ndim > 0}
+    return counts == {len(data[1])} and all(isinstance(x, (np.ndarray, Tensor)) for x in data[0])
 
 
 def _kind(data: Any) -> str:

@@ -20,6 +20,7 @@ from tbft.data.spec import InputSpec
 from tbft.data.values import as_numbers
 from tbft.data.viewing import GRAY_TO_COLOR, Tally
 from tbft.errors import DataError
+from tbft.packing import Packing
 
 Array = npt.NDArray[Any]
 
@@ -36,9 +37,16 @@ class Held:
         self._shapes = _Shapes(spec, name)
         self._spec, self._name = spec, name
         self._arrays: list[Array] = []
+        self._packing: Packing | None = None
 
     def add(self, one: Input) -> None:
         """Take the next input."""
+        if self._arrays and one.packing != self._packing:
+            raise DataError(
+                f"{self._name}: item {len(self._arrays)} has the inputs {one.packing}, the first "
+                f"{self._packing}; make them one size (padding='max_length' in a tokenizer)"
+            )
+        self._packing = one.packing
         self._shapes.add(one)
         self._arrays.append(one.array)
 
@@ -54,6 +62,8 @@ class Held:
         colored = self._shapes.settle(tally)
         stacked = np.stack([_colored(a) if colored else a for a in self._arrays])
         self._arrays.clear()
+        if self._packing is not None:
+            return Fitted(stacked, as_taken=True, packing=self._packing)
         # Pictures of Pillow have been scaled already.
         spec = replace(self._spec, resize=None) if self._shapes.sizes else self._spec
         return fit_inputs(torch.from_numpy(stacked) if self._shapes.of_tensors else stacked, spec, self._name)
@@ -186,4 +196,4 @@ def holder_for(
             "so each would differ whenever it is read; leave the random transforms out"
         )
     notes = ("inputs are random (augmented?): of each sample one draw is used",) if is_random else ()
-    return Held(spec, name) if fits else Reread(read, spec, name), notes
+    return Held(spec, name) if fits or first.packing is not None else Reread(read, spec, name), notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from tbft.data.ranges import settle_range, values_of
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.data.values import number_array
 from tbft.errors import DataError
+from tbft.packing import Packing, pack
 
 Array = npt.NDArray[Any]
 
@@ -32,11 +34,13 @@ class Fitted:
             takes.
         as_taken: the values are as the model takes them; no normalization is to be applied to them.
         notes: what was assumed.
+        packing: of several arrays a sample; None: there is one.
     """
 
     inputs: Array
     as_taken: bool = False
     notes: tuple[str, ...] = ()
+    packing: Packing | None = None
 
 
 def fit_inputs(inputs: Any, spec: InputSpec, name: str, are_scaled: bool = False) -> Fitted:
@@ -55,6 +59,8 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str, are_scaled: bool = False
     """
     if isinstance(inputs, Fitted):
         return inputs
+    if isinstance(inputs, Mapping):
+        return packed(inputs, name)
     if are_scaled and has_size(inputs, spec):
         return Fitted(inputs)
     if (lazy := as_lazy(inputs)) is not None:
@@ -72,6 +78,20 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str, are_scaled: bool = False
     # torch's layout has the channels first, NumPy's and Pillow's has them last.
     fitting = Fitting(conversion, spec, isinstance(inputs, Tensor), name)
     return Fitted(fitting.apply(array), conversion.as_taken, fitting.notes(array))
+
+
+def packed(inputs: Mapping[str, Any], name: str) -> Fitted:
+    """Several arrays a sample, (n, ...) each, side by side in one.
+
+    Raises:
+        DataError: as :func:`tbft.packing.pack`, or values that are not finite.
+    """
+    arrays = {key: number_array(value, f"{name}, {key}") for key, value in inputs.items()}
+    arrays = {
+        key: finite_floats(a, f"{name}, {key}") if a.dtype.kind == "f" else a for key, a in arrays.items()
+    }
+    rows, packing = pack(arrays, name)
+    return Fitted(rows, as_taken=True, packing=packing)
 
 
 def token_ids(array: Array, name: str) -> Array:

@@ -12,12 +12,14 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from tbft.data.keys import find_keys, several_inputs
+from tbft.data.inputs import packed
+from tbft.data.keys import find_keys, inputs_at, keys_in
 from tbft.data.label_values import plain_label
 from tbft.data.spec import InputSpec
 from tbft.data.values import numpy_of
 from tbft.data.viewing import COLOR_TO_GRAY, GRAY_TO_COLOR, as_viewed, resize
 from tbft.errors import DataError
+from tbft.packing import Packing
 
 Array = npt.NDArray[Any]
 Size = tuple[int, int]
@@ -32,12 +34,14 @@ class Input:
         of_tensor: it was a tensor, which has the channels of pictures first.
         notes: what was done to a picture, in the words of :mod:`tbft.data.viewing`.
         size: (width, height) of a picture as shown, before it was fitted; None for anything else.
+        packing: of several inputs, which lie side by side in `array` (width,).
     """
 
     array: Array
     of_tensor: bool
     notes: tuple[str, ...] = ()
     size: Size | None = None
+    packing: Packing | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +79,9 @@ def parse_item(item: Any, spec: InputSpec, where: str) -> Item:
     else:
         raise DataError(f"{where} is a {type(item).__name__}; items are (input, label) or mappings of them")
     x, y = find_keys(list(named), replace(spec, keys=keys), where)
-    one = _as_input(named[x], spec, where)
-    more = {key: plain_label(value) for key, value in named.items() if key not in (x, y)}
+    one = _as_input(inputs_at(named, x), spec, where)
+    used = {*keys_in(x, named), y}
+    more = {key: plain_label(value) for key, value in named.items() if key not in used}
     return Item(one, plain_label(named[y]), more)
 
 
@@ -90,13 +95,22 @@ def _as_input(value: Any, spec: InputSpec, where: str) -> Input:
         return _of_picture(value, spec, where)
     if isinstance(value, Tensor):
         return Input(numpy_of(value), of_tensor=True)
-    if isinstance(value, Mapping) and len(value) > 1:
-        raise DataError(f"{where}: {several_inputs([str(key) for key in value])}")
+    if several := _several(value):
+        rows = packed({key: [one] for key, one in several.items()}, where)
+        return Input(rows.inputs[0], of_tensor=False, packing=rows.packing)
     if isinstance(value, (Mapping, str, bytes)) or value is None:
         raise DataError(
             f"{where}: its input is a {type(value).__name__}; it has to be one array, tensor or picture"
         )
     return Input(np.asarray(value), of_tensor=False)
+
+
+def _several(value: Any) -> dict[str, Any]:
+    """Several inputs by name or position; empty if it is one."""
+    if isinstance(value, Mapping):
+        return {str(key): one for key, one in value.items()}
+    arrays = isinstance(value, tuple) and all(isinstance(one, (Tensor, np.ndarray)) for one in value)
+    return {str(i): one for i, one in enumerate(value)} if arrays and len(value) > 1 else {}
 
 
 def _of_picture(picture: Image.Image, spec: InputSpec, where: str) -> Input:

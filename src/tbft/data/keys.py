@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError, unknown
@@ -19,6 +20,8 @@ LABEL_NAMES = (
 )  # fmt: skip
 #: Several inputs a sample, as tokenizers give them.
 TOKENS = ("input_ids", "token_type_ids", "attention_mask")
+#: Between the keys of several inputs.
+JOINED = "+"
 CLASS_NAMES = ("class_names", "classes", "superclasses", "label_names", "categories")
 #: What people call parts -> the name of the part.
 PARTS = {
@@ -55,8 +58,9 @@ def find_keys(known: Sequence[str], spec: InputSpec, where: str) -> tuple[str, s
     found = []
     for what, names in (("inputs", INPUT_NAMES), ("labels", LABEL_NAMES)):
         if what in given:
-            if given[what] not in known:
-                raise DataError(f"{where}: {unknown('key', given[what], known)}")
+            for key in [given[what]] if given[what] in known else given[what].split(JOINED):
+                if key not in known:
+                    raise DataError(f"{where}: {unknown('key', key, known)}")
             found.append(given[what])
         else:
             found.append(_usual(known, names, what, where))
@@ -80,15 +84,18 @@ def find_parts(known: Sequence[str], spec: InputSpec, where: str) -> list[Keys]:
     parted = {p: keys for p, keys in by_part.items() if {*keys} & {*INPUT_NAMES, *LABEL_NAMES}}
     if spec.keys or not parted:
         inputs, labels = find_keys(known, spec, where)
-        return [Keys(inputs, labels, {key: key for key in known if key not in (inputs, labels)})]
+        used = {*keys_in(inputs, known), labels}
+        return [Keys(inputs, labels, {key: key for key in known if key not in used})]
     found = []
     for part in dict.fromkeys(PARTS.values()):
         if part not in parted:
             continue
         own = parted[part]
         inputs, labels = find_keys(list(own), spec, f"{where}, part {part}")
-        more = {base: key for base, key in own.items() if base not in (inputs, labels)}
-        found.append(Keys(own[inputs], own[labels], more, part))
+        used = {*keys_in(inputs, own), labels}
+        more = {base: key for base, key in own.items() if base not in used}
+        joined = JOINED.join(own[base] for base in keys_in(inputs, own))
+        found.append(Keys(joined, own[labels], more, part))
     return found
 
 
@@ -108,18 +115,18 @@ def split_part(key: str) -> tuple[str, str]:
     return PARTS[named[0]], "_".join(w for w in words if w not in PARTS)
 
 
-def several_inputs(names: Sequence[str]) -> str:
-    """What to do with several inputs a sample, such as token ids and their mask.
+def inputs_at(found: Mapping[str, Any], key: str) -> Any:
+    """What lies at a key of inputs: one value, or several by name.
 
-    >>> several_inputs(["a", "b"])[-53:]
-    'forward(x) returns model(a=x[:, 0], b=x[:, 1]).logits'
+    >>> inputs_at({"ids": [1], "mask": [1], "label": 0}, "ids+mask")
+    {'ids': [1], 'mask': [1]}
     """
-    stacked = ", ".join(names)
-    apart = ", ".join(f"{name}=x[:, {i}]" for i, name in enumerate(names))
-    return (
-        f"samples hold one array, not {len(names)}: give numpy.stack([{stacked}], axis=1), and the model in "
-        f"a module that takes it apart, whose forward(x) returns model({apart}).logits"
-    )
+    return found[key] if key in found else {part: found[part] for part in key.split(JOINED)}
+
+
+def keys_in(key: str, known: Collection[str]) -> list[str]:
+    """The keys that a key of inputs stands for."""
+    return [key] if key in known else key.split(JOINED)
 
 
 def _usual(known: Sequence[str], names: Sequence[str], what: str, where: str) -> str:
@@ -129,10 +136,8 @@ def _usual(known: Sequence[str], names: Sequence[str], what: str, where: str) ->
     found = ", ".join(known[:_MAX_SHOWN]) + (", ..." if len(known) > _MAX_SHOWN else "")
     remedy = f"say which: --keys inputs=NAME,labels=NAME (found {found or 'nothing'})"
     tokens = [key for key in known if key in TOKENS]
-    if not hits and what == "inputs" and len(tokens) > 1:
-        raise DataError(
-            f"{where}: {several_inputs(tokens)}; or, without a mask, --keys inputs={tokens[0]},labels=NAME"
-        )
+    if not hits and what == "inputs" and tokens:
+        return JOINED.join(tokens)
     if not hits:
         raise DataError(f"{where}: no {what} under a usual name ({', '.join(names[:6])}, ...); {remedy}")
     raise DataError(f"{where}: the {what} may be {' or '.join(hits)}; {remedy}")

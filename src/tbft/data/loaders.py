@@ -80,18 +80,38 @@ def _items_of_batch(batch: Any) -> Iterator[Any]:
         raise DataError(
             f"the loader gives a {type(batch).__name__}; batches are (inputs, labels) or mappings"
         )
-    counts = {len(p) for p in parts if isinstance(p, (list, tuple)) or (hasattr(p, "ndim") and p.ndim > 0)}
     single = any(isinstance(p, (int, float, str)) or (isinstance(p, Tensor) and p.ndim == 0) for p in parts)
     if single:  # a loader without a batch size, of a dataset that gives samples
         yield batch
         return
-    if len(counts) != 1:
-        raise DataError(f"the parts of the loader's batches have different lengths: {sorted(counts)}")
-    for i in range(counts.pop()):
-        if isinstance(batch, Mapping):
-            yield {key: part[i] for key, part in batch.items()}
-        else:
-            yield tuple(part[i] for part in batch)
+    lengths = {len(p) for p in parts if getattr(p, "ndim", 0) > 0} or {len(p) for p in parts if _is_list(p)}
+    count = max(lengths, default=0)
+    lengths |= {len(p) for p in parts if _is_list(p) and not _is_several(p, count)}
+    lengths |= {len(value) for p in parts if isinstance(p, Mapping) for value in p.values()}
+    if len(lengths) != 1:
+        raise DataError(f"the parts of the loader's batches have different lengths: {sorted(lengths)}")
+    for i in range(count):
+        item = [_at(part, i, count) for part in parts]
+        yield dict(zip(batch, item, strict=True)) if isinstance(batch, Mapping) else tuple(item)
+
+
+def _is_list(part: Any) -> bool:
+    return isinstance(part, (list, tuple))
+
+
+def _is_several(part: Any, count: int) -> bool:
+    """Several inputs by name or position, rather than a list of samples?"""
+    if isinstance(part, Mapping):
+        return True
+    tensors = _is_list(part) and all(isinstance(p, Tensor) and p.ndim > 0 for p in part)
+    return tensors and len(part) > 1 and all(len(p) == count for p in part)
+
+
+def _at(part: Any, i: int, count: int) -> Any:
+    """One sample of a part of a batch of `count`."""
+    if isinstance(part, Mapping):
+        return {key: value[i] for key, value in part.items()}
+    return tuple(value[i] for value in part) if _is_several(part, count) else part[i]
 
 
 def items_of(data: Any, name: str, notes: list[str]) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from tbft.data.labels import Labels, parse_labels
 from tbft.data.lazy import CHUNK, as_array, as_lazy
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError
+from tbft.packing import Packing
 
 Array = npt.NDArray[Any]
 
@@ -48,6 +49,8 @@ class Samples:
         token_ids: the inputs are whole numbers that stand for words, and the model takes them as ``int64``.
         hashes: (n,) of the inputs as they were read, where a drift has been put on them since; see
             :func:`~tbft.data.copies.digests`.
+        packing: of several arrays a sample, which lie side by side in `inputs` (n, width) and are taken apart
+            before the model; None: there is one.
     """
 
     inputs: Array
@@ -62,6 +65,7 @@ class Samples:
     targets: Array | None = None
     token_ids: bool = False
     hashes: Array | None = None
+    packing: Packing | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -134,7 +138,8 @@ def make_samples(
     """Check arrays, or tensors on any device, and make :class:`Samples` of them.
 
     Args:
-        inputs: pictures (n, height, width[, channels]), or with the channels first, of 8 or 16 bits, of
+        inputs: a mapping of several arrays (n, ...) by the names by which the model takes them; or pictures
+            (n, height, width[, channels]), or with the channels first, of 8 or 16 bits, of
             booleans or of floats in [0, 1]; or any other numbers (n, ...) in the layout that the model takes.
         labels: class numbers (n,) or (n, 1) from 0, one-hot rows, booleans, or words.
         class_names: what the labels mean; default: the numbers "0", "1", ..., or the words in order.
@@ -171,7 +176,8 @@ def make_samples(
         preprocessing=spec.preprocessing,
         as_taken=ranged.as_taken,
         targets=targets,
-        token_ids=spec.token_ids,
+        token_ids=spec.token_ids if ranged.packing is None else ranged.packing.is_whole,
+        packing=ranged.packing,
     )
     return samples if spec.targets and targets is not None else match_classes(samples, spec.class_names)
 
@@ -204,6 +210,8 @@ def fit_samples(samples: Samples, spec: InputSpec) -> Samples:
         samples = match_classes(samples, spec.class_names)
     if spec.class_names is not None and samples.targets is None:
         check_labels(samples.labels, spec.class_names, samples.name)
+    if samples.packing is not None:
+        return samples
     if spec.token_ids:
         return replace(samples, inputs=token_ids(samples.inputs, samples.name), token_ids=True)
     if samples.preprocessing == spec.preprocessing or spec.preprocessing == Preprocessing():

@@ -77,7 +77,7 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
         clean={layer: clean_distance(seen, layer, rng) for layer in seen.layers},
         tensors={key: torch.from_numpy(np.ascontiguousarray(a)) for key, a in arrays.items()},
         preprocessing=prepared(samples),
-        inputs=None if samples.token_ids else input_statistics(samples),
+        inputs=None if samples.token_ids or samples.packing else input_statistics(samples),
         notes=notes,
     )
     card.check_tensors("the model's outputs")

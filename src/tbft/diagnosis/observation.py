@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tbft.blocks import Blocks, check_stages
+from tbft.blocks.boundaries import crossing_of
 from tbft.blocks.hooks import on_input
 from tbft.blocks.state import batch_norms, evaluating_alone, values_restored
 from tbft.data.samples import Samples
@@ -101,7 +102,7 @@ def observe(
             into_head.clear()
             for block in blocks:
                 if block.index and not norms:
-                    record(block.name, x)
+                    record(block.name, crossing_of(blocks.block(block.index), x))
                 entering, x = x, blocks.block(block.index)(x)
             logits.append(x.reshape(len(x), -1))
             # The head may be no module, or be called several times or on other rows than those of the batch.

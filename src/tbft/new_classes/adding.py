@@ -24,7 +24,7 @@ from tbft.data.prepared import prepared
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.errors import DataError, PlanError
-from tbft.loading import as_base
+from tbft.loading import as_base, reader_of
 from tbft.metering import Measurement, Meter
 from tbft.new_classes.pools import check_old, fold_of_each, kept_in_card, old_is_kept, pool_of, share
 from tbft.new_classes.result import NewClasses
@@ -66,7 +66,7 @@ def add_classes(
         DataError: no samples of new classes, or too few of new or of old ones.
         PlanError: the model's head is not an ``nn.Linear``.
     """
-    base = as_base(model, card, cuts)
+    base = as_base(model, card, cuts, read=reader_of(train))
     head = _head(base)
     if base.card is not None:
         base.card.check(base.model)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from tbft.blocks.boundaries import Bounded
 from tbft.blocks.placement import device_of
 from tbft.blocks.precision import Computing
 from tbft.blocks.state import evaluating
@@ -76,7 +77,16 @@ def cache_prefix(
     for dtype in (np.float32, np.float16):
         if scalars * np.dtype(dtype).itemsize <= policy.memory_bytes:
             return replace(
-                samples, inputs=_fill(np.empty(shape, dtype), first, rows), as_taken=True, token_ids=False
+                samples,
+                inputs=_fill(np.empty(shape, dtype), first, rows),
+                as_taken=True,
+                token_ids=False,
+                packing=None,
+            )
+        if _is_joined(prefix):
+            raise PlanError(
+                f"{samples.name}: the outputs of the frozen prefix do not fit into the cache, and the inputs "
+                "that pass beside them cannot be kept in float16: allow the cache more memory"
             )
     if policy.folder is None:
         raise PlanError(
@@ -89,7 +99,13 @@ def cache_prefix(
     if cached is None:
         _write(path, shape, first, rows)
         cached = RowFile(path)
-    return replace(samples, inputs=cached, as_taken=True, token_ids=False)  # type: ignore[arg-type]
+    return replace(samples, inputs=cached, as_taken=True, token_ids=False, packing=None)  # type: ignore[arg-type]
+
+
+def _is_joined(prefix: nn.Module) -> bool:
+    """Whether inputs of the model, which may be large whole numbers, pass beside the outputs."""
+    last = list(prefix.children())[-1:]
+    return bool(last) and isinstance(last[0], Bounded) and last[0].leaving is not None
 
 
 def cached_bytes(samples: Samples) -> int:

@@ -52,10 +52,14 @@ def module_of(model: Runnable) -> nn.Module:
     return model.model if isinstance(model, Blocks) else model
 
 
-def logits_on(model: Runnable, x: Inputs) -> Any:
-    """What the model gives for a batch, on its own device."""
-    run = model.whole if isinstance(model, Blocks) else model
-    return logits_of(call(run, to_device(x, device_of(module_of(model)))))
+def logits_on(model: Runnable, samples: Samples, x: Inputs) -> Any:
+    """What the model gives for a batch of samples, on its own device."""
+    x = to_device(x, device_of(module_of(model)))
+    if isinstance(model, Blocks):
+        return model.whole(x)
+    if samples.packing is not None and isinstance(x, Tensor):
+        x = samples.packing.unpack(x)
+    return logits_of(call(model, x))
 
 
 def predict(model: Runnable, samples: Samples, batch_size: int = BATCH_SIZE) -> Tensor:
@@ -66,7 +70,7 @@ def predict(model: Runnable, samples: Samples, batch_size: int = BATCH_SIZE) -> 
     """
     with evaluating_alone(module_of(model)):
         inputs = (samples.batch(rows)[0] for rows in batches(len(samples), batch_size))
-        predicted = torch.cat([logits_on(model, x).float().cpu() for x in inputs])
+        predicted = torch.cat([logits_on(model, samples, x).float().cpu() for x in inputs])
     check_finite(predicted, samples)
     return predicted
 
@@ -100,7 +104,9 @@ def warn_if_dependent(model: Runnable, samples: Samples) -> None:
     if batch_dependent(module):  # noted already
         return
     with evaluating_alone(module):
-        differs = difference_alone(lambda x: logits_on(model, x), samples.batch(slice(0, COMPARED))[0])
+        differs = difference_alone(
+            lambda x: logits_on(model, samples, x), samples.batch(slice(0, COMPARED))[0]
+        )
     if differs:
         warnings.warn(
             f"{dependent(module, differs)}; its accuracy depends on them, too", TbftWarning, stacklevel=3
@@ -158,13 +164,25 @@ def check_fits(model: Runnable, samples: Samples, task: Task = CLASSIFICATION) -
     """
     if len(samples) == 0:
         raise DataError("a part without samples cannot be used for evaluation or tuning; give it some")
+    if isinstance(model, Blocks) and model.packing != samples.packing:
+        raise DataError(
+            f"{samples.name}: the samples hold {samples.packing or 'one array'}, and the model was split for "
+            f"{model.packing or 'one tensor'}: give the module itself, or split it with an example of them"
+        )
     # BatchNorm without running statistics may need more than one sample.
     count = 1 if task == CLASSIFICATION and not batch_dependent(module_of(model)) else 2
     x, y = samples.batch(slice(0, count))
     try:
         with evaluating_alone(module_of(model)):
-            outputs = logits_on(model, x)
-    except (RuntimeError, ValueError) as error:
+            outputs = logits_on(model, samples, x)
+    except Exception as error:
+        if samples.packing is not None:
+            raise DataError(
+                f"{samples.name}: the model cannot take the inputs {samples.packing} "
+                f"({type(error).__name__}: {error}); name those that it takes, --keys inputs=A+B,labels=C"
+            ) from error
+        if not isinstance(error, (RuntimeError, ValueError)):
+            raise
         size = "; if it takes pictures of another size: --resolution PX, InputSpec(resolution=PX)"
         why = f"{error}{_precision(module_of(model))}{size if samples.are_pictures else ''}"
         raise DataError(
