@@ -33,7 +33,7 @@ from tbft import container
 from tbft.blocks import split
 from tbft.blocks.tensors import fingerprint
 from tbft.data import read
-from tbft.data.class_map import find_class_map
+from tbft.data.class_map_files import find_class_map
 from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.card_building import card_of_samples
 from tbft.diagnosis.levels import diagnose_samples
@@ -43,8 +43,9 @@ from tbft.metering.profile import load_profile, shipped_profiles
 from tbft.models import read_state
 from tbft.models.digits import DigitsNet
 from tbft.patches import Patch, make_patch
-from tbft.patches.installed import Entry, Log, read_installed
+from tbft.patches.installed import read_installed
 from tbft.patches.keys import read_private, read_public
+from tbft.patches.log import Entry, Log
 from tbft.tuning.checksummed import ChecksumWriter
 from tbft.tuning.loop import EpochRecord, FitState
 from tbft.tuning.resume import PURPOSE, load_run

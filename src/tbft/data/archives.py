@@ -5,12 +5,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-import os
-import stat
 import tarfile
 import tempfile
 import threading
-import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from tqdm import tqdm
 
 from tbft.data.entries import Entries, collected, normal
 from tbft.data.members import Listing, Member, counted, list_folder, printable
+from tbft.data.zips import list_zip
 from tbft.errors import DataError
 
 _CHUNK = 1 << 20
@@ -211,46 +209,3 @@ def _write(out: IO[bytes], chunk: bytes, path: Path) -> None:
             f"{path}: no room to unpack it in {tempfile.gettempdir()}: {error.strerror}; set TMPDIR to a "
             "folder with more room, or unpack it yourself and give the folder"
         ) from error
-
-
-def list_zip(path: Path) -> Listing:
-    """The files of a zip.
-
-    Raises:
-        DataError: no zip, or an encrypted one.
-    """
-    entries = Entries()
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise DataError(f"{path} is damaged or no zip: {error}") from error
-    for info in archive.infolist():
-        if info.flag_bits & 1:
-            name = printable(info.filename)
-            raise DataError(f"{path} is encrypted ({name}): unpack it, and give the folder")
-        reader = _ZipReader(archive, info)
-        name = info.filename.replace("\\", "/")  # as some programs of Windows write it
-        if name.endswith("/"):
-            entries.folders.add(normal(name))
-        elif stat.S_ISLNK(info.external_attr >> 16):
-            entries.add_link(name, _link_target(reader))
-        else:
-            entries.add(name, reader)
-    return collected(entries, printable(str(path)))
-
-
-def _link_target(reader: _ZipReader) -> str:
-    try:
-        return os.fsdecode(reader(-1))
-    except Exception:  # damaged: it leads nowhere, and is named as such
-        return "?"
-
-
-@dataclass(frozen=True)
-class _ZipReader:
-    archive: zipfile.ZipFile
-    info: zipfile.ZipInfo
-
-    def __call__(self, limit: int = -1) -> bytes:
-        with self.archive.open(self.info) as file:
-            return file.read(limit)

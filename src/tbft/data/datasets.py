@@ -16,9 +16,9 @@ from tbft.data.holding import Held, Reread, holder_for
 from tbft.data.items import parse_item
 from tbft.data.keys import CLASS_NAMES, LABEL_NAMES
 from tbft.data.loaders import is_map_style, items_of
+from tbft.data.picture_notes import Tally
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
-from tbft.data.viewing import Tally
 from tbft.errors import DataError, TbftError
 
 Array = npt.NDArray[Any]

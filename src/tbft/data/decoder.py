@@ -14,10 +14,12 @@ import torch
 from PIL import Image
 
 from tbft.data.damage import file_damage
+from tbft.data.file_kinds import FOREIGN, decoders
 from tbft.data.lazy import content_hash
-from tbft.data.members import FOREIGN, Member, decoders
+from tbft.data.members import Member
+from tbft.data.picture_notes import COLOR_TO_GRAY, GRAY_TO_COLOR
 from tbft.data.spec import InputSpec
-from tbft.data.viewing import COLOR_TO_GRAY, GRAY_TO_COLOR, as_viewed, plain_reason, resize
+from tbft.data.viewing import as_viewed, plain_reason, resize
 from tbft.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]

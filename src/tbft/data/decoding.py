@@ -16,8 +16,9 @@ from tqdm import tqdm
 from tbft.data.decoder import MODES, Decoder, Picture, Pixels, Size, opened
 from tbft.data.lazy import LazyRows, as_array
 from tbft.data.members import Member, counted, some
+from tbft.data.picture_notes import Tally
 from tbft.data.spec import InputSpec
-from tbft.data.viewing import Tally, is_gray, shown_size
+from tbft.data.viewing import is_gray, shown_size
 from tbft.errors import DataError
 
 #: Enough of most files to tell the size of the picture.

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tbft.data.extremes import values_of
 from tbft.data.layout import Fitting, has_size, sized_when_made
 from tbft.data.lazy import as_array, as_lazy
-from tbft.data.ranges import settle_range, values_of
+from tbft.data.ranges import settle_range
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.data.values import number_array
 from tbft.errors import DataError

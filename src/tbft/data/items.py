@@ -15,9 +15,10 @@ from torch import Tensor
 from tbft.data.inputs import packed
 from tbft.data.keys import find_keys, inputs_at, keys_in
 from tbft.data.label_values import plain_label
+from tbft.data.picture_notes import COLOR_TO_GRAY, GRAY_TO_COLOR
 from tbft.data.spec import InputSpec
 from tbft.data.values import numpy_of
-from tbft.data.viewing import COLOR_TO_GRAY, GRAY_TO_COLOR, as_viewed, resize
+from tbft.data.viewing import as_viewed, resize
 from tbft.errors import DataError
 from tbft.packing import Packing
 

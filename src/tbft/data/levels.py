@@ -8,32 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tbft.data.cifar10c import NATURAL, is_corruption
+from tbft.data.folder_names import domain_of, part_of, recorded
 from tbft.data.members import counted, some
 from tbft.errors import DataError
 
-_PART = re.compile(
-    r"(?:.*[ _-])?(train|training|val|valid|validation|dev|test|testing)"
-    r"(?:[ _-]?(?:set|data|images|imgs|split|\d{4}))?",
-    re.IGNORECASE,
-)
-_PARTS = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
 SEVERITY = re.compile(r"(?:severity|level|s)?[ _-]?([1-5])", re.IGNORECASE)
-#: Folders of this kind hold what was recorded together.
-_RECORDED = re.compile(
-    "(batch|burst|cam|camera|clip|date|day|device|fold|loc|location|month|night|participant|patient|person|"
-    "place|rec|recording|round|run|scene|seq|sequence|session|shot|site|subject|take|trial|user|vid|video|"
-    r"visit|week)(?:[ _-]?\d+|[ _-][a-z])",
-    re.IGNORECASE,
-)
-_DATE = re.compile(r"(?:19|20)\d\d[-_.]?[01]\d(?:[-_.]?[0-3]\d)?(?:[ T_-]?\d\d[-_.:]?\d\d(?:[-_.:]?\d\d)?)?")
 
-#: Domains of the sets that are published for domain shift, in lower case without spaces and the like.
-_DOMAINS = {
-    "photo", "photos", "sketch", "sketches", "art", "artpainting", "painting", "cartoon", "clipart",
-    "infograph", "quickdraw", "real", "realworld", "product", "synthetic", "amazon", "webcam", "dslr",
-    "caltech", "caltech101", "caltech10", "labelme", "sun", "sun09", "voc", "voc2007", "mnist", "mnistm",
-    "svhn", "usps", "syn", "synthdigits", "source", "target",
-}  # fmt: skip
 
 #: Folders that hold nothing but the pictures of the folder they lie in.
 _PLAIN = {
@@ -165,7 +145,7 @@ class Levels:
     def _find_severities(self) -> None:
         """``[<kind>/]<corruption>/<severity>/<class>`` or ``<corruption>/<class>``, with the same photos."""
         outer = len(self.names) - 2
-        if outer < 0 or self._are_classes(outer) or _recorded(self.names[outer + 1]) or not self._repeats():
+        if outer < 0 or self._are_classes(outer) or recorded(self.names[outer + 1]) or not self._repeats():
             return
         known = {n for n in self.names[outer] if is_corruption(n)}
         if known == self.names[outer] and known - NATURAL:
@@ -192,7 +172,7 @@ class Levels:
             inner = left[1:-1] if len(left) > 2 else []
             constant = [i for i in [left[0], *inner] if len(self.names[i]) == 1]
             constant = [i for i in constant if not self._are_classes(i)]
-            if constant and not (constant[0] == left[0] and _recorded(self.names[left[1]])):
+            if constant and not (constant[0] == left[0] and recorded(self.names[left[1]])):
                 self.found[constant[0]] = "*"
             elif {n.lower() for n in self.names[left[-1]]} <= _PLAIN and not self._are_classes(left[-1]):
                 self.found[left[-1]] = "*"
@@ -205,7 +185,7 @@ class Levels:
                 self.found[outer], self.found[inner] = found
                 return
         outside, inside = (f"{some(sorted(self.names[i]))} ({len(self.names[i])})" for i in (outer, inner))
-        word = _recorded(self.names[inner]) or "domain"
+        word = recorded(self.names[inner]) or "domain"
         layouts = [
             "/".join(role or {outer: a, inner: b}[i] for i, role in enumerate(self.found))
             for a, b in (("class", word), ("domain", "class"))
@@ -222,32 +202,13 @@ class Levels:
         if self._are_classes(outer) == self._are_classes(inner):
             return None
         if self._are_classes(inner):
-            return _recorded(self.names[outer]) or "domain", "class"
-        return "class", _recorded(self.names[inner]) or "folder"
+            return recorded(self.names[outer]) or "domain", "class"
+        return "class", recorded(self.names[inner]) or "folder"
 
     def _by_kind(self, outer: int, inner: int) -> tuple[str, str] | None:
         """By what folders are called: sessions and days, or domains of published sets."""
-        kinds = [_recorded(self.names[i]) or _domain(self.names[i]) for i in (outer, inner)]
+        kinds = [recorded(self.names[i]) or domain_of(self.names[i]) for i in (outer, inner)]
         if not kinds[0] or kinds[1]:
             return None
         shared = Counter(n for _, n in {(f[outer], f[inner]) for f in self.folders})
         return (kinds[0], "class") if max(shared.values()) > 1 or len(self.names[outer]) == 1 else None
-
-
-def _recorded(names: Collection[str]) -> str:
-    """What folders that hold recordings have in common: ``day`` for day1 and day2; empty if they do not."""
-    if all(_DATE.fullmatch(n) for n in names):
-        return "date"
-    matches = [_RECORDED.fullmatch(n) for n in names]
-    words = {m[1].lower() for m in matches if m}
-    return words.pop() if None not in matches and len(words) == 1 else ""
-
-
-def _domain(names: Collection[str]) -> str:
-    return "domain" if {re.sub(r"[ _-]", "", n.lower()) for n in names} <= _DOMAINS else ""
-
-
-def part_of(folder: str) -> str | None:
-    """``train``, ``val`` or ``test`` if a folder is called after a part, else None."""
-    match = _PART.fullmatch(folder)
-    return None if match is None else _PARTS.get(match[1].lower(), match[1].lower())

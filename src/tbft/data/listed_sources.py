@@ -8,12 +8,13 @@ from tbft.data import json_tables
 from tbft.data.archives import list_members
 from tbft.data.feature_tables import read_features
 from tbft.data.json_tables import json_members
-from tbft.data.listed import Listed, PictureIndex, find_table, of_json, with_files, with_named_files
+from tbft.data.listed import Listed, PictureIndex, of_json, with_files, with_named_files
 from tbft.data.listed_pictures import read_listed
 from tbft.data.members import Listing
 from tbft.data.samples import Samples
 from tbft.data.shards import shard_table
 from tbft.data.source import Source
+from tbft.data.table_search import find_table
 from tbft.data.tables import SUFFIXES, Table, parse_table
 from tbft.errors import DataError
 

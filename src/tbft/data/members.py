@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
+from tbft.data.file_kinds import RECORDINGS, is_picture
 from tbft.errors import DataError
 
 #: Left by systems and tools among people's files; compared in lower case. Hidden ones begin with a dot.
@@ -20,28 +17,6 @@ _SYSTEM = {
     "__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\\r", "@eadir", "lost+found",
     "$recycle.bin", "system volume information",
 }  # fmt: skip
-
-#: Pillow only hands these on to other programs, or knows no more of them than their name.
-_NOT_DECODED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "PDF", "PALM", "IPTC"}
-
-#: Pictures to whoever has them, but not to Pillow (or only their thumbnail): refused, not passed over.
-FOREIGN = {
-    ".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2",
-    ".dcm", ".svg", ".eps",
-}  # fmt: skip
-
-#: Recordings, of which ``.wav`` is read and others are refused.
-RECORDINGS = {
-    ".wav", ".wave", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff",
-}  # fmt: skip
-
-#: How pictures begin, for files whose name does not say what they are.
-_MAGIC = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*|BM.{4}\0\0\0\0|"
-    rb"....ftypavif|\0\0\0\x0cjP  |P[1-6]\s",
-    re.DOTALL,
-)
-_MAGIC_BYTES = 16
 _SHOWN = 3
 
 
@@ -145,7 +120,7 @@ class Collector:
     def add(self, parts: tuple[str, ...], read: Callable[[int], bytes]) -> None:
         """Add a file that is not passed over."""
         member = Member(parts, read)
-        (self.listing.pictures if _is_picture(member) else self.listing.others).append(member)
+        (self.listing.pictures if is_picture(member.suffix, read) else self.listing.others).append(member)
 
     def finish(self) -> Listing:
         """The listing, sorted, with a sentence on hidden and system files."""
@@ -246,26 +221,3 @@ def by_kind(members: Iterable[Member]) -> str:
         first.setdefault(member.suffix, member.name)
     told = [f"{n:,} {kind or 'without a suffix'} ({first[kind]})" for kind, n in kinds.most_common()]
     return some(told, 5)
-
-
-def _is_picture(member: Member) -> bool:
-    if member.suffix in picture_suffixes() or member.suffix in RECORDINGS:
-        return member.suffix not in RECORDINGS
-    try:
-        return _MAGIC.match(member.read(_MAGIC_BYTES)) is not None
-    except Exception:  # unreadable, and its name does not say that it is a picture
-        return False
-
-
-@cache
-def picture_suffixes() -> frozenset[str]:
-    """What the names of pictures end with: of those that Pillow decodes here, and of foreign kinds."""
-    known = Image.registered_extensions()
-    return frozenset(s for s, kind in known.items() if kind not in _NOT_DECODED) | FOREIGN
-
-
-@cache
-def decoders() -> tuple[str, ...]:
-    """The formats that Pillow decodes itself; for PostScript it would run another program."""
-    Image.init()
-    return tuple(kind for kind in Image.ID if kind not in _NOT_DECODED)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tbft.data.arrays import samples_of_arrays
+from tbft.data.folder_names import part_of
 from tbft.data.keys import LABEL_NAMES
-from tbft.data.levels import part_of
 from tbft.data.listed import Listed
 from tbft.data.listed_pictures import read_listed
 from tbft.data.listed_sources import read_table

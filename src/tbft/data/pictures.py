@@ -11,13 +11,13 @@ import numpy.typing as npt
 from tbft.data.class_names import twins_note
 from tbft.data.conditions import Conditions, matching
 from tbft.data.levels import Hints
-from tbft.data.listed import problems_of_tables
 from tbft.data.media import decoder_of
 from tbft.data.members import Listing, by_kind, counted, printable, some
 from tbft.data.samples import Samples
 from tbft.data.side_tables import side_columns
 from tbft.data.source import Source
 from tbft.data.spec import InputSpec
+from tbft.data.table_search import problems_of_tables
 from tbft.data.trees import Tree, interpret, ordered_classes
 from tbft.errors import DataError, unknown
 

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tbft.data.extremes import TOLERANCE, Values
 from tbft.data.spec import InputSpec
 from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
 
-#: Rounding and interpolation may leave values this much outside [0, 1].
-_TOLERANCE = 1e-3
 #: Normalized pictures lie within so many standard deviations; other values below 0 are something else.
 _MAX_NORMALIZED = 20.0
 #: An array of three axes of numbers is a stack of gray pictures only if both sides have so many px.
@@ -31,29 +30,6 @@ _OPTIONS = (
     "--range normalized (tbft.make_samples(..., spec=tbft.InputSpec(range='normalized'))) if the model takes "
     "the values as they are"
 )
-
-
-@dataclass(frozen=True)
-class Values:
-    """What is to be known of arrays to tell what their values are.
-
-    Attributes:
-        dtype: of the arrays.
-        shape: of one sample.
-        low, high: extremes over all samples.
-        whole: no value lies between whole numbers.
-    """
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    low: float
-    high: float
-    whole: bool
-
-    def joined(self, other: Values) -> Values:
-        """Of the samples of both."""
-        low, high = min(self.low, other.low), max(self.high, other.high)
-        return replace(self, low=low, high=high, whole=self.whole and other.whole)
 
 
 @dataclass(frozen=True)
@@ -82,22 +58,6 @@ class Conversion:
             return inputs if factor == 1 else inputs * np.uint8(factor)
         pixels = np.rint(inputs).astype(np.uint8) if inputs.dtype.kind == "f" else inputs.astype(np.uint8)
         return pixels if factor == 1 else pixels * np.uint8(factor)
-
-
-def values_of(inputs: Array) -> Values:
-    """Of arrays (n, ...) of booleans, numbers or finite floats; of pixels a few do, unless they are dark."""
-    kind, shape = inputs.dtype.kind, inputs.shape[1:]
-    if inputs.dtype == np.uint8:
-        few = float(inputs[:8].max())
-        return Values(inputs.dtype, shape, 0.0, few if few > 1 else float(inputs.max()), True)
-    low, high = float(inputs.min()), float(inputs.max())
-    # Whether floats are whole matters for those that may be pixels alone.
-    whole = kind != "f" or (low >= -_TOLERANCE and 1 < high <= 255 and _are_whole(inputs))
-    return Values(inputs.dtype, shape, low, high, whole)
-
-
-def _are_whole(inputs: Array) -> bool:
-    return bool((np.abs(inputs - np.rint(inputs)) < _TOLERANCE).all())
 
 
 def settle_range(values: Values, spec: InputSpec, name: str) -> Conversion:
@@ -211,7 +171,7 @@ def _of_integers(values: Values, name: str) -> Conversion:
 
 def _of_floats(values: Values, spec: InputSpec, name: str) -> Conversion:
     low, high = values.low, values.high
-    if low >= -_TOLERANCE and high <= 1 + _TOLERANCE:
+    if low >= -TOLERANCE and high <= 1 + TOLERANCE:
         return Conversion()
     told = f"{name}: float pictures from {low:.4g} to {high:.4g}"
     if low < 0:
@@ -247,7 +207,7 @@ def _of_signed_floats(values: Values, spec: InputSpec, told: str) -> Conversion:
 
 def _scaled(values: Values, top: float, name: str) -> Conversion:
     """Values from 0 to `top` as ``uint8`` where nothing is lost by it, else as floats in [0, 1]."""
-    if values.low < -_TOLERANCE * top or values.high > top * (1 + _TOLERANCE):
+    if values.low < -TOLERANCE * top or values.high > top * (1 + TOLERANCE):
         raise DataError(
             f"{name}: values from {values.low:.4g} to {values.high:.4g} do not lie in 0-{top:.0f}, as "
             "--range says"

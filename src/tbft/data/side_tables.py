@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from tbft.data.listed import Listed, PictureIndex, label_columns, tables_of_pictures
+from tbft.data.listed import Listed, PictureIndex, label_columns
 from tbft.data.members import Listing, counted, some
 from tbft.data.spec import InputSpec
+from tbft.data.table_search import tables_of_pictures
 from tbft.data.tables import column_array
 from tbft.errors import DataError
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tbft.data.levels import SEVERITY, Hints, Levels, part_of
+from tbft.data.folder_names import part_of
+from tbft.data.levels import SEVERITY, Hints, Levels
 from tbft.data.members import counted, some
 from tbft.errors import DataError
 

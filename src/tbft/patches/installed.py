@@ -21,44 +21,14 @@ from tbft.errors import PatchError, TbftError
 from tbft.json_text import decode
 from tbft.models import read_state, read_state_for, save_weights
 from tbft.models.file_content import FINGERPRINT
-from tbft.patches.header import Moment, now
+from tbft.patches.header import now
+from tbft.patches.log import Entry, Log
 from tbft.patches.patch import Patch
 from tbft.patches.trust import is_required
-from tbft.schema import Count, Digest, Name, build
+from tbft.schema import build
 
 KEY = "tbft_log"
 SUFFIX = ".undo"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A patch that was put on.
-
-    Attributes:
-        base, tuned: fingerprints of the states before and after.
-        created, applied: when it was made, and when put on; UTC, ISO 8601.
-        signer, serial: the name of the trusted key that signed it, and the number; empty and 0 if none did.
-    """
-
-    base: Digest
-    tuned: Digest
-    arm: Name
-    created: Moment = ""
-    applied: Moment = ""
-    signer: str = ""
-    serial: Count = 0
-
-
-@dataclass(frozen=True)
-class Log:
-    """The patches on a file, the last one on top.
-
-    Attributes:
-        newest: the highest serial of a signed patch that was ever put on here, taken off since or not.
-    """
-
-    entries: tuple[Entry, ...] = ()
-    newest: Count = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Drifts, schedules and class maps that can be applied to any data set."""
 
-from tbft.data.class_map import ClassMap, apply_class_map, class_maps, find_class_map
+from tbft.data.class_map import ClassMap, apply_class_map, class_maps
+from tbft.data.class_map_files import find_class_map
 from tbft.scenarios import breeds as _breeds  # registers its class maps
 from tbft.scenarios import corruptions as _corruptions  # registers its drifts
 from tbft.scenarios import labels as _labels  # registers its drifts

@@ -11,7 +11,8 @@ from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
-from tbft.data.class_map import ClassMap, ClassMapFamily, parse_class_map, register_class_map
+from tbft.data.class_map import ClassMap, ClassMapFamily, register_class_map
+from tbft.data.class_map_files import parse_class_map
 
 SOURCE = "Santurkar et al. 2020, BREEDS"
 
