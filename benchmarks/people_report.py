@@ -204,25 +204,28 @@ def write_report(paths: Sequence[Path]) -> None:
 
 
 def draw(families: dict[str, list[Record]]) -> None:
-    """One line a person, from the base's accuracy to that after adaptation; a row a method."""
+    """One line a base, from its accuracy to that after adaptation; a column a set, a row a method."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    sets: dict[str, list[Record]] = {}
+    for family, records in families.items():
+        sets.setdefault(family.rpartition("-")[0], []).extend(records)
     figure, axes = plt.subplots(
-        len(DRAWN), len(families), figsize=(1.75 * len(families), 5.4), sharey=True, squeeze=False, dpi=150
+        len(DRAWN), len(sets), figsize=(2.3 * len(sets), 5.6), sharey=True, squeeze=False, dpi=150
     )
     for row, (method, title) in zip(axes, DRAWN.items(), strict=True):
-        for axis, (family, records) in zip(row, families.items(), strict=True):
+        for axis, (name, records) in zip(row, sets.items(), strict=True):
             _draw_people(axis, records, method)
-            axis.set_title(family if method == "ours" else "", fontsize=9)
-            axis.set_xticks([0, 1], ["before", "after"], fontsize=8)
-        row[0].set_ylabel(f"{title}\naccuracy, %", fontsize=9)
+            axis.set_title(name.replace("-", " ") if method == "ours" else "", fontsize=11)
+            axis.set_xticks([0, 1], ["before", "after"], fontsize=10)
+        row[0].set_ylabel(f"{title}\naccuracy, %", fontsize=10)
     figure.suptitle(
-        "Five labeled windows a class: one line a person, accuracy on later windows "
-        f"(blue: more than {HARM:.0f} point gained, red: lost; black: the mean)",
-        fontsize=9,
+        "Five labeled windows of each class: one line a person and base model, accuracy on later windows\n"
+        f"(blue: more than {HARM:.0f} point gained; orange: lost; black: the mean)",
+        fontsize=10,
     )  # fmt: skip
     figure.tight_layout()
     figure.savefig(PICTURE)
@@ -237,9 +240,9 @@ def _draw_people(axis: Any, records: Sequence[Record], method: str) -> None:
         axis.plot([0, 1], [start, end], color=color, linewidth=1.1, marker="o", markersize=2.5, zorder=2)
     if pairs:
         means = np.mean(pairs, axis=0)
-        axis.plot([0, 1], means, color="#1c2024", linewidth=2.4, zorder=3)
-        axis.annotate(f"{means[1] - means[0]:+.1f}", (1, means[1]), (4, 0), fontsize=8, va="center",
+        axis.plot([0, 1], means, color="#1c2024", linewidth=2.6, zorder=3)
+        axis.annotate(f"{means[1] - means[0]:+.1f}", (1, means[1]), (5, 0), fontsize=10, va="center",
                       textcoords="offset points", annotation_clip=False)  # fmt: skip
-    axis.set_xlim(-0.15, 1.35)
+    axis.set_xlim(-0.15, 1.4)
     axis.grid(axis="y", color="#d9dee3", linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
