@@ -157,30 +157,3 @@ def test_intervals_of_scores_cover_what_they_say(count):
         result = judge_scores(before, before + change + 0.3)
         inside.append(result.low <= 0.3 <= result.high)
     assert np.mean(inside) >= 0.93
-
-
-@pytest.mark.parametrize(
-    ("fixed", "regressed", "rise", "kept"),
-    [
-        (2, 0, 0.5, True),  # too few outcomes, but the labels are more probable
-        (2, 0, 0.0, False),
-        (2, 0, -0.5, False),
-        (2, 2, 0.5, False),  # a tie is not a success
-        (1, 2, 0.5, False),
-    ],
-)
-def test_probabilities_are_evidence_where_outcomes_are_too_few(fixed, regressed, rise, kept):
-    log_gain = rise + np.random.default_rng(0).normal(0, 0.3, 30)
-    result = judged(fixed, regressed, 30, log_gain=log_gain)
-    assert result.accepted == kept
-    assert result.more_probable == (rise > 0)
-    assert ("more probable" in str(result)) == kept
-    assert not judged(fixed, regressed, 30).accepted
-
-
-def test_samples_of_few_groups_are_less_evidence_of_a_higher_probability():
-    groups = np.repeat([0, 1, 2], 10)
-    log_gain = np.repeat([0.9, 0.0, 0.1], 10) + np.random.default_rng(0).normal(0, 0.1, 30)
-    alone, grouped = (judged(2, 0, 30, log_gain=log_gain, groups=g) for g in (None, groups))
-    assert alone.more_probable
-    assert not grouped.more_probable

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.errors import DataError
-from tbft.verification.pairs import design_effect, log_probability_t, loss_chance, paired_interval, student
+from tbft.verification.pairs import design_effect, loss_chance, paired_interval
 
 Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -23,8 +23,6 @@ MARGIN = 0.01
 #: Maximum chance of such a loss with which the cautious rule keeps the tuned model. It is below the promised
 #: 5 % because outcomes are whole numbers, and because the models of a cross-fit differ from the final one.
 MAX_LOSS_CHANCE = 0.04
-#: One-sided level at which a rise in the log-probability of the labels is evidence of a gain.
-LOG_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,11 @@ class Acceptance:
         loss_chance: probability of a loss that matters: of more than 1 point of accuracy, or more than 1 %
             of the base's score.
         cautious: the rule. The tuned model is kept if the expected gain is positive and, if cautious,
-            `loss_chance` is at most 4 % or the labels have become more probable (`more_probable`).
+            `loss_chance` is at most 4 %.
         unit: ``points`` of accuracy, or ``score``.
         cross_fitted: whether each sample was judged by a model tuned on other folds, instead of the final
             model by samples held out.
         design_effect: how many samples of the same group count as one, at least 1.
-        more_probable: whether the tuned model gives the labels a higher log-probability in the mean, by a
-            one-sided t test at 5 %; None if probabilities are not known.
     """
 
     count: int
@@ -64,7 +60,6 @@ class Acceptance:
     unit: str = "points"
     cross_fitted: bool = False
     design_effect: float = 1.0
-    more_probable: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; ``text`` is the whole in words, ``decision`` its end."""
@@ -84,7 +79,6 @@ def judge_pairs(
     cautious: bool = True,
     groups: npt.ArrayLike | None = None,
     cross_fitted: bool = False,
-    log_gain: npt.ArrayLike | None = None,
 ) -> Acceptance:
     """Decide from whether the base and the tuned model are right on each sample.
 
@@ -97,7 +91,6 @@ def judge_pairs(
         groups: the group of each sample (n,), such as the recording; samples of one group are alike, so that
             they count as fewer.
         cross_fitted: see :attr:`Acceptance.cross_fitted`.
-        log_gain: by how much the log-probability of the label rose, one number per sample (n,).
 
     Raises:
         DataError: no samples, or arrays of other shapes.
@@ -114,15 +107,12 @@ def judge_pairs(
             f"judging needs one flag per sample for both models, not {base.shape} and {tuned.shape}"
         )
     fixed, regressed, count = int((tuned & ~base).sum()), int((base & ~tuned).sum()), len(base)
-    numbers = None if groups is None else _numbers(groups, count)
-    alike = 1.0 if numbers is None else design_effect(tuned.astype(np.float64) - base, numbers)
+    alike = 1.0
+    if groups is not None:
+        alike = design_effect(tuned.astype(np.float64) - base, _numbers(groups, count))
     independent = fixed / alike, regressed / alike, count / alike
     low, high = paired_interval(*independent)
     chance = loss_chance(*independent, MARGIN)
-    more_probable = None
-    if log_gain is not None:
-        t = log_probability_t(np.asarray(log_gain, np.float64), numbers)
-        more_probable = count > 1 and t > student(count - 1, 1 - LOG_LEVEL)
     return Acceptance(
         count=count,
         fixed=fixed,
@@ -131,12 +121,11 @@ def judge_pairs(
         low=low,
         high=high,
         verdict="helps" if low > 0 else "harms" if high < 0 else "cannot tell",
-        accepted=fixed > regressed and (chance <= MAX_LOSS_CHANCE or bool(more_probable) or not cautious),
+        accepted=fixed > regressed and (chance <= MAX_LOSS_CHANCE or not cautious),
         loss_chance=chance,
         cautious=cautious,
         cross_fitted=cross_fitted,
         design_effect=alike,
-        more_probable=more_probable,
     )
 
 
@@ -186,8 +175,6 @@ def _decision(judged: Acceptance) -> str:
         done = "the base is kept, because nothing was gained"
     elif not judged.accepted:
         done = f"the base is kept, because {chance}"
-    elif judged.cautious and judged.loss_chance > MAX_LOSS_CHANCE:
-        done = f"kept, because more is right and the labels have become more probable; {chance}"
     elif judged.cautious:
         done = f"kept, because the expected gain is positive and {chance}"
     else:

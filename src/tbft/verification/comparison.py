@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +24,6 @@ from tbft.verification.evaluation import (
     predict,
     targets_of,
 )
-from tbft.verification.pairs import MIN_LOG_PROBABILITY
 from tbft.verification.scores import judge_scores, judge_totals
 from tbft.verification.task import CLASSIFICATION, Task
 
@@ -86,8 +83,7 @@ def accept(held_out: Outputs, task: Task = CLASSIFICATION, rule: Rule | None = N
     if task == CLASSIFICATION:
         labels, predicted = held_out.samples.labels, [x.argmax(1).numpy() for x in (before, after)]
         groups = held_out.samples.attributes.get(rule.group_by or "")
-        log_gain = _log_probability(after, labels) - _log_probability(before, labels)
-        return compare(labels, *predicted, cautious=rule.cautious, groups=groups, log_gain=log_gain)
+        return compare(labels, *predicted, cautious=rule.cautious, groups=groups)
     targets = targets_of(held_out.samples)
     scores = task.scores(before, targets), task.scores(after, targets)
     if scores[0] is not None and scores[1] is not None:
@@ -100,12 +96,6 @@ def accept(held_out: Outputs, task: Task = CLASSIFICATION, rule: Rule | None = N
         len(targets),
         cautious=rule.cautious,
     )
-
-
-def _log_probability(logits: Tensor, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The log-probability of each label, limited from below, (n,)."""
-    logs = torch.log_softmax(logits.double(), 1)[torch.arange(len(labels)), torch.from_numpy(labels)]
-    return logs.clamp(min=MIN_LOG_PROBABILITY).cpu().numpy()
 
 
 @dataclass(frozen=True)

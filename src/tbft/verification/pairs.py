@@ -13,10 +13,6 @@ Array = npt.NDArray[np.float64]
 #: Pseudo-counts of fixed and of regressed samples in the interval, and its correction for continuity, in
 #: samples. Found by exact enumeration, see ``benchmarks/acceptance.py``.
 PSEUDO_COUNT, CORRECTION = 1.5, 0.75
-#: Log-probabilities below this count as this, so that no sample decides alone.
-MIN_LOG_PROBABILITY = -4.0
-#: A pseudo-deviation of one sample, for few samples that all change alike.
-LOG_PSEUDO_DEVIATION = 0.5
 #: Prior of the shares of fixed, regressed and unchanged samples: uniform.
 PRIOR = (1.0, 1.0, 1.0)
 
@@ -66,33 +62,6 @@ def loss_chance(fixed: float, regressed: float, count: float, margin: float) -> 
     below = np.cumsum(fixed_weight) - fixed_weight / 2
     chances = np.interp((1 - margin / changed_share) / 2, fixed_share, below, left=0, right=1)
     return min(float(changed_weight @ chances), 1.0)
-
-
-def log_probability_t(log_gain: Array, groups: npt.NDArray[np.int64] | None = None) -> float:
-    """The mean change in the log-probability of the labels, in standard errors of its mean.
-
-    Args:
-        log_gain: the change for each sample (n,), after log-probabilities were limited from below.
-        groups: as in :func:`design_effect`.
-
-    >>> round(log_probability_t(np.array([0.5, 0.7, 0.2, 0.6])), 2)
-    3.03
-    """
-    count = len(log_gain)
-    alike = 1.0 if groups is None else design_effect(log_gain, groups)
-    spread = float(log_gain.std(ddof=1)) if count > 1 else 0.0
-    return float(log_gain.mean()) / sqrt(alike * spread**2 / count + (LOG_PSEUDO_DEVIATION / count) ** 2)
-
-
-def student(freedom: int, share: float) -> float:
-    """A quantile of Student's t distribution.
-
-    >>> round(student(2, 0.975), 2), round(student(30, 0.975), 2), round(student(19, 0.95), 2)
-    (4.3, 2.04, 1.73)
-    """
-    angles = np.linspace(-np.pi / 2, np.pi / 2, 20_001)  # t = sqrt(freedom) tan(angle)
-    below = np.cumsum(np.cos(angles) ** (freedom - 1))
-    return float(sqrt(freedom) * np.tan(np.interp(share, below / below[-1], angles)))
 
 
 def design_effect(change: Array, groups: npt.NDArray[np.int64]) -> float:
