@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 import tbft
+from tbft.cli import main, parser
+from tbft.cli.growing import IGNORED
 from tbft.diagnosis import class_features
 from tbft.tuning import new_rows
 
@@ -205,3 +207,25 @@ def test_a_frozen_model_with_a_temperature_gets_new_classes_too(base):
         assert tbft.add_classes(model, blobs("d", 30), card=card).status == "patched"
     finally:
         model.requires_grad_(True)
+
+
+#: Options of ``personalize`` that count with new classes, too.
+USED = {
+    *("model", "cuts", "names", "weights", "weights_key", "card", "device", "threads", "json", "out", "seed"),
+    *("level", "arm", "new_classes"),  # which argparse excludes from each other
+}
+
+
+def test_options_that_say_nothing_with_new_classes_are_refused_by_name(capsys):
+    options = ["--report", "page.html", "--budget-seconds", "3", "--no-cautious"]
+    assert main(["personalize", "m:f", "--data", "x", "--new-classes", *options]) == 2
+    assert "leave out --report, --no-cautious, --budget-seconds" in capsys.readouterr().err
+
+
+def test_every_option_of_personalize_is_used_or_refused_with_new_classes():
+    given = vars(parser().parse_args(["personalize", "m:f", "--data", "x", "--new-classes"]))
+    reading = vars(parser().parse_args(["evaluate", "m:f", "--data", "x"])).keys()
+    splitting = {"train", "val", "test", "test_data", "order", "group_by"}
+    unknown = given.keys() - IGNORED.keys() - USED - reading - splitting - {"run"}
+    assert not unknown
+    assert all(given[name] == default for name, default in IGNORED.items())

@@ -1,5 +1,6 @@
 """Models as people write them: right, or refused with a remedy; never tuned as another one."""
 
+import copy
 import json
 import warnings
 
@@ -300,3 +301,15 @@ def test_quantized_weights_and_complex_inputs_are_refused_with_a_way_on(mlp):
     inputs, labels = samples(20, 0)
     with pytest.raises(DataError, match="view_as_complex"):
         tbft.evaluate(mlp, (inputs.astype(np.complex64), labels))
+
+
+@pytest.mark.parametrize("arm", ["full", "adabn", None])
+def test_models_in_half_precision_and_torchscript_are_refused_with_the_remedy_by_every_arm(mlp, arm):
+    plan = {} if arm is None else {"arm": arm}
+    with pytest.raises(DataError, match=r"model\.float\(\)"):
+        tbft.personalize(copy.deepcopy(mlp).half(), samples(60, 1), **plan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates it
+        scripted = torch.jit.script(mlp)
+    with pytest.raises(SplitError, match="TorchScript"):
+        tbft.personalize(scripted, samples(60, 1), **plan)

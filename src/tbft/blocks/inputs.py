@@ -41,13 +41,18 @@ def call(model: Callable[..., Any], x: Inputs) -> Any:
 
 def may_take_several(model: object) -> bool:
     """Whether the forward of a module has more than one parameter."""
-    if not isinstance(model, nn.Module):
-        return False
-    parameters = inspect.signature(model.forward).parameters.values()
+    parameters = _parameters(model.forward) if isinstance(model, nn.Module) else []
     return len(parameters) > 1 or any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
 
 
 def _by_keyword(model: Callable[..., Any], x: Mapping[str, Any]) -> bool:
-    forward = model.forward if isinstance(model, nn.Module) else model
-    parameters = inspect.signature(forward).parameters.values()
+    parameters = _parameters(model.forward if isinstance(model, nn.Module) else model)
     return any(p.kind is p.VAR_KEYWORD for p in parameters) or set(x) <= {p.name for p in parameters}
+
+
+def _parameters(forward: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Those of a function; none where they are not known, as with TorchScript."""
+    try:
+        return list(inspect.signature(forward).parameters.values())
+    except ValueError:
+        return []

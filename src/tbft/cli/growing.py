@@ -9,6 +9,40 @@ from tbft.cli.common import print_json, set_aside
 from tbft.cli.data_options import load_samples, show_data
 from tbft.cli.model_options import load_base
 from tbft.cli.parts_options import load_parts
+from tbft.errors import PlanError
+
+#: Options of ``personalize`` that say nothing here, and what they are where they are not given.
+IGNORED = {
+    "report": None,
+    "explain": False,
+    "cautious": True,
+    "restart": False,
+    "budget_seconds": None,
+    "budget_memory": None,
+    "budget_joules": None,
+    "choose_seconds": None,
+    "worth": None,
+    "recipe": "fast",
+    "epochs": None,
+    "batch_size": None,
+    "learning_rate": None,
+    "precision": None,
+    "source_share": None,
+    "cache_memory": None,
+    "cache_folder": None,
+    "sensor": None,
+    "profile": None,
+}
+
+
+def _refuse_ignored(arguments: argparse.Namespace) -> None:
+    given = [name for name, default in IGNORED.items() if getattr(arguments, name, default) != default]
+    if given:
+        options = ["no-cautious" if name == "cautious" else name.replace("_", "-") for name in given]
+        raise PlanError(
+            "--new-classes computes rows of the head in forward passes, within no budget and by no recipe: "
+            f"leave out --{', --'.join(options)} (--json writes the figures of the result)"
+        )
 
 
 def run_new_classes(arguments: argparse.Namespace) -> str:
@@ -16,6 +50,7 @@ def run_new_classes(arguments: argparse.Namespace) -> str:
     from tbft.files import claim
     from tbft.new_classes import add_classes
 
+    _refuse_ignored(arguments)
     if arguments.out:
         claim(arguments.out, ".safetensors", [arguments.weights, arguments.card, arguments.data])
     base = load_base(arguments, load_samples)

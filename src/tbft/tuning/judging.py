@@ -18,7 +18,7 @@ from tbft.tuning.options import Tuning
 from tbft.tuning.passes import Stopped
 from tbft.verification.acceptance import Acceptance
 from tbft.verification.comparison import Outputs, Rule, accept, changed_to, run_both
-from tbft.verification.evaluation import BATCH_SIZE, predict
+from tbft.verification.evaluation import BATCH_SIZE, check_fits, predict
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +92,7 @@ def cross_fit(
     assert parts.folds is not None
     folds, judged = parts.folds, np.flatnonzero(parts.folds >= 0)
     numbers = np.unique(folds[judged]).tolist()
+    check_fits(blocks, parts.train, how.task)
     before = predict(blocks, parts.train, forward_batch(allowance, BATCH_SIZE))
     after = before.clone()
     failed = 0
