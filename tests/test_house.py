@@ -120,6 +120,16 @@ def test_the_library_does_not_know_the_paper_and_the_wheel_does_not_carry_it():
         assert imported_packages(path) <= with_paper, path
 
 
+def test_the_wheel_carries_every_file_that_the_package_reads():
+    package = ROOT / "src" / "tbft"
+    listed = re.search(
+        r"^tbft = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL
+    )[1]
+    carried = {path for glob in re.findall('"(.*)"', listed) for path in package.glob(glob)}
+    present = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert present <= carried, sorted(str(path) for path in present - carried)
+
+
 def test_modules_import_in_no_circle():
     graph = {}
     for path in SOURCE.rglob("*.py"):

@@ -180,9 +180,9 @@ def arms() -> str:
     """Every arm with the paper's recipe on a drift of the inputs and on one of the labels."""
     runs = defaultdict(list)
     for run in record("paper_arms")["runs"]:
-        runs[run["drift"], run["arm"], run["source_share"]].append(run)
-    full = {(drift, run["seed"]): run for drift in DRIFTS for run in runs[drift, "full", 0.0]}
-    best = {d: max(_accuracy(runs[(d, *key)]) for key in ARMS) for d in DRIFTS}
+        runs[run["drift"], (run["arm"], run["source_share"])].append(run)
+    full = {(drift, run["seed"]): run for drift in DRIFTS for run in runs[drift, ("full", 0.0)]}
+    best = {d: max(_accuracy(runs[d, key]) for key in ARMS) for d in DRIFTS}
     head = (
         "arm",
         "sensor noise: accuracy %",
@@ -194,12 +194,12 @@ def arms() -> str:
     for key, words in ARMS.items():
         cells = [words]
         for drift in DRIFTS:
-            of_arm = runs[(drift, *key)]
+            of_arm = runs[drift, key]
             text = f"{_accuracy(of_arm):.1f} ± {100 * stdev(r['accuracy_after'] for r in of_arm):.1f}"
             cells.append(f"**{text}**" if _accuracy(of_arm) == best[drift] else text)
             ratio = median(r["cpu_seconds"] / full[drift, r["seed"]]["cpu_seconds"] for r in of_arm)
             cells.append(f"{100 * ratio:.0f} %")
-        rows.append((*cells, f"{runs[(DRIFTS[0], *key)][0]['patch_bytes']:,}"))
+        rows.append((*cells, f"{runs[DRIFTS[0], key][0]['patch_bytes']:,}"))
     return _table(rows)
 
 
