@@ -113,12 +113,14 @@ def test_costs_grow_with_samples_and_fall_with_depth(digits_blocks):
 def test_a_job_trains_every_sample_in_every_epoch(count, arm, recipe):
     blocks = split(DigitsNet(3))
     plan = Plan(arm, find_recipe(recipe), statistics=None if recipe == "fast" else 0.0)
-    job = workload_of(resolve(plan, blocks, count, 30), stages_for(blocks, [arm]))
+    resolved = resolve(plan, blocks, count, 30)
+    job = workload_of(resolved, stages_for(blocks, [arm]))
     kinds = Counter(operation.kind for operation in job.training)
     assert kinds["forward"] == len(blocks) - job.start
     assert kinds["inputs"] + kinds["weights"] + kinds["both"] == kinds["forward"]
     assert {job.training[p] for p in job.training if p.kind in ("forward", "load")} == {job.samples}
-    assert job.samples % count == 0
+    share = job.steps / resolved.training.steps_per_epoch(count)
+    assert job.samples == round(share * count)
     assert job.training[Operation("loop")] == job.steps
 
 
