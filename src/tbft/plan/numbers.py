@@ -112,13 +112,16 @@ class Front:
     """How the first block of a network for pictures is trained, as each of its steps runs the whole network.
 
     Attributes:
-        front_length: share of the steps that other arms would take, from `front_from` samples on.
+        front_length: share of the epochs that other arms would take, from `front_from` samples on.
+        front_batch_size, front_learning_rate: instead of those of other arms; None: the same.
         later_norms: also train scales and shifts of the later BatchNorms if their statistics adapt; their
             gradients come with those of the front, at no cost.
     """
 
     front_length: float = 1.0
     front_from: int = 0
+    front_batch_size: int | None = None
+    front_learning_rate: float | None = None
     later_norms: bool = False
 
 

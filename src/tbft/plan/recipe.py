@@ -64,9 +64,7 @@ class Recipe:
             front: whether it is inside the first block of a network for pictures.
         """
         if front and self.front is not None:
-            share = self.front.front_length if count >= self.front.front_from else 1.0
-            whole = self.replace(front=None, length=share * self.duration.length)
-            return replace(whole.training(count), later_norms=self.front.later_norms)
+            return self._front_training(count, self.front)
         if joint and self.joint.joint_learning_rate is not None:
             return self._joint_training(count)
         s, d, o = self.scaling, self.duration, self.optimization
@@ -99,6 +97,16 @@ class Recipe:
             max_steps=max_steps,
         )
 
+    def _front_training(self, count: int, front: Front) -> Training:
+        share = front.front_length if count >= front.front_from else 1.0
+        alike = self.replace(
+            front=None,
+            length=share * self.duration.length,
+            batch_size=front.front_batch_size or self.duration.batch_size,
+            learning_rate=front.front_learning_rate or self.optimization.learning_rate,
+        )
+        return replace(alike.training(count), later_norms=front.later_norms)
+
     def _joint_training(self, count: int) -> Training:
         steps = self.joint.joint_min_steps or self.scaling.min_steps
         alike = self.replace(
@@ -109,15 +117,16 @@ class Recipe:
     def replace(self, **numbers: Any) -> Recipe:
         """The recipe with some numbers replaced, named as the fields of the recipe or of its parts.
 
-        A number of epochs also holds for the front.
+        A learning rate, and a number of epochs or of samples in a batch, also hold for the front.
 
         >>> recipe = Recipe("mine", Optimization("sgd", 0.1), Duration(batch_size=32, epochs=10))
         >>> recipe.replace(epochs=3, optimizer="adam").duration.epochs
         3
         """
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        if "epochs" in numbers and self.front is not None:
-            parts["front"] = replace(self.front, front_length=1.0)
+        if self.front is not None:
+            given = {of: value for name, (of, value) in _OF_THE_FRONT.items() if name in numbers}
+            parts["front"] = replace(self.front, **given)
         for name, value in numbers.items():
             if name not in parts:
                 owner = _OWNERS.get(name)
@@ -164,3 +173,9 @@ class Recipe:
 _PARTS = {"optimization": Optimization, "duration": Duration, "scaling": Scaling, "joint": Joint,
           "tracking": Tracking, "computation": Computation, "front": Front}  # fmt: skip
 _OWNERS = {field.name: part for part, kind in _PARTS.items() for field in fields(kind)}
+#: What is named for all arms replaces these numbers of the front.
+_OF_THE_FRONT: dict[str, tuple[str, Any]] = {
+    "epochs": ("front_length", 1.0),
+    "batch_size": ("front_batch_size", None),
+    "learning_rate": ("front_learning_rate", None),
+}

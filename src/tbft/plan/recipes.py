@@ -22,7 +22,7 @@ _FAST = Recipe(
     ),
     tracking=Tracking(refresh=True),
     computation=Computation(cache=True, channels_last=True, precision="auto"),
-    front=Front(front_length=0.7, front_from=100, later_norms=True),
+    front=Front(0.6, front_from=100, front_batch_size=32, front_learning_rate=2.5e-3, later_norms=True),
     head_alone=True,
     source="ours",
 )
