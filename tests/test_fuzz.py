@@ -11,12 +11,16 @@ import pytest
 
 pytest.importorskip("cryptography")
 
-from fuzzing import TARGETS, check
+from fuzzing import TARGETS as FILES
+from fuzzing import check
+from fuzzing_readers import READER_TARGETS
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+TARGETS = FILES | READER_TARGETS
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 EXAMPLES = {"checkpoint": 25, "resume": 20, "card": 20, "npz": 30, "tar": 30}  # of the slower ones
+EXAMPLES |= dict.fromkeys(READER_TARGETS, 30)
 EXAMPLES |= {"private key": 20, "safetensors": 30, "meter log": 30, "table": 20, "zip": 30, "cifar": 20}
 CORPUS = Path(__file__).parent / "corpus"
 

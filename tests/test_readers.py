@@ -67,7 +67,7 @@ def beside_a_table(folder: Path, make: Callable[[int], bytes] = png, end: str = 
     return folder
 
 
-def coco(folder: Path, annotations: list[tuple[int, int]] | None = None) -> Path:
+def coco(folder: Path, annotations: list[tuple[int, object]] | None = None) -> Path:
     for i, value in enumerate(VALUES):
         write(folder / "images" / f"{i}.png", png(value))
     pairs = annotations or [(i, "emu dog cat".split().index(WORDS[i]) + 5) for i in range(6)]
@@ -224,6 +224,7 @@ def test_coco_has_the_categories_in_the_order_of_their_ids_and_one_a_picture(tmp
     [
         ([(0, 5), (0, 6)], "annotations of several categories.*0.png.*cut the boxes out"),
         ([(0, 9)], "a category that it does not define: 9"),
+        ([(0, [5])], "annotation 0: its category_id is no whole number"),
     ],
 )
 def test_annotations_that_give_no_certain_label_are_refused(tmp_path, pairs, message):

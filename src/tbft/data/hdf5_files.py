@@ -12,6 +12,8 @@ from tbft.data.samples import Samples
 from tbft.data.source import Source
 from tbft.errors import DataError, needs
 
+#: Compressed data can become so many times as large.
+_MAX_RATIO = 1100
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
 
@@ -56,4 +58,6 @@ def _array(dataset: Any, h5py: Any) -> Any:
         return np.asarray(dataset.asstr(errors="replace")[()], dtype=str)
     if dataset.dtype.kind not in "biufS":
         return Objects(dataset.shape)
+    if dataset.size * dataset.dtype.itemsize > _MAX_RATIO * dataset.id.get_storage_size():
+        raise DataError(f"the array {dataset.name} is said to be larger than what the file can hold")
     return np.asarray(dataset[()])

@@ -73,6 +73,7 @@ class _Coco:
         Raises:
             DataError: a picture with several categories, or ids that refer to nothing.
         """
+        self._check_ids()
         names = self._names()
         found: dict[Any, set[Any]] = defaultdict(set)
         for annotation in self.annotations:
@@ -98,6 +99,18 @@ class _Coco:
         ]
         table = table_of_rows(self.name, ("file", "label", *more), rows)
         return table, tuple(names.values()), self._notes()
+
+    def _check_ids(self) -> None:
+        """Raise DataError for ids that cannot refer to anything."""
+        for what, rows, keys in (
+            ("picture", self.images, ("id",)),
+            ("annotation", self.annotations, ("image_id", "category_id")),
+            ("category", self.categories, ("id",)),
+        ):
+            for i, row in enumerate(rows):
+                for key in keys:
+                    if type(row.get(key)) not in (int, str):
+                        raise DataError(f"{self.name}: {what} {i}: its {key} is no whole number and no text")
 
     def _names(self) -> dict[Any, str]:
         """Category id -> name, in the order of the ids."""

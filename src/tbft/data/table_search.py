@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tbft.data.folder_names import part_of
-from tbft.data.json_tables import json_members
+from tbft.data.json_tables import json_members, json_tables
 from tbft.data.listed import Listed, PictureIndex, label_columns, of_json, with_files
 from tbft.data.members import Listing, Member
 from tbft.data.spec import InputSpec
@@ -53,7 +53,7 @@ def _are_classes(listing: Listing) -> bool:
 def tables_of_pictures(listing: Listing, index: PictureIndex | None = None) -> list[Listed]:
     """The tables among the files that name pictures."""
     texts = [m for m in listing.others if m.suffix in SUFFIXES]
-    jsons = json_members(listing)
+    jsons = [m for m in json_members(listing) if any(True for _ in json_tables(m))]
     if not (listing.pictures and (texts or jsons)):
         return []
     index = index or PictureIndex(listing.pictures)
