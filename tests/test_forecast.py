@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 import tbft
-from tbft.choosing.label_forecast import MAX_LABELS, Seen, forecast_labels, is_stretch, spread_evenly
+from tbft.choosing.label_forecast import (
+    MAX_LABELS,
+    Seen,
+    forecast_labels,
+    is_stretch,
+    rows_to_use,
+    spread_evenly,
+)
 from tbft.choosing.learning_curve import Point, head_problem, learning_curve
 from tbft.choosing.power_law import fit_law
 from tbft.cli import main
@@ -155,6 +162,13 @@ def test_the_order_of_a_stretch_is_that_of_its_time_not_of_the_file(digits_block
     timed = tbft.make_samples(samples.inputs, samples.labels, attributes={"time": np.arange(60)})
     mixed = timed.subset(np.random.default_rng(0).permutation(60))
     assert tbft.forecast(digits_blocks, mixed) == tbft.forecast(digits_blocks, timed)
+
+
+def test_dates_that_may_be_read_in_two_ways_order_nothing(digits_blocks):
+    columns = {"subject": np.arange(40) % 4, "date": np.array(["01/02/2023", "03/04/2023"] * 20)}
+    samples = replace(striped(40), attributes=columns)
+    assert rows_to_use(samples, from_one_stretch=True, limit=40).tolist() == list(range(40))
+    assert tbft.forecast(digits_blocks, samples).expected
 
 
 def test_the_model_is_as_it_was_and_any_form_of_data_is_taken(digits_blocks):

@@ -15,9 +15,8 @@ import numpy.typing as npt
 
 from tbft.choosing.learning_curve import Ints, head_problem, learning_curve
 from tbft.choosing.power_law import RANDOM, STRETCH, TRANSFER, fit_law, widened
-from tbft.data.columns import named_groups
 from tbft.data.samples import Samples
-from tbft.data.times import order_keys, positions_in_time
+from tbft.data.times import are_from_stretches, find_order
 from tbft.errors import DataError
 
 #: Numbers of labels to forecast for, in times the labels at hand; 1 stands for now.
@@ -130,15 +129,14 @@ def is_stretch(samples: Samples) -> bool:
 
     Windows of a recording are arrays (n, channels, steps).
     """
-    return bool(order_keys(samples, asked=False) or named_groups(samples)) or samples.inputs.ndim == 3
+    return are_from_stretches(samples) or samples.inputs.ndim == 3
 
 
 def rows_to_use(samples: Samples, from_one_stretch: bool, limit: int = MAX_LABELS) -> Ints:
     """Positions of the samples to forecast from, at most `limit`; those of a stretch in order of time."""
     order = np.arange(len(samples))
-    keys = order_keys(samples, asked=True)
-    if from_one_stretch and keys:
-        order = np.argsort(positions_in_time(samples, keys), kind="stable")
+    if from_one_stretch:
+        order = np.argsort(find_order(samples, None, asked=False).ranks)
     return order[spread_evenly(samples.labels[order], limit)]
 
 

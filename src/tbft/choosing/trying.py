@@ -31,11 +31,10 @@ from tbft.choosing.trials import (
     Trials,
     strengths_of,
 )
-from tbft.data.columns import named_groups
 from tbft.data.folds import folds_of
 from tbft.data.manner import Manner, SplitBy, find_manner
 from tbft.data.samples import Samples
-from tbft.data.times import order_keys
+from tbft.data.times import are_from_stretches
 from tbft.diagnosis.card import SourceCard
 from tbft.errors import PlanError, TbftError
 from tbft.plan import FOLLOW, Budget, Plan, find_recipe, replace_plan
@@ -120,8 +119,7 @@ class _Run:
         )
         self.fold_count = int(self.folds.max()) + 1
         self.trials: list[Trial] = []
-        in_stretches = bool(order_keys(samples, asked=False) or named_groups(samples))
-        self.fold_spread = STRETCH_SPREAD if in_stretches else FOLD_SPREAD
+        self.fold_spread = STRETCH_SPREAD if are_from_stretches(samples) else FOLD_SPREAD
         self.head = linear_head(blocks)  # None: no head in closed form
         self._features: dict[bool, tuple[Floats, Floats]] = {}
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tbft.data.columns import ORDER_WORDS, TIME_WORDS, UNKNOWN, rank, ranked, text_of
+from tbft.data.columns import ORDER_WORDS, TIME_WORDS, UNKNOWN, named_groups, rank, ranked, text_of
 from tbft.data.samples import Samples
 from tbft.errors import DataError, unknown
 
@@ -85,6 +85,11 @@ def order_keys(samples: Samples, asked: bool) -> list[str]:
     )
     first = [key for _, key in found[:1]]
     return executions[:1] + [key for key in first if key not in executions] if first else []
+
+
+def are_from_stretches(samples: Samples) -> bool:
+    """Whether attributes tell, by their names, a time or a group: such samples resemble their neighbors."""
+    return bool(order_keys(samples, asked=False) or named_groups(samples))
 
 
 def positions_in_time(samples: Samples, keys: list[str]) -> npt.NDArray[np.int64]:
