@@ -57,6 +57,25 @@ def test_a_layer_that_does_not_take_bfloat16_falls_back_to_float32(monkeypatch):
         computing_for(model, PICTURES, "bfloat16")
 
 
+@pytest.mark.parametrize(
+    ("layer", "precision"), [(nn.GRU, "float32"), (nn.RNN, "float32"), (nn.LSTM, "bfloat16")]
+)
+def test_recurrent_layers_without_a_kernel_of_their_own_stay_in_float32(layer, precision, monkeypatch):
+    monkeypatch.setattr("tbft.blocks.precision.gains_from_bfloat16", lambda device: True)
+
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recurrent = layer(4, 8, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.recurrent(x)[0][:, -1]
+
+    windows = torch.rand(3, 6, 4)
+    assert computing_for(Recurrent(), windows).precision == precision
+    assert computing_for(Recurrent(), windows, "bfloat16").precision == "bfloat16"
+
+
 def test_one_sample_and_frozen_parameters_and_token_ids_can_be_tried():
     norm = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 2)).requires_grad_(False)
     assert computing_for(norm, PICTURES[:1], "bfloat16").precision == "bfloat16"

@@ -92,7 +92,8 @@ def computing_for(
 def _first_that_works(
     model: nn.Module, x: Inputs, precision: str, channels_last: bool, device: torch.device
 ) -> Computing:
-    half = precision == "bfloat16" or (precision == "auto" and gains_from_bfloat16(device))
+    gains = gains_from_bfloat16(device) and not (device.type == "cpu" and _is_slow_in_bfloat16(model))
+    half = precision == "bfloat16" or (precision == "auto" and gains)
     pictures = channels_last and any(t.ndim == 4 for t in tensors_of(x))
     errors: dict[Computing, Exception] = {}
     for kind in ("bfloat16", "float32") if half else ("float32",):
@@ -158,6 +159,14 @@ def gains_from_bfloat16(device: torch.device = CPU) -> bool:
     # Private in torch; where a version lacks them, nothing is lost but speed.
     checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
     return any(check() for check in checks if check is not None)
+
+
+def _is_slow_in_bfloat16(model: nn.Module) -> bool:
+    """Whether it has a layer that torch computes step by step on the CPU, casting its weights every time.
+
+    A step of a GRU takes twice as long in ``bfloat16``; an LSTM, which has a kernel of its own, half as long.
+    """
+    return any(isinstance(module, (nn.GRU, nn.RNN)) for module in model.modules())
 
 
 def laid_out(x: Tensor) -> Tensor:
