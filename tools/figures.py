@@ -254,7 +254,11 @@ def people() -> str:
         cells = found[method]
         loss = cells["largest loss"]
         loss = "none" if float(loss) >= 0 else loss.replace("-", "")
-        rows.append((words, cells["bases"], cells["mean gain"], cells["lose > 1 point"], loss))
+        count, gain, harmed = (
+            next(cells[name] for name in names if name in cells)
+            for names in (("bases", "people"), ("mean gain", "mean change"), ("lose > 1 point", "harmed"))
+        )
+        rows.append((words, count, gain, harmed, loss))
     return _table(rows)
 
 
