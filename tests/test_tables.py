@@ -361,3 +361,34 @@ def test_labels_with_a_decimal_comma_are_numbers(tmp_path):
     text = rows(NAMES, ["1,0", "0,0"] * 3, separator=";", header=("file", "label"))
     (save_pictures(tmp_path) / "labels.csv").write_text(text)
     assert tbft.read(tmp_path).class_names == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a;b;label\n1.500;2,5;x\n2.500;3,5;y\n", r"with a comma \(2,5\) and with a point \(1.500\)"),
+        ('a,b,label\n"1,500",2,x\n"2,500",3,y\n', "column a holds numbers in another notation, '1,500'"),
+        ("a,b,label\n50%,2,x\n60%,3,y\n", "column a holds numbers in another notation, '50%'"),
+        ("a,b,label\ninf,2,x\n1,3,y\n3,4,x\n", "1 of 3 samples have NaN or infinite"),
+        ("a,b,label\n1,2,x\n?,3,y\n3,4,x\n", r"line 3: '\?' is not a number"),
+    ],
+)
+def test_numbers_that_may_mean_something_else_are_refused(tmp_path, text, message):
+    (tmp_path / "set.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        tbft.read(tmp_path / "set.csv")
+
+
+def test_decimal_commas_are_noted(tmp_path):
+    (tmp_path / "set.csv").write_text("a;b;label\n1,500;2;x\n2,25;3;y\n")
+    samples = tbft.read(tmp_path / "set.csv")
+    assert samples.inputs[:, 0].tolist() == [1.5, 2.25]
+    assert any("commas in numbers are read as decimal signs (1,500)" in note for note in samples.notes)
+
+
+def test_a_name_that_several_pictures_have_is_told_from_one_that_none_has(tmp_path):
+    for folder in "ab":
+        save_pictures(tmp_path / folder)
+    (tmp_path / "labels.csv").write_text(rows(NAMES, WORDS, header=("file", "label")))
+    with pytest.raises(DataError, match="write their folders, as several have these names"):
+        tbft.read(tmp_path / "labels.csv")

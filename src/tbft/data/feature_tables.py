@@ -20,6 +20,11 @@ _ABOUT = {
     "", "index", "idx", "id", "row", "rowid", "sample", "sampleid", "unnamed",
     "fold", "split", "part", "istest", "istrain",
 }  # fmt: skip
+#: With signs between thousands, shares of 100, amounts of money, hexadecimal ones.
+_OTHER_NOTATION = re.compile(
+    r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?|[+-]?\d{1,3}(\.\d{3}){2,}|[\d.,]+ ?[%$€£]|[$€£] ?[\d.,]+|0x[\da-f]+",
+    re.IGNORECASE,
+)
 _PIXEL = re.compile(r"(pixel|px|p)[_ ]?\d+", re.IGNORECASE)
 
 
@@ -41,17 +46,27 @@ def read_features(table: Table, spec: InputSpec) -> Samples:
             f"{table.name}: besides the label it has no columns of numbers, and it names no pictures"
         )
     words, others, inputs = [], [], []
+    signs: dict[str, str] = {}  # how decimals are written, with an example
     for line, cells in table.rows():
         words.append(cells[label])
         others.append([cells[c] for c in attributes])
-        inputs.append(_numbers([cells[c] for c in features], line, table))
+        numbers = [cells[c] for c in features]
+        inputs.append(_numbers(numbers, line, table))
+        signs |= {sign: cell for cell in numbers for sign in ".," if sign in cell and sign not in signs}
     columns = zip(*others, strict=True) if attributes else ()
     more = {
         table.columns[c] or "index": column_array(column, table.separator != ",")
         for c, column in zip(attributes, columns, strict=True)
     }
+    if len(signs) > 1:
+        raise DataError(
+            f"{table.name}: it has numbers with a comma ({signs[',']}) and with a point ({signs['.']}), of "
+            "which one may separate thousands; write all of them alike, such as 1500.5"
+        )
     told = f"the inputs are the columns {_listed([table.columns[c] for c in features])}; the label is "
     told += table.columns[label] + (f"; attributes: {', '.join(more)}" if more else "")
+    if "," in signs:
+        told += f"; commas in numbers are read as decimal signs ({signs[',']})"
     array = (
         _as_pictures(np.stack(inputs), [table.columns[c] for c in features]) if inputs else np.zeros((0, 1))
     )
@@ -84,14 +99,29 @@ def _attribute_columns(table: Table, label: int) -> list[int]:
     head = table.head()
     found = []
     for c, name in enumerate(table.columns):
-        text = column_array([row[c] for row in head], table.separator != ",").dtype.kind == "U"
         plain = re.sub("[^a-z]", "", name.lower())
-        known = rank(name, GROUP_WORDS) is not None or rank(name, TIME_WORDS) is not None
-        if c != label and (
-            text or (table.named and (plain in _ABOUT or known) and not _PIXEL.fullmatch(name))
-        ):
+        known = plain in _ABOUT or rank(name, GROUP_WORDS) is not None or rank(name, TIME_WORDS) is not None
+        is_known = table.named and known and not _PIXEL.fullmatch(name)
+        if c != label and (is_known or not _are_numbers([row[c] for row in head], table, name)):
             found.append(c)
     return found
+
+
+def _are_numbers(cells: Sequence[str], table: Table, name: str) -> bool:
+    """Are most of the first cells of a column numbers? Then the others are mistakes.
+
+    Raises:
+        DataError: they are, in a notation that is not read.
+    """
+    filled = [cell for cell in cells if cell]
+    if table.separator != ",":
+        filled = [cell.replace(",", ".") for cell in filled]
+    if filled and all(_OTHER_NOTATION.fullmatch(cell) for cell in filled):
+        raise DataError(
+            f"{table.name}: the column {name} holds numbers in another notation, {filled[0]!r}; write them "
+            "as 1500 or 0.5, or leave the column out"
+        )
+    return 2 * sum(map(_is_number, filled)) > len(filled)
 
 
 def _numbers(cells: Sequence[str], line: int, table: Table) -> npt.NDArray[np.float64]:

@@ -89,6 +89,11 @@ class PictureIndex:
         above = ("/".join(parts[start:]) for start in range(1, len(parts)))  # from further up than the set
         return next((i for end in above if (i := self._whole.get(end)) is not None), None)
 
+    def names_several(self, cell: str) -> bool:
+        """Whether a cell names no single picture because it names several."""
+        name = "/".join(printable(p) for p in cell.replace("\\", "/").split("/") if p not in ("", "."))
+        return any(name in known and known[name] is None for known in (self._whole, self._ends))
+
 
 def _add(found: dict[str, int | None], name: str, i: int) -> None:
     found[name] = None if name in found else i

@@ -97,10 +97,11 @@ def _located(
         DataError: pictures that are not there, unless damaged ones are to be left out.
     """
     index = PictureIndex(listing.pictures)
-    rows, at, absent = [], [], []
+    rows, at, absent, several = [], [], [], False
     for line, cells in listed.table.rows():
         found = index.find(cells[listed.files], listed.place)
         if found is None:
+            several = several or index.names_several(cells[listed.files])
             absent.append(f"{printable(cells[listed.files]) or 'no name'} (line {line})")
         else:
             rows.append(cells)
@@ -110,7 +111,8 @@ def _located(
     told = f"{listed.table.name} names {counted(len(absent), listing.noun)} not found in {listing.name}"
     if spec.skip_damaged and rows:
         return rows, at, (f"{told}, left out: {some(absent)}",)
-    raise DataError(f"{told}: {some(absent, 5)}; put them there, or give --skip-damaged to leave them out")
+    remedy = "write their folders, as several have these names" if several else "put them there"
+    raise DataError(f"{told}: {some(absent, 5)}; {remedy}, or give --skip-damaged to leave them out")
 
 
 def _once(
