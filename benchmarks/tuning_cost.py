@@ -14,6 +14,9 @@ Tiny-17 (feature level, the base that ships), label reversal (output level). ``-
 thirteen corruptions, with the first size and the first seed only. ``--few`` gives both methods 10 labels
 per class and nothing else; the paper's way then validates on a fifth of them.
 
+``--rivals`` adds what a user would otherwise run on the same samples: plain full fine-tuning, a new head,
+LoRA through `peft` if that is installed, and TENT (see ``rivals.py``), and for comparison AdaBN and the base.
+
 Peak tensor bytes are counted in a short run of each method on the same samples (one epoch), including the
 prefix cache, but not model and samples. That run comes first and serves as warm-up: torch builds kernels
 and imports modules when they are first used.
@@ -35,6 +38,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from rivals import EPOCHS, RIVALS
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
@@ -54,6 +58,7 @@ from tbft.tuning.prefix_cache import CachePolicy
 from tbft.verification.evaluation import evaluate_samples
 
 sys.path.append(str(Path(__file__).parents[1]))  # `paper` is at the root of the checkout
+from paper.baselines.tent import tent
 from paper.paper_way import paper_way
 
 CASES = {
@@ -65,6 +70,9 @@ CASES = {
 LONG = [f"{name}:5" for name in COMMON if f"{name}:5" not in CASES]
 SIZES = ("0.1", "0.2", "0.3")
 SIDES = ("paper full", "ours", "paper block", "ours in float32")
+#: The recipe before the front had steps of its own; only with ``--sides``.
+BEFORE = "ours before"
+RIVAL_SIDES = (*RIVALS, "tent", "adabn", "base")
 FEW = "10/class"
 MEASURED = ("wall_seconds", "cpu_seconds", "peak_rss_bytes", "energy_joules", "energy_kind",
             "energy_source", "energy_scope")  # fmt: skip
@@ -78,6 +86,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="read finished runs from here and store new ones")
     parser.add_argument("--quick", action="store_true", help="one case per level, 3 %%, one seed: 3 minutes")
     parser.add_argument("--long", action="store_true", help="all fifteen corruptions, first size, first seed")
+    parser.add_argument("--rivals", action="store_true", help="also what a user would otherwise run")
+    parser.add_argument("--sides", nargs="*", help="only these methods")
     parser.add_argument("--few", action="store_true", help="10 labels per class and nothing else")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sizes", nargs="*", default=SIZES)
@@ -110,7 +120,8 @@ def cells(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     if arguments.long:
         wanted += [(SIZES[0], 0, case) for case in LONG]
     for size, seed, case in wanted:
-        for side in SIDES[: 2 if arguments.quick else None]:
+        sides = arguments.sides or [*SIDES[: 2 if arguments.quick else None]]
+        for side in [*sides, *(RIVAL_SIDES if arguments.rivals else ())]:
             yield {"case": case, "train": size, "seed": seed, "side": side, "threads": 1}
 
 
@@ -128,9 +139,13 @@ def one_run(cell: dict[str, Any], alone: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     blocks, parts = prepared(cell)
     level = CASES.get(cell["case"], "input")
+    if cell["side"] in RIVAL_SIDES:
+        return rival_run(cell, blocks, parts, alone)
     recipe = find_recipe("fast")
     if cell["side"] == "ours in float32":
         recipe = recipe.replace(precision="float32")
+    if cell["side"] == BEFORE:
+        recipe = recipe.replace(front=None)
     if cell["side"].startswith("ours"):
         plan = replace_plan(plan_level(level, blocks.names, blocks.head, recipe), seed=cell["seed"])
         arm = plan.arm.name
@@ -151,18 +166,52 @@ def one_run(cell: dict[str, Any], alone: bool) -> dict[str, Any]:
         work(1)
     with Meter(None if alone else NO_SENSOR) as meter:
         state = work(None)
-    with values_restored(blocks.model):
-        blocks.model.load_state_dict({**blocks.model.state_dict(), **state})
-        accuracy = evaluate_samples(blocks.model, parts.test).accuracy
     return {
         "level": level,
         "arm": arm,
         "train_samples": len(parts.train),
-        "accuracy": accuracy,
+        "accuracy": accuracy_with(state, blocks, parts),
         **{key: getattr(meter.measurement, key) for key in MEASURED},
         "peak_tensor_bytes": counted.peak + cached_bytes(blocks, arm, parts, cell["side"]),
-        "bfloat16": cell["side"] == "ours" and gains_from_bfloat16(),
+        "bfloat16": cell["side"] in ("ours", BEFORE) and gains_from_bfloat16(),
     }
+
+
+def rival_run(cell: dict[str, Any], blocks: Blocks, parts: Parts, alone: bool) -> dict[str, Any]:
+    """What a user would otherwise run; for TENT, accuracy is that of its predictions along the way."""
+    side, seed = cell["side"], cell["seed"]
+
+    def work(epochs: int) -> dict[str, torch.Tensor] | float:
+        if side == "base":
+            return {}
+        if side == "adabn":
+            return dict(tune(blocks, "adabn", parts.train).changed)
+        if side == "tent":
+            return tent(blocks, parts, seed).accuracy
+        return RIVALS[side](blocks.model, parts.train, blocks.head, seed, epochs)
+
+    with TensorBytes() as counted:
+        work(1)
+    with Meter(None if alone else NO_SENSOR) as meter:
+        found = work(EPOCHS)
+    return {
+        "level": CASES.get(cell["case"], "input"),
+        "arm": side,
+        "train_samples": len(parts.train),
+        "accuracy": found if isinstance(found, float) else accuracy_with(found, blocks, parts),
+        **{key: getattr(meter.measurement, key) for key in MEASURED},
+        "peak_tensor_bytes": counted.peak,
+        "bfloat16": False,
+    }
+
+
+def accuracy_with(state: dict[str, torch.Tensor], blocks: Blocks, parts: Parts) -> float:
+    """Accuracy of a tuned model on the test part."""
+    with values_restored(blocks.model):
+        blocks.model.load_state_dict({**blocks.model.state_dict(), **state})
+        accuracy = evaluate_samples(blocks.model, parts.test).accuracy
+    assert accuracy is not None
+    return accuracy
 
 
 def cached_bytes(blocks: Blocks, arm: str, parts: Parts, side: str) -> int:
@@ -203,7 +252,12 @@ def prepared(cell: dict[str, Any]) -> tuple[Blocks, Parts]:
 
 
 def store(path: Path, runs: list[dict[str, Any]]) -> None:
-    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "bfloat16": gains_from_bfloat16()}
+    machine = {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "bfloat16": gains_from_bfloat16(),
+        "amx": torch.cpu._is_amx_tile_supported(),
+    }
     with atomic_path(path) as temporary:
         content = {"machine": {**machine, **versions()}, "cases": compared(runs), "runs": runs}
         temporary.write_text(json.dumps(content, indent=1) + "\n")
@@ -216,7 +270,7 @@ def compared(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for (case, train, seed, side), ours in found.items():
         full = found.get((case, train, seed, "paper full"))
         block = found.get((case, train, seed, "paper block"))
-        if not side.startswith("ours") or full is None:
+        if side == BEFORE or not side.startswith("ours") or full is None:
             continue
         cases.append(
             {

@@ -267,8 +267,11 @@ def arms_recipe(experiment: Experiment, preset: Preset, name: str) -> Recipe:
 
 
 def with_batches_of(experiment: Experiment, recipe: Recipe) -> Recipe:
-    """The recipe with the experiment's batch size, if it has one and the recipe does not adapt its own."""
-    size = experiment.batch_size
+    """The recipe with the experiment's batch size, if it has one and the recipe does not adapt its own.
+
+    The records were made when the front was trained like the other arms, and stay comparable that way.
+    """
+    recipe, size = recipe.replace(front=None), experiment.batch_size
     return recipe if size is None or recipe.scaling.min_steps else recipe.replace(batch_size=size)
 
 

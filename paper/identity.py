@@ -37,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "feature_keeps_below": 0,
     "strength": 1.0,
     "length": 1.0,
+    "front": None,
     "solves_head": False,
     "joint_learning_rate": None,
     "joint_min_steps": 0,

@@ -157,3 +157,13 @@ def test_intervals_of_scores_cover_what_they_say(count):
         result = judge_scores(before, before + change + 0.3)
         inside.append(result.low <= 0.3 <= result.high)
     assert np.mean(inside) >= 0.93
+
+
+@pytest.mark.parametrize(("fixed", "kept"), [(6, False), (14, True)])
+def test_small_gains_on_labels_from_one_stretch_of_time_are_not_trusted(fixed, kept):
+    elsewhere, here = (judged(fixed, 0, 100, one_stretch=s) for s in (False, True))
+    assert elsewhere.accepted
+    assert elsewhere.later_loss_chance is None
+    assert here.accepted == kept
+    assert ("from one stretch of time" in str(here)) != kept
+    assert judged(fixed, 0, 100, one_stretch=True, cautious=False).accepted

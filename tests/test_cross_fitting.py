@@ -214,3 +214,11 @@ def test_the_front_door_takes_the_order_of_time_as_the_command_line_does(network
     assert any("in the order of hour" in note for note in result.parts.notes)
     with pytest.raises(tbft.errors.PlanError, match="leave out val, test, group_by and order"):
         tbft.personalize(network, result.parts, order="hour", arm="none")
+
+
+def test_a_column_of_time_makes_few_labels_one_stretch(network):
+    inputs, labels = clusters(30, swapped=True)
+    for attributes, known in (({}, False), ({"time": np.arange(30)}, True)):
+        samples = tbft.make_samples(inputs, labels, attributes=attributes)
+        result = tbft.personalize(network, samples, arm="head", recipe=SHORT)
+        assert (result.acceptance.later_loss_chance is not None) == known

@@ -155,7 +155,8 @@ def as_card(card: SourceCard | str | Path | None) -> SourceCard | None:
 def reader_of(data: Any) -> ReadSamples:
     """A function that reads samples of any form; from parts, those to tune on."""
     data = data.train if isinstance(data, Parts) else data
-    return ReadSamples(lambda inputs: as_samples(data, inputs), has_several(data))
+    several = has_several(data)
+    return ReadSamples(lambda inputs: as_samples(data, inputs), several)
 
 
 def inputs_for(inputs: InputSpec, loss: object | None) -> InputSpec:

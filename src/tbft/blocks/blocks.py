@@ -209,20 +209,22 @@ class Blocks:
         return found
 
     @contextmanager
-    def only(self, arm: Arm | str, track: str = "tuned") -> Iterator[list[nn.Parameter]]:
+    def only(
+        self, arm: Arm | str, track: str = "tuned", along: Sequence[nn.Parameter] = ()
+    ) -> Iterator[list[nn.Parameter]]:
         """Make one arm trainable and freeze the rest; undo all of it on exit.
 
         Frozen means: `requires_grad` is off and the module is in evaluation mode. What the user froze
         stays so inside the arm, too. `track` says whose BatchNorm statistics follow the data: those of
         the `tuned` part, `all`, or `none`. Flags, modes and gradients come back as they were, also after
-        an exception.
+        an exception. Parameters `along` with the arm's are trained, too.
 
         Yields:
             The parameters to give to the optimizer; none where all are frozen.
         """
         if track not in TRACKS:
             raise SplitError(unknown("tracking policy", track, TRACKS))
-        tuned, trained = self.tuned_modules(arm), self.trainable(arm)
+        tuned, trained = self.tuned_modules(arm), [*self.trainable(arm), *along]
         frozen = [m for m in self.model.modules() if _is_frozen(m)]
         with modes_restored(self.model), flags_restored(self.model):
             self.model.requires_grad_(False)

@@ -156,7 +156,7 @@ def _timed(
     return Cost(
         flops=None,
         cpu_seconds=seconds,
-        patch_bytes=patch_bytes(resolved.blocks, plan),
+        patch_bytes=patch_bytes(resolved),
         energy_joules=None if profile is None else profile.estimate(seconds * timings.wall_share, seconds),
         wall_seconds=seconds * timings.wall_share,
         cache_bytes=4 * count * timings.scalars[workload.start] if caches else 0,
@@ -203,9 +203,10 @@ def plans_of(blocks: Blocks, recipe: Recipe) -> dict[str, Plan]:
     return plans
 
 
-def patch_bytes(blocks: Blocks, plan: Plan) -> int:
-    """Predicted size of the patch file: the weights that the arm trains, and the statistics it adapts."""
-    tensors: list[Tensor] = list(blocks.trainable(plan.arm))
+def patch_bytes(resolved: ResolvedPlan) -> int:
+    """Predicted size of the patch file: the weights that the plan trains, and the statistics it adapts."""
+    blocks, plan = resolved.blocks, resolved.plan
+    tensors: list[Tensor] = [*blocks.trainable(plan.arm), *resolved.along]
     if plan.statistics.adapts:
         statistics = [(n.running_mean, n.running_var) for n in batch_norms(blocks.model)]
         tensors += [t for pair in statistics for t in pair if t is not None]

@@ -62,7 +62,7 @@ def count_step(resolved: ResolvedPlan, computing: Computing, samples: Samples, b
     with (
         values_restored(stages.model),
         torch.random.fork_rng(devices=[]),
-        resolved.blocks.only(resolved.plan.arm, resolved.track) as parameters,
+        resolved.only() as parameters,
     ):
         for size in SIZES:
             x, y = samples.batch(np.arange(size) % len(samples))

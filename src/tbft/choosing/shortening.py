@@ -16,7 +16,7 @@ from tbft.choosing.estimates import Estimate
 from tbft.plan import Budget, Plan, replace_plan
 
 #: Share of the usual steps -> share of the usual gain in accuracy that is left.
-KEPT_GAIN = {0.25: 0.75, 0.5: 0.93, 0.75: 0.98, 1.0: 1.0}
+KEPT_GAIN = {0.25: 0.8, 0.4: 0.87, 0.55: 0.9, 0.75: 0.95, 1.0: 1.0}
 #: Schedules are not made shorter than this.
 MIN_LENGTH = min(KEPT_GAIN)
 #: Share of a budget that a shortened plan may be predicted to take; predictions are off by up to 15 %.
@@ -57,16 +57,16 @@ def fitting_length(plan: Plan, cost: Cost, budget: Budget) -> float:
     >>> fitting_length(plan, Cost(None, 9.0, 0, training_cpu_seconds=8.0), budget)
     0.5125
     """
-    allowed = [cost.cpu_seconds]
-    if budget.cpu_seconds is not None:
-        allowed.append(budget.cpu_seconds)
-    if budget.joules is not None and cost.energy_joules:
-        allowed.append(budget.joules * cost.cpu_seconds / cost.energy_joules)
-    if min(allowed) == cost.cpu_seconds or not cost.training_cpu_seconds or plan.recipe.duration.validate:
+    shares = [1.0]  # of the cost, that each budget allows
+    if budget.cpu_seconds is not None and cost.cpu_seconds > budget.cpu_seconds:
+        shares.append(budget.cpu_seconds / cost.cpu_seconds)
+    if budget.joules is not None and cost.energy_joules and cost.energy_joules > budget.joules:
+        shares.append(budget.joules / cost.energy_joules)
+    if len(shares) == 1 or not cost.training_cpu_seconds or plan.recipe.duration.validate:
         return 1.0
     rest = cost.cpu_seconds - cost.training_cpu_seconds
-    length = round((FILLED * min(allowed) - rest) / cost.training_cpu_seconds, 4)
-    return min(length, 1.0) if length >= MIN_LENGTH else 1.0
+    length = round((FILLED * min(shares) * cost.cpu_seconds - rest) / cost.training_cpu_seconds, 4)
+    return length if length >= MIN_LENGTH else 1.0
 
 
 def shortened(plan: Plan, length: float) -> Plan:

@@ -43,13 +43,9 @@ def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") 
         return fit_samples(data, spec)
     if isinstance(data, (str, Path)):
         return read(data, spec)
-    if (items := _items_of_pictures(data, name)) is not None:
-        return collect(items, spec, name)
-    if _has_several_inputs(data):
-        inputs = data[0] if isinstance(data[0], Mapping) else {str(i): x for i, x in enumerate(data[0])}
-        return make_samples(inputs, data[1], name=name, spec=spec)
-    if _is_pair(data):
-        return make_samples(data[0], data[1], name=name, spec=spec)
+    data = _pictures_as_items(data, name)
+    if (pair := _inputs_and_labels(data)) is not None:
+        return make_samples(pair[0], pair[1], name=name, spec=spec)
     if isinstance(data, Mapping) and all(isinstance(key, str) for key in data) and data:
         return samples_of_arrays(data, spec, name)
     if is_dataset(data):
@@ -57,21 +53,29 @@ def as_samples(data: Any, spec: InputSpec | None = None, name: str = "samples") 
     raise FormError(f"{name}: expected {TAKEN}; got {_kind(data)}")
 
 
-def _items_of_pictures(data: Any, name: str) -> list[Any] | None:
-    """Items, where pictures of Pillow are given in a list: in a pair, or by name; None for other data.
+def _pictures_as_items(data: Any, name: str) -> Any:
+    """Items, where pictures of Pillow are given in a list: in a pair, or by name; other data as they are.
 
     As an array, a picture would be its stored values, which may be palette indices or ink.
     """
     is_named = isinstance(data, Mapping)
     columns = list(data.values()) if is_named else list(data) if _is_pair(data) else []
     if not any(isinstance(c, (list, tuple)) and c and isinstance(c[0], Image) for c in columns):
-        return None
+        return data
     if len({len(c) for c in columns}) > 1:
         raise DataError(
             f"{name}: {' and '.join(str(len(c)) for c in columns)} inputs and labels; one label each"
         )
     rows = zip(*columns, strict=True)
     return [dict(zip(data, row, strict=True)) for row in rows] if is_named else list(rows)
+
+
+def _inputs_and_labels(data: Any) -> tuple[Any, Any] | None:
+    """Inputs, several of them by name, and labels; None for data that are no pair of them."""
+    if _has_several_inputs(data):
+        inputs, labels = data
+        return inputs if isinstance(inputs, Mapping) else {str(i): x for i, x in enumerate(inputs)}, labels
+    return (data[0], data[1]) if _is_pair(data) else None
 
 
 def has_several(data: Any) -> bool:

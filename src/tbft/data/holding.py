@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from tbft.data.extremes import Values, values_of
-from tbft.data.inputs import Fitted, finite_floats, fit_inputs
+from tbft.data.inputs import Fitted, fit_inputs
 from tbft.data.items import Input
 from tbft.data.layout import Fitting
 from tbft.data.lazy import LazyRows, as_array, content_hash
@@ -19,7 +19,7 @@ from tbft.data.members import some
 from tbft.data.picture_notes import GRAY_TO_COLOR, Tally
 from tbft.data.ranges import settle_range
 from tbft.data.spec import InputSpec
-from tbft.data.values import as_numbers
+from tbft.data.values import as_numbers, finite_floats
 from tbft.errors import DataError
 from tbft.packing import Packing
 

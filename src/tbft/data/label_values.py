@@ -29,24 +29,30 @@ class Column(NamedTuple):
         numbers: (n,); empty where there are words.
         words: (n,); empty where there are numbers.
         width: the number of classes where one-hot rows tell it.
+        targets: ``float32`` (n, ...) instead, of another task than classification; numbers are then zero.
     """
 
     numbers: Indices
     words: Sequence[str] = ()
     width: int | None = None
+    targets: Array | None = None
 
 
-def label_column(values: Any, name: str, names: Sequence[str] = ()) -> Column:
+def label_column(values: Any, name: str, names: Sequence[str] = (), may_be_targets: bool = False) -> Column:
     """One label a sample, out of whatever holds them.
 
     Args:
         name: of the set, for messages.
         names: of classes; texts that are among them are words, even if they are numbers.
+        may_be_targets: floats, and several numbers a sample, are targets.
 
     Raises:
         DataError: missing or fractional labels, or more than one class a sample.
     """
-    array, width = one_label_each(typed_values(values, name), name)
+    typed = typed_values(values, name)
+    if may_be_targets and (targets := _targets(typed, name)) is not None:
+        return Column(np.zeros(len(targets), np.int64), targets=targets)
+    array, width = one_label_each(typed, name)
     if width is not None:
         return Column(array.astype(np.int64), width=width)
     if array.dtype.kind in "SU":
@@ -145,7 +151,7 @@ def _typed_items(items: list[Any], name: str) -> Array:
     return array
 
 
-def targets_of(values: Any, name: str) -> Array | None:
+def _targets(typed: Array, name: str) -> Array | None:
     """Targets of another task than classification, ``float32`` (n, ...); None if the values are classes.
 
     Whole numbers in one column, booleans and words are classes; floats and several numbers a sample are
@@ -154,7 +160,6 @@ def targets_of(values: Any, name: str) -> Array | None:
     Raises:
         DataError: a value that is missing or not finite.
     """
-    typed = typed_values(values, name)
     column = typed.ndim == 1 or (typed.ndim == 2 and typed.shape[1] == 1)
     if typed.dtype.kind in "SU" or (typed.dtype.kind in "biu" and column):
         return None

@@ -28,14 +28,22 @@ class Labels:
         indices: ``int64`` (n,), each the position of a name in `class_names`.
         class_names: what the numbers mean.
         notes: what was assumed.
+        targets: ``float32`` (n, ...) of another task, for which the indices are all zero; None: classes.
     """
 
     indices: Indices
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    targets: Array | None = None
 
 
-def parse_labels(values: Any, name: str, class_names: Sequence[str] | None = None, first: int = 0) -> Labels:
+def parse_labels(
+    values: Any,
+    name: str,
+    class_names: Sequence[str] | None = None,
+    first: int = 0,
+    may_be_targets: bool = False,
+) -> Labels:
     """Read labels in any usual form.
 
     Args:
@@ -45,6 +53,7 @@ def parse_labels(values: Any, name: str, class_names: Sequence[str] | None = Non
         class_names: those that numbers or words refer to; default: the numbers, or the words in
             alphabetical order.
         first: the number of the first class, 0 or 1.
+        may_be_targets: floats, and several numbers a sample, are targets of another task.
 
     Raises:
         DataError: missing or fractional labels, more than one class a sample, or no such class.
@@ -55,7 +64,9 @@ def parse_labels(values: Any, name: str, class_names: Sequence[str] | None = Non
     names = None if class_names is None else tuple(str(c) for c in class_names)
     if not len(values):
         raise DataError(f"{name}: there are no samples in it")
-    column = label_column(values, name, names or ())
+    column = label_column(values, name, names or (), may_be_targets)
+    if column.targets is not None:
+        return Labels(column.numbers, ("targets",), (), column.targets)
     if column.width is not None and names is not None and column.width != len(names):
         raise DataError(
             f"{name}: one-hot rows of {column.width} classes, but there are {len(names)}: {', '.join(names)}"

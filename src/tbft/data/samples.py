@@ -14,11 +14,11 @@ from torch import Tensor
 
 from tbft.data.class_names import check_labels, class_positions
 from tbft.data.conditions import Where, as_conditions, matching
-from tbft.data.inputs import fit_inputs, normalize, token_ids
-from tbft.data.label_values import targets_of
-from tbft.data.labels import Labels, parse_labels
+from tbft.data.inputs import fit_inputs, normalize
+from tbft.data.labels import parse_labels
 from tbft.data.lazy import CHUNK, as_array, as_lazy
 from tbft.data.spec import InputSpec, Preprocessing
+from tbft.data.values import token_ids
 from tbft.errors import DataError
 from tbft.packing import Packing
 
@@ -160,11 +160,7 @@ def make_samples(
         shape = np.shape(labels) if not isinstance(labels, (list, tuple)) else (len(labels),)
         raise DataError(f"{name}: {count} inputs but labels of shape {tuple(shape)}; one label a sample")
     own = spec.class_names if class_names is None else class_names
-    targets = targets_of(labels, name) if spec.targets else None
-    if targets is None:
-        parsed = parse_labels(labels, name, own, spec.labels_from)
-    else:
-        parsed = Labels(np.zeros(count, dtype=np.int64), ("targets",), ())
+    parsed = parse_labels(labels, name, own, spec.labels_from, spec.targets)
     samples = Samples(
         inputs=ranged.inputs,
         labels=parsed.indices,
@@ -175,11 +171,11 @@ def make_samples(
         notes=(*ranged.notes, *parsed.notes),
         preprocessing=spec.preprocessing,
         as_taken=ranged.as_taken,
-        targets=targets,
+        targets=parsed.targets,
         token_ids=spec.token_ids if ranged.packing is None else ranged.packing.is_whole,
         packing=ranged.packing,
     )
-    return samples if spec.targets and targets is not None else match_classes(samples, spec.class_names)
+    return samples if parsed.targets is not None else match_classes(samples, spec.class_names)
 
 
 def match_classes(samples: Samples, class_names: Sequence[str] | None) -> Samples:

@@ -1,4 +1,4 @@
-"""Arrays of numbers out of whatever holds them: tensors on any device, lists, columns of tables."""
+"""Arrays of numbers out of whatever holds them: tensors on any device, lists, columns; whole, or finite."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from torch import Tensor
 from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
+
+#: So many samples are looked at at a time.
+_CHUNK = 1024
 
 
 def numpy_of(tensor: Tensor) -> Array:
@@ -70,3 +73,47 @@ def as_numbers(array: Array, name: str) -> Array:
         )
         raise DataError(f"{name}: inputs have to be real numbers, not {array.dtype}{remedy}")
     return array
+
+
+def token_ids(array: Array, name: str) -> Array:
+    """Inputs that are whole numbers from 0.
+
+    Raises:
+        DataError: they are not.
+    """
+    if array.dtype.kind not in "iub" and not (array.dtype.kind == "f" and bool((array % 1 == 0).all())):
+        raise DataError(f"{name}: the model takes token ids, whole numbers, and these are {array.dtype}")
+    if array.min() < 0:
+        raise DataError(f"{name}: the token id {array.min():g} is negative; the model's table starts at 0")
+    return array.astype(np.int64)
+
+
+def finite_floats(inputs: Array, name: str) -> Array:
+    """The same as ``float32``.
+
+    Raises:
+        DataError: values that are NaN, infinite, or too large for ``float32``; the first sample is named.
+    """
+    with np.errstate(over="ignore"):
+        floats = inputs.astype(np.float32, copy=False)
+    bad = np.concatenate(
+        [
+            ~np.isfinite(floats[at : at + _CHUNK].reshape(len(floats[at : at + _CHUNK]), -1)).all(axis=1)
+            for at in range(0, len(floats), _CHUNK)
+        ]
+    )
+    if not bad.any():
+        return floats
+    first = int(np.flatnonzero(bad)[0])
+    huge = np.isfinite(inputs[first].astype(np.float64)).all()
+    what = (
+        f"values too large for float32 (up to {np.abs(inputs[first]).max():.4g})"
+        if huge
+        else "NaN or infinite values"
+    )
+    if len(floats) == 1:
+        raise DataError(f"{name}: it has {what}; remove or repair it")
+    raise DataError(
+        f"{name}: {int(bad.sum())} of {len(floats)} samples have {what}, the first is sample {first}; "
+        "remove or repair them"
+    )

@@ -108,6 +108,24 @@ class Joint:
 
 
 @dataclass(frozen=True)
+class Front:
+    """How the first block of a network for pictures is trained, as each of its steps runs the whole network.
+
+    Attributes:
+        front_length: share of the epochs that other arms would take, from `front_from` samples on.
+        front_batch_size, front_learning_rate: instead of those of other arms; None: the same.
+        later_norms: also train scales and shifts of the later BatchNorms if their statistics adapt; their
+            gradients come with those of the front, at no cost.
+    """
+
+    front_length: float = 1.0
+    front_from: int = 0
+    front_batch_size: int | None = None
+    front_learning_rate: float | None = None
+    later_norms: bool = False
+
+
+@dataclass(frozen=True)
 class Tracking:
     """Which BatchNorm statistics follow the data.
 
@@ -152,6 +170,7 @@ class Training:
             and BatchNorm normalizes each part separately. 0: the whole batch at once.
         rear_rate_factor: factor on the learning rate for parameters of a joined arm in the last block.
         front_rate_factor: see :class:`Joint`.
+        later_norms: whether scales and shifts of later BatchNorms are trained, see :class:`Front`.
         computing: precision, memory layout and device, settled when the model has been tried.
     """
 
@@ -165,6 +184,7 @@ class Training:
     part_size: int = 0
     rear_rate_factor: float = 1.0
     max_steps: int = 0
+    later_norms: bool = False
     front_rate_factor: float = 1.0
     computing: Computing = field(default_factory=Computing)
 

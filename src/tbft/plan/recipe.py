@@ -6,7 +6,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from tbft.errors import PlanError, unknown
-from tbft.plan.numbers import Computation, Duration, Joint, Optimization, Scaling, Tracking, Training
+from tbft.plan.numbers import (
+    Computation,
+    Duration,
+    Front,
+    Joint,
+    Optimization,
+    Scaling,
+    Tracking,
+    Training,
+)
 from tbft.plan.statistics import FOLLOW, KEEP, Statistics
 
 
@@ -15,6 +24,7 @@ class Recipe:
     """How to train, independent of the arm.
 
     Attributes:
+        front: how the first block is trained; None: like the others.
         head_alone: the arm for the output level is the head (the last layer) instead of the rear block.
         strength: how far to go from the base's weights (0) to the tuned ones (1). Weights in between are
             often more robust if labels are few (Wortsman et al. 2022, WiSE-FT).
@@ -28,6 +38,7 @@ class Recipe:
     joint: Joint = field(default_factory=Joint)
     tracking: Tracking = field(default_factory=Tracking)
     computation: Computation = field(default_factory=Computation)
+    front: Front | None = None
     head_alone: bool = False
     strength: float = 1.0
     source: str = ""
@@ -36,14 +47,24 @@ class Recipe:
         if not 0 < self.strength <= 1:
             raise PlanError(f"the strength is a number above 0 and at most 1, not {self.strength}")
 
-    def training(self, count: int, middle: bool = False, rear: bool = False, joint: bool = False) -> Training:
+    def training(
+        self,
+        count: int,
+        middle: bool = False,
+        rear: bool = False,
+        joint: bool = False,
+        front: bool = False,
+    ) -> Training:
         """The settled numbers for `count` samples.
 
         Args:
             middle: whether the arm is a block between the first and the last.
             rear: whether the arm is inside the last block.
             joint: whether it is the head and other layers.
+            front: whether it is inside the first block of a network for pictures.
         """
+        if front and self.front is not None:
+            return self._front_training(count, self.front)
         if joint and self.joint.joint_learning_rate is not None:
             return self._joint_training(count)
         s, d, o = self.scaling, self.duration, self.optimization
@@ -76,6 +97,16 @@ class Recipe:
             max_steps=max_steps,
         )
 
+    def _front_training(self, count: int, front: Front) -> Training:
+        share = front.front_length if count >= front.front_from else 1.0
+        alike = self.replace(
+            front=None,
+            length=share * self.duration.length,
+            batch_size=front.front_batch_size or self.duration.batch_size,
+            learning_rate=front.front_learning_rate or self.optimization.learning_rate,
+        )
+        return replace(alike.training(count), later_norms=front.later_norms)
+
     def _joint_training(self, count: int) -> Training:
         steps = self.joint.joint_min_steps or self.scaling.min_steps
         alike = self.replace(
@@ -86,17 +117,22 @@ class Recipe:
     def replace(self, **numbers: Any) -> Recipe:
         """The recipe with some numbers replaced, named as the fields of the recipe or of its parts.
 
+        A learning rate, and a number of epochs or of samples in a batch, also hold for the front.
+
         >>> recipe = Recipe("mine", Optimization("sgd", 0.1), Duration(batch_size=32, epochs=10))
         >>> recipe.replace(epochs=3, optimizer="adam").duration.epochs
         3
         """
         parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.front is not None:
+            given = {of: value for name, (of, value) in _OF_THE_FRONT.items() if name in numbers}
+            parts["front"] = replace(self.front, **given)
         for name, value in numbers.items():
             if name not in parts:
                 owner = _OWNERS.get(name)
                 if owner is None:
                     raise PlanError(unknown("field of a recipe", name, _OWNERS))
-                name, value = owner, replace(parts[owner], **{name: value})
+                name, value = owner, replace(parts[owner] or Front(), **{name: value})
             parts[name] = value
         return Recipe(**parts)
 
@@ -135,5 +171,11 @@ class Recipe:
 
 
 _PARTS = {"optimization": Optimization, "duration": Duration, "scaling": Scaling, "joint": Joint,
-          "tracking": Tracking, "computation": Computation}  # fmt: skip
+          "tracking": Tracking, "computation": Computation, "front": Front}  # fmt: skip
 _OWNERS = {field.name: part for part, kind in _PARTS.items() for field in fields(kind)}
+#: What is named for all arms replaces these numbers of the front.
+_OF_THE_FRONT: dict[str, tuple[str, Any]] = {
+    "epochs": ("front_length", 1.0),
+    "batch_size": ("front_batch_size", None),
+    "learning_rate": ("front_learning_rate", None),
+}

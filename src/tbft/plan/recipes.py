@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tbft.errors import PlanError, unknown
-from tbft.plan.numbers import Computation, Duration, Optimization, Scaling, Tracking
+from tbft.plan.numbers import Computation, Duration, Front, Optimization, Scaling, Tracking
 from tbft.plan.recipe import Recipe
 
 _PAPER = Recipe(
@@ -22,6 +22,7 @@ _FAST = Recipe(
     ),
     tracking=Tracking(refresh=True),
     computation=Computation(cache=True, channels_last=True, precision="auto"),
+    front=Front(0.6, front_from=100, front_batch_size=32, front_learning_rate=2.5e-3, later_norms=True),
     head_alone=True,
     source="ours",
 )

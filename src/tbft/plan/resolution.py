@@ -6,9 +6,13 @@ counts it, so neither makes decisions of its own.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from torch import nn
+
 from tbft.blocks import Arm, Blocks, cut_before
+from tbft.blocks.blocks import Block
 from tbft.blocks.solvable import linear_head
 from tbft.blocks.state import batch_norms
 from tbft.plan.numbers import Training
@@ -112,6 +116,19 @@ class ResolvedPlan:
         return self.plan.recipe.tracking.track if self.statistics.adapts else "none"
 
     @property
+    def along(self) -> list[nn.Parameter]:
+        """Parameters outside the arm that are trained, too: scales and shifts of later BatchNorms."""
+        if self.training is None or not self.training.later_norms or not self.statistics.adapts:
+            return []
+        own = {id(p) for p in self.blocks.trainable(self.plan.arm)}
+        found = [p for norm in batch_norms(self.stages.onward(self.start)) for p in norm.parameters()]
+        return [p for p in dict.fromkeys(found) if p.requires_grad and id(p) not in own]
+
+    def only(self) -> AbstractContextManager[list[nn.Parameter]]:
+        """Make what the plan trains trainable, and let the BatchNorms track that it says."""
+        return self.blocks.only(self.plan.arm, self.track, self.along)
+
+    @property
     def steps(self) -> int:
         """Total number of optimizer steps."""
         return sum(
@@ -152,7 +169,8 @@ def resolve(plan: Plan, blocks: Blocks, count: int, val_count: int = 0) -> Resol
     stages, start = cut_before(blocks, plan.arm)
     rear = block is not None and block.index == len(blocks) - 1
     joint = _is_joint(blocks, plan.arm)
-    training = recipe.training(count, block is not None and block.index > 0 and not rear, rear, joint)
+    middle = block is not None and block.index > 0 and not rear
+    training = recipe.training(count, middle, rear, joint, _is_front(blocks, block))
     val_samples = val_count if training.validate else 0
     refreshes = recipe.tracking.refresh and statistics.adapts
     if start and refreshes and batch_norms(stages.prefix(start)):
@@ -180,3 +198,10 @@ def _is_joint(blocks: Blocks, arm: Arm) -> bool:
     rear = blocks.infos[-1].name
     has_head = blocks.head in arm.parts or rear in arm.parts
     return has_head and any(part != blocks.head and part != rear for part in arm.parts)
+
+
+def _is_front(blocks: Blocks, block: Block | None) -> bool:
+    """Whether it is the first of several blocks, in a network for pictures with BatchNorm."""
+    if block is None or block.index or len(blocks) < 2 or not batch_norms(blocks.model):
+        return False
+    return any(isinstance(module, nn.Conv2d) for module in blocks.block(0).modules())

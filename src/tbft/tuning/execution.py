@@ -130,7 +130,7 @@ def _trainable(resolved: ResolvedPlan) -> Iterator[list[nn.Parameter]]:
     if resolved.training is None:
         yield []
         return
-    with resolved.blocks.only(resolved.plan.arm, resolved.track) as parameters:
+    with resolved.only() as parameters:
         if not parameters:
             raise PlanError(
                 f"{resolved.plan.arm.name!r} has no parameters to tune, or all of them are frozen: choose "

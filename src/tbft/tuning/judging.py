@@ -20,6 +20,9 @@ from tbft.verification.acceptance import Acceptance
 from tbft.verification.comparison import Outputs, Rule, accept, changed_to, run_both
 from tbft.verification.evaluation import BATCH_SIZE, check_fits, predict
 
+#: Samples of so many groups are not one stretch of time, even if they are in order.
+MIN_GROUPS = 5
+
 
 @dataclass(frozen=True, eq=False)
 class Judged:
@@ -67,11 +70,20 @@ def _judged_by_folds(
     outputs = cross_fit(blocks, plan, parts, how, allowance)
     if not isinstance(outputs, Outputs):
         return Judged(Tuned(plan, {}, stopped=outputs))
+    rule = replace(rule, one_stretch=_is_one_stretch(parts))
     acceptance = replace(accept(outputs, how.task, rule), cross_fitted=True)
     if not acceptance.accepted:
         count = sum(p.numel() for p in blocks.trainable(plan.arm))
         return Judged(Tuned(plan, {}, parameter_count=count), outputs, acceptance)
     return Judged(tune_samples(blocks, plan, parts.train, None, how, allowance), outputs, acceptance)
+
+
+def _is_one_stretch(parts: Parts) -> bool:
+    """Whether few labels are in order of time: folds of them tell little of later times."""
+    manner = parts.manner
+    if manner is None or manner.ranks is None:
+        return False
+    return manner.groups is None or len(manner.groups.names) < MIN_GROUPS
 
 
 def cross_fit(

@@ -225,7 +225,7 @@ def memory_needed(resolved: ResolvedPlan, train: Samples) -> int:
     computing = computing_on(resolved.stages.whole, train, wanted.precision, wanted.channels_last)
     if resolved.training is None:
         return MemoryLimit(resolved, computing, (), spent_bytes).needed_bytes(train)
-    with values_restored(model), resolved.blocks.only(resolved.plan.arm, resolved.track) as parameters:
+    with values_restored(model), resolved.only() as parameters:
         return MemoryLimit(resolved, computing, parameters, spent_bytes).needed_bytes(train)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.errors import DataError
-from tbft.verification.pairs import design_effect, loss_chance, paired_interval
+from tbft.verification.pairs import design_effect, loss_chance, loss_chance_later, paired_interval
 
 Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -23,6 +23,10 @@ MARGIN = 0.01
 #: Maximum chance of such a loss with which the cautious rule keeps the tuned model. It is below the promised
 #: 5 % because outcomes are whole numbers, and because the models of a cross-fit differ from the final one.
 MAX_LOSS_CHANCE = 0.04
+#: Where few labels come from one stretch of time: standard deviation of the gain on later samples around that
+#: on these (as in the trials), and maximum chance of a loss that matters with it. The chance is the highest
+#: with which nobody lost more than a point in two sets of people (phone and watch, WISDM).
+LATER_SPREAD, MAX_LATER_LOSS_CHANCE = 0.15, 0.25
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,13 @@ class Acceptance:
         loss_chance: probability of a loss that matters: of more than 1 point of accuracy, or more than 1 %
             of the base's score.
         cautious: the rule. The tuned model is kept if the expected gain is positive and, if cautious,
-            `loss_chance` is at most 4 %.
+            `loss_chance` is at most 4 % and `later_loss_chance` at most 25 %.
         unit: ``points`` of accuracy, or ``score``.
         cross_fitted: whether each sample was judged by a model tuned on other folds, instead of the final
             model by samples held out.
         design_effect: how many samples of the same group count as one, at least 1.
+        later_loss_chance: the same as `loss_chance` for later samples, where these come from one stretch of
+            time; None: they do not.
     """
 
     count: int
@@ -60,6 +66,7 @@ class Acceptance:
     unit: str = "points"
     cross_fitted: bool = False
     design_effect: float = 1.0
+    later_loss_chance: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; ``text`` is the whole in words, ``decision`` its end."""
@@ -79,6 +86,7 @@ def judge_pairs(
     cautious: bool = True,
     groups: npt.ArrayLike | None = None,
     cross_fitted: bool = False,
+    one_stretch: bool = False,
 ) -> Acceptance:
     """Decide from whether the base and the tuned model are right on each sample.
 
@@ -91,6 +99,7 @@ def judge_pairs(
         groups: the group of each sample (n,), such as the recording; samples of one group are alike, so that
             they count as fewer.
         cross_fitted: see :attr:`Acceptance.cross_fitted`.
+        one_stretch: whether the samples come from one stretch of time, after which gains may differ.
 
     Raises:
         DataError: no samples, or arrays of other shapes.
@@ -113,6 +122,8 @@ def judge_pairs(
     independent = fixed / alike, regressed / alike, count / alike
     low, high = paired_interval(*independent)
     chance = loss_chance(*independent, MARGIN)
+    later = loss_chance_later(*independent, MARGIN, LATER_SPREAD) if one_stretch else None
+    safe = chance <= MAX_LOSS_CHANCE and (later or 0.0) <= MAX_LATER_LOSS_CHANCE
     return Acceptance(
         count=count,
         fixed=fixed,
@@ -121,11 +132,12 @@ def judge_pairs(
         low=low,
         high=high,
         verdict="helps" if low > 0 else "harms" if high < 0 else "cannot tell",
-        accepted=fixed > regressed and (chance <= MAX_LOSS_CHANCE or not cautious),
+        accepted=fixed > regressed and (safe or not cautious),
         loss_chance=chance,
         cautious=cautious,
         cross_fitted=cross_fitted,
         design_effect=alike,
+        later_loss_chance=later,
     )
 
 
@@ -167,10 +179,15 @@ def _decision(judged: Acceptance) -> str:
     """The answer, and for the third what was done and why."""
     if judged.verdict == "harms":
         return "it harms; the base is kept"
-    if judged.verdict == "helps":
+    if judged.verdict == "helps" and judged.accepted:
         return "it helps"
     matters = "1 point" if judged.unit == "points" else "1 % of the score"
-    chance = f"the chance of losing more than {matters} is {_chance(judged.loss_chance)}"
+    losing, later = f"chance of losing more than {matters} is", judged.later_loss_chance
+    chance = f"the {losing} {_chance(judged.loss_chance)}"
+    if later is not None and later > MAX_LATER_LOSS_CHANCE and judged.loss_chance <= MAX_LOSS_CHANCE:
+        chance = f"the labels are from one stretch of time, and the {losing} {_chance(later)} at other times"
+    if judged.verdict == "helps":
+        return f"it helps on these labels; the base is kept, because {chance}"
     if judged.gain <= 0:
         done = "the base is kept, because nothing was gained"
     elif not judged.accepted:

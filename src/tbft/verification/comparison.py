@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -70,10 +70,12 @@ class Rule:
     Attributes:
         cautious: see :class:`Acceptance`.
         group_by: attribute whose values are groups of samples that are alike, for classification.
+        one_stretch: see :func:`tbft.verification.acceptance.judge_pairs`, for classification.
     """
 
     cautious: bool = True
     group_by: str | None = None
+    one_stretch: bool = False
 
 
 def accept(held_out: Outputs, task: Task = CLASSIFICATION, rule: Rule | None = None) -> Acceptance:
@@ -83,7 +85,8 @@ def accept(held_out: Outputs, task: Task = CLASSIFICATION, rule: Rule | None = N
     if task == CLASSIFICATION:
         labels, predicted = held_out.samples.labels, [x.argmax(1).numpy() for x in (before, after)]
         groups = held_out.samples.attributes.get(rule.group_by or "")
-        return compare(labels, *predicted, cautious=rule.cautious, groups=groups)
+        how: dict[str, Any] = {"cautious": rule.cautious, "one_stretch": rule.one_stretch}
+        return compare(labels, *predicted, groups=groups, **how)
     targets = targets_of(held_out.samples)
     scores = task.scores(before, targets), task.scores(after, targets)
     if scores[0] is not None and scores[1] is not None:

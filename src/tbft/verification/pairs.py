@@ -64,6 +64,23 @@ def loss_chance(fixed: float, regressed: float, count: float, margin: float) -> 
     return min(float(changed_weight @ chances), 1.0)
 
 
+def loss_chance_later(fixed: float, regressed: float, count: float, margin: float, spread: float) -> float:
+    """Probability that the second is worse by more than `margin` on samples of another time.
+
+    A normal approximation: the gain on those varies around the gain on these.
+
+    Args:
+        spread: standard deviation of the gain at other times around that on these.
+
+    >>> few, many = (loss_chance_later(n // 10, 0, n, 0.01, 0.15) for n in (40, 4000))
+    >>> round(few, 2), round(many, 2)
+    (0.25, 0.23)
+    """
+    gain = (fixed - regressed) / count
+    variance = ((fixed + regressed + 2) / (count + 2) - gain**2) / count
+    return NormalDist().cdf((-margin - gain) / sqrt(max(variance, 0.0) + spread**2))
+
+
 def design_effect(change: Array, groups: npt.NDArray[np.int64]) -> float:
     """How many times fewer independent samples there are, if outcomes within groups are alike; at least 1.
 

@@ -1,0 +1,114 @@
+"""Draw accuracy against processor seconds from ``tuning_cost.json``: tbft, and what else a user could run.
+
+    python benchmarks/tuning_cost_picture.py [PNG]
+
+Writes ``docs/img/accuracy_against_seconds.svg``; its numbers are also its description. Medians over seeds,
+with 10 % of the set to train on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ROOT = Path(__file__).parents[1]
+RECORD = ROOT / "benchmarks" / "results" / "tuning_cost.json"
+PICTURE = ROOT / "docs" / "img" / "accuracy_against_seconds.svg"
+SIZE = "0.1"
+
+PANELS = {
+    "gaussian_noise:5": "noise",
+    "contrast:5": "low contrast",
+    "tiny17": "other kinds of the same classes",
+    "labels:reverse": "labels mean something else",
+}
+#: Method -> name, color and mark.
+METHODS = {
+    "paper full": ("fine-tuning everything, as in the paper", "#41484f", "s"),
+    "plain full": ("the same, plain: AdamW, ten epochs", "#7d8790", "s"),
+    "lora": ("LoRA (peft)", "#0072b2", "^"),
+    "new head": ("a new head", "#009e73", "v"),
+    "tent": ("TENT (no labels)", "#c78500", "D"),
+    "adabn": ("BatchNorm statistics only", "#b0588d", "P"),
+    "ours in float32": ("tbft, float32", "#f0a070", "o"),
+    "ours": ("tbft, bfloat16", "#d04f00", "o"),
+}
+Points = dict[str, dict[str, tuple[float, float]]]
+
+
+def points(runs: list[dict[str, Any]]) -> Points:
+    """Case -> method -> (processor seconds, accuracy in percent)."""
+    found: Points = {}
+    for case in PANELS:
+        for method in ("base", *METHODS):
+            own = [r for r in runs if (r["case"], r["train"], r["side"]) == (case, SIZE, method)]
+            if own:
+                seconds, accuracy = (median(r[key] for r in own) for key in ("cpu_seconds", "accuracy"))
+                found.setdefault(case, {})[method] = (round(seconds, 2), round(100 * accuracy, 2))
+    return found
+
+
+def drawn(found: Points) -> Drawing:
+    """The picture."""
+    drawing = Drawing(figsize=(9.6, 3.7), layout="constrained", facecolor="white")
+    panels = drawing.subplots(1, len(found))
+    for axes, (case, methods) in zip(panels, found.items(), strict=True):
+        _panel(axes, PANELS[case], methods)
+    panels[0].set_ylabel("accuracy %")
+    handles = [
+        mpl.lines.Line2D([], [], color=color, marker=mark, linestyle="", label=name)
+        for method, (name, color, mark) in METHODS.items()
+        if any(method in methods for methods in found.values())
+    ]
+    handles.append(mpl.lines.Line2D([], [], color="#9aa3ab", linestyle="--", label="before adaptation"))
+    drawing.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
+    return drawing
+
+
+def _panel(axes: Axes, title: str, methods: dict[str, tuple[float, float]]) -> None:
+    if "base" in methods:
+        axes.axhline(methods["base"][1], color="#9aa3ab", linestyle="--", linewidth=1.2)
+    for method, (name, color, mark) in METHODS.items():
+        if method in methods:
+            size = 80 if name.startswith("tbft") else 45
+            seconds, accuracy = methods[method]
+            axes.scatter([seconds], [accuracy], s=size, color=color, marker=mark, zorder=3)
+    axes.set_xscale("log")
+    axes.set_xlim(0.1, 200)
+    axes.set_xticks([0.1, 1, 10, 100], ["0.1 s", "1 s", "10 s", "100 s"])
+    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("processor time", fontsize=9)
+    axes.grid(color="#e6e9ec")
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def svg(found: Points) -> str:
+    """The picture as SVG, with its numbers as description."""
+    written = io.StringIO()
+    metadata: dict[str, Any] = {"Date": None, "Creator": None, "Description": json.dumps(found)}
+    with mpl.rc_context({"svg.hashsalt": "tbft", "font.family": "DejaVu Sans"}):
+        drawn(found).savefig(written, format="svg", metadata=metadata)
+    return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
+
+
+if __name__ == "__main__":
+    numbers = points(json.loads(RECORD.read_text())["runs"])
+    PICTURE.write_text(svg(numbers), encoding="utf-8")
+    if sys.argv[1:]:  # a PNG to look at
+        picture = drawn(numbers)
+        FigureCanvasAgg(picture)
+        picture.savefig(sys.argv[1], dpi=110)
