@@ -238,3 +238,15 @@ def write_folder(folder: Path) -> Path:
     for name in ("caf\u00e9/0.png", "cafe\u0301/1.png", "bar/0.png"):
         put(folder / name, png())
     return folder
+
+
+def test_devices_in_a_tar_and_pointers_of_git_lfs_are_named(tmp_path):
+    folder = write_folder(tmp_path / "set")
+    put(folder / "bar" / "1.png", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(folder, ".")
+        device = tarfile.TarInfo("bar/null.png")
+        device.type = tarfile.CHRTYPE
+        archive.addfile(device)
+    with pytest.raises(DataError, match=r"2 of 5 files cannot be read: .*neither a file.*git lfs pull"):
+        read(tmp_path / "set.tar")

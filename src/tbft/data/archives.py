@@ -127,6 +127,8 @@ def _add_tar_member(
         entries.add_link(member.name, member.linkname)
     elif member.isdir():
         entries.folders.add(normal(member.name))
+    else:
+        entries.others.append(member.name)
 
 
 class _SharedFile:

@@ -27,6 +27,8 @@ Size = tuple[int, int]
 
 #: Channels of a model -> Pillow's mode.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+#: How the files begin that Git LFS puts in the place of large ones.
+_LFS = b"version https://git-lfs."
 _CHUNK_BYTES = 1 << 26
 _MOST_AT_ONCE = 256
 _MOST_THREADS = 16
@@ -88,6 +90,8 @@ class Decoder:
             blob = member.read(-1)
             if not blob:
                 return DataError("it is empty")
+            if blob.startswith(_LFS):
+                return DataError("it stands for a file of Git LFS: git lfs pull")
             shown, notes = as_viewed(opened(blob), keep_alpha=self.shape[2] == 4)
             if damage := file_damage(blob):
                 return DataError(damage)

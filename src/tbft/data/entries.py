@@ -19,6 +19,7 @@ class Entries:
     links: dict[str, str] = field(default_factory=dict)  # path -> the path that a symbolic link names
     folders: set[str] = field(default_factory=set)
     replaced: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # devices, pipes
     outside: list[str] = field(default_factory=list)  # names that lead out of the archive
 
     def add(self, name: str, read: Read) -> None:
@@ -55,6 +56,8 @@ def collected(entries: Entries, name: str) -> Listing:
         stored = path.split("/")
         for i in range(1, len(parts)):
             collector.enter(parts[:i], "/".join(stored[:i]))
+    for name in entries.others:
+        collector.listing.damaged.append((printable(name), "neither a file nor a folder"))
     for path in entries.folders - {""}:
         parts = tuple(printable(part) for part in path.split("/"))
         if not collector.passes_over(parts, folder=True):
