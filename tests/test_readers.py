@@ -397,3 +397,12 @@ def test_what_there_is_more_of_is_the_set(tmp_path):
     made = read(tmp_path)
     assert made.inputs.ndim == 3
     assert any("not recordings: 1 .png (a/cover.png)" in note for note in made.notes)
+
+
+def test_a_file_of_json_is_looked_for_pictures_below_its_folder_alone(tmp_path):
+    coco(tmp_path)
+    own = tmp_path / "annotations" / "instances.json"
+    elsewhere = write(tmp_path / "sub" / "instances.json", own.read_bytes())
+    assert len(read(own)) == 6
+    with pytest.raises(DataError, match="names no pictures that lie below"):
+        read(elsewhere)

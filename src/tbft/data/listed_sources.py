@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tbft.data import json_tables
 from tbft.data.archives import list_members
 from tbft.data.feature_tables import read_features
-from tbft.data.json_tables import json_members
+from tbft.data.json_tables import SUFFIXES as JSON_SUFFIXES
+from tbft.data.json_tables import json_tables
 from tbft.data.listed import Listed, PictureIndex, of_json, with_files, with_named_files
 from tbft.data.listed_pictures import read_listed
-from tbft.data.members import Listing
+from tbft.data.members import FileReader, Listing, Member
 from tbft.data.samples import Samples
 from tbft.data.shards import shard_table
 from tbft.data.source import Source
 from tbft.data.table_search import find_table
 from tbft.data.tables import SUFFIXES, Table, parse_table
 from tbft.errors import DataError
+
+#: Folders of files about pictures that lie beside them.
+_BESIDE = {"annotations", "annotation", "labels", "meta", "metadata", "json"}
 
 
 def read_source(source: Source) -> Samples | None:
@@ -50,15 +53,17 @@ def read_table(table: Table, source: Source) -> Samples:
 
 
 def read_json_file(source: Source) -> Samples | None:
-    """A ``.json`` or ``.jsonl`` of files and labels; the files lie below its folder, or beside that."""
-    if source.suffix not in json_tables.SUFFIXES:
+    """A ``.json`` or ``.jsonl`` of files and labels, which lie below its folder or beside that."""
+    if source.suffix not in JSON_SUFFIXES:
         return None
-    for folder in dict.fromkeys((source.path.parent, source.path.resolve().parent.parent)):
+    path = source.path.resolve()
+    folders = [path.parent, *([path.parent.parent] if path.parent.name.lower() in _BESIDE else [])]
+    has_table = any(True for _ in json_tables(Member((path.name,), FileReader(str(path)))))
+    for folder in folders if has_table else []:
         listing = list_members(folder)
-        index = PictureIndex(listing.pictures)
-        own = source.path.resolve().relative_to(folder.resolve()).parts
-        member = next((m for m in json_members(listing) if m.parts == own), None)
-        if member is not None and (listed := of_json(member, index)) is not None:
+        member = Member(path.relative_to(folder).parts, FileReader(str(path)))
+        listed = of_json(member, PictureIndex(listing.pictures))
+        if listed is not None:
             return read_listed(listed, listing, source.name, source.spec, source.conditions)
     raise DataError(
         f"{source.name}: it names no pictures that lie below {source.path.parent}; expected COCO's images, "

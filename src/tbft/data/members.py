@@ -169,7 +169,7 @@ def _walk(
         if entry.is_dir():
             _walk(Path(entry.path), own, above | {identity}, found, loops)
         elif entry.is_file():
-            found.add(own, _FileReader(entry.path))
+            found.add(own, FileReader(entry.path))
         elif entry.is_symlink():
             target = printable(str(Path(entry.path).readlink()))
             found.listing.damaged.append(("/".join(own), f"a link that leads nowhere (to {target})"))
@@ -178,7 +178,9 @@ def _walk(
 
 
 @dataclass(frozen=True)
-class _FileReader:
+class FileReader:
+    """Reads the first bytes of a file, all of them for -1."""
+
     path: str
 
     def __call__(self, limit: int = -1) -> bytes:
