@@ -79,6 +79,10 @@ def decode_recordings(
     if 4 * int(np.prod(shape)) <= limit:
         inputs: Series = later(np.arange(len(kept)))
     else:
+        told += (
+            f"{counted(len(kept), 'recording')} take {4 * int(np.prod(shape)) >> 20:,} MiB, more than "
+            f"--data-memory {spec.memory_mib}: they are read when they are needed",
+        )
         rows = LazyRows(later, shape, np.float32, limit, np.array(hashes, dtype=object))
         inputs = as_array(rows)
     return Decoded(inputs, np.array(kept, dtype=np.int64), told)
