@@ -62,7 +62,7 @@ def _points(table: Table, block: str) -> dict[str, tuple[float, float]]:
 
 def drawn(found: Points) -> Drawing:
     """The picture."""
-    drawing = Drawing(figsize=(9.6, 3.5), layout="constrained", facecolor="white")
+    drawing = Drawing(figsize=(8.2, 3.5), layout="constrained", facecolor="white")
     panels = drawing.subplots(1, len(found))
     for axes, (name, methods) in zip(panels, found.items(), strict=True):
         _panel(axes, name, methods)
@@ -87,7 +87,7 @@ def _panel(axes: Axes, name: str, methods: dict[str, tuple[float, float]]) -> No
         axes.scatter([share], [accuracy], s=size, color=color, marker=mark, zorder=3)
     share, accuracy = methods["ours"]
     axes.annotate(
-        f"{accuracy:.1f} % for {share:.0f} % of the time",
+        f"{accuracy:.1f} % for\n{share:.0f} % of the time",
         (share, accuracy),
         (8, 7),
         textcoords="offset points",
@@ -98,7 +98,7 @@ def _panel(axes: Axes, name: str, methods: dict[str, tuple[float, float]]) -> No
     lowest = min(a for _, a in methods.values())
     highest = max(a for _, a in methods.values())
     margin = 0.14 * (highest - lowest)
-    axes.set_ylim(lowest - margin, highest + 1.6 * margin)
+    axes.set_ylim(lowest - margin, highest + 2.6 * margin)
     axes.set_xscale("log")
     axes.set_xlim(1, 180)
     axes.set_xticks([1, 3, 10, 30, 100], ["1 %", "3 %", "10 %", "30 %", "100 %"])
