@@ -1,9 +1,9 @@
-"""Draw accuracy against processor seconds from ``tuning_cost.json``: tbft, and what else a user could run.
+"""Draw accuracy against processor seconds: tbft, and what else a user could run.
 
     python benchmarks/tuning_cost_picture.py [PNG]
 
-Writes ``docs/img/accuracy_against_seconds.svg``; its numbers are also its description. Medians over seeds,
-with 10 % of the set to train on.
+From the record of ``tuning_cost.py --rivals``, with 10 % of the set to train on; medians over seeds. Writes
+``docs/img/accuracy_against_seconds.svg``, whose description has the numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "benchmarks" / "results" / "tuning_cost.json"
+RECORD = ROOT / "benchmarks" / "results" / "tuning_cost_rivals.json"
 PICTURE = ROOT / "docs" / "img" / "accuracy_against_seconds.svg"
 SIZE = "0.1"
 
@@ -53,7 +53,7 @@ def points(runs: list[dict[str, Any]]) -> Points:
     for case in PANELS:
         for method in ("base", *METHODS):
             own = [r for r in runs if (r["case"], r["train"], r["side"]) == (case, SIZE, method)]
-            if own:
+            if own and any(r["case"] == case and r["side"] == "plain full" for r in runs):
                 seconds, accuracy = (median(r[key] for r in own) for key in ("cpu_seconds", "accuracy"))
                 found.setdefault(case, {})[method] = (round(seconds, 2), round(100 * accuracy, 2))
     return found
@@ -61,8 +61,8 @@ def points(runs: list[dict[str, Any]]) -> Points:
 
 def drawn(found: Points) -> Drawing:
     """The picture."""
-    drawing = Drawing(figsize=(9.6, 3.7), layout="constrained", facecolor="white")
-    panels = drawing.subplots(1, len(found))
+    drawing = Drawing(figsize=(max(5.2, 2.4 * len(found)), 4.2), layout="constrained", facecolor="white")
+    panels = drawing.subplots(1, len(found), squeeze=False)[0]
     for axes, (case, methods) in zip(panels, found.items(), strict=True):
         _panel(axes, PANELS[case], methods)
     panels[0].set_ylabel("accuracy %")
@@ -72,7 +72,7 @@ def drawn(found: Points) -> Drawing:
         if any(method in methods for methods in found.values())
     ]
     handles.append(mpl.lines.Line2D([], [], color="#9aa3ab", linestyle="--", label="before adaptation"))
-    drawing.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
+    drawing.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
     return drawing
 
 
