@@ -53,7 +53,7 @@ def test_numbers_that_a_user_gives_hold_for_the_front_too(given):
 
 def test_only_the_first_of_several_blocks_of_a_network_for_pictures_is_a_front(blocks):
     assert resolve(Plan("front"), blocks, 1000).training.later_norms
-    for arm in ("late", "full", "front+fc"):
+    for arm in ("late", "full", "front+fc", "conv1"):
         assert not resolve(Plan(arm), blocks, 1000).training.later_norms
     flat = split(
         [("a", nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8))), ("b", nn.Linear(8, 3))]

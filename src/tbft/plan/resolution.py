@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from torch import nn
 
 from tbft.blocks import Arm, Blocks, cut_before
-from tbft.blocks.blocks import Block
 from tbft.blocks.solvable import linear_head
 from tbft.blocks.state import batch_norms
 from tbft.plan.numbers import Training
@@ -170,7 +169,7 @@ def resolve(plan: Plan, blocks: Blocks, count: int, val_count: int = 0) -> Resol
     rear = block is not None and block.index == len(blocks) - 1
     joint = _is_joint(blocks, plan.arm)
     middle = block is not None and block.index > 0 and not rear
-    training = recipe.training(count, middle, rear, joint, _is_front(blocks, block))
+    training = recipe.training(count, middle, rear, joint, _is_front(blocks, plan.arm))
     val_samples = val_count if training.validate else 0
     refreshes = recipe.tracking.refresh and statistics.adapts
     if start and refreshes and batch_norms(stages.prefix(start)):
@@ -200,8 +199,8 @@ def _is_joint(blocks: Blocks, arm: Arm) -> bool:
     return has_head and any(part != blocks.head and part != rear for part in arm.parts)
 
 
-def _is_front(blocks: Blocks, block: Block | None) -> bool:
-    """Whether it is the first of several blocks, in a network for pictures with BatchNorm."""
-    if block is None or block.index or len(blocks) < 2 or not batch_norms(blocks.model):
+def _is_front(blocks: Blocks, arm: Arm) -> bool:
+    """Whether an arm is the first of several blocks, in a network for pictures with BatchNorm."""
+    if arm.name != blocks.names[0] or len(blocks) < 2 or not batch_norms(blocks.model):
         return False
     return any(isinstance(module, nn.Conv2d) for module in blocks.block(0).modules())
