@@ -313,3 +313,76 @@ def test_models_in_half_precision_and_torchscript_are_refused_with_the_remedy_by
         scripted = torch.jit.script(mlp)
     with pytest.raises(SplitError, match="TorchScript"):
         tbft.personalize(scripted, samples(60, 1), **plan)
+
+
+class Padded(nn.Module):
+    """torch's encoder runs other code in evaluation mode, which does not take bfloat16 with a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(20, 8, padding_idx=0)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.encoder, self.last = nn.TransformerEncoder(layer, 1), nn.Linear(8, 4)
+
+    def forward(self, ids):
+        return self.last(self.encoder(self.words(ids), src_key_padding_mask=ids == 0)[:, 0])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_transformer_with_a_padding_mask_is_tuned_in_a_precision_that_it_takes_in_both_modes():
+    labels = np.arange(60) % 4
+    ids = np.random.default_rng(0).integers(5, 20, (60, 6))
+    ids[:, 0], ids[:, 4:] = labels + 1, 0
+    result = tbft.personalize(Padded(), (ids, labels), arm="last", val=0)
+    assert set(result.tuned.changed) == {"last.weight", "last.bias"}
+
+
+class Remembers(Layers):
+    """Keeps a mean of what it has seen, also in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = None
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        mean = x.mean(0).detach()
+        self.seen = mean if self.seen is None else 0.9 * self.seen + 0.1 * mean
+        return self.last(self.second(x - self.seen).relu())
+
+
+def test_a_model_that_remembers_other_samples_is_refused():
+    with pytest.raises(SplitError):
+        tbft.personalize(Remembers(), samples(60, 1))
+
+
+class OwnNames(Layers):
+    """Attributes of a model's own that are called like those that tbft reads."""
+
+    cuts, channels, resolution = 3, 64, (7, 7)
+
+    def __init__(self):
+        super().__init__()
+        self.class_names = {3: "d", 0: "a", 1: "b", 2: "c"}
+
+    def forward(self, x):
+        return self.last(self.second(self.first(x).relu()).relu())
+
+
+def test_attributes_that_mean_something_else_are_the_models_own():
+    result = tbft.personalize(OwnNames(), samples(60, 1), arm="last", val=0)
+    assert result.base.inputs.class_names == ("a", "b", "c", "d")
+    assert result.base.inputs.channels is None and result.base.inputs.resolution is None
+    assert result.base.blocks.names == ("front", "middle", "rear")
+
+
+class Rescales(Layers):
+    def forward(self, x):
+        with torch.no_grad():
+            self.second.weight.clamp_(-1, 1)
+        return self.last(self.second(self.first(x).relu()).relu())
+
+
+def test_a_model_that_writes_into_its_weights_is_run_as_a_whole():
+    result = tbft.personalize(Rescales(), samples(60, 1), arm="last", val=0)
+    assert result.base.blocks.names == ("whole",)

@@ -112,7 +112,8 @@ def _difference(blocks: Blocks, got: Tensor, expected: Tensor) -> str:
     return (
         f"the blocks in a row are not {name}{how}; its forward decides by the values of a tensor, by a flag "
         "that was switched since it was split, or by what cannot be traced: split it again, put that code "
-        "into a submodule inside one block, or give a list of (name, module)"
+        "into a submodule inside one block, or split it with an example and without cuts, tbft.split(model, "
+        "example=batch), so that it is run as a whole"
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tbft.blocks.inputs import Inputs, map_tensors, tensors_of
 from tbft.blocks.placement import random_restored
+from tbft.blocks.state import evaluating_alone
 from tbft.errors import SplitError
 
 #: Samples that are run together and one by one.
@@ -30,7 +31,7 @@ def refuse_dependent(model: nn.Module, run: Callable[[Inputs], Any], x: Inputs) 
     Raises:
         SplitError: they do.
     """
-    if differs := difference_alone(run, x):
+    if differs := difference_alone(model, run, x):
         raise SplitError(f"{dependent(model, differs)}; nothing tuned or measured would hold elsewhere")
 
 
@@ -43,19 +44,19 @@ def dependent(model: nn.Module, differs: float) -> str:
     )
 
 
-def difference_alone(run: Callable[[Inputs], Any], x: Inputs) -> float:
+def difference_alone(model: nn.Module, run: Callable[[Inputs], Any], x: Inputs) -> float:
     """How far logits of samples run alone differ from those of the batch; 0 if only by rounding.
 
     Models that draw random numbers, or cannot take a single sample, are not compared.
     """
     few = map_tensors(lambda t: t[:COMPARED], x)
     count = len(next(tensors_of(few)))
-    together = _seeded(run, few, 0)
-    if count < 2 or not _close(_seeded(run, few, 1), together):
+    together = _seeded(model, run, few, 0)
+    if count < 2 or not _close(_seeded(model, run, few, 1), together):
         return 0.0
     ones = [map_tensors(operator.itemgetter(slice(i, i + 1)), few) for i in range(count)]
     try:
-        alone = torch.cat([_seeded(run, one, 0) for one in ones])
+        alone = torch.cat([_seeded(model, run, one, 0) for one in ones])
     except Exception:  # some layers need more than one sample
         return 0.0
     if alone.shape != together.shape or _close(alone, together):
@@ -63,8 +64,9 @@ def difference_alone(run: Callable[[Inputs], Any], x: Inputs) -> float:
     return (alone - together).abs().max().item()
 
 
-def _seeded(run: Callable[[Inputs], Any], x: Inputs, seed: int) -> Tensor:
-    with random_restored(next(tensors_of(x)).device):
+def _seeded(model: nn.Module, run: Callable[[Inputs], Any], x: Inputs, seed: int) -> Tensor:
+    """Logits from the same state of the model, which some models change whenever they are called."""
+    with evaluating_alone(model), random_restored(next(tensors_of(x)).device):
         torch.manual_seed(seed)
         logits: Tensor = run(map_tensors(Tensor.clone, x))
         return logits.float()

@@ -125,6 +125,11 @@ def _tried(model: nn.Module, x: Inputs, computing: Computing) -> Exception | Non
         model.train()
         x = map_tensors(_with_gradient, computing.laid_out(x))
         try:
+            # Some layers run other code without gradients, such as torch's encoder of a transformer.
+            with torch.no_grad(), computing.autocast():
+                model.eval()
+                call(model, x)
+                model.train()
             with computing.autocast():
                 outputs = list(tensors_of(call(model, x)))
             total = sum((out.float().sum() for out in outputs if out.is_floating_point()), torch.zeros(()))

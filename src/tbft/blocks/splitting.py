@@ -59,8 +59,10 @@ def split(
         raise SplitError("the model is TorchScript, which cannot be traced: give the module it was made of")
     _initialize(model, example)
     declared = getattr(model, "cuts", None)
-    if cuts is None and declared is not None:
-        cuts = tuple(declared)
+    # Anything else of that name is the model's own business.
+    is_sequence = isinstance(declared, (list, tuple))
+    if cuts is None and is_sequence and all(isinstance(cut, str) for cut in declared or ()):
+        cuts = tuple(declared or ())
         names = names or getattr(model, "block_names", None)
     if cuts is None:
         return _split_automatically(model, names, example, output)

@@ -94,7 +94,19 @@ class Tracer(fx.Tracer):
     def create_node(self, *arguments: Any, **keywords: Any) -> fx.Node:
         node = super().create_node(*arguments, **keywords)
         node.meta["no_grad"] = not torch.is_grad_enabled()
+        if node.meta["no_grad"] and self._writes_parameter(node):
+            raise TypeError(f"it writes into {node.args[0]} under torch.no_grad()")
         return node
+
+    def _writes_parameter(self, node: fx.Node) -> bool:
+        """Whether a node changes a parameter in place, for which the stages would need its no_grad()."""
+        name, first = str(node.target), next(iter(node.args), None)
+        if node.op != "call_method" or not name.endswith("_") or name.endswith("__"):
+            return False
+        if not isinstance(first, fx.Node) or first.op != "get_attr":
+            return False
+        # Attributes of the root are proxies while it is traced.
+        return any(key == first.target for key, _ in self.root.named_parameters(remove_duplicate=False))
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None

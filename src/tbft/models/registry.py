@@ -5,7 +5,7 @@ To add a preset, write its module beside this file and one :func:`register` line
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -84,12 +84,22 @@ def _preset_of(name: str, made: object) -> Preset:
     )
 
 
+#: Numbers of channels that pictures have.
+CHANNELS = (1, 3, 4)
+
+
 def inputs_of(model: nn.Module) -> InputSpec:
-    """What a model takes, as far as it says: its attributes `class_names`, `resolution` and `channels`."""
-    classes = getattr(model, "class_names", None)
+    """What a model takes, as far as it says: its attributes `class_names`, `resolution` and `channels`.
+
+    Attributes of these names that cannot mean that, such as the width of a layer, are the model's own.
+    """
+    classes, side = getattr(model, "class_names", None), getattr(model, "resolution", None)
+    if isinstance(classes, Mapping):  # number -> name
+        classes = [classes[number] for number in sorted(classes)]
+    channels = getattr(model, "channels", None)
     return InputSpec(
-        class_names=None if classes is None else tuple(str(c) for c in classes),
-        resolution=getattr(model, "resolution", None),
-        channels=getattr(model, "channels", None),
+        class_names=None if classes is None or isinstance(classes, str) else tuple(map(str, classes)),
+        resolution=side if type(side) is int and side > 0 else None,
+        channels=channels if channels in CHANNELS else None,
         token_ids=takes_token_ids(model),
     )

@@ -103,10 +103,8 @@ def warn_if_dependent(model: Runnable, samples: Samples) -> None:
     module = module_of(model)
     if batch_dependent(module):  # noted already
         return
-    with evaluating_alone(module):
-        differs = difference_alone(
-            lambda x: logits_on(model, samples, x), samples.batch(slice(0, COMPARED))[0]
-        )
+    x = samples.batch(slice(0, COMPARED))[0]
+    differs = difference_alone(module, lambda x: logits_on(model, samples, x), x)
     if differs:
         warnings.warn(
             f"{dependent(module, differs)}; its accuracy depends on them, too", TbftWarning, stacklevel=3
