@@ -31,8 +31,12 @@ half of each class. A person counts once for each base: of several networks, and
 those who lose more than a point against the base. Seconds are processor time for adapting, without the
 predictions for the test part. TENT learns from the inputs of the test part itself, and it and AdaBN need
 BatchNorm. `full as a user`: Adam, 1e-3, ten epochs. `ours`: `tbft.personalize` by its defaults, in version
-{version}; where it refuses, the base is kept.
+{version}; where it refuses, the base is kept. {judged}
 """
+
+
+JUDGED_AGAIN = """A later rule of acceptance was applied to the outcomes on its
+folds that were recorded (`--judge-again`); seconds include tuning that it rejects."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,9 @@ def latest(records: Sequence[Record]) -> list[Record]:
 def summarize(records: Sequence[Record], method: str, mode: str) -> Summary | None:
     """A method in one mode, over the people who have it; None if nobody has."""
     base = {who(r): r["accuracy"] for r in records if r["method"] == "none"}
+    there = {who(r) for r in records if r["mode"] == mode}
     mode = "none" if method in ("none", "tent") else mode
-    rows = [r for r in records if (r["method"], r["mode"]) == (method, mode)]
+    rows = [r for r in records if (r["method"], r["mode"]) == (method, mode) and who(r) in there]
     if not rows:
         return None
     changes = [100 * (r["accuracy"] - base[who(r)]) for r in rows]
@@ -187,7 +192,8 @@ def write_report(paths: Sequence[Path]) -> None:
     }
     together = [record for records in families.values() for record in records]
     version = {r["version"] for r in together if r["method"] == "ours"}
-    lines = [INTRODUCTION.format(version=" and ".join(sorted(version)))]
+    again = any("judged_by" in r["details"] for r in together)
+    lines = [INTRODUCTION.format(version=" and ".join(sorted(version)), judged=JUDGED_AGAIN if again else "")]
     for mode in modes_of(together)[1:]:
         lines += [*detail_table(together, mode, f"{mode}, all families"), ""]
     for name, records in families.items():
