@@ -105,13 +105,12 @@ def personalize(
     task = as_task(loss, score, parts.train.targets is not None)
     with meter or Meter(profile=find_profile(profile)) as meter:
         allowance = Allowance(request.budget, meter.profile)
-        choice = None
-        if request.named_plan is None:
+        plan, choice = request.named_plan, None
+        if plan is None:
             setting = Setting(request.recipe, base.card, task.is_classification, seed, parts)
             choice = choose_plan(base.blocks, parts.train, setting, allowance)
             plan = choice.plan
         else:
-            plan = request.named_plan
             if base.card is not None:
                 base.card.check(base.model)
                 base.card.check_inputs(parts.train)

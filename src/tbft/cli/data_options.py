@@ -169,6 +169,13 @@ def load_samples(arguments: argparse.Namespace, inputs: InputSpec | None = None)
     return DataOptions.of(arguments).read(inputs)
 
 
+def add_some(parser: argparse.ArgumentParser) -> None:
+    """``--samples``, for :func:`load_some`."""
+    parser.add_argument(
+        "--samples", metavar="N", help="how many samples to use: a share, 500, or 10/class (default: all)"
+    )
+
+
 def load_some(arguments: argparse.Namespace, inputs: InputSpec | None = None) -> Samples:
     """The samples named by the options, or as many of them as ``--samples`` says."""
     from tbft.data import split_samples

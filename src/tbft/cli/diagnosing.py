@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tbft.cli.common import Subparsers, add_json, add_profile, command, load_profile, print_json, show_notes
-from tbft.cli.data_options import add_data, load_samples, load_some, show_data
+from tbft.cli.data_options import add_data, add_some, load_samples, load_some, show_data
 from tbft.cli.model_options import add_model, load_base
 from tbft.report.terminal import table
 
@@ -44,9 +44,7 @@ def add(commands: Subparsers) -> None:
     add_model(parser)
     add_data(parser)
     add_card(parser)
-    parser.add_argument(
-        "--samples", metavar="N", help="how many samples to use: a share, 500, or 10/class (default: all)"
-    )
+    add_some(parser)
     parser.add_argument("--unlabeled", action="store_true", help="ignore the labels")
     parser.add_argument(
         "--explain", action="store_true", help="also print the plan that would be chosen, and its cost"

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from tbft.cli.common import Subparsers, add_json, command, print_json
-from tbft.cli.data_options import add_data, load_samples, load_some, show_data
+from tbft.cli.data_options import add_data, add_some, load_samples, load_some, show_data
 from tbft.cli.diagnosing import add_card
 from tbft.cli.model_options import add_model, load_base
 from tbft.report.terminal import table
@@ -26,9 +26,7 @@ def add(commands: Subparsers) -> None:
     add_model(parser)
     add_data(parser)
     add_card(parser)
-    parser.add_argument(
-        "--samples", metavar="N", help="how many samples to use: a share, 500, or 10/class (default: all)"
-    )
+    add_some(parser)
     parser.add_argument(
         "--drawn",
         choices=("auto", "random", "stretch"),
