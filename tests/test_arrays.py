@@ -181,8 +181,8 @@ def test_names_are_compared_as_they_look():
         ([[0], [1, 2], [0]], "mixed shapes"),
         ([0, 1, 123456], "cannot be a class number"),
         (np.eye(4)[:3], "one-hot rows of 4 classes, but there are 2: a, b"),
-        (7, "one label a sample"),
-        ("abcd", "one label a sample"),
+        (7, "one label per sample"),
+        ("abcd", "one label per sample"),
     ],
 )
 def test_labels_that_say_no_class_are_refused(labels, message):

@@ -184,7 +184,7 @@ class Headed(nn.Module):
     [
         (nn.Linear(16, 3), lambda m, x: m.fc(x) * m.scale, "depends on their number"),
         (nn.Linear(16, 3), lambda m, x: m.fc(x).view(-1, 3), "depends on their number"),
-        (nn.Linear(16, 3), lambda m, x: m.fc(x[:, None].expand(-1, 4, -1)).mean(1), "4 vectors a sample"),
+        (nn.Linear(16, 3), lambda m, x: m.fc(x[:, None].expand(-1, 4, -1)).mean(1), "4 vectors per sample"),
         (nn.Linear(16, 3), lambda m, x: -m.fc(x), "other classes than the layer alone"),
         (nn.Linear(16, 3, bias=False), lambda m, x: m.fc(x), "has none: give it one"),
         (weight_norm(nn.Linear(16, 3)), lambda m, x: m.fc(x), "remove_parametrizations"),

@@ -1,4 +1,4 @@
-"""Other tasks than classification: regression, several labels a sample, class weights, ignored labels."""
+"""Other tasks than classification: regression, several labels per sample, class weights, ignored labels."""
 
 from __future__ import annotations
 

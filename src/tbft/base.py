@@ -26,7 +26,7 @@ class ReadSamples:
     """Reads samples that fit a model, for models that can be split only with an example.
 
     Attributes:
-        several: whether the data are known to have several inputs a sample.
+        several: whether the data are known to have several inputs per sample.
     """
 
     read: Callable[[InputSpec], Samples]

@@ -92,8 +92,8 @@ def pack(values: Mapping[str, Array], name: str) -> tuple[Array, Packing]:
     for key, array in named.items():
         if array.dtype.kind not in "biuf" or array.ndim == 0:
             raise DataError(
-                f"{name}: the input {key!r} is no array of numbers, one row a sample; pad sequences to one "
-                "length (padding='max_length' in a tokenizer)"
+                f"{name}: the input {key!r} is not an array of numbers, one row per sample; pad sequences "
+                "to one length (padding='max_length' in a tokenizer)"
             )
     counts = {key: len(array) for key, array in named.items()}
     if len(set(counts.values())) > 1:

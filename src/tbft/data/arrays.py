@@ -33,7 +33,7 @@ def samples_of_arrays(arrays: Mapping[str, Any], spec: InputSpec, name: str) -> 
 
     Inputs and labels lie under the keys that `spec` names or under usual ones; where the keys name parts
     (``x_train``, ``test_labels``), all parts are read and told apart by the attribute ``part``. Other arrays
-    with one entry a sample become attributes; what is left out is noted.
+    with one entry per sample become attributes; what is left out is noted.
 
     Raises:
         DataError: no inputs or no labels, or several that may be meant; or what is wrong in them.
@@ -98,7 +98,7 @@ def _class_names(arrays: dict[str, Any], name: str) -> list[str] | None:
 
 
 def _attributes(arrays: Mapping[str, Any], parts: Sequence[Keys]) -> tuple[dict[str, Array], set[str]]:
-    """What has one entry a sample in every part, and the keys of all that is used."""
+    """What has one entry per sample in every part, and the keys of all that is used."""
     found: dict[str, Array] = {}
     used = {key for p in parts for key in (p.inputs, p.labels)}
     counts = [len(arrays[p.inputs]) for p in parts]
@@ -159,5 +159,5 @@ def _left_out(arrays: Mapping[str, Any]) -> list[str]:
         remedy = f"to use them save them as numbers or text: {objects[0]}.astype(str)"
         notes.append(f"left out, as they hold Python objects: {', '.join(objects)}; {remedy}")
     if others:
-        notes.append(f"left out, as they have not one entry a sample: {', '.join(others)}")
+        notes.append(f"left out, because they do not have one entry per sample: {', '.join(others)}")
     return notes

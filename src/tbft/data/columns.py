@@ -136,7 +136,7 @@ def text_of(value: Any) -> str:
 
 
 def named_groups(samples: Samples) -> dict[str, Groups]:
-    """Attributes that are groups by their names, the widest first; not one group alone, or one a sample."""
+    """Attributes that are groups by their names, the widest first; not one group alone, or one per sample."""
     found = sorted(ranked(samples, GROUP_WORDS), key=lambda one: one[0])
     return {key: groups for _, key, groups in found if len(groups.names) < len(samples)}
 

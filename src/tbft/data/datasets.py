@@ -138,7 +138,7 @@ def _attributes(
         elif array is not None and array.ndim == 2 and columns and array.shape[1] == len(columns):
             found |= {str(c): array[:, i] for i, c in enumerate(columns)}
         else:
-            notes.append(f"{key} of the items is left out: it is not one number or word a sample")
+            notes.append(f"{key} of the items is left out: it is not one number or word per sample")
     return found
 
 

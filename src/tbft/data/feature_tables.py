@@ -1,4 +1,4 @@
-"""Tables of numbers: a row a sample, with a column of labels."""
+"""Tables of numbers: a row per sample, with a column of labels."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _inputs_and_labels(data: Any) -> tuple[Any, Any] | None:
 
 
 def has_several(data: Any) -> bool:
-    """Whether data in memory are known to have several inputs a sample, without reading them."""
+    """Whether data in memory are known to have several inputs per sample, without reading them."""
     return data.packing is not None if isinstance(data, Samples) else _has_several_inputs(data)
 
 

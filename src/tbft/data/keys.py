@@ -18,7 +18,7 @@ INPUT_NAMES = (
 LABEL_NAMES = (
     "labels", "label", "y", "targets", "target", "class", "class_id", "category", "class_label", "arr_1",
 )  # fmt: skip
-#: Several inputs a sample, as tokenizers give them.
+#: Several inputs per sample, as tokenizers give them.
 TOKENS = ("input_ids", "token_type_ids", "attention_mask")
 #: Between the keys of several inputs.
 JOINED = "+"
@@ -38,7 +38,7 @@ class Keys:
 
     Attributes:
         inputs, labels: keys of its arrays.
-        more: attribute -> key of the array with one entry a sample.
+        more: attribute -> key of the array with one entry per sample.
         part: ``train``, ``val`` or ``test``; empty where the set has no parts.
     """
 

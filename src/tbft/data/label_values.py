@@ -23,7 +23,7 @@ _MISSING = {"", "nan", "NaN", "<NA>"}
 
 
 class Column(NamedTuple):
-    """One label a sample, as class numbers or as words.
+    """One label per sample, as class numbers or as words.
 
     Attributes:
         numbers: (n,); empty where there are words.
@@ -39,7 +39,7 @@ class Column(NamedTuple):
 
 
 def label_column(values: Any, name: str, names: Sequence[str] = (), may_be_targets: bool = False) -> Column:
-    """One label a sample, out of whatever holds them.
+    """One label per sample, out of whatever holds them.
 
     Args:
         name: of the set, for messages.
@@ -87,7 +87,7 @@ def one_label_each(array: Array, name: str) -> tuple[Array, int | None]:
         return array, None
     if array.ndim != 2 or array.dtype.kind not in "biuf":
         raise DataError(
-            f"{name}: labels of shape {array.shape}; give one class number or name a sample, (n,)"
+            f"{name}: labels of shape {array.shape}; give one class number or name per sample, (n,)"
         )
     if array.dtype.kind == "f":
         refuse_missing(np.asarray(np.isnan(array).any(axis=1)), "NaN", name)
@@ -97,13 +97,13 @@ def one_label_each(array: Array, name: str) -> tuple[Array, int | None]:
     if ((array == 0) | (array == 1)).all():
         at = int(np.flatnonzero(ones != 1)[0])
         raise DataError(
-            f"{name}: sample {at} has {int(ones[at])} classes, and a classifier takes one a sample; for "
-            "several labels a sample give loss=, such as binary_cross_entropy_with_logits"
+            f"{name}: sample {at} has {int(ones[at])} classes, and a classifier takes one per sample; for "
+            "several labels per sample give loss=, such as binary_cross_entropy_with_logits"
         )
     if array.min() >= 0 and np.allclose(array.sum(axis=1), 1, atol=1e-3):
         raise DataError(f"{name}: labels are shares of {array.shape[1]} classes; take labels.argmax(1)")
     raise DataError(
-        f"{name}: labels of shape {array.shape} that are not one-hot rows; give one class number a sample, "
+        f"{name}: labels of shape {array.shape} that are not one-hot rows; give one class number per sample, "
         "(n,): for scores, labels.argmax(1)"
     )
 
@@ -144,7 +144,7 @@ def _typed_items(items: list[Any], name: str) -> Array:
     try:
         array = np.array(items)
     except ValueError:
-        raise DataError(f"{name}: labels of mixed shapes; give one class number or name a sample") from None
+        raise DataError(f"{name}: labels of mixed shapes; give one class number or name per sample") from None
     if array.dtype.kind not in "biuf":
         kinds = ", ".join(sorted({type(v).__name__ for v in items})[:3])
         raise DataError(f"{name}: labels have to be class numbers or names, not {kinds}")

@@ -175,7 +175,7 @@ def _of_encoded(frame: _Frame, key: str, kinds: dict[str, str], source: Source) 
 
 def _left(kinds: dict[str, str], used: Sequence[str]) -> tuple[str, ...]:
     left = [key for key, kind in kinds.items() if key not in used and (used or not kind)]
-    return (f"left out, as they are not one number or word a sample: {some(left, 8)}",) if left else ()
+    return (f"left out, because they are not one number or word per sample: {some(left, 8)}",) if left else ()
 
 
 def _bytes(column: Any) -> Any:

@@ -158,7 +158,7 @@ def make_samples(
     count = len(ranged.inputs)
     if not hasattr(labels, "__len__") or len(labels) != count:
         shape = np.shape(labels) if not isinstance(labels, (list, tuple)) else (len(labels),)
-        raise DataError(f"{name}: {count} inputs but labels of shape {tuple(shape)}; one label a sample")
+        raise DataError(f"{name}: {count} inputs but labels of shape {tuple(shape)}; one label per sample")
     own = spec.class_names if class_names is None else class_names
     parsed = parse_labels(labels, name, own, spec.labels_from, spec.targets)
     samples = Samples(

@@ -46,8 +46,8 @@ def pool_of(base: Base, head: nn.Linear, samples: Samples, folds: Tensor | None)
     features = torch.from_numpy(observe(base.blocks, samples, "float32").features)
     if features.shape[1] != head.in_features:
         raise PlanError(
-            f"the head is run on {features.shape[1] // head.in_features} vectors a sample, so classes cannot "
-            "be added to it: average before it, not after it"
+            f"the head is run on {features.shape[1] // head.in_features} vectors per sample, so classes "
+            "cannot be added to it: average before it, not after it"
         )
     labels = torch.from_numpy(np.array(samples.labels))
     folds = torch.full_like(labels, -1) if folds is None else folds

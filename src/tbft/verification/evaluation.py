@@ -213,7 +213,7 @@ def _shape(outputs: object) -> object:
 
 #: What makes two logits of one.
 _ONE_OUTPUT = (
-    "the model gives one number a sample: for two classes give tbft.split(model, output=lambda z: "
+    "the model gives one number per sample: for two classes give tbft.split(model, output=lambda z: "
     "torch.stack([0 * z.flatten(), z.flatten()], 1)) if that is a logit, or output=lambda p: "
     "torch.stack([1 - p.flatten(), p.flatten()], 1).clamp(1e-6).log() if it is a probability"
 )
