@@ -63,5 +63,5 @@ clean:
 
 $(READY): pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[corruptions,demo,dev,hdf5,paper,parquet,plots,report,sign]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[corruptions,demo,dev,paper,parquet,plots,report,sign]'
 	touch $@

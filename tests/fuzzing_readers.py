@@ -53,17 +53,6 @@ def _parquet() -> bytes:
     return out.getvalue()
 
 
-def _hdf5() -> bytes:
-    import h5py
-
-    out = io.BytesIO()
-    with h5py.File(out, "w") as file:
-        file.create_dataset("train/x", data=np.arange(24, dtype="f4").reshape(6, 4), compression="gzip")
-        file["train/y"] = np.arange(6) % 2
-        file["train/subject"] = np.array(["a", "b"] * 3, dtype=object)
-    return out.getvalue()
-
-
 def _json(value: Any) -> Any:
     def broken(draw: Draw) -> bytes:
         if draw(st.integers(0, 3)) == 0:
@@ -102,5 +91,3 @@ READER_TARGETS: dict[str, Target] = {
 }
 if importlib.util.find_spec("pyarrow"):
     READER_TARGETS["parquet"] = Target(".parquet", _bytes_of(_parquet()), _use)
-if importlib.util.find_spec("h5py"):
-    READER_TARGETS["hdf5"] = Target(".h5", _bytes_of(_hdf5()), _use)

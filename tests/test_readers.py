@@ -90,15 +90,6 @@ def npz(folder: Path) -> Path:
     return folder / "set.npz"
 
 
-def hdf5(folder: Path) -> Path:
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(folder / "set.h5", "w") as file:
-        for name, array in arrays().items():
-            file[name] = array if array.dtype.kind == "u" else array.astype(object)
-        file["other"] = h5py.ExternalLink("/etc/hostname", "/")
-    return folder / "set.h5"
-
-
 def parquet(folder: Path, rows: dict | None = None, name: str = "train-0.parquet") -> Path:
     arrow, files = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pictures = [{"bytes": png(value), "path": None} for value in VALUES]
@@ -139,7 +130,6 @@ SETS: dict[str, Callable[[Path], object]] = {
     "a CIFAR-10-C folder": cifar10c,
     "official CIFAR-10 or CIFAR-100 files": cifar,
     "a .parquet of pictures or numbers with labels": parquet,
-    "an .h5 of inputs and labels": hdf5,
     "pictures or recordings with a table of their labels": beside_a_table,
     "a folder, .tar or .zip of class folders": in_folders,
 }
@@ -179,15 +169,13 @@ def test_published_sets_are_read_through_the_same_door(tmp_path, form):
     assert len(read(SETS[form](tmp_path))) == 6
 
 
-@pytest.mark.parametrize(("kind", "package"), [("parquet", "pyarrow"), ("h5", "h5py")])
-def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, kind, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    extra = {"h5": "hdf5"}.get(kind, kind)
-    with pytest.raises(MissingExtraError, match=rf"{package}: pip install 'tbft\[{extra}\]'"):
-        read(write(tmp_path / f"set.{kind}", b"x"))
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pyarrow: pip install 'tbft\[parquet\]'"):
+        read(write(tmp_path / "set.parquet", b"x"))
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "h5", "json", "wav", "csv", "npz", "safetensors"])
+@pytest.mark.parametrize("suffix", ["parquet", "json", "wav", "csv", "npz", "safetensors"])
 def test_files_that_are_damaged_or_something_else_are_refused_by_name(tmp_path, suffix):
     for content in (
         b"",
@@ -200,7 +188,9 @@ def test_files_that_are_damaged_or_something_else_are_refused_by_name(tmp_path, 
             read(write(tmp_path / f"set.{suffix}", content))
 
 
-@pytest.mark.parametrize(("suffix", "remedy"), [("xlsx", "as CSV"), ("mat", "savez"), ("pkl", "savez")])
+@pytest.mark.parametrize(
+    ("suffix", "remedy"), [("xlsx", "as CSV"), ("mat", "savez"), ("pkl", "savez"), ("h5", "savez")]
+)
 def test_other_kinds_are_refused_with_what_to_do(tmp_path, suffix, remedy):
     with pytest.raises(DataError, match=f"{suffix} is not read: .*{remedy}"):
         read(write(tmp_path / f"set.{suffix}", b"x"))
@@ -270,7 +260,7 @@ def test_several_files_that_name_the_pictures_are_refused_and_one_a_part_is_join
     assert [made.class_names[y] for y in made.labels] == WORDS * 2
 
 
-# Parquet and HDF5
+# Parquet
 
 
 def test_files_of_parquet_called_after_parts_are_one_set(tmp_path):
@@ -312,17 +302,6 @@ def test_columns_of_parquet_are_inputs_as_they_are_kept(tmp_path, rows, shape):
 def test_rows_of_parquet_without_an_input_are_refused(tmp_path, rows, message):
     with pytest.raises(DataError, match=message):
         read(parquet(tmp_path, rows) / "train-0.parquet")
-
-
-def test_groups_of_hdf5_are_parts_and_links_to_other_files_are_not_followed(tmp_path):
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(tmp_path / "set.h5", "w") as file:
-        for part in ("train", "test"):
-            file[f"{part}/x"], file[f"{part}/y"] = arrays()["images"], np.arange(6).reshape(6, 1, 1, 1) % 2
-        file["secret"] = h5py.ExternalLink("/etc/hostname", "/")
-        file["again"] = h5py.SoftLink("/")
-    made = read(tmp_path / "set.h5")
-    assert (len(made), set(made.attributes)) == (12, {"part"})
 
 
 # Recordings

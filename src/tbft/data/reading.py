@@ -12,7 +12,6 @@ from tbft.data import (
     cifar,
     cifar10c,
     factory,
-    hdf5_files,
     listed_sources,
     parquet_files,
     pictures,
@@ -34,10 +33,11 @@ READERS = (
     Reader("a CIFAR-10-C folder", cifar10c.read_source),
     Reader("official CIFAR-10 or CIFAR-100 files", cifar.read_source),
     Reader("a .parquet of pictures or numbers with labels", parquet_files.read_source, chooses=True),
-    Reader("an .h5 of inputs and labels", hdf5_files.read_source),
     Reader("pictures or recordings with a table of their labels", listed_sources.read_source, chooses=True),
     Reader("a folder, .tar or .zip of class folders", pictures.read_source, chooses=True),
 )
+#: The library of HDF5 does not return from some damaged files, and then cannot be interrupted.
+_HDF5 = "with h5py.File(path) as f: numpy.savez('set.npz', x=f['x'][()], y=f['y'][()]) makes an .npz of it"
 #: Kinds that are not read -> what to do.
 _REMEDIES = {
     ".xlsx": "save the sheet as CSV",
@@ -47,6 +47,8 @@ _REMEDIES = {
     ".pkl": "pickles are not read, as they can run code; save its arrays with numpy.savez",
     ".pickle": "pickles are not read, as they can run code; save its arrays with numpy.savez",
     ".gz": "unpack it, and give the file",
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
     ".mp4": "save its frames as pictures",
     ".tfrecord": "numpy.savez or a folder of pictures can be read",
     ".arrow": "save it as .parquet: dataset.to_parquet('set.parquet')",
@@ -65,7 +67,7 @@ def read(
     Args:
         source: a folder of class folders, or of pictures with a table ``file,label[,...]`` beside them; a
             ``.tar`` or ``.zip`` of one; such a table itself, or one of numbers and labels; COCO's ``.json``;
-            an ``.npz``, ``.pt``, ``.safetensors`` or ``.h5`` with inputs and labels, or a folder of two
+            an ``.npz``, ``.pt`` or ``.safetensors`` with inputs and labels, or a folder of two
             ``.npy``; a ``.parquet``, or a folder of them; recordings (``.wav``) in place of pictures; a file
             or folder of the official CIFAR-10 or CIFAR-100; a CIFAR-10-C folder or one of its files; or
             ``package.module:factory`` that returns a dataset.
