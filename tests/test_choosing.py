@@ -25,9 +25,11 @@ from tbft.errors import PlanError
 from tbft.plan import KEEP, Budget, Plan, find_recipe
 from tbft.tuning.closed_form import LinearHead, Prototypes, solve
 from tbft.tuning.execution import tune_samples
+from tbft.tuning.options import Tuning
 from tbft.verification.comparison import changed_to
 from tbft.verification.evaluation import predict
 from tbft.verification.ridge import RIDGE, regress
+from tbft.verification.task import as_task
 
 
 def clouds(count=60, classes=3, seed=0, turned=0):
@@ -74,10 +76,34 @@ def test_a_head_in_closed_form_learns_reversed_labels(blocks, arm):
 def test_both_are_arms_like_the_others(blocks):
     result = tbft.personalize(blocks, clouds(60, turned=1), arm="ridge", statistics="keep", test=0.5, val=0)
     assert result.status == "patched"
-    assert result.after.accuracy > 0.9
+    assert result.after.accuracy >= 0.9
     assert len(result.patch.to_bytes()) < 4096
     with result.patch.applied(blocks.model):
         assert accuracy(blocks, {}, clouds(100, seed=5, turned=1)) > 0.9
+
+
+def test_full_starts_from_a_head_that_was_solved_for(blocks):
+    few, many = clouds(30, turned=1), clouds(200, seed=3, turned=1)
+    still = find_recipe("fast").replace(epochs=1, min_steps=1, joint_min_steps=1, joint_learning_rate=1e-9)
+    for task in (Tuning(), Tuning(task=as_task(None, None, False))):
+        changed = tune_samples(blocks, Plan("full", still, statistics=KEEP), few, how=task).changed
+        assert accuracy(blocks, changed, many) > 0.9
+    other = Tuning(task=as_task(torch.nn.functional.multi_margin_loss, None, False))
+    unsolved = tune_samples(blocks, Plan("full", still, statistics=KEEP), few, how=other).changed
+    assert accuracy(blocks, unsolved, many) < 0.1
+
+
+def test_layers_in_front_are_changed_less(blocks):
+    def moved(front_rate_factor):
+        recipe = find_recipe("fast").replace(front_rate_factor=front_rate_factor, weight_decay=0.0)
+        changed = tune_samples(blocks, Plan("full", recipe, statistics=KEEP), clouds(30, turned=1)).changed
+        base = blocks.model.state_dict()
+        return {key: float((value - base[key]).abs().mean()) for key, value in changed.items()}
+
+    even, lower = moved(1.0), moved(0.1)
+    first = next(key for key in even if key.startswith("front"))
+    assert lower[first] < 0.5 * even[first]
+    assert lower["fc.weight"] > 0.5 * even["fc.weight"]
 
 
 def test_a_class_without_labels_needs_a_prototype_or_the_base():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tbft.errors import PlanError, unknown
-from tbft.plan.numbers import Computation, Duration, Front, Optimization, Scaling, Tracking
+from tbft.plan.numbers import Computation, Duration, Front, Joint, Optimization, Scaling, Tracking
 from tbft.plan.recipe import Recipe
 
 _PAPER = Recipe(
@@ -20,6 +20,7 @@ _FAST = Recipe(
     scaling=Scaling(
         min_steps=40, middle_epochs=6, rear_min_steps=100, full_rate_from=1000, feature_keeps_below=400
     ),
+    joint=Joint(solves_head=True, joint_learning_rate=1e-3, joint_min_steps=60, front_rate_factor=0.3),
     tracking=Tracking(refresh=True),
     computation=Computation(cache=True, channels_last=True, precision="auto"),
     front=Front(0.6, front_from=100, front_batch_size=32, front_learning_rate=2.5e-3, later_norms=True),

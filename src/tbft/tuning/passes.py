@@ -97,7 +97,7 @@ class PassRunner:
     def _solve(self, step: SolveHead) -> None:
         """Compute the head in closed form, or before training only if that is possible."""
         trains = self.training is not None
-        if trains and self.how.task is not CLASSIFICATION:
+        if trains and self.how.task != CLASSIFICATION:
             return
         how = Solving(self.limit.for_forward(self.inputs, step.batch_size), self.how.prototypes)
         head = solvable_head(self.resolved.blocks)
