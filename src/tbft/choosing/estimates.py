@@ -142,10 +142,13 @@ def _priors(option: Option, base: float, fitted: Mapping[str, float], unsuited: 
 
 
 def posterior_of(option: Option, trial: Trial, base: float, table: Gains) -> Estimate:
-    """What a tried option is expected to reach at the strength of the trial, whatever the level."""
+    """What a tried option is expected to reach at the strength of the trial, whatever the level.
+
+    A trial on no rows leaves the prior.
+    """
     accuracy = base + expected_gain(option, trial.strength, base, table)
     prior = Estimate(accuracy, generic_spread(base), trial.strength, accuracy)
-    return _posterior(prior, base, trial)
+    return _posterior(prior, base, trial if len(trial.rows) else None)
 
 
 def generic_spread(base: float) -> float:
