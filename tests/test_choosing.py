@@ -302,7 +302,7 @@ def test_input_drift_that_adabn_does_not_mend_may_be_something_else():
 
 
 def test_what_was_tried_in_vain_lowers_what_is_expected_of_the_others():
-    hopeless = estimates_after(tried("full", 0.5, 200))
+    hopeless = estimates_after(tried("adabn+head", 0.5, 200))
     untried = estimate(diagnose_evidence(example_evidence(**HALF_WRONG)), OPTIONS, None, False)
     expected, left = untried["layer3"].accuracy - 0.5, hopeless["layer3"].accuracy - 0.5
     assert 0 <= left < 0.9 * expected

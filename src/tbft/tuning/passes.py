@@ -101,11 +101,13 @@ class PassRunner:
             return
         how = Solving(self.limit.for_forward(self.inputs, step.batch_size), self.how.prototypes)
         head = solvable_head(self.resolved.blocks)
+        # Blocks know how to call a model with several inputs; a suffix reads what was cached.
+        part = self.resolved.stages if self.inputs is self.train else self.part
         with (
-            _stopping_when_spent(self.allowance, self.part),
+            _stopping_when_spent(self.allowance, head),
             suppress(*((PlanError,) if trains else ())),
         ):
-            solve_head(head, step.name, self.part, self.inputs, how)
+            solve_head(head, step.name, part, self.inputs, how)
 
     def _cache(self, step: CachePrefix) -> None:
         """Run the prefix once; the following passes read its outputs."""
