@@ -46,6 +46,7 @@ from tbft.blocks.placement import find_device
 from tbft.data.cifar10c import find_cifar10c
 from tbft.diagnosis.card_building import MIN_SAMPLES
 from tbft.models import Preset
+from tbft.plan.numbers import Joint
 from tbft.scenarios import find_class_map
 
 #: Most samples that a source card is made from.
@@ -269,9 +270,10 @@ def arms_recipe(experiment: Experiment, preset: Preset, name: str) -> Recipe:
 def with_batches_of(experiment: Experiment, recipe: Recipe) -> Recipe:
     """The recipe with the experiment's batch size, if it has one and the recipe does not adapt its own.
 
-    The records were made when the front was trained like the other arms, and stay comparable that way.
+    The records were made when the front and arms that have the head were trained like the others, and stay
+    comparable that way.
     """
-    recipe, size = recipe.replace(front=None), experiment.batch_size
+    recipe, size = recipe.replace(front=None, joint=Joint()), experiment.batch_size
     return recipe if size is None or recipe.scaling.min_steps else recipe.replace(batch_size=size)
 
 
