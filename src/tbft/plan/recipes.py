@@ -23,7 +23,7 @@ _FAST = Recipe(
     joint=Joint(solves_head=True, joint_learning_rate=1e-3, joint_min_steps=60, front_rate_factor=0.3),
     tracking=Tracking(refresh=True),
     computation=Computation(cache=True, channels_last=True, precision="auto"),
-    front=Front(0.6, front_from=100, front_batch_size=32, front_learning_rate=2.5e-3, later_norms=True),
+    front=Front(0.7, front_from=100, later_norms=True),
     head_alone=True,
     source="ours",
 )
