@@ -260,20 +260,20 @@ class Bench:
 
 
 def arms_recipe(experiment: Experiment, preset: Preset, name: str) -> Recipe:
-    """A recipe as the arms follow it; channels-last memory changes the time, not the arithmetic."""
-    recipe = find_recipe(name, preset.recipes)
+    """A recipe as the arms follow it; channels-last memory changes the time, not the arithmetic.
+
+    The records were made when the front and arms that have the head were trained like the others, and stay
+    comparable that way.
+    """
+    recipe = find_recipe(name, preset.recipes).replace(front=None, joint=Joint())
     if recipe.name.startswith("paper") and experiment.changes:
         recipe = recipe.replace(**experiment.changes)
     return with_batches_of(experiment, recipe).replace(channels_last=True)
 
 
 def with_batches_of(experiment: Experiment, recipe: Recipe) -> Recipe:
-    """The recipe with the experiment's batch size, if it has one and the recipe does not adapt its own.
-
-    The records were made when the front and arms that have the head were trained like the others, and stay
-    comparable that way.
-    """
-    recipe, size = recipe.replace(front=None, joint=Joint()), experiment.batch_size
+    """The recipe with the experiment's batch size, if it has one and the recipe does not adapt its own."""
+    size = experiment.batch_size
     return recipe if size is None or recipe.scaling.min_steps else recipe.replace(batch_size=size)
 
 

@@ -15,7 +15,7 @@ from tbft.errors import unknown
 #: Part of every run's identity; raise it when the same arguments would mean another experiment.
 PROTOCOL = 1
 #: Part of the identity of the runs of ``ours``, except for 1; raise it when diagnosis or choice change.
-OURS = 2
+OURS = 3
 
 #: The fifteen common corruptions of CIFAR-10-C, in RobustBench's order.
 CORRUPTIONS = (
