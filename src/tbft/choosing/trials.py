@@ -61,6 +61,7 @@ class Trials:
     """All trials, and what they cost.
 
     Attributes:
+        fold_count: folds of trained options; heads in closed form have up to two more.
         seen: features and logits of the samples, if they were computed.
     """
 
