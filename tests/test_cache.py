@@ -277,6 +277,15 @@ def test_the_measured_peak_stays_within_the_budget_or_it_is_refused(arm, blocks)
     assert 1 <= refused < 4
 
 
+def test_the_head_is_solved_for_on_a_cached_prefix_within_the_budget(blocks):
+    recipe = find_recipe("fast").replace(precision="float32", epochs=1, min_steps=1, joint_min_steps=1)
+    plan = Plan("late+head", recipe, statistics=None, budget=Budget(2**22))
+    with TensorBytes() as counted:
+        tuned = tune(blocks, plan, striped(200))
+    assert counted.peak <= 2**22
+    assert any(key.startswith(blocks.head_layer) for key in tuned.changed)
+
+
 @pytest.mark.parametrize("arm", ["front", "late", "full"])
 def test_recomputing_changes_no_gradient_and_no_statistic(arm, blocks, stripes):
     at = 0 if arm == "full" else blocks.index(arm)

@@ -117,11 +117,11 @@ class MemoryLimit:
         left = self.allowed_bytes - self.spent_bytes - kept
         return policy, affordable(self._prefix_peak(train), min(PREFIX_BATCH, len(train)), left)
 
-    def for_forward(self, samples: Samples, batch_size: int) -> int:
-        """The batch size, up to `batch_size`, at which a forward pass stays within the budget."""
+    def for_forward(self, part: nn.Module, samples: Samples, batch_size: int) -> int:
+        """The batch size, up to `batch_size`, at which a forward pass of `part` stays within the budget."""
         if self.allowed_bytes is None:
             return batch_size
-        peak = self._model_peak(samples)
+        peak = forward_peak(part, samples, self.computing)
         if not (size := affordable(peak, batch_size, self.allowed_bytes - self.spent_bytes)):
             self._check(self.spent_bytes + min_needed(peak, batch_size))
         return size
@@ -152,7 +152,7 @@ class MemoryLimit:
         """Memory of tensors and cache that the plan needs at least."""
         resolved = self.resolved
         if resolved.training is None:
-            return self.spent_bytes + min_needed(self._model_peak(train), len(train))
+            return self.spent_bytes + min_needed(self._whole_peak(train), len(train))
         if resolved.start:
             needed, cache = self._prefix_needs(train)
             return needed + cache // 2
@@ -182,7 +182,7 @@ class MemoryLimit:
         prefix = self.resolved.stages.prefix(self.resolved.start)
         return forward_peak(prefix, train, self.computing)
 
-    def _model_peak(self, samples: Samples) -> Callable[[int], int]:
+    def _whole_peak(self, samples: Samples) -> Callable[[int], int]:
         return forward_peak(self.resolved.stages.whole, samples, self.computing)
 
     def _check(self, needed_bytes: int) -> None:

@@ -85,7 +85,7 @@ class PassRunner:
         if step.end < len(stages):  # the prefix, before anything is trained
             module, batch_size = stages.prefix(step.end), min(step.batch_size, self.prefix_batch)
         elif self.training is None:
-            module, batch_size = stages.whole, self.limit.for_forward(samples, step.batch_size)
+            module, batch_size = stages.whole, self.limit.for_forward(stages.whole, samples, step.batch_size)
         else:
             module, batch_size = self.part, self.training.part_size or step.batch_size
         seed = self.resolved.plan.seed
@@ -99,14 +99,15 @@ class PassRunner:
         trains = self.training is not None
         if trains and self.how.task != CLASSIFICATION:
             return
-        how = Solving(self.limit.for_forward(self.inputs, step.batch_size), self.how.prototypes)
         head = solvable_head(self.resolved.blocks)
         # Blocks know how to call a model with several inputs; a suffix reads what was cached.
         part = self.resolved.stages if self.inputs is self.train else self.part
         with (
             _stopping_when_spent(self.allowance, head),
-            suppress(*((PlanError,) if trains else ())),
+            suppress(*((PlanError,) if trains else ())),  # such as too little memory, which training reports
         ):
+            batch_size = self.limit.for_forward(self.part, self.inputs, step.batch_size)
+            how = Solving(batch_size, self.how.prototypes)
             solve_head(head, step.name, part, self.inputs, how)
 
     def _cache(self, step: CachePrefix) -> None:
