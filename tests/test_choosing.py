@@ -301,6 +301,20 @@ def test_input_drift_that_adabn_does_not_mend_may_be_something_else():
     assert "may show something else" in not_mended.reasons[-1]
 
 
+def test_what_does_not_suit_the_level_is_expected_to_do_what_its_statistics_do():
+    moved = {"shift__distance": 0.7, "shift__z_score": 500.0}
+    wrong = {"labels__accuracy": 0.3, "labels__p_value": 0.0, "labels__mapped_accuracy": 0.3}
+    mended = {"adabn__accuracy": 0.55, "adabn__mapped_accuracy": 0.55}
+    diagnosis = diagnose_evidence(example_evidence(**moved, **wrong, **mended))
+    assert diagnosis.levels == ("input",)
+    found = estimate(diagnosis, OPTIONS)
+    assert found["adabn"].accuracy > found["none"].accuracy + 0.1
+    assert found["full"].accuracy == found["layer3"].accuracy == found["adabn"].accuracy
+    assert found["head"].accuracy == found["none"].accuracy
+    assert found["full"].spread > found["adabn"].spread
+    assert (found["full"].strength, found["full"].tried) == (1.0, 0)
+
+
 def test_what_was_tried_in_vain_lowers_what_is_expected_of_the_others():
     hopeless = estimates_after(tried("adabn+head", 0.5, 200))
     untried = estimate(diagnose_evidence(example_evidence(**HALF_WRONG)), OPTIONS, None, False)

@@ -130,14 +130,17 @@ def _priors(option: Option, base: float, fitted: Mapping[str, float], unsuited: 
     """What is expected of an option at each strength before anything was tried.
 
     Args:
-        unsuited: whether nothing is expected of it unless it was fitted for this level.
+        unsuited: whether nothing is expected of its weights unless it was fitted for this level; adapted
+            statistics are then worth what AdaBN is.
     """
     spread = generic_spread(base)
-    if option.name in fitted:
-        accuracy = min(max(base + fitted[option.name] - fitted["none"], 0.0), 1.0)
-        return [Estimate(accuracy, FITTED_SPREAD, 1.0, accuracy)]
+    if option.name in fitted or unsuited:
+        like = option.name if option.name in fitted else "adabn" if option.statistics.adapts else "none"
+        gain = fitted[like] - fitted["none"] if like in fitted else 0.0
+        accuracy = min(max(base + gain, 0.0), 1.0)
+        return [Estimate(accuracy, FITTED_SPREAD if like == option.name else spread, 1.0, accuracy)]
     strengths = strengths_of(Arm.of(option.arm), option.statistics.adapts)
-    accuracies = [base + (0.0 if unsuited else expected_gain(option, s, base)) for s in strengths]
+    accuracies = [base + expected_gain(option, s, base) for s in strengths]
     return [Estimate(a, spread, s, a) for s, a in zip(strengths, accuracies, strict=True)]
 
 
