@@ -140,3 +140,31 @@ def test_the_paired_bootstrap_covers_as_often_as_it_says():
     each = judge_scores(*scores)
     assert whole.gain == pytest.approx(each.gain)
     assert whole.low == pytest.approx(each.low, abs=0.1)
+
+
+def by_hand(outputs, targets):
+    return ((outputs - targets) ** 2).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "remedy"),
+    [
+        (nn.MSELoss(reduction="none"), (300, 1), r"returned shape \(2, 1\) .* reduction=.mean"),
+        (nn.L1Loss(reduction="sum"), (300, 1), "adds up .* reduction=.mean"),
+        (lambda outputs, targets: 1.0, (300, 1), "returned float"),
+        (by_hand, (300,), r"compares each output with all targets: .* targets.reshape\(-1, 1\)"),
+        (nn.functional.mse_loss, (300,), r"targets.reshape\(-1, 1\)"),
+    ],
+)
+def test_a_loss_that_would_train_something_else_is_refused_with_the_remedy(loss, targets, remedy):
+    x, y = measurements()
+    with pytest.raises(tbft.TbftError, match=remedy):
+        tbft.personalize(regressor(), (x, y.reshape(targets)), arm="full", loss=loss)
+
+
+def test_a_loss_that_flattens_its_outputs_takes_flat_targets():
+    x, y = measurements()
+    result = tbft.personalize(
+        regressor(), (x, y.reshape(-1) + 2), arm="rear", loss=lambda o, t: ((o.flatten() - t) ** 2).mean()
+    )
+    assert result.after.loss < result.before.loss

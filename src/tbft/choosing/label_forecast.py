@@ -121,7 +121,8 @@ class Forecast:
             for e in self.expected
             if e.factor in (1, 2, 10)
         ]
-        return f"expected with a new head: {', '.join(texts)} labels"
+        later = ", on later stretches of time" if self.from_one_stretch else ""
+        return f"expected with a new head: {', '.join(texts)} labels{later}"
 
 
 def is_stretch(samples: Samples) -> bool:

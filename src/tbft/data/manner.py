@@ -96,7 +96,12 @@ class Manner:
             return f"the last of each class in the order of {self.order}"
         if self.groups is not None:
             return f"by {self.group_by}"
-        return "at random, stratified by class"
+        return self.at_random
+
+    @property
+    def at_random(self) -> str:
+        """Drawn at random, in words; targets have no classes."""
+        return "at random, stratified by class" if len(np.unique(self.labels)) > 1 else "at random"
 
     def by(self, key: str, part_count: int) -> Manner:
         """By the groups of an attribute; those that share a copy are one where enough remain."""

@@ -72,7 +72,7 @@ def _held_out_line(drawn: Drawn, total: int, manners: Mapping[str, str]) -> str:
 def _folds_line(folds: Indices, manner: Manner) -> str:
     """How acceptance is cross-fitted."""
     judged = folds[folds >= 0]
-    ways = "at random, stratified by class"
+    ways = manner.at_random
     if manner.ranks is not None:
         ways = f"{manner.order}"
     elif manner.groups is not None:

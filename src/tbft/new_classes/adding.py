@@ -104,7 +104,16 @@ def add_classes(
         old_count=len(found_old),
         own_old_count=int(found_old.pool.own.sum()),
         measurement=meter.measurement,
-        notes=tuple(dict.fromkeys((*parts.train.notes, *parts.notes, *_test_note(parts)))),
+        notes=tuple(
+            dict.fromkeys(
+                (
+                    *parts.train.notes,
+                    *parts.notes,
+                    *_test_note(parts),
+                    *_unnamed_note(base, old, classes),
+                )
+            )
+        ),
     )
 
 
@@ -198,6 +207,16 @@ def _parts(
     # Without a val part, every sample is judged by rows that were learned on the others.
     by = SplitBy(seed, min_val=len(samples))
     return as_parts(labeled(samples), own_val, by=by, as_samples=labeled), classes
+
+
+def _unnamed_note(base: Base, old: tuple[str, ...], classes: tuple[str, ...]) -> tuple[str, ...]:
+    """What it means for named classes that the model does not name its own."""
+    if base.inputs.class_names or all(name.isdecimal() for name in classes):
+        return ()
+    return (
+        f"the model does not name its classes ({old[0]} to {old[-1]}), so {', '.join(classes)} count as new: "
+        "if it knows any of them, give it an attribute class_names",
+    )
 
 
 def _test_note(parts: Parts) -> tuple[str, ...]:

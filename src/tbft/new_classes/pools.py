@@ -24,11 +24,13 @@ def check_old(old: Judged) -> None:
         return
     wanted = next(n for n in range(len(old), 1000) if max_lost(n) >= 0)
     from_card = int((~old.pool.own).sum())
+    own = len(old) - from_card
     card = f"in the source card {from_card}" if from_card else "no source card that keeps any"
+    unnamed = ". A model without an attribute class_names knows its classes by number, not by name"
     raise DataError(
         f"{wanted} samples of classes that the model knows are needed, to show that these lose at most a "
-        f"point of accuracy; there are {len(old) - from_card}, and {card}: add samples of known classes, or "
-        "build a card from more source samples (tbft card build)"
+        f"point of accuracy; there are {own}, and {card}: add samples of known classes, or "
+        f"build a card from more source samples (tbft card build){'' if own else unnamed}"
     )
 
 

@@ -21,7 +21,7 @@ from tbft.blocks.state import evaluating_alone
 from tbft.data.class_names import numbered_from_one
 from tbft.data.samples import Samples
 from tbft.errors import DataError, NotFiniteError, TbftWarning
-from tbft.verification.task import CLASSIFICATION, Task
+from tbft.verification.task import CLASSIFICATION, Task, check_loss, shape_remedy
 
 BATCH_SIZE = 256
 
@@ -193,11 +193,14 @@ def check_fits(model: Runnable, samples: Samples, task: Task = CLASSIFICATION) -
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # torch only warns where shapes are broadcast
-            task.loss(outputs.float().cpu(), y)
+            check_loss(task.loss, outputs.float().cpu(), y)
+    except DataError as error:
+        raise DataError(f"{samples.name}: {error}") from error
     except Exception as error:  # the user's own loss can raise anything
+        remedy = shape_remedy(outputs, y) if isinstance(outputs, Tensor) else ""
         raise DataError(
             f"{samples.name}: the loss cannot compare outputs of shape {_shape(outputs)} with targets of "
-            f"shape {tuple(y.shape)}: {error}"
+            f"shape {tuple(y.shape)}: {remedy or error}"
         ) from error
 
 
@@ -237,7 +240,8 @@ def _check_logits(logits: object, samples: Samples) -> None:
     if highest >= logits.shape[1]:
         raise DataError(
             f"{samples.name}: label {highest} is out of range: the model has {logits.shape[1]} outputs "
-            f"(0 to {logits.shape[1] - 1})"
+            f"(0 to {logits.shape[1] - 1}); classes that it does not know are added by --new-classes, "
+            "tbft.add_classes"
         )
     named = samples.class_names != tuple(str(i) for i in range(len(samples.class_names)))
     if named and len(samples.class_names) != logits.shape[1]:

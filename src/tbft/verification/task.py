@@ -76,6 +76,43 @@ class Task:
         return torch.stack([-self.loss(output, target).detach() for output, target in pairs])
 
 
+def check_loss(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
+    """Check on two samples that a loss is one number, that of a mean, and that it pairs outputs and targets.
+
+    Raises:
+        DataError: it is not; the message gives the remedy.
+    """
+    mean = loss(outputs, targets)
+    if not isinstance(mean, Tensor) or mean.numel() != 1:
+        what = f"shape {tuple(mean.shape)}" if isinstance(mean, Tensor) else type(mean).__name__
+        raise DataError(
+            f"loss= returned {what} for {len(targets)} samples; it has to return one number, a tensor with "
+            'the mean of the batch: reduction="mean", or .mean()'
+        )
+    if {outputs.ndim, targets.ndim} == {1, 2} and outputs.numel() == targets.numel():
+        each = [loss(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(targets))]
+        if not torch.allclose(mean, torch.stack(each).mean(), rtol=1e-3, atol=1e-6):
+            raise DataError(
+                f"loss= compares each output with all targets: outputs have the shape "
+                f"{tuple(outputs.shape)}, targets {tuple(targets.shape)}; {shape_remedy(outputs, targets)}"
+            )
+    doubled = loss(torch.cat([outputs] * 2), torch.cat([targets] * 2))
+    if mean.abs() > 1e-12 and torch.allclose(doubled, 2 * mean, rtol=1e-3, atol=0):
+        raise DataError(
+            "loss= adds up the losses of a batch, so steps would grow with the size of the batch; it has to "
+            'return their mean: reduction="mean", or .mean()'
+        )
+
+
+def shape_remedy(outputs: Tensor, targets: Tensor) -> str:
+    """What to do about outputs and targets of which one is (n,) and the other (n, 1); else nothing."""
+    if targets.ndim == 1 and outputs.shape == (len(targets), 1):
+        return "give targets of shape (n, 1): targets.reshape(-1, 1)"
+    if outputs.ndim == 1 and targets.shape == (len(outputs), 1):
+        return "give targets of shape (n,): targets.reshape(-1)"
+    return ""
+
+
 def _unreduced(loss: Loss) -> Loss | None:
     """The loss without reduction, if it has the parameter ``reduction`` as torch's losses do."""
     if isinstance(loss, nn.Module):
