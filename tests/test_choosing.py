@@ -301,6 +301,14 @@ def test_input_drift_that_adabn_does_not_mend_may_be_something_else():
     assert "may show something else" in not_mended.reasons[-1]
 
 
+def test_what_a_budget_keeps_from_being_done_is_not_called_needless(blocks):
+    result = tbft.personalize(blocks, clouds(90, turned=1), budget=Budget(cpu_seconds=1e-6))
+    assert result.choice is not None
+    assert (result.status, result.choice.option) == ("unchanged", "none")
+    assert "arm       none, as what is expected to help is beyond the budget" in str(result)
+    assert "patch     none: beyond the budget" in str(result)
+
+
 def test_what_does_not_suit_the_level_is_expected_to_do_what_its_statistics_do():
     moved = {"shift__distance": 0.7, "shift__z_score": 500.0}
     wrong = {"labels__accuracy": 0.3, "labels__p_value": 0.0, "labels__mapped_accuracy": 0.3}

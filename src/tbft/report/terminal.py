@@ -83,7 +83,18 @@ def accuracy(r: Values) -> str:
     return f"{change} ({100 * gain:+.1f} points) on {where}"
 
 
+def _held_back(r: Values) -> bool:
+    """Whether nothing was done because what is expected to help is beyond the budget."""
+    choice = r["choice"]
+    if choice is None or choice["option"] != "none":
+        return False
+    expected = choice["expected_accuracies"]
+    return any(expected.get(name, 0.0) > expected["none"] for name in choice["excluded"])
+
+
 def _why(r: Values) -> str:
+    if _held_back(r):
+        return "as what is expected to help is beyond the budget"
     if r["choice"] is not None:
         name = diagnosis_name(r["choice"]["diagnosis"])
         return "chosen by trials" if name == "not diagnosed" else f"chosen for: {name}"
@@ -104,7 +115,7 @@ def _epochs(r: Values) -> str:
 def _patch(r: Values, path: str | None) -> str:
     if r["status"] != "patched":
         return {
-            "unchanged": "none needed",
+            "unchanged": "none: beyond the budget" if _held_back(r) else "none needed",
             "rejected": "none: the base is kept",
             "stopped": "none: nothing was learned",
         }[r["status"]]
