@@ -58,8 +58,10 @@ def digits_blocks() -> Blocks:
 
 
 def heed_interrupts() -> None:
-    """For `preexec_fn`: a process started from the background of a shell would ignore Ctrl-C."""
+    """For `preexec_fn`: processes from the background of a shell, or of nohup, would ignore these signals."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def striped(count: int = 60, classes: int = 3, seed: int = 0) -> Samples:
