@@ -30,10 +30,8 @@ from tbft.blocks.solvable import linear_head
 from tbft.blocks.state import batch_norms
 from tbft.choosing.options import Option, options_of
 from tbft.choosing.trials import strengths_of
-from tbft.choosing.trying import MAX_FOLDS, SOLVED_FOLDS, prototypes_of
+from tbft.choosing.trying import prototypes_of, trial_folds
 from tbft.data import Samples
-from tbft.data.folds import folds_of
-from tbft.data.manner import SplitBy, find_manner
 from tbft.diagnosis.card import SourceCard
 from tbft.errors import TbftError
 from tbft.plan import Budget, Recipe, find_recipe
@@ -123,9 +121,8 @@ def _person(name: str, network: str, number: int, wanted: tuple[int, int], bases
 
 def record_of(blocks: Blocks, card: SourceCard, train: Samples, test: Samples) -> Record:
     """What each option reaches, and on which labels it is right when they are held out."""
-    manner, per_class = find_manner(train, {}, SplitBy()), int(np.bincount(train.labels).max())
-    few, many = (folds_of(manner, min(n, per_class), in_order=True) for n in (MAX_FOLDS, SOLVED_FOLDS))
-    if per_class < 2:  # nothing can be held out
+    few, many = trial_folds(train)
+    if np.bincount(train.labels).max() < 2:  # nothing can be held out
         few = many = np.full(len(train), -1)
     base = correct(blocks, {}, test).mean(), bits(correct(blocks, {}, train))
     options: dict[str, Any] = {"none": {"role": "none", "1": base}}

@@ -8,16 +8,17 @@ From the record of ``tuning_cost.py --rivals``, with 10 % of the set to train on
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
+
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+
+from readme_picture import Points, add_base, add_legend, frame, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +45,6 @@ METHODS = {
     "ours in float32": ("tbft, float32", "#f0a070", "o"),
     "ours": ("tbft, bfloat16", "#d04f00", "o"),
 }
-Points = dict[str, dict[str, tuple[float, float]]]
 
 
 def points(runs: list[dict[str, Any]]) -> Points:
@@ -66,19 +66,14 @@ def drawn(found: Points) -> Drawing:
     for axes, (case, methods) in zip(panels, found.items(), strict=True):
         _panel(axes, PANELS[case], methods)
     panels[0].set_ylabel("accuracy %")
-    handles = [
-        mpl.lines.Line2D([], [], color=color, marker=mark, linestyle="", label=name)
-        for method, (name, color, mark) in METHODS.items()
-        if any(method in methods for methods in found.values())
-    ]
-    handles.append(mpl.lines.Line2D([], [], color="#9aa3ab", linestyle="--", label="before adaptation"))
-    drawing.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
+    shown = [METHODS[m] for m in METHODS if any(m in methods for methods in found.values())]
+    add_legend(drawing, shown, ncols=2, fontsize=8.5)
     return drawing
 
 
 def _panel(axes: Axes, title: str, methods: dict[str, tuple[float, float]]) -> None:
     if "base" in methods:
-        axes.axhline(methods["base"][1], color="#9aa3ab", linestyle="--", linewidth=1.2)
+        add_base(axes, methods["base"][1])
     for method, (name, color, mark) in METHODS.items():
         if method in methods:
             size = 80 if name.startswith("tbft") else 45
@@ -87,28 +82,8 @@ def _panel(axes: Axes, title: str, methods: dict[str, tuple[float, float]]) -> N
     axes.set_xscale("log")
     axes.set_xlim(0.1, 200)
     axes.set_xticks([0.1, 1, 10, 100], ["0.1 s", "1 s", "10 s", "100 s"])
-    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel("processor time", fontsize=9)
-    axes.grid(color="#e6e9ec")
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def svg(found: Points) -> str:
-    """The picture as SVG, with its numbers as description."""
-    written = io.StringIO()
-    metadata: dict[str, Any] = {"Date": None, "Creator": None, "Description": json.dumps(found)}
-    with mpl.rc_context({"svg.hashsalt": "tbft", "font.family": "DejaVu Sans"}):
-        drawn(found).savefig(written, format="svg", metadata=metadata)
-    return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
+    frame(axes, title, 10, "processor time")
 
 
 if __name__ == "__main__":
-    numbers = points(json.loads(RECORD.read_text())["runs"])
-    PICTURE.write_text(svg(numbers), encoding="utf-8")
-    if sys.argv[1:]:  # a PNG to look at
-        picture = drawn(numbers)
-        FigureCanvasAgg(picture)
-        picture.savefig(sys.argv[1], dpi=110)
+    write(PICTURE, points(json.loads(RECORD.read_text())["runs"]), drawn)

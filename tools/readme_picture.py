@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,18 +68,41 @@ def drawn(found: Points) -> Drawing:
     for axes, (name, methods) in zip(panels, found.items(), strict=True):
         _panel(axes, name, methods)
     panels[0].set_ylabel("accuracy %")
+    add_legend(drawing, METHODS.values(), ncols=3, fontsize=9)
+    return drawing
+
+
+def add_legend(
+    drawing: Drawing, methods: Iterable[tuple[str, str, str]], ncols: int, fontsize: float
+) -> None:
+    """A legend below the panels, of methods by name, color and mark."""
     handles = [
         mpl.lines.Line2D([], [], color=color, marker=mark, linestyle="", label=name)
-        for name, color, mark in METHODS.values()
+        for name, color, mark in methods
     ]
     handles.append(mpl.lines.Line2D([], [], color="#9aa3ab", linestyle="--", label="before adaptation"))
-    drawing.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return drawing
+    drawing.legend(handles=handles, loc="outside lower center", ncols=ncols, frameon=False, fontsize=fontsize)
+
+
+def add_base(axes: Axes, accuracy: float) -> None:
+    """A line at the accuracy of the base model."""
+    axes.axhline(accuracy, color="#9aa3ab", linestyle="--", linewidth=1.2)
+
+
+def frame(axes: Axes, title: str, fontsize: float, cost: str) -> None:
+    """Title, grid and frame of a panel of accuracy against a cost on a logarithmic scale."""
+    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    axes.set_title(title, fontsize=fontsize)
+    axes.set_xlabel(cost, fontsize=9)
+    axes.grid(color="#e6e9ec")
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
 
 
 def _panel(axes: Axes, name: str, methods: dict[str, tuple[float, float]]) -> None:
     before = methods["none"][1]
-    axes.axhline(before, color="#9aa3ab", linestyle="--", linewidth=1.2)
+    add_base(axes, before)
     for method, (share, accuracy) in methods.items():
         if method == "none":
             continue
@@ -102,29 +126,27 @@ def _panel(axes: Axes, name: str, methods: dict[str, tuple[float, float]]) -> No
     axes.set_xscale("log")
     axes.set_xlim(1, 180)
     axes.set_xticks([1, 3, 10, 30, 100], ["1 %", "3 %", "10 %", "30 %", "100 %"])
-    axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-    axes.set_title(PANELS[name][0], fontsize=11)
-    axes.set_xlabel("processor time, of full fine-tuning", fontsize=9)
-    axes.grid(color="#e6e9ec")
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    frame(axes, PANELS[name][0], 11, "processor time, of full fine-tuning")
 
 
-def svg(found: Points) -> str:
-    """The picture as SVG, with its numbers as description."""
+def svg(found: Points, draw: Callable[[Points], Drawing] = drawn) -> str:
+    """A picture as SVG, with its numbers as description."""
     written = io.StringIO()
     metadata: dict[str, Any] = {"Date": None, "Creator": None, "Description": json.dumps(found)}
     with mpl.rc_context({"svg.hashsalt": "tbft", "font.family": "DejaVu Sans"}):
-        drawn(found).savefig(written, format="svg", metadata=metadata)
+        draw(found).savefig(written, format="svg", metadata=metadata)
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
 
 
-if __name__ == "__main__":
-    numbers = points()
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(svg(numbers), encoding="utf-8")
-    if sys.argv[1:]:  # a PNG to look at
-        picture = drawn(numbers)
+def write(path: Path, found: Points, draw: Callable[[Points], Drawing] = drawn) -> None:
+    """Write a picture as SVG, and as PNG, to look at, where the command names a file."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(svg(found, draw), encoding="utf-8")
+    if sys.argv[1:]:
+        picture = draw(found)
         FigureCanvasAgg(picture)
         picture.savefig(sys.argv[1], dpi=110)
+
+
+if __name__ == "__main__":
+    write(PICTURE, points())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tbft.choosing.cost import Cost
 from tbft.choosing.estimates import Estimate
-from tbft.choosing.trials import Trials
+from tbft.choosing.trials import SOLVED_FOLDS, Trials
 from tbft.diagnosis.levels import NOT_DIAGNOSED, Diagnosis
 
 #: How many of the other options are named.
@@ -29,8 +29,8 @@ def explain(
     if tried := [name for name in trials.options if name in estimates]:
         parts.append(
             f"{_count(len(tried), 'option')} {'was' if len(tried) == 1 else 'were'} tried on the labels, in "
-            f"{trials.fold_count} folds (heads in closed form in up to 5), for {trials.cpu_seconds:.1f} s of "
-            "processor time; what is said of the others is only expected."
+            f"{trials.fold_count} folds (heads in closed form in up to {SOLVED_FOLDS}), for "
+            f"{trials.cpu_seconds:.1f} s of processor time; what is said of the others is only expected."
         )
     elif diagnosis.evidence.labels is not None:
         parts.append("No option was tried on the labels; all figures are only expected.")

@@ -23,6 +23,7 @@ from tbft.choosing.cost import Cost
 from tbft.choosing.label_forecast import Seen
 from tbft.choosing.trials import (
     FOLD_SPREAD,
+    SOLVED_FOLDS,
     STRENGTHS,
     STRETCH_SPREAD,
     Bools,
@@ -45,8 +46,6 @@ from tbft.verification.comparison import changed_to
 from tbft.verification.evaluation import predict
 
 MIN_FOLDS, MAX_FOLDS = 2, 3
-#: Folds for heads in closed form, which cost next to nothing. With more, classes are too uneven in the rest.
-SOLVED_FOLDS = 5
 #: Standard errors by which an option has to be worse than the best so far to be given up.
 GIVEN_UP = 2.0
 
@@ -105,6 +104,13 @@ def _alone(plan: Plan) -> Plan:
     return replace_plan(plan, recipe=plan.recipe.replace(strength=1.0), budget=Budget(plan.budget.peak_bytes))
 
 
+def trial_folds(samples: Samples, manner: Manner | None = None) -> tuple[Labels, Labels]:
+    """The fold of each sample, twice (n,): for options that are trained, and for heads in closed form."""
+    manner, per_class = manner or find_manner(samples, {}, SplitBy()), int(np.bincount(samples.labels).max())
+    few, many = (folds_of(manner, min(n, per_class), in_order=True) for n in (MAX_FOLDS, SOLVED_FOLDS))
+    return few, many
+
+
 class _Run:
     """The trials so far, and what they share: the base's predictions and the features before its head."""
 
@@ -112,11 +118,7 @@ class _Run:
         self._start, self._allowed, self.batch_size = time.process_time(), how.cpu_seconds, how.batch_size
         self.blocks, self.samples = blocks, samples
         self.how = Tuning(prototypes=prototypes_of(how.card))
-        manner = how.manner or find_manner(samples, {}, SplitBy())
-        per_class = int(np.bincount(samples.labels).max())
-        self.folds, self.solved_folds = (
-            folds_of(manner, min(count, per_class), in_order=True) for count in (MAX_FOLDS, SOLVED_FOLDS)
-        )
+        self.folds, self.solved_folds = trial_folds(samples, how.manner)
         self.fold_count = int(self.folds.max()) + 1
         self.trials: list[Trial] = []
         self.fold_spread = STRETCH_SPREAD if are_from_stretches(samples) else FOLD_SPREAD
