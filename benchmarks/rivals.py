@@ -7,6 +7,7 @@ of 32, ``float32``: what tutorials do. TENT has the hyperparameters of its autho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -46,12 +47,12 @@ def lora(model: nn.Module, train: Samples, head: str, seed: int, epochs: int) ->
     """LoRA of rank 8 on every convolution and a trained head, through `peft`; BatchNorms in training mode."""
     peft: Any = import_module("peft")
     torch.manual_seed(seed)
-    with values_restored(model), flags_restored(model), modes_restored(model):
-        convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-        config = peft.LoraConfig(r=8, lora_alpha=16, target_modules=convolutions, modules_to_save=[head])
-        adapted = peft.get_peft_model(model, config)
-        _fit(adapted.train(), (p for p in adapted.parameters() if p.requires_grad), train, seed, epochs)
-        return _copied(adapted.merge_and_unload())
+    copy = deepcopy(model)  # peft replaces modules, which restoring values would not undo
+    convolutions = [name for name, module in copy.named_modules() if isinstance(module, nn.Conv2d)]
+    config = peft.LoraConfig(r=8, lora_alpha=16, target_modules=convolutions, modules_to_save=[head])
+    adapted = peft.get_peft_model(copy, config)
+    _fit(adapted.train(), (p for p in adapted.parameters() if p.requires_grad), train, seed, epochs)
+    return _copied(adapted.merge_and_unload())
 
 
 RIVALS: dict[str, Callable[[nn.Module, Samples, str, int, int], State]] = {
