@@ -124,7 +124,8 @@ def record_of(blocks: Blocks, card: SourceCard, train: Samples, test: Samples) -
     few, many = trial_folds(train)
     if np.bincount(train.labels).max() < 2:  # nothing can be held out
         few = many = np.full(len(train), -1)
-    base = correct(blocks, {}, test).mean(), bits(correct(blocks, {}, train))
+    reached = accuracies(correct(blocks, {}, test))
+    base = reached[0], bits(correct(blocks, {}, train)), *reached[1:]
     options: dict[str, Any] = {"none": {"role": "none", "1": base}}
     for option, recipe in variants(blocks):
         folds = few if option.plan(recipe, 0, Budget()).arm.trains else many
@@ -159,9 +160,15 @@ def _outcomes(
         right = np.zeros(len(train), np.bool_)
         for rows, changed in held:
             right[rows] = correct(blocks, blended(state, changed, strength), train.subset(rows))
-        accuracy = correct(blocks, blended(state, tuned, strength), test).mean()
-        found[f"{strength:g}"] = round(float(accuracy), 4), bits(right) if held else ""
+        reached = accuracies(correct(blocks, blended(state, tuned, strength), test))
+        found[f"{strength:g}"] = reached[0], bits(right) if held else "", *reached[1:]
     return found
+
+
+def accuracies(right: npt.NDArray[np.bool_]) -> tuple[float, ...]:
+    """Accuracy on the test part, and on two halves of it that take turns every five samples."""
+    first = np.arange(len(right)) // 5 % 2 == 0
+    return tuple(round(float(part.mean()), 4) for part in (right, right[first], right[~first]))
 
 
 def correct(blocks: Blocks, changed: Mapping[str, torch.Tensor], samples: Samples) -> npt.NDArray[np.bool_]:
