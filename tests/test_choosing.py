@@ -274,7 +274,6 @@ def test_a_trial_says_something_of_similar_options_and_less_of_others():
         after = estimates_after(tried("ridge", right, 200))
         raised = {n: sign * (after[n].accuracy - untried[n].accuracy) for n in after}
         assert raised["head"] > raised["front"] > 0
-        assert after["head"].spread > after["ridge"].spread
 
 
 def test_options_that_were_right_on_the_same_samples_are_not_counted_as_two_witnesses():
