@@ -69,6 +69,29 @@ def record(name: str) -> Any:
     return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
 
 
+def families() -> str:
+    """The choice on families on which nothing was fitted, from `benchmarks/families_choice.py`."""
+    report = record("families_choice")
+    arms = {"head": "head", "ridge": "`ridge`", "late+head": "late and head", "full": "`full`"}
+    bests = ["best arm of the family", "best by halves", "best in hindsight"]
+    head = ["family, labels per class", "records", "base", "chosen", "kept", *arms.values(), *bests]
+    head += ["made worse by the choice", "after acceptance"]
+    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    means = {"mean": "mean at 5 and 10", "mean of families that nothing was set on": "the same, not in FIT"}
+    named = {name.removesuffix(" labels"): row for name, row in report["rows"].items()}
+    for name, row in {**named, **{text: report[key] for key, text in means.items()}}.items():
+        arm = "" if "best_arm" not in row else f" ({row['best_arm']})"
+        best = f"{100 * row['ours'] + row['regret_to_arm_points']:.1f}{arm}"
+        figures = [
+            f"{100 * row[key]:.1f}" for key in ("always none", "ours", "kept", *(f"always {a}" for a in arms))
+        ]
+        more = [best, f"{100 * row['best_by_halves']:.1f}", f"{100 * row['best_in_hindsight']:.1f}"]
+        harm = [f"{100 * row[key]:.0f} %" for key in ("harmed_share", "harmed_share_kept")]
+        count = "" if name in means.values() else f"{row['cells']:.0f}"
+        rows.append([name, count, *figures, *more, *harm])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def tables() -> dict[str, str]:
     """The name of each table in the page -> its Markdown."""
     return {"cost": cost(), "notes": notes(), "selectors": selectors(), "arms": arms(), "paper": paper()}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parent)]  # for `paper`, and other tools
 
-from figures import people
+from figures import families, people
 from figures import tables as figure_tables
 from readme_picture import COLUMN, PANELS, RECIPE
 
@@ -20,6 +20,7 @@ from tbft.cli import main
 
 ROOT = Path(__file__).parents[1]
 README, DRIFTS, TABLES = ROOT / "README.md", ROOT / "docs" / "drifts.md", ROOT / "docs" / "figures.md"
+DIAGNOSIS = ROOT / "docs" / "diagnosis.md"
 LIST = "<!-- made by `make readme` from the registry -->\n", "<!-- end -->\n"
 FIGURES = "<!-- made by `make readme` from the records -->\n", "<!-- end of figures -->\n"
 
@@ -82,6 +83,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     """Each page with what is generated in it."""
     yield README, _made(between(README.read_text(), FIGURES, figures()), {"people": people()})
     yield TABLES, _made(TABLES.read_text(), figure_tables())
+    yield DIAGNOSIS, _made(DIAGNOSIS.read_text(), {"families": families()})
     yield DRIFTS, between(DRIFTS.read_text(), LIST, drifts())
 
 
