@@ -19,7 +19,7 @@ from tbft.cli.common import (
     set_aside,
 )
 from tbft.cli.data_options import add_data, load_clean, load_samples, show_data
-from tbft.cli.model_options import add_model, load_base, load_recipe
+from tbft.cli.model_options import add_model, load_base, load_recipe, settle_threads
 from tbft.cli.parts_options import add_parts, load_parts
 from tbft.cli.plan_options import add_budget, add_plan, add_tuning, load_budget, load_cache
 from tbft.errors import WriteError
@@ -87,7 +87,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     cache, meter, base = load_cache(arguments), load_meter(arguments), load_base(arguments, load_samples)
     recipe = load_recipe(arguments, base.recipe)
     request = Request(base, arguments.level, arguments.arm, recipe, arguments.source_share, arguments.seed)
-    samples = load_samples(arguments, base.inputs)
+    samples = settle_threads(arguments, base.blocks, load_samples(arguments, base.inputs))
     if base.card is not None:
         base.card.check_inputs(samples)
     parts = load_parts(arguments, samples, base.inputs, 0 if request.validates else MIN_HELD_OUT)

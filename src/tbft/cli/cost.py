@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from tbft.cli.common import Subparsers, add_json, add_profile, command, load_profile, print_json
+from tbft.cli.common import Subparsers, add_json, add_profile, command, load_profile, print_json, show_notes
 from tbft.cli.data_options import whole_number
-from tbft.cli.model_options import add_model, add_recipe, load_model, load_recipe
+from tbft.cli.model_options import add_model, add_recipe, load_model, load_recipe, settle_threads
 from tbft.errors import TbftError
 from tbft.report.terminal import table
 
@@ -65,6 +65,8 @@ def run_cost(arguments: argparse.Namespace) -> None:
     )
     samples = _pictures(arguments, preset)
     check_fits(model, samples)
+    samples = settle_threads(arguments, blocks, samples)
+    show_notes(samples.notes)
     count = arguments.samples
     how = Prediction(
         val_count=count * 3 // 2 if recipe.duration.validate else 0,
@@ -76,7 +78,8 @@ def run_cost(arguments: argparse.Namespace) -> None:
     costs = predict_costs(blocks, plans_of(blocks, recipe), samples, how)
     counts = count_blocks(blocks, samples)
     if arguments.json:
-        print_json(_json(arguments, preset, recipe.name, costs, counts, profile))
+        values = _json(arguments, preset, recipe.name, costs, counts, profile)
+        print_json({**values, "notes": list(samples.notes)})
         return
     print(f"{preset.name}, {count:,} samples of {_side(samples)}, recipe {recipe.name}, predicted:\n")
     print(_arms(costs))

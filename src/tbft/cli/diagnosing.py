@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tbft.cli.common import Subparsers, add_json, add_profile, command, load_profile, print_json, show_notes
 from tbft.cli.data_options import add_data, add_some, load_samples, load_some, show_data
-from tbft.cli.model_options import add_model, load_base
+from tbft.cli.model_options import add_model, load_base, settle_threads
 from tbft.report.terminal import table
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def run_build(arguments: argparse.Namespace) -> None:
 
     out = claim(arguments.out, ".safetensors", [arguments.weights, arguments.data])
     base = load_base(arguments, load_samples)
-    samples = load_samples(arguments, base.inputs)
+    samples = settle_threads(arguments, base.blocks, load_samples(arguments, base.inputs))
     data = show_data(samples)
     card = card_of_samples(base.blocks, samples, arguments.seed)
     card.save(out)
@@ -116,7 +116,7 @@ def run_diagnose(arguments: argparse.Namespace) -> None:
     from tbft.report.terminal import choice_text, diagnosis_text
 
     base = load_base(arguments, load_samples)
-    samples = load_some(arguments, base.inputs)
+    samples = settle_threads(arguments, base.blocks, load_some(arguments, base.inputs))
     data = show_data(samples)
     labeled, choice = not arguments.unlabeled, None
     if arguments.explain:

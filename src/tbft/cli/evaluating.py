@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tbft.cli.common import Subparsers, add_json, command, print_json, show_notes
 from tbft.cli.data_options import add_data, load_samples, show_data
-from tbft.cli.model_options import add_model, load_base
+from tbft.cli.model_options import add_model, load_base, settle_threads
 from tbft.report.terminal import table
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         completed = inputs.completed_by(stored, "the patch")
         show_notes(noted_preprocessing(inputs, completed, "the patch"))
         inputs = completed
-    samples = load_samples(arguments, inputs)
+    samples = settle_threads(arguments, base.blocks, load_samples(arguments, inputs))
     if base.card is not None:
         base.card.check_inputs(samples)
     check_prepared(samples, stored, "the patch")

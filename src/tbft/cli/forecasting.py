@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tbft.cli.common import Subparsers, add_json, command, print_json
 from tbft.cli.data_options import add_data, add_some, load_samples, load_some, show_data
 from tbft.cli.diagnosing import add_card
-from tbft.cli.model_options import add_model, load_base
+from tbft.cli.model_options import add_model, load_base, settle_threads
 from tbft.report.terminal import table
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def run_forecast(arguments: argparse.Namespace) -> None:
     from tbft.forecasting import forecast
 
     base = load_base(arguments, load_samples)
-    samples = load_some(arguments, base.inputs)
+    samples = settle_threads(arguments, base.blocks, load_some(arguments, base.inputs))
     data = show_data(samples)
     found = forecast(base, samples, drawn=arguments.drawn)
     if arguments.json:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tbft.cli.common import print_json, set_aside
 from tbft.cli.data_options import load_samples, show_data
-from tbft.cli.model_options import load_base
+from tbft.cli.model_options import load_base, settle_threads
 from tbft.cli.parts_options import load_parts
 from tbft.errors import PlanError
 
@@ -55,7 +55,7 @@ def run_new_classes(arguments: argparse.Namespace) -> str:
         claim(arguments.out, ".safetensors", [arguments.weights, arguments.card, arguments.data])
     base = load_base(arguments, load_samples)
     inputs = replace(base.inputs, class_names=None)
-    samples = load_samples(arguments, inputs)
+    samples = settle_threads(arguments, base.blocks, load_samples(arguments, inputs))
     # Without a val part, every sample is judged by a head that was learned on the others.
     parts = load_parts(arguments, samples, inputs, min_val=len(samples))
     data = show_data(samples, parts)

@@ -25,7 +25,7 @@ def add(commands: Subparsers) -> None:
         "tbft blocks resnet26-cifar10\ntbft blocks my.models:net --input 3,32,32\n"
         "tbft blocks my.models:net --cuts layer2,fc --names front,middle,rear",
     )
-    add_model(parser)
+    add_model(parser, samples=False)
     parser.add_argument(
         "--input",
         metavar="SIZES",

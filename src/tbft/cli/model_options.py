@@ -15,12 +15,19 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tbft.base import Base
+    from tbft.blocks import Blocks
     from tbft.data import InputSpec, Samples
     from tbft.models import Preset
     from tbft.plan import Recipe
 
 
-def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
+def add_model(parser: argparse.ArgumentParser, weights: bool = True, samples: bool = True) -> None:
+    """Options that name a model and say where it runs.
+
+    Args:
+        weights: the command can load a checkpoint.
+        samples: it runs the model on samples, which ``--threads auto`` needs; see :func:`settle_threads`.
+    """
     parser.add_argument(
         "model", metavar="MODEL", help="a preset (see `tbft models`), package.module:factory, or timm:NAME"
     )
@@ -31,9 +38,10 @@ def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=thread_count,
+        type=thread_setting if samples else thread_count,
         metavar="N",
-        help="threads of torch on the CPU (default: one for each core; 1 takes the least processor time)",
+        help="threads of torch on the CPU (default: one for each core, or OMP_NUM_THREADS; 1 takes the least "
+        "processor time)" + ("; auto: a quick trial takes either 1 or all" if samples else ""),
     )
     if weights:
         parser.add_argument("--weights", metavar="FILE", help="checkpoint: .safetensors, .pt, .pth, .ckpt")
@@ -67,11 +75,39 @@ def thread_count(text: str) -> int:
     return int(text)
 
 
+def thread_setting(text: str) -> int | str:
+    """An argparse type: a number of threads, or ``auto``."""
+    return text if text == "auto" else thread_count(text)
+
+
 def _set_threads(arguments: argparse.Namespace) -> None:
-    if arguments.threads is not None:
+    if arguments.threads not in (None, "auto"):
         import torch
 
         torch.set_num_threads(arguments.threads)
+
+
+def settle_threads(arguments: argparse.Namespace, blocks: Blocks, samples: Samples) -> Samples:
+    """With ``--threads auto``, choose the number of threads by a trial and set it.
+
+    Returns:
+        the samples, with a note on what was chosen and why.
+    """
+    if arguments.threads != "auto":
+        return samples
+    import torch
+
+    from tbft.choosing.threads import choose_threads
+
+    try:
+        choice = choose_threads(blocks, samples, getattr(arguments, "precision", None) or "auto")
+    except TbftError:
+        raise
+    except Exception as error:  # if it matters, the command says what is wrong
+        why = f"the model could not be run on the first samples ({type(error).__name__})"
+        return samples.noted(f"{torch.get_num_threads()} threads, without a trial: {why}")
+    torch.set_num_threads(choice.count)
+    return samples.noted(choice.note)
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Preset, nn.Module]:

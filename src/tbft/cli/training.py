@@ -19,7 +19,7 @@ from tbft.cli.common import (
     write_json,
 )
 from tbft.cli.data_options import add_data, load_samples, show_data
-from tbft.cli.model_options import add_model, add_recipe, load_model, load_recipe
+from tbft.cli.model_options import add_model, add_recipe, load_model, load_recipe, settle_threads
 from tbft.cli.parts_options import add_grouping
 from tbft.errors import DataError
 
@@ -80,6 +80,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     samples = load_samples(arguments, preset.inputs)
     # Cuts that do not work are reported before hours of training, not after.
     blocks = preset.split(model, samples.batch(slice(0, 2))[0])
+    samples = settle_threads(arguments, blocks, samples)
     if recipe.computation.augment != "none" and samples.inputs.ndim != 4:
         recipe = replace(recipe, computation=replace(recipe.computation, augment="none"))
         samples = samples.noted("the inputs are not pictures: no random crops and mirroring in training")
