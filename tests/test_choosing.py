@@ -17,7 +17,6 @@ from tbft.choosing.choice import choose
 from tbft.choosing.cost import Cost
 from tbft.choosing.estimates import estimate
 from tbft.choosing.options import options_of
-from tbft.choosing.posterior import Prior, condition
 from tbft.choosing.trials import Trial, Trials
 from tbft.choosing.trying import Trying, run_trials
 from tbft.diagnosis.evidence import example_evidence
@@ -263,29 +262,9 @@ def test_a_trial_counts_the_more_the_more_labels_it_has():
 def test_what_was_measured_overrules_what_was_fitted_elsewhere():
     far = {"shift__distance": 0.7, "shift__z_score": 500.0, "adabn__accuracy": 0.55}
     expected = estimate(diagnose_evidence(example_evidence(**HALF_WRONG, **far)), OPTIONS)
-    assert expected["layer3"].accuracy < expected["adabn"].accuracy
+    assert max(expected, key=lambda n: expected[n].accuracy) != "layer3"
     after = estimates_after(tried("layer3", 0.95, 140), known=True, **far)
-    assert after["layer3"].accuracy > max(after[name].accuracy for name in ("none", "adabn", "front"))
-
-
-def test_a_trial_says_something_of_similar_options_and_less_of_others():
-    untried = estimate(diagnose_evidence(example_evidence(**HALF_WRONG)), OPTIONS, None, False)
-    for right, sign in ((0.9, 1), (0.3, -1)):
-        after = estimates_after(tried("ridge", right, 200))
-        raised = {n: sign * (after[n].accuracy - untried[n].accuracy) for n in after}
-        assert raised["head"] > raised["front"] > 0
-
-
-def test_options_that_were_right_on_the_same_samples_are_not_counted_as_two_witnesses():
-    prior = [Prior(name, 1.0, 0.0, 0.1, (0.9,)) for name in ("front", "layer2", "full")]
-    alike, unlike = np.arange(40) < 20, np.arange(40) >= 20
-
-    def spread(second):
-        trials = [Trial("front", 1.0, np.arange(40), alike, np.zeros(40, bool), 0.01),
-                  Trial("layer2", 1.0, np.arange(40), second, np.zeros(40, bool), 0.01), None]  # fmt: skip
-        return condition(prior, trials)[1][2]
-
-    assert spread(unlike) < spread(alike)
+    assert max(after, key=lambda n: after[n].accuracy) == "layer3"
 
 
 def test_every_option_is_listed_and_costs_decide_only_within_half_a_point():

@@ -425,7 +425,7 @@ def test_clean_samples_are_left_alone_and_other_labels_get_a_new_head(trained):
     assert clean.choice.diagnosis.name == "none"
     parts = replace(parts_of(relabeled(90)), val=relabeled(60, 9), test=relabeled(60, 10))
     mended = personalize(blocks, parts, recipe=FAST, card=card)
-    assert mended.plan.arm.name in (blocks.head, "ridge", "prototypes")
+    assert mended.plan.arm.name in (blocks.head, "ridge")
     assert mended.acceptance.verdict == "helps"
     assert mended.after.accuracy > mended.before.accuracy + 0.5
     # Whether its features are those after AdaBN does not matter where the inputs did not change.

@@ -1,27 +1,36 @@
 """What accuracy each option is expected to reach: a prior, corrected by trials on the user's own labels.
 
 The prior gain of an option is a share of what the base model gets wrong, measured on several families
-(:mod:`tbft.choosing.gains`). For pictures and models with BatchNorm, the levels of drift tell more: there the
-prior follows ``expectations.json``. The trials weigh the more, the more labels there are, and what they say
-of one option also holds for similar ones (:mod:`tbft.choosing.posterior`).
+(``gains.json``, made by ``benchmarks/families_choice.py``). For pictures and models with BatchNorm, the
+levels of drift tell more: there the prior follows ``expectations.json``. The trials weigh the more, the more
+labels there are and the more they disagree with the base model: the posterior mean of two normal
+distributions.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.resources import files
+from math import sqrt
 from typing import Any
 
 from tbft.blocks.arm import Arm
 from tbft.choosing.expectations import expected_accuracies
-from tbft.choosing.gains import Gain, Gains, fitted_gains, gain_of
 from tbft.choosing.options import Option
-from tbft.choosing.posterior import Prior, condition
 from tbft.choosing.trials import Trial, Trials, strengths_of
 from tbft.diagnosis.levels import Diagnosis
 
-#: Standard deviation of gains around expectations that were fitted on pictures.
+#: Standard deviation of gains around the prior: as a share of the base's errors, and in addition to that.
+GENERIC_SPREAD, MIN_SPREAD = 0.13, 0.01
+#: The same around expectations that were fitted on pictures.
 FITTED_SPREAD = 0.08
+#: Standard deviation of the share of expected gains that an unknown family keeps.
+SLOPE_SPREAD = 0.7
+#: Accuracies of the base at which drift counts as heavy and as mild; in between, gains are interpolated.
+HEAVY, MILD = 0.3, 0.8
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,25 @@ class Estimate:
         return asdict(self)
 
 
+#: Role -> strength -> gain as a share of the base's errors under heavy and under mild drift.
+Gains = Mapping[str, Mapping[str, tuple[float, float]]]
+
+
+@cache
+def gains() -> Gains:
+    """The gains that were fitted on several families."""
+    text = files("tbft.choosing").joinpath("gains.json").read_text()
+    table: Gains = json.loads(text)["gains"]
+    return table
+
+
+def expected_gain(option: Option, strength: float, base: float, table: Gains | None = None) -> float:
+    """The gain in accuracy that is expected of an option whatever the level, given the base's accuracy."""
+    heavy, mild = (table or gains()).get(option.role, {}).get(f"{strength:g}", (0.0, 0.0))
+    share = min(max((base - HEAVY) / (MILD - HEAVY), 0.0), 1.0)
+    return (heavy + share * (mild - heavy)) * (1 - base)
+
+
 def estimate(
     diagnosis: Diagnosis, options: Sequence[Option], trials: Trials | None = None, known: bool = True
 ) -> dict[str, Estimate]:
@@ -62,41 +90,35 @@ def estimate(
     fitted = expected_accuracies(diagnosis, options) if known or labels is None else {}
     if labels is None:
         return {name: Estimate(value, FITTED_SPREAD, 1.0, value) for name, value in fitted.items()}
-    base, table = smoothed(labels.accuracy, diagnosis.evidence.samples), fitted_gains()
-    priors: list[Prior] = []
-    for option in options:
-        if option.name in fitted or (known and option.name not in trials.options):
-            priors.append(_fitted_prior(option, base, fitted))
-        else:
-            priors += priors_of(option, base, table)
-    tried = {(trial.option, trial.strength): trial for trial in trials.trials}
+    base = smoothed(labels.accuracy, diagnosis.evidence.samples)
+    unsuited = {o.name for o in options if known and o.name not in trials.options}
+    priors = {o.name: _priors(o, base, fitted, o.name in unsuited) for o in options if o.role != "none"}
     found = {"none": Estimate(base, 0.0, 1.0, base)}
-    return found | best_strengths([p for p in priors if p.option != "none"], tried, base)
-
-
-def best_strengths(
-    priors: Sequence[Prior], tried: Mapping[tuple[str, float], Trial], base: float
-) -> dict[str, Estimate]:
-    """Option -> what it is expected to reach at its best strength.
-
-    Args:
-        tried: (option, strength) -> its trial.
-        base: accuracy of the base.
-    """
-    trials = [tried.get((prior.option, prior.strength)) for prior in priors]
-    found: dict[str, Estimate] = {}
-    for prior, trial, gain, spread in zip(priors, trials, *condition(priors, trials), strict=True):
-        estimate = Estimate(
-            accuracy=_within(base + gain),
-            spread=float(spread),
-            strength=prior.strength,
-            prior=_within(base + prior.gain),
-            tried=0 if trial is None else len(trial.rows),
-            measured=None if trial is None else float(trial.correct.mean()),
-        )
-        if prior.option not in found or estimate.accuracy > found[prior.option].accuracy:
-            found[prior.option] = estimate
+    for name, expected in priors.items():
+        tried = {trial.strength: trial for trial in trials.of(name)}
+        kept = kept_share({k: p for k, p in priors.items() if k != name}, base, trials)
+        lowered = [_lowered(prior, base, kept) for prior in expected]
+        posteriors = [_posterior(prior, base, tried.get(prior.strength)) for prior in lowered]
+        found[name] = max(posteriors, key=lambda e: e.accuracy)
     return found
+
+
+def kept_share(priors: Mapping[str, Sequence[Estimate]], base: float, trials: Trials) -> float:
+    """The share, 0 to 1, of expected gains that some options have kept when tried.
+
+    If they fall short of what was expected of them, others will, too. It is the slope of a regression of
+    measured on expected gains, with 1 as its prior mean.
+    """
+    slope_prior = 1 / SLOPE_SPREAD**2
+    above = below = slope_prior
+    for name, expected in priors.items():
+        tried = {trial.strength: trial for trial in trials.of(name)}
+        for prior in expected:
+            trial, gain = tried.get(prior.strength), prior.accuracy - base
+            if trial is not None and prior.strength == 1.0 and gain > 0:
+                above += gain * trial.gain / trial.error**2
+                below += gain**2 / trial.error**2
+    return min(max(above / below, 0.0), 1.0)
 
 
 def smoothed(accuracy: float, count: int) -> float:
@@ -104,36 +126,56 @@ def smoothed(accuracy: float, count: int) -> float:
     return (accuracy * count + 1) / (count + 2)
 
 
-def priors_of(option: Option, base: float, table: Gains) -> list[Prior]:
-    """What is expected of an option at each strength, whatever the level."""
-    strengths = strengths_of(Arm.of(option.arm), option.statistics.adapts)
-    return [prior_of(option.name, s, gain_of(option.role, s, table), base) for s in strengths]
+def _priors(option: Option, base: float, fitted: Mapping[str, float], unsuited: bool) -> list[Estimate]:
+    """What is expected of an option at each strength before anything was tried.
 
-
-def prior_of(option: str, strength: float, gain: Gain, base: float) -> Prior:
-    """What is expected of an option at a strength, given its gain on several families."""
-    return Prior(option, strength, gain.mean(base), gain.spread(base), gain.correlations)
-
-
-def _fitted_prior(option: Option, base: float, fitted: Mapping[str, float]) -> Prior:
-    """What is expected of an option at the level of drift.
-
-    Nothing is expected of the weights of an option that does not suit the level, nor do trials of others say
-    anything of them; adapted statistics are worth what AdaBN is.
+    Args:
+        unsuited: whether nothing is expected of its weights unless it was fitted for this level; adapted
+            statistics are then worth what AdaBN is.
     """
-    gain = gain_of(option.role, 1.0, fitted_gains())
-    if option.name in fitted:
-        expected = fitted[option.name] - fitted["none"]
-        return Prior(option.name, 1.0, expected, FITTED_SPREAD, gain.correlations)
-    spread = gain.spread(base)
-    if not option.statistics.adapts or "adabn" not in fitted:
-        return Prior(option.name, 1.0, 0.0, spread)
-    shared = min(FITTED_SPREAD / spread, 1.0)
-    correlations = gain_of("adabn", 1.0, fitted_gains()).correlations
-    return Prior(
-        option.name, 1.0, fitted["adabn"] - fitted["none"], spread, tuple(shared * c for c in correlations)
+    spread = generic_spread(base)
+    if option.name in fitted or unsuited:
+        like = option.name if option.name in fitted else "adabn" if option.statistics.adapts else "none"
+        gain = fitted[like] - fitted["none"] if like in fitted else 0.0
+        accuracy = min(max(base + gain, 0.0), 1.0)
+        return [Estimate(accuracy, FITTED_SPREAD if like == option.name else spread, 1.0, accuracy)]
+    strengths = strengths_of(Arm.of(option.arm), option.statistics.adapts)
+    accuracies = [base + expected_gain(option, s, base) for s in strengths]
+    return [Estimate(a, spread, s, a) for s, a in zip(strengths, accuracies, strict=True)]
+
+
+def posterior_of(option: Option, trial: Trial, base: float, table: Gains) -> Estimate:
+    """What a tried option is expected to reach at the strength of the trial, whatever the level.
+
+    A trial on no rows leaves the prior.
+    """
+    accuracy = base + expected_gain(option, trial.strength, base, table)
+    prior = Estimate(accuracy, generic_spread(base), trial.strength, accuracy)
+    return _posterior(prior, base, trial if len(trial.rows) else None)
+
+
+def generic_spread(base: float) -> float:
+    """The standard deviation of gains around what is expected whatever the level."""
+    return MIN_SPREAD + GENERIC_SPREAD * (1 - base)
+
+
+def _lowered(prior: Estimate, base: float, kept: float) -> Estimate:
+    """The prior with a share of its gain."""
+    gain = prior.accuracy - base
+    return replace(prior, accuracy=base + kept * gain) if gain > 0 else prior
+
+
+def _posterior(prior: Estimate, base_accuracy: float, trial: Trial | None) -> Estimate:
+    """The prior, corrected by a trial: the mean weighted by inverse variances."""
+    if trial is None:
+        return prior
+    weight_prior, weight_trial = 1 / prior.spread**2, 1 / trial.error**2
+    total = weight_prior + weight_trial
+    gain = (weight_prior * (prior.accuracy - base_accuracy) + weight_trial * trial.gain) / total
+    return replace(
+        prior,
+        accuracy=min(max(base_accuracy + gain, 0.0), 1.0),
+        spread=1 / sqrt(total),
+        tried=len(trial.rows),
+        measured=float(trial.correct.mean()),
     )
-
-
-def _within(accuracy: float) -> float:
-    return min(max(float(accuracy), 0.0), 1.0)

@@ -42,20 +42,20 @@ class Trial:
     fold_spread: float = FOLD_SPREAD
 
     @property
-    def changes(self) -> npt.NDArray[np.int64]:
-        """(m,) 1 where only the tuned model is right, -1 where only the base is, else 0."""
-        return self.correct.astype(np.int64) - self.base_correct
-
-    @property
     def gain(self) -> float:
         """Accuracy minus the base's on the same samples."""
-        return float(self.changes.mean())
+        return float(self.correct.mean() - self.base_correct.mean())
 
     @property
     def noise(self) -> float:
         """Standard error of the gain on these folds; one changed outcome is added, as none may be seen."""
-        count = len(self.rows)
-        return sqrt(self.changes.var() / count + 1 / count**2)
+        count, changed = len(self.rows), float((self.correct != self.base_correct).mean())
+        return sqrt((changed - self.gain**2) / count + 1 / count**2)
+
+    @property
+    def error(self) -> float:
+        """Standard error of the gain on other samples."""
+        return sqrt(self.noise**2 + self.fold_spread**2)
 
 
 @dataclass(frozen=True, eq=False)
