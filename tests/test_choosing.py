@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 import tbft
+from tbft.blocks.tensors import fingerprint
+from tbft.choosing import planning
 from tbft.choosing.choice import choose
-from tbft.choosing.cost import Cost
+from tbft.choosing.cost import Cost, predict_costs
 from tbft.choosing.estimates import estimate
 from tbft.choosing.options import options_of
 from tbft.choosing.trials import Trial, Trials
 from tbft.choosing.trying import Trying, run_trials
 from tbft.diagnosis.evidence import example_evidence
 from tbft.diagnosis.levels import diagnose_evidence
-from tbft.errors import PlanError
-from tbft.plan import KEEP, Budget, Plan, find_recipe
+from tbft.errors import BudgetError, PlanError
+from tbft.plan import KEEP, Allowance, Budget, Plan, find_recipe
 from tbft.tuning.closed_form import LinearHead, Prototypes, solve
 from tbft.tuning.execution import tune_samples
 from tbft.tuning.options import Tuning
@@ -301,12 +303,48 @@ def test_input_drift_that_adabn_does_not_mend_may_be_something_else():
     assert "may show something else" in not_mended.reasons[-1]
 
 
-def test_what_a_budget_keeps_from_being_done_is_not_called_needless(blocks):
-    result = tbft.personalize(blocks, clouds(90, turned=1), budget=Budget(cpu_seconds=1e-6))
+def test_what_a_budget_keeps_from_being_done_is_not_called_needless(blocks, monkeypatch):
+    def expensive(*given):
+        return {name: cost.times(1e6) for name, cost in predict_costs(*given).items()}
+
+    monkeypatch.setattr(planning, "predict_costs", expensive)
+    result = tbft.personalize(blocks, clouds(90, turned=1), budget=Budget(cpu_seconds=600))
     assert result.choice is not None
     assert (result.status, result.choice.option) == ("unchanged", "none")
     assert "arm       none, as what is expected to help is beyond the budget" in str(result)
     assert "patch     none: beyond the budget" in str(result)
+
+
+@pytest.mark.parametrize(("given", "said"), [(1e-9, "takes at least"), (5.0, "predicting costs took")])
+def test_a_budget_that_choosing_alone_exceeds_is_refused(blocks, monkeypatch, given, said):
+    spent = Allowance.cpu_seconds.fget
+    passes = []
+
+    def slow(*given):  # as a large model would be
+        passes.append(given)
+        monkeypatch.setattr(Allowance, "cpu_seconds", property(lambda clock: spent(clock) + 10))
+        return predict_costs(*given)
+
+    monkeypatch.setattr(planning, "predict_costs", slow)
+    before = fingerprint(blocks.model.state_dict())
+    with pytest.raises(BudgetError, match=f"{said} .* s of processor time.*name an arm"):
+        tbft.personalize(blocks, clouds(90, turned=1), budget=Budget(cpu_seconds=given))
+    assert len(passes) == (given > 1)  # refused before anything is predicted, if a forward pass tells
+    assert fingerprint(blocks.model.state_dict()) == before
+
+
+def test_a_named_arm_beyond_the_budget_is_refused_with_what_it_needs(blocks):
+    with pytest.raises(BudgetError, match=r"allow at least [0-9.]+ s of processor time in all"):
+        tbft.personalize(blocks, clouds(90, turned=1), arm="full", budget=Budget(cpu_seconds=1e-6))
+
+
+def test_a_run_that_took_more_than_its_budget_says_so(blocks):
+    result = tbft.personalize(blocks, clouds(90, turned=1), arm="ridge", budget=Budget(cpu_seconds=600))
+    assert not any("budget" in note for note in result.notes)
+    over = replace(result, measurement=replace(result.measurement, cpu_seconds=700.0))
+    said = "the budget of 600.0 s of processor time was exceeded: the run took 700.0 s of processor time"
+    assert any(note.startswith(said) for note in over.to_json()["notes"])
+    assert said in str(over)
 
 
 def test_what_does_not_suit_the_level_is_expected_to_do_what_its_statistics_do():

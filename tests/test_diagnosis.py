@@ -16,9 +16,10 @@ import tbft
 from tbft.blocks import split
 from tbft.blocks.state import evaluating
 from tbft.blocks.tensors import fingerprint
+from tbft.choosing import planning
 from tbft.choosing.choice import beyond
 from tbft.choosing.choice import choose as choose_option
-from tbft.choosing.cost import Cost
+from tbft.choosing.cost import Cost, predict_costs
 from tbft.choosing.estimates import estimate
 from tbft.choosing.expectations import expectations
 from tbft.choosing.options import options_of
@@ -445,12 +446,18 @@ def test_what_does_not_help_is_undone(trained):
     assert result.after == result.before
 
 
-def test_a_budget_of_time_is_kept_in_prediction_and_in_fact(trained):
+def test_a_budget_of_time_is_kept_in_prediction_and_in_fact(trained, monkeypatch):
     blocks, card = trained
     many = drifted(3000)
-    choice = choose_plan(blocks, many, Setting(FAST, card), Allowance(Budget(cpu_seconds=0.02)))
+
+    def expensive(*given):
+        return {name: cost.times(1e6) for name, cost in predict_costs(*given).items()}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(planning, "predict_costs", expensive)
+        choice = choose_plan(blocks, many, Setting(FAST, card), Allowance(Budget(cpu_seconds=600)))
     assert choice.excluded
-    assert beyond(choice.costs[choice.option], Budget(cpu_seconds=0.02)) is None
+    assert beyond(choice.costs[choice.option], Budget(cpu_seconds=600)) is None
     plan = Plan("front", FAST, statistics=None, budget=Budget(cpu_seconds=0.02))
     with pytest.raises(PlanError, match="is predicted to take"):
         personalize(blocks, parts_of(many), plan=plan)

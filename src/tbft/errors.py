@@ -69,7 +69,7 @@ class DivergedError(PlanError):
 
 
 class BudgetError(PlanError):
-    """A plan needs more memory than its budget allows."""
+    """A budget is too small for a plan, or for choosing one."""
 
 
 class PatchError(TbftError):

@@ -17,7 +17,7 @@ from tbft.diagnosis.rules import INPUT_DISTANCE, Z_SCORE
 from tbft.metering import Measurement
 from tbft.models.checkpoints import BASES
 from tbft.patches import Patch, make_patch, versions
-from tbft.plan import Plan
+from tbft.plan import Budget, Plan, Spending
 from tbft.tuning.execution import Tuned
 from tbft.verification.acceptance import Acceptance
 from tbft.verification.comparison import Comparison
@@ -91,7 +91,19 @@ class Personalization:
     def notes(self) -> tuple[str, ...]:
         """What was assumed, left out, held out or shortened."""
         read = (*self.base.notes, *self.parts.train.notes, *self.parts.notes)
-        return tuple(dict.fromkeys((*read, *_shortened(self.tuned))))
+        return tuple(dict.fromkeys((*read, *_shortened(self.tuned), *self._exceeded)))
+
+    @property
+    def _exceeded(self) -> tuple[str, ...]:
+        budget, measured = self.plan.budget, self.measurement
+        spent = Spending(measured.cpu_seconds, measured.energy_joules or 0.0)
+        if not spent.exceeds(budget):
+            return ()
+        chosen = Spending(self.choosing_cpu_seconds).in_words(Budget(cpu_seconds=1.0))
+        return (
+            f"the budget of {budget.in_words} was exceeded: the run took {spent.in_words(budget)}; before "
+            f"tuning, {chosen} were spent on choosing",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the keys are documented in ``docs/personalize-json.md``."""

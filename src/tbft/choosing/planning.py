@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from tbft.blocks import Arm, Blocks
 from tbft.blocks.solvable import linear_head
 from tbft.blocks.state import batch_norms
+from tbft.choosing.affording import check_affords_diagnosis, check_not_spent
 from tbft.choosing.choice import Choice, beyond, check_energy_known, choose
 from tbft.choosing.cost import Cost, Prediction, predict_costs
 from tbft.choosing.estimates import Estimate, estimate
@@ -22,8 +23,8 @@ from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.levels import NOT_DIAGNOSED, diagnose_if_known
 from tbft.diagnosis.observation import BATCH_SIZE
 from tbft.diagnosis.rules import unmended
-from tbft.errors import PlanError
-from tbft.plan import Allowance, Plan, Recipe
+from tbft.errors import BudgetError, PlanError
+from tbft.plan import Allowance, Plan, Recipe, Spending
 from tbft.tuning.memory_limit import forward_batch
 
 #: Share of the likeliest option's predicted cost that trials may take, and what they may take in any case.
@@ -63,6 +64,7 @@ def choose_plan(
     Raises:
         CardError, DataError: as in :func:`diagnose_if_known`.
         PlanError: as in :func:`choose`, or there are neither labels nor anything known of the source.
+        BudgetError: the budget of time or energy is too small to choose.
     """
     allowance = allowance or Allowance()
     budget, recipe, nothing = allowance.budget, setting.recipe, samples.subset(slice(0, 0))
@@ -72,6 +74,7 @@ def choose_plan(
             f"a plan cannot be chosen for {recipe.name!r}, which validates: name a level or an arm, or take "
             "another recipe"
         )
+    check_affords_diagnosis(blocks, samples, batch_size(allowance), allowance)
     diagnosis = diagnose_if_known(blocks, samples, setting.card, setting.labeled, batch_size(allowance))
     if diagnosis.verdict == NOT_DIAGNOSED and not setting.labeled:
         raise PlanError(
@@ -91,6 +94,7 @@ def choose_plan(
     how = Prediction(parts.judged_count, profile=allowance.profile, memory=budget.peak_bytes is not None)
     once = predict_costs(blocks, plans, samples, how)
     costs = {name: cost.times(parts.run_count) for name, cost in once.items()}
+    check_not_spent(allowance, "diagnosing and predicting costs")
     trials = Trials()
     if setting.labeled and (diagnosis.levels or not known):
         order = _order_of_trial(prior, plans)
@@ -154,7 +158,11 @@ def affordable(blocks: Blocks, plan: Plan, parts: Parts, allowance: Allowance) -
     if length < 1:
         return shortened(plan, length)
     if reason := beyond(replace(cost, min_bytes=None), left):
-        raise PlanError(f"{plan.arm.name!r} is predicted to take {reason}: allow more, or name a later block")
+        needed = allowance.spent.plus(Spending(cost.cpu_seconds, cost.energy_joules or 0.0))
+        raise BudgetError(
+            f"{plan.arm.name!r} is predicted to take {reason}: allow at least "
+            f"{needed.in_words(allowance.budget)} in all, or name a later block"
+        )
     return plan
 
 

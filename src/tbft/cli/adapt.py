@@ -17,6 +17,7 @@ from tbft.cli.common import (
     print_json,
     progress_bar,
     set_aside,
+    show_notes,
 )
 from tbft.cli.data_options import add_data, load_clean, load_samples, show_data
 from tbft.cli.model_options import add_model, load_base, load_recipe, settle_threads
@@ -124,13 +125,17 @@ def run_personalize(arguments: argparse.Namespace) -> int:
             set_aside(arguments.report)
             arguments.report = None
     values = result.to_json()
+    said = {*base.notes, *data["notes"]}  # already printed
+    of_run = [note for note in values["notes"] if note not in said]
+    data["notes"] = list(dict.fromkeys((*values["notes"], *data["notes"])))
     if arguments.json:
+        show_notes(of_run)
         print_json({**values, **data, "patch_path": out_path})
         return STATUSES[result.status]
     if arguments.explain and result.choice is not None:
         choice = values["choice"]
         print(diagnosis_text(choice["diagnosis"]) + "\n\n" + choice_text(choice) + "\n")
-    print(summary({**values, "notes": []}, out_path, arguments.report))  # already printed with the data
+    print(summary({**values, "notes": of_run}, out_path, arguments.report))
     return STATUSES[result.status]
 
 

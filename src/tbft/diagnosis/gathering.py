@@ -81,6 +81,13 @@ def gather(
     return replace(evidence, adabn=_adabn(adapted, part.labels if labeled else None))
 
 
+def passed_count(blocks: Blocks, count: int) -> int:
+    """How many samples pass through the model to gather evidence from `count`."""
+    observed = min(len(some_of(count, *OBSERVED)), count)
+    tried = min(len(some_of(count, *ADABN_TRIED)), observed) if batch_norms(blocks.model) else 0
+    return observed + tried
+
+
 def _shift(blocks: Blocks, seen: Observation, source: SourceCard, has_card: bool) -> Shift:
     excess, z_scores = statistics_shift(source.distances(seen), source.clean, len(seen))
     layer = max(excess, key=lambda name: excess[name])

@@ -1,6 +1,6 @@
 """What is decided before tuning: arms, recipes, plans and budgets, and the numbers they resolve to."""
 
-from tbft.plan.budget import Allowance, Budget, SpentError
+from tbft.plan.budget import Allowance, Budget, Spending, SpentError
 from tbft.plan.numbers import Training
 from tbft.plan.plan import LEVELS, Plan, arm_for_level, plan_level, replace_plan
 from tbft.plan.recipe import Recipe
@@ -20,6 +20,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "ResolvedPlan",
+    "Spending",
     "SpentError",
     "Statistics",
     "Training",

@@ -50,6 +50,48 @@ class Budget:
         """Whether it limits time or energy."""
         return self.cpu_seconds is not None or self.joules is not None
 
+    @property
+    def in_words(self) -> str:
+        """Its limits of time and energy."""
+        return Spending(self.cpu_seconds or 0.0, self.joules or 0.0).in_words(self)
+
+
+@dataclass(frozen=True)
+class Spending:
+    """Processor time and energy that were spent, or would be; energy that nobody knows counts as 0."""
+
+    cpu_seconds: float = 0.0
+    joules: float = 0.0
+
+    def plus(self, other: Spending, times: float = 1.0) -> Spending:
+        """This and `times` the other."""
+        return Spending(self.cpu_seconds + times * other.cpu_seconds, self.joules + times * other.joules)
+
+    def in_words(self, budget: Budget) -> str:
+        """The amounts that a budget limits.
+
+        >>> Spending(0.3141, 2.0).in_words(Budget(cpu_seconds=1))
+        '0.31 s of processor time'
+        """
+        limited = [
+            (self.cpu_seconds, budget.cpu_seconds, "s of processor time"),
+            (self.joules, budget.joules, "J"),
+        ]
+        return " and ".join(
+            f"{_rounded(spent)} {unit}" for spent, limit, unit in limited if limit is not None
+        )
+
+    def exceeds(self, budget: Budget) -> bool:
+        """Whether it is more than a budget of time or energy allows."""
+        seconds, joules = budget.cpu_seconds, budget.joules
+        return (seconds is not None and self.cpu_seconds > seconds) or (
+            joules is not None and self.joules > joules
+        )
+
+
+def _rounded(amount: float) -> str:
+    return f"{amount:.2g}" if amount < 1 else f"{amount:,.1f}"
+
 
 class SpentError(Exception):
     """A budget of processor time or energy is spent; never raised to the user."""
@@ -77,6 +119,11 @@ class Allowance:
         if self.profile is None:
             return 0.0
         return self.profile.estimate(time.perf_counter() - self._wall, self.cpu_seconds)
+
+    @property
+    def spent(self) -> Spending:
+        """What was spent so far."""
+        return Spending(self.cpu_seconds, self.estimated_joules())
 
     def left(self) -> Budget:
         """What is left of the budget; at least a tiny positive amount, so that it is a valid budget."""

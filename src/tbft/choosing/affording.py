@@ -1,0 +1,60 @@
+"""Whether a budget of time or energy lasts until a plan is chosen, found out before much of it is spent."""
+
+from __future__ import annotations
+
+from tbft.blocks import Blocks
+from tbft.data.samples import Samples
+from tbft.diagnosis.gathering import passed_count
+from tbft.errors import BudgetError
+from tbft.plan import Allowance
+from tbft.verification.evaluation import check_fits, predict
+
+#: Batch size of the first forward pass that is timed; that of the next one is as in the diagnosis.
+FIRST_BATCH = 8
+
+
+def check_affords_diagnosis(blocks: Blocks, samples: Samples, batch_size: int, allowance: Allowance) -> None:
+    """Refuse a budget that diagnosing would exceed, by the time of one or two forward passes.
+
+    Raises:
+        BudgetError: it is too small; the message says how much forward passes alone would take.
+    """
+    budget = allowance.budget
+    if not budget.is_timed or not len(samples):
+        return
+    if samples.targets is None:
+        check_fits(blocks, samples)  # also warms up
+    batch_count = -(-passed_count(blocks, len(samples)) // batch_size)
+    for size in (min(FIRST_BATCH, batch_size), batch_size):
+        before = allowance.spent
+        predict(blocks, samples.subset(slice(0, size)))
+        after = allowance.spent
+        # A larger batch takes no less time than a smaller one, so this is not too much.
+        needed = after.plus(after.plus(before, -1), batch_count - 1)
+        if needed.exceeds(budget):
+            raise _too_small(
+                allowance,
+                f"running the model over the samples takes at least {needed.in_words(budget)}, and choosing "
+                "several times that: allow for it",
+            )
+
+
+def check_not_spent(allowance: Allowance, what: str) -> None:
+    """Refuse a budget that was exceeded before anything could be chosen.
+
+    Args:
+        what: what was done so far.
+
+    Raises:
+        BudgetError: it was exceeded; the message says by how much.
+    """
+    if allowance.spent.exceeds(allowance.budget):
+        spent = allowance.spent.in_words(allowance.budget)
+        raise _too_small(allowance, f"{what} took {spent}: allow more than that")
+
+
+def _too_small(allowance: Allowance, why: str) -> BudgetError:
+    return BudgetError(
+        f"the budget of {allowance.budget.in_words} is too small to choose what to tune: {why}, or name an "
+        "arm (arm=, --arm)"
+    )
