@@ -117,6 +117,7 @@ def test_the_level_is_diagnosed_by_default(place, capsys):
         "train digits --data set.npz --epochs 6 --batch-size 16 --learning-rate 0.02 --out own.safetensors"
     )
     assert main(train.split()) == 0
+    assert "to choose the epoch" in capsys.readouterr().err
     own = "digits --weights own.safetensors --data set.npz"
     assert main(f"card build {own} --out base.card.safetensors".split()) == 0
     personalize = f"personalize {own} --group-by none --train 0.7 --val 0.15 --test 0.15".split()
@@ -126,6 +127,8 @@ def test_the_level_is_diagnosed_by_default(place, capsys):
     said = capsys.readouterr()
     clean = json.loads(said.out)
     assert clean["status"] == "unchanged"
+    assert "note: nothing was tuned, so there was nothing to accept or reject" in said.err
+    assert all(note in said.err for note in clean["notes"])
     assert "user.safetensors was from another run: it was renamed to user.previous.safetensors" in said.err
     assert Path("user.previous.safetensors").read_text() == "of another run"
     assert (clean["arm"], clean["patch_path"], clean["choice"]["diagnosis"]["name"]) == ("none", None, "none")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from tbft.data import Samples, as_parts, make_samples, parse_amount, split_samples
 from tbft.data.amounts import Amount
-from tbft.data.manner import SplitBy
+from tbft.data.manner import SplitBy, ValUse
 from tbft.data.splitting import Amounts, split_by
 from tbft.data.times import order_keys, positions_in_time
 from tbft.errors import DataError, FormError
@@ -40,7 +42,9 @@ def test_all_that_is_not_held_out_is_trained_on():
     assert [len(p) for p in (parts.train, parts.val, parts.test)] == [112, 28, 0]
     assert set(parts.val.class_counts().values()) == {4}
     assert "28 of 140 to decide acceptance" in parts.notes[0]
-    assert "no test part, so accuracy is measured on the val part, which also decides" in parts.notes
+    assert (
+        "no test part, so accuracy is measured on the val part, which also decides acceptance" in parts.notes
+    )
     assert len(as_parts(noise(np.arange(6000) % 2)).val) == 500
 
 
@@ -51,6 +55,14 @@ def test_every_class_keeps_a_sample_for_training_however_few_there_are(labels, s
     parts = as_parts(samples, by=SplitBy(seed))
     assert sorted(parts.train.ids.tolist() + parts.val.ids.tolist()) == list(range(len(labels)))
     assert set(parts.train.labels) == set(labels)
+
+
+def test_what_is_held_out_is_said_to_be_for_what_it_is_used_for():
+    samples = noise(np.arange(140) % 7)
+    said = {use: " ".join(as_parts(samples, by=SplitBy(val_use=use)).notes) for use in get_args(ValUse)}
+    assert "to choose the epoch" in said["epoch"] and "to evaluate on" in said["evaluation"]
+    assert "accept" in said["acceptance"] and "accept" not in said["epoch"] + said["evaluation"]
+    assert "nothing decides" not in " ".join(as_parts(samples, val=0, by=SplitBy(val_use="epoch")).notes)
 
 
 def test_nothing_is_held_out_where_nothing_can_be_and_it_is_told():

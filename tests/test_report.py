@@ -67,7 +67,7 @@ def result(**changed):
         "energy_joules": None, "energy_kind": "unavailable", "patch_bytes": 93896, "tensors_changed": 40,
         "tuned_parameters": 19120, "train_samples": 1000, "val_samples": 60, "test_samples": 1500,
         "group_by": None, "best_epoch": 2, "epochs": 2, "stopped": None, "status": "patched",
-        "measured_on": "test", "notes": [], "choice": choice,
+        "measure": "accuracy", "measured_on": "test", "val_use": "acceptance", "notes": [], "choice": choice,
         "acceptance": compare(labels, (labels + 1) % 3, labels).to_json(),
         "history": [
             {"epoch": i, "train_loss": 1 / i, "val_loss": None, "val_accuracy": None} for i in (1, 2)
@@ -149,7 +149,7 @@ UNTRAINED = {"block": None, "history": [], "best_epoch": None}
         ({"choice": None}, "The level was set by the user: input"),
         ({"choice": None, "level": None, "arm": "layer2+fc", "block": None}, "The arm was set by the user"),
         ({"choice": None, "acceptance": None, "val_samples": 0}, "--val holds some out"),
-        ({"choice": None, "acceptance": None}, "chose the epoch"),
+        ({"choice": None, "acceptance": None, "val_use": "epoch"}, "chose the epoch"),
         ({**UNTRAINED, "arm": "none", "acceptance": None, "status": "unchanged"}, "Nothing was changed"),
         ({**UNTRAINED, "arm": "adabn"}, "adapting only BatchNorm statistics"),
         ({"arm": "full", "block": None}, "the whole network"),

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import tbft
+from tbft.report.terminal import choice_text, diagnosis_text
 from tbft.verification.scores import judge_scores, judge_totals
 
 #: Networks as small as these learn by larger steps.
@@ -44,13 +45,48 @@ def test_a_regression_is_tuned_judged_and_shown(tmp_path):
     assert (result.acceptance.unit, result.acceptance.verdict) == ("score", "helps")
     assert tbft.fingerprint(model.state_dict()) == before
     text = str(result)
-    assert "score" in text and "points" not in text
+    assert "score" in text
+    assert not any(word in text for word in ("points", "accuracy", "label"))
     result.save_report(tmp_path / "user.html")
     page = (tmp_path / "user.html").read_text()
     assert "A score of" in page and "NaN" not in page
     with result.patch.applied(model):
         inside = tbft.evaluate(model, result.parts.test, loss=nn.functional.mse_loss)
     assert inside == result.after
+
+
+def test_what_is_said_of_targets_is_not_said_of_classes(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1)).eval()
+    result = tbft.personalize(model, measurements(30, shift=3.0), loss=nn.functional.mse_loss)
+    values = result.to_json()
+    choice = values["choice"]
+    shown = f"{diagnosis_text(choice['diagnosis'])} {choice_text(choice)} {result}"
+    assert "targets are not classes" in shown
+    assert not any(f" {word}" in shown for word in ("accuracy", "100 %", "no labels", "is expected"))
+    result.save_report(tmp_path / "user.html")
+    page = (tmp_path / "user.html").read_text()
+    assert "mean confidence" not in page and "No labels" not in page and "instead of classes" in page
+
+
+def test_where_nothing_is_tuned_nothing_is_said_of_acceptance():
+    named = tbft.personalize(regressor(), measurements(30), arm="none", loss=nn.functional.mse_loss)
+    assert (named.status, named.before.sample_count) == ("unchanged", 6)
+    assert named.to_json()["val_use"] == "evaluation"
+    assert not any(word in str(named) for word in ("accept", "decide", "judged"))
+
+
+def test_points_of_accuracy_are_not_those_of_another_score():
+    data = measurements(300)[0], (measurements(300)[0][:, 0] > 0).astype(np.int64)
+
+    def tenfold(outputs, labels):
+        return 10 * (outputs.argmax(1) == labels)
+
+    torch.manual_seed(0)
+    result = tbft.personalize(nn.Linear(8, 2), data, arm="full", recipe=LONGER, score=tenfold)
+    gain = result.after.accuracy - result.before.accuracy
+    assert gain > 0.1
+    assert f"({100 * gain:+.1f} points), score {result.before.score:.4g} -> " in str(result)
 
 
 def test_a_score_of_ones_own_decides():
@@ -106,7 +142,7 @@ def test_the_drift_of_another_task_is_diagnosed_without_labels():
     model.eval()
     result = tbft.personalize(model, (x * 4 + 3, y), loss=nn.functional.mse_loss)
     assert result.choice.diagnosis.evidence.labels is None
-    assert any("labels" in reason for reason in result.choice.diagnosis.reasons)
+    assert any("are not classes" in reason for reason in result.choice.diagnosis.reasons)
 
 
 @pytest.mark.parametrize(

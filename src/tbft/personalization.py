@@ -91,7 +91,14 @@ class Personalization:
     def notes(self) -> tuple[str, ...]:
         """What was assumed, left out, held out or shortened."""
         read = (*self.base.notes, *self.parts.train.notes, *self.parts.notes)
-        return tuple(dict.fromkeys((*read, *_shortened(self.tuned), *self._exceeded)))
+        return tuple(dict.fromkeys((*read, *self._unjudged, *_shortened(self.tuned), *self._exceeded)))
+
+    @property
+    def _unjudged(self) -> tuple[str, ...]:
+        parts, changed = self.parts, self.acceptance is not None or self.patch.tensors
+        if changed or parts.val_use != "acceptance" or not parts.judged_count:
+            return ()
+        return ("nothing was tuned, so there was nothing to accept or reject",)
 
     @property
     def _exceeded(self) -> tuple[str, ...]:
@@ -119,6 +126,7 @@ class Personalization:
             "recipe": self.plan.recipe.name,
             "source_share": self.plan.statistics.to_json(),
             "seed": self.plan.seed,
+            "measure": "accuracy" if self.parts.train.targets is None else "score",
             "measured_on": None if self.comparison is None else self.comparison.part,
             "accuracy_before": None if before is None else before.accuracy,
             "accuracy_after": None if after is None else after.accuracy,
@@ -135,6 +143,7 @@ class Personalization:
             "tuned_parameters": self.tuned.parameter_count,
             "train_samples": len(self.parts.train),
             "val_samples": len(self.parts.val),
+            "val_use": self.parts.val_use,
             "test_samples": len(self.parts.test),
             "group_by": self.parts.group_by,
             "best_epoch": self.tuned.best_epoch,

@@ -8,8 +8,6 @@ from typing import Any
 
 from tbft.choosing.planning import Setting, affordable, choose_plan
 from tbft.choosing.trying import prototypes_of
-from tbft.data.folds import MIN_HELD_OUT
-from tbft.data.manner import SplitBy
 from tbft.data.parts import read_parts
 from tbft.diagnosis.card import SourceCard
 from tbft.loading import as_base, inputs_for, reader_of
@@ -100,7 +98,7 @@ def personalize(
     """
     base = as_base(model, card, cuts, names, reader_of(train))
     request = Request(base, level, arm, recipe, statistics, seed, budget, plan)
-    by = SplitBy(seed, group_by, order, min_val=0 if request.validates else MIN_HELD_OUT)
+    by = request.split_by(group_by, order)
     parts = read_parts(inputs_for(base.inputs, loss), train, val, test, by)
     task = as_task(loss, score, parts.train.targets is not None)
     with meter or Meter(profile=find_profile(profile)) as meter:

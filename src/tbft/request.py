@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from tbft.base import Base
+from tbft.data.folds import MIN_HELD_OUT
+from tbft.data.manner import SplitBy, ValUse
 from tbft.errors import PlanError, wrong_form
 from tbft.plan import LEVELS, Budget, Plan, Recipe, Statistics, plan_level, replace_plan
 
@@ -64,10 +66,19 @@ class Request:
         return self.base.recipe(self.requested_recipe)
 
     @property
-    def validates(self) -> bool:
-        """Whether the val part chooses the epoch, instead of deciding acceptance."""
-        recipe = self.recipe if self.requested_plan is None else self.requested_plan.recipe
-        return recipe.duration.validate
+    def val_use(self) -> ValUse:
+        """What the val part is for."""
+        plan = self.named_plan
+        if plan is not None and plan.arm.name == "none":
+            return "evaluation"
+        recipe = self.recipe if plan is None else plan.recipe
+        return "epoch" if recipe.duration.validate else "acceptance"
+
+    def split_by(self, group_by: str | None = None, order: str | None = None) -> SplitBy:
+        """How samples are assigned to parts; see :class:`SplitBy`."""
+        use = self.val_use
+        few = MIN_HELD_OUT if use == "acceptance" else 0
+        return SplitBy(self.seed, group_by, order, min_val=few, val_use=use)
 
     @property
     def is_open(self) -> bool:

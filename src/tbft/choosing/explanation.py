@@ -34,6 +34,19 @@ def explain(
         )
     elif diagnosis.evidence.labels is not None:
         parts.append("No option was tried on the labels; all figures are only expected.")
+    if diagnosis.evidence.has_classes:
+        parts.append(_expected(chosen, estimates, costs, excluded))
+    else:
+        parts.append("Options are weighed by the level; what they reach is only predicted for class labels.")
+    if diagnosis.advice:
+        parts.append(f"To be more confident, {diagnosis.advice}.")
+    return " ".join(parts)
+
+
+def _expected(
+    chosen: str, estimates: Mapping[str, Estimate], costs: Mapping[str, Cost], excluded: Mapping[str, str]
+) -> str:
+    """What the chosen option and those next to it are expected to reach, and for what."""
     seconds = costs[chosen].cpu_seconds
     sentence = (
         f"{chosen} is expected to reach {_reached(estimates[chosen])} for {seconds:.1f} s of processor time"
@@ -46,10 +59,7 @@ def explain(
             for n in others
         )
         sentence += f"; next are {', '.join(listed)}"
-    parts.append(f"{sentence}.")
-    if diagnosis.advice:
-        parts.append(f"To be more confident, {diagnosis.advice}.")
-    return " ".join(parts)
+    return f"{sentence}."
 
 
 def _verdict(diagnosis: Diagnosis) -> str:

@@ -117,7 +117,7 @@ def _run(argv: Sequence[str] | None) -> int:
     import warnings
     from contextlib import redirect_stderr, redirect_stdout
 
-    from tbft.cli import signals
+    from tbft.cli import common, signals
     from tbft.cli.output import VisibleStream
     from tbft.errors import TbftError, TbftWarning
     from tbft.text import visible
@@ -127,6 +127,7 @@ def _run(argv: Sequence[str] | None) -> int:
         with warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(error_out):
             warnings.simplefilter("default", TbftWarning)
             warnings.showwarning = _show_warning
+            common.shown.clear()
             arguments = _parsed(sys.argv[1:] if argv is None else argv)
             if argv is None:
                 signals.handle_bus_errors()

@@ -14,6 +14,7 @@ from tbft.cli.common import (
     add_meter,
     command,
     load_meter,
+    not_shown,
     print_json,
     progress_bar,
     set_aside,
@@ -64,7 +65,6 @@ STATUSES = {"patched": 0, "unchanged": 3, "rejected": 4, "stopped": 5}
 
 
 def run_personalize(arguments: argparse.Namespace) -> int:
-    from tbft.data.folds import MIN_HELD_OUT
     from tbft.files import claim
     from tbft.pipeline import personalize
     from tbft.report.terminal import choice_text, diagnosis_text, summary
@@ -91,7 +91,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     samples = settle_threads(arguments, base.blocks, load_samples(arguments, base.inputs))
     if base.card is not None:
         base.card.check_inputs(samples)
-    parts = load_parts(arguments, samples, base.inputs, 0 if request.validates else MIN_HELD_OUT)
+    parts = load_parts(arguments, samples, base.inputs, request.split_by(arguments.group_by, arguments.order))
     data = show_data(samples, parts)
     with _nothing_of_others_on_interrupt(arguments.out), progress_bar("tuning", meter) as on_step:
         result = personalize(
@@ -125,9 +125,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
             set_aside(arguments.report)
             arguments.report = None
     values = result.to_json()
-    said = {*base.notes, *data["notes"]}  # already printed
-    of_run = [note for note in values["notes"] if note not in said]
-    data["notes"] = list(dict.fromkeys((*values["notes"], *data["notes"])))
+    of_run = not_shown(values["notes"])
     if arguments.json:
         show_notes(of_run)
         print_json({**values, **data, "patch_path": out_path})

@@ -92,14 +92,26 @@ def integer(text: str) -> int:
     return int(text)
 
 
+#: The notes that this command has printed so far.
+shown: list[str] = []
+
+
 def show_notes(notes: Sequence[str]) -> None:
     """Print what was assumed or left out on stderr."""
-    for note in notes:
+    for note in not_shown(notes):
         print(f"note: {note}", file=sys.stderr)
+    shown.extend(notes)
+
+
+def not_shown(notes: Sequence[str]) -> list[str]:
+    """The notes that were not printed yet."""
+    return [note for note in dict.fromkeys(notes) if note not in shown]
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object; numbers that JSON cannot represent (NaN) become null."""
+    """Print JSON, an object with all notes; numbers that JSON cannot represent (NaN) become null."""
+    if isinstance(value, dict) and (notes := dict.fromkeys((*shown, *value.get("notes", ())))):
+        value = {**value, "notes": list(notes)}
     print(encode(value, indent=2))
 
 

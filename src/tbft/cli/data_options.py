@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tbft.cli.common import integer
+from tbft.cli.common import integer, shown
 from tbft.errors import DataError
 from tbft.text import visible
 
@@ -201,4 +201,5 @@ def show_data(samples: Samples, parts: Parts | None = None) -> dict[str, Any]:
 
     summary = describe(samples, parts)
     print(visible(str(summary)), file=sys.stderr)
+    shown.extend(summary.notes)
     return {"data": summary.to_json(), "notes": list(summary.notes)}

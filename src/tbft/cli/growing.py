@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from tbft.cli.common import print_json, set_aside
+from tbft.cli.common import not_shown, print_json, set_aside
 from tbft.cli.data_options import load_samples, show_data
 from tbft.cli.model_options import load_base, settle_threads
 from tbft.cli.parts_options import load_parts
@@ -47,6 +47,7 @@ def _refuse_ignored(arguments: argparse.Namespace) -> None:
 
 def run_new_classes(arguments: argparse.Namespace) -> str:
     """Add the classes that the samples have, but the model does not, and return the status of the result."""
+    from tbft.data.manner import SplitBy
     from tbft.files import claim
     from tbft.new_classes import add_classes
 
@@ -57,7 +58,12 @@ def run_new_classes(arguments: argparse.Namespace) -> str:
     inputs = replace(base.inputs, class_names=None)
     samples = settle_threads(arguments, base.blocks, load_samples(arguments, inputs))
     # Without a val part, every sample is judged by a head that was learned on the others.
-    parts = load_parts(arguments, samples, inputs, min_val=len(samples))
+    parts = load_parts(
+        arguments,
+        samples,
+        inputs,
+        SplitBy(arguments.seed, arguments.group_by, arguments.order, min_val=len(samples)),
+    )
     data = show_data(samples, parts)
     result = add_classes(base, parts, seed=arguments.seed)
     out_path = arguments.out if result.status == "patched" else None
@@ -68,5 +74,5 @@ def run_new_classes(arguments: argparse.Namespace) -> str:
     if arguments.json:
         print_json({**result.to_json(), **data, "patch_path": out_path})
     else:
-        print(result)
+        print(replace(result, notes=tuple(not_shown(result.notes))))
     return result.status

@@ -11,6 +11,7 @@ from tbft.errors import DataError
 
 if TYPE_CHECKING:
     from tbft.data import InputSpec, Parts, Samples
+    from tbft.data.manner import SplitBy
 
 
 def add_parts(parser: argparse.ArgumentParser) -> None:
@@ -58,16 +59,9 @@ def add_grouping(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def load_parts(
-    arguments: argparse.Namespace, samples: Samples, inputs: InputSpec | None = None, min_val: int = 0
-) -> Parts:
-    """The samples in the parts named by the options.
-
-    Args:
-        min_val: see :class:`~tbft.data.manner.SplitBy`.
-    """
+def load_parts(arguments: argparse.Namespace, samples: Samples, inputs: InputSpec, by: SplitBy) -> Parts:
+    """The samples in the parts named by the options."""
     from tbft.data.amounts import Amount, parse_amount
-    from tbft.data.manner import SplitBy
     from tbft.data.parts import with_own
     from tbft.data.splitting import Amounts, split_by
 
@@ -77,7 +71,6 @@ def load_parts(
         raise DataError("--test takes samples from --data, --test-data names another set; give one of them")
     rest_is_test = train.first and arguments.test is None and arguments.test_data is None
     test = Amount() if rest_is_test else parse_amount(arguments.test or 0)
-    by = SplitBy(arguments.seed, arguments.group_by, arguments.order, min_val=min_val)
     parts = split_by(samples, Amounts(train, val, test), by)
     if arguments.test_data is None:
         return with_own(parts, {})

@@ -84,7 +84,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     if recipe.computation.augment != "none" and samples.inputs.ndim != 4:
         recipe = replace(recipe, computation=replace(recipe.computation, augment="none"))
         samples = samples.noted("the inputs are not pictures: no random crops and mirroring in training")
-    by = SplitBy(arguments.seed, arguments.group_by, arguments.order)
+    by = SplitBy(arguments.seed, arguments.group_by, arguments.order, val_use="epoch")
     parts = split_by(samples, Amounts(val=parse_amount(arguments.val)), by)
     data = show_data(samples, parts)
     if arguments.restart:

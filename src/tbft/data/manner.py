@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from tbft.data.grouping import draw_groups, joined
 from tbft.data.samples import Samples
 from tbft.data.times import Order, find_order
 from tbft.errors import DataError
+
+#: What a val part is for: to decide acceptance, to choose the epoch, or only to evaluate on.
+ValUse = Literal["acceptance", "epoch", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class SplitBy:
             needed, for amounts such as ``first:20%`` and for windows of which only the time is known.
         keep_classes: no other part takes the last sample of a class from train.
         min_val: a default val part of fewer samples is not held out; folds of train are drawn instead.
+        val_use: what the val part is for; only said.
     """
 
     seed: int = 0
@@ -36,6 +41,7 @@ class SplitBy:
     order: str | None = None
     keep_classes: bool = True
     min_val: int = 0
+    val_use: ValUse = "acceptance"
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +148,12 @@ class Manner:
                 return found, tried
         if self.is_asked:
             raise DataError(
-                f"{self.name}: no group of {self.group_by} can be held out to decide acceptance and leave "
+                f"{self.name}: no group of {self.group_by} can be held out as val part and leave "
                 "every class in train; give --val 0, samples of their own with --val, or another --group-by"
             )
         note = (
             f"{what} not made of whole groups of {self.group_by}, which are too few or too large to leave "
-            "every class in train and most in val: training samples next to those that decide may resemble "
+            "every class in train and most in val: training samples next to those of val may resemble "
             "them (--group-by KEY or --val 0 changes that)"
         )
         timed = self.in_time()

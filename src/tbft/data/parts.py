@@ -93,9 +93,8 @@ def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:
             notes.append(
                 f"{shared:,} of {len(samples):,} samples in {name} are exact copies of training samples"
             )
-    return replace(
-        made, notes=(*parts.notes, *notes, *missing_line(made.val, made.test, made.folds is not None))
-    )
+    missing = missing_line(made.val, made.test, made.val_use, made.folds is not None)
+    return replace(made, notes=(*parts.notes, *notes, *missing))
 
 
 def _read(given: Any, name: str, as_samples: Callable[[Any], Samples] | None) -> Samples:

@@ -7,23 +7,29 @@ from collections.abc import Mapping
 import numpy as np
 
 from tbft.data.drawing import Drawn, Indices
-from tbft.data.manner import Manner
+from tbft.data.manner import Manner, ValUse
 from tbft.data.samples import Samples
 from tbft.errors import DataError
 
-_USES = {"val": "to decide acceptance", "test": "to test"}
+#: What a val part is for, and what else it does where there is no test part.
+_VAL_USES: Mapping[ValUse, tuple[str, str]] = {
+    "acceptance": ("to decide acceptance", ", which also decides acceptance"),
+    "epoch": ("to choose the epoch", ", which also chooses the epoch"),
+    "evaluation": ("to evaluate on", ""),
+}
 
 
-def missing_line(val: Samples, test: Samples, cross_fitted: bool = False) -> list[str]:
+def missing_line(val: Samples, test: Samples, use: ValUse, cross_fitted: bool = False) -> list[str]:
     """What it means that there is no val or test part."""
     said = []
-    if not len(val) and not cross_fitted:
+    if not len(val) and not cross_fitted and use == "acceptance":
         said.append("no val part, so nothing decides whether the tuned model is kept")
     if not len(test):
-        where = "on the val part, which also decides" if len(val) else "on nothing that was held out"
+        where = f"on the val part{_VAL_USES[use][1]}" if len(val) else "on nothing that was held out"
         if cross_fitted:
-            where = "on the folds, which also decide"
-        said.append(f"no test part, so accuracy is measured {where}")
+            where = "on the folds, which also decide acceptance"
+        measured = "accuracy" if val.targets is None else "the score"
+        said.append(f"no test part, so {measured} is measured {where}")
     return ["; ".join(said)] if said else []
 
 
@@ -41,31 +47,36 @@ def check_train(drawn: Drawn, manner: Manner) -> None:
         )
 
 
-def split_notes(drawn: Drawn, manner: Manner, of_val: Manner, folds: Indices | None) -> tuple[str, ...]:
+def split_notes(
+    drawn: Drawn, manner: Manner, of_val: Manner, folds: Indices | None, use: ValUse
+) -> tuple[str, ...]:
     """What was held out and how, what was assumed, and what may surprise.
 
     Args:
         of_val: how the val part or the folds were drawn.
         folds: of the training samples; None: there are none.
+        use: what the val part is for.
     """
-    lines = [_held_out_line(drawn, len(manner), {"val": of_val.words, "test": manner.words})]
+    ways = {"val": (_VAL_USES[use][0], of_val.words), "test": ("to test", manner.words)}
+    lines = [_held_out_line(drawn, len(manner), ways)]
     if folds is not None:
         lines.append(_folds_line(folds, of_val))
     assumed = (*manner.notes, *of_val.notes, *_missing(drawn, manner), *_copies(drawn, manner))
     return (*lines, *dict.fromkeys(assumed))
 
 
-def _held_out_line(drawn: Drawn, total: int, manners: Mapping[str, str]) -> str:
+def _held_out_line(drawn: Drawn, total: int, ways: Mapping[str, tuple[str, str]]) -> str:
     """One line on val and test.
 
     Args:
         total: samples that were split.
-        manners: part -> how it was drawn, in words.
+        ways: part -> what it is for, and how it was drawn, in words.
     """
-    said = []
-    for part, use in _USES.items():
-        if len(drawn[part]):
-            said.append(f"{len(drawn[part]):,} of {total:,} {use} ({manners[part]})")
+    said = [
+        f"{len(drawn[part]):,} of {total:,} {use} ({manner})"
+        for part, (use, manner) in ways.items()
+        if len(drawn[part])
+    ]
     return f"held out: {'; '.join(said) or 'nothing'}"
 
 
@@ -78,7 +89,7 @@ def _folds_line(folds: Indices, manner: Manner) -> str:
     elif manner.groups is not None:
         ways = f"by {manner.group_by}"
     return (
-        f"acceptance is cross-fitted: each of {len(judged):,} labels is judged by a model not tuned on it "
+        f"acceptance is cross-fitted: each of {len(judged):,} samples is judged by a model not tuned on it "
         f"({len(np.unique(judged))} folds, {ways}; --val holds some out instead)"
     )
 

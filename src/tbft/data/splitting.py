@@ -10,7 +10,7 @@ from tbft.data.amounts import Amount, parse_amount
 from tbft.data.drawing import NOTHING, Indices
 from tbft.data.folds import draw_folds, is_small
 from tbft.data.holding_out import hold_out
-from tbft.data.manner import Manner, SplitBy, find_manner
+from tbft.data.manner import Manner, SplitBy, ValUse, find_manner
 from tbft.data.samples import Samples
 from tbft.data.split_notes import check_train, split_notes
 from tbft.errors import DataError
@@ -27,6 +27,7 @@ class Parts:
             hold out, see :func:`tbft.data.folds.draw_folds`; else None.
         manner: the groups, the order and the copies of the training samples, from which other folds are
             drawn; None: to be found by the names of the attributes.
+        val_use: what `val` is for.
     """
 
     train: Samples
@@ -37,6 +38,7 @@ class Parts:
     notes: tuple[str, ...] = ()
     folds: Indices | None = None
     manner: Manner | None = None
+    val_use: ValUse = "acceptance"
 
     @property
     def judged_count(self) -> int:
@@ -108,11 +110,18 @@ def split_by(samples: Samples, amounts: Amounts, by: SplitBy) -> Parts:
     if amounts.val is None and amounts.test.is_nothing:
         manner = replace(manner, group_by=of_val.group_by)
     check_train(drawn, manner)
-    notes = split_notes(drawn, manner, of_val, folds)
+    notes = split_notes(drawn, manner, of_val, folds, by.val_use)
     drawn = {part: np.sort(indices) for part, indices in drawn.items()}
     parts = {part: samples.subset(indices) for part, indices in drawn.items()}
-    of_train = manner.subset(drawn["train"])
-    return Parts(**parts, seed=by.seed, group_by=manner.group_by, notes=notes, folds=folds, manner=of_train)
+    return Parts(
+        **parts,
+        seed=by.seed,
+        group_by=manner.group_by,
+        notes=notes,
+        folds=folds,
+        manner=manner.subset(drawn["train"]),
+        val_use=by.val_use,
+    )
 
 
 def _asked(amounts: Amounts) -> dict[str, Amount]:

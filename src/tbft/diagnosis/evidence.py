@@ -87,6 +87,7 @@ class Evidence:
         shift: None if the source's statistics are unknown: there is neither a card nor BatchNorm.
         labels: None without labels.
         adabn: None if the model has no BatchNorm.
+        has_classes: False for targets of another task, for which accuracies and confidences mean nothing.
     """
 
     samples: int
@@ -99,6 +100,7 @@ class Evidence:
     confidence: Confidence
     labels: Agreement | None = None
     adabn: AdaBN | None = None
+    has_classes: bool = True
 
     @property
     def distance(self) -> float:

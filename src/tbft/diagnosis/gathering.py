@@ -73,6 +73,7 @@ def gather(
         shift=_shift(blocks, seen, source, card is not None) if source.layers else None,
         confidence=confidence,
         labels=_agreement(few.labels, predicted, seen, source.accuracy) if labeled else None,
+        has_classes=samples.targets is None,
     )
     if not batch_norms(blocks.model):
         return evidence

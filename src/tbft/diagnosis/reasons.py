@@ -39,6 +39,9 @@ def _reasons(e: Evidence) -> Iterator[str]:
     if e.shift is not None and e.shift.pixels:
         name, change = max(e.shift.pixels.items(), key=lambda item: abs(item[1]))
         yield f"inputs: {name} changed most, by {change:+.2f} standard deviations"
+    if not e.has_classes:
+        yield "targets are not classes: drift at the feature and the output level cannot be detected"
+        return
     if e.adabn is not None:
         yield (
             f"confidence {100 * e.confidence.mean:.0f} % (source {100 * e.confidence.source:.0f} %), "
@@ -67,7 +70,7 @@ def advice(e: Evidence, verdict: str) -> str | None:
     if not e.has_card:
         weaker = "no level is diagnosed" if e.shift is None else "the diagnosis is weaker"
         return f"build a source card (tbft card build) where the source data is; without one {weaker}"
-    if e.labels is None:
+    if e.labels is None and e.has_classes:
         return (
             "label some samples: without labels, neither drift at the output level nor lost accuracy can be "
             "detected"

@@ -156,15 +156,17 @@ def _acceptance(judged: Values | None) -> dict[str, Any] | None:
         low, high = (gained(judged[key], "score") for key in ("low", "high"))
         return {"chart": None, "words": f"{words}The score changes by {low} to {high} (95 % interval)."}
     words += "The bar is the 95 % interval."
-    chart = charts.interval("Gain on held-out labels", judged["gain"], judged["low"], judged["high"])
+    chart = charts.interval("Gain on held-out samples", judged["gain"], judged["low"], judged["high"])
     return {"chart": chart, "words": words}
 
 
 def _no_acceptance(r: Values) -> str:
     if r["arm"] == "none":
         return "There was nothing to judge."
-    if r["val_samples"]:
+    if r["val_samples"] and r["val_use"] == "epoch":
         return "The held-out samples chose the epoch, so they could not be used to judge the result."
+    if r["stopped"] and not changed(r):
+        return "Nothing was learned, so there was nothing to judge."
     return "No samples were held out to judge the result; --val holds some out."
 
 

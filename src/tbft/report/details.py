@@ -36,7 +36,8 @@ def changed(r: Values) -> bool:
 
 def options(r: Values, choice: Values) -> dict[str, Any]:
     """Table and chart of the options."""
-    costs, expected = choice["costs"], choice["expected_accuracies"]
+    costs, has_classes = choice["costs"], choice["diagnosis"]["evidence"]["has_classes"]
+    expected = choice["expected_accuracies"] if has_classes else {}
     optional = [
         ("memory, at least", "min_bytes", size),
         ("energy, estimated", "energy_joules", joules),
@@ -66,7 +67,7 @@ def options(r: Values, choice: Values) -> dict[str, Any]:
     return {
         "columns": columns,
         "rows": rows,
-        "chart": charts.costs(title, [*known, *outcomes], choice["option"]),
+        "chart": charts.costs(title, [*known, *outcomes], choice["option"]) if known else None,
     }
 
 
@@ -90,7 +91,7 @@ def learning(r: Values) -> list[Picture]:
         "held out": [record["val_loss"] for record in history],
     }
     shown = {name: values for name, values in losses.items() if any(v is not None for v in values)}
-    pictures = [charts.learning("Loss after every epoch", shown, r["best_epoch"], "cross-entropy, nats")]
+    pictures = [charts.learning("Loss after every epoch", shown, r["best_epoch"], "loss")]
     accuracies = [None if e["val_accuracy"] is None else 100 * e["val_accuracy"] for e in history]
     if any(value is not None for value in accuracies):
         curves = {"held out": accuracies}
@@ -116,7 +117,9 @@ def classes(r: Values) -> dict[str, Any]:
         for name in before
     ]
     if not pairs:
-        return {"words": "No class has samples to evaluate on.", "chart": None, "rows": rows}
+        words = "No class has samples to evaluate on."
+        words = words if r["measure"] == "accuracy" else "The samples have targets instead of classes."
+        return {"words": words, "chart": None, "rows": rows}
     by_change = sorted(pairs, key=lambda n: pairs[n][0] - pairs[n][1])
     better = sum(b < a for b, a in pairs.values())
     worse = sum(b > a for b, a in pairs.values())

@@ -104,7 +104,8 @@ def _table(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Line]:
             adabn.get("confidence"),
         ),
     )
-    rows = [row(name, *(percent(value) for value in values)) for name, *values in shares]
+    shown = shares if e["has_classes"] else ()
+    rows = [row(name, *(percent(value) for value in values)) for name, *values in shown]
     if shift is not None:
         distance = f"distance of statistics per channel, at {shift['layer']}"
         rows.append(row(distance, f"{shift['distance']:.3f}", limit=beyond("distance")))

@@ -47,7 +47,7 @@ def summary(r: Values, patch_path: str | None = None, page: str | None = None) -
         ("samples", f"{r['train_samples']:,} train, {r['val_samples']:,} val, {r['test_samples']:,} test"),
         ("arm", f"{r['arm']}, {_why(r)}: {r['tuned_parameters']:,} parameters tuned"),
         ("recipe", f"{r['recipe']}, seed {r['seed']}{_epochs(r)}"),
-        ("score" if r["measured_on"] and r["accuracy_before"] is None else "accuracy", accuracy(r)),
+        (r["measure"], accuracy(r)),
     ]
     if r["acceptance"] is not None:
         rows.append(("gain", r["acceptance"]["text"]))
@@ -69,18 +69,29 @@ def accuracy(r: Values) -> str:
     """Accuracy or score before and after, and the part on which it was measured."""
     if r["measured_on"] is None:
         return "not measured: nothing was held out (--val, --test)"
-    in_percent = r["accuracy_before"] is not None
     gain = r["score_after"] - r["score_before"]
-    count = measured_count(r)
-    where = {
-        "test": f"the {count:,} test samples",
-        "val": f"the {count:,} held-out samples that also decided (--test holds out others)",
-        "folds": f"{count:,} training samples, by models not tuned on them (--test holds out others)",
-    }[r["measured_on"]]
-    if not in_percent:
-        return f"{r['score_before']:.4g} -> {r['score_after']:.4g} ({gain:+.3g}) on {where}"
-    change = f"{100 * r['accuracy_before']:.1f} % -> {100 * r['accuracy_after']:.1f} %"
-    return f"{change} ({100 * gain:+.1f} points) on {where}"
+    score = f"{r['score_before']:.4g} -> {r['score_after']:.4g} ({gain:+.3g})"
+    if r["accuracy_before"] is None:
+        return f"{score} on {_measured_on(r)}"
+    points = 100 * (r["accuracy_after"] - r["accuracy_before"])
+    change = f"{100 * r['accuracy_before']:.1f} % -> {100 * r['accuracy_after']:.1f} % ({points:+.1f} points)"
+    if max(abs(r[f"score_{when}"] - r[f"accuracy_{when}"]) for when in ("before", "after")) > 1e-6:
+        change += f", score {score},"
+    return f"{change} on {_measured_on(r)}"
+
+
+def _measured_on(r: Values) -> str:
+    """The samples on which accuracy or score was measured, and what else they were used for."""
+    count, judged = measured_count(r), r["acceptance"] is not None
+    if r["measured_on"] == "test":
+        return f"the {count:,} test samples"
+    if r["measured_on"] == "folds":
+        how = "training samples, by models not tuned on them" if judged else "training samples"
+    else:
+        chose = r["best_epoch"] and r["val_use"] == "epoch"
+        used = " that also decided" if judged else " that also chose the epoch" if chose else ""
+        how = f"held-out samples{used}"
+    return f"the {count:,} {how} (--test holds out others)"
 
 
 def _held_back(r: Values) -> bool:
@@ -155,6 +166,7 @@ def choice_text(choice: Values) -> str:
         value = choice["expected_accuracies"].get(name)
         shown = "-" if value is None else f"{100 * value:.0f}"
         energy = "unavailable" if cost["energy_joules"] is None else f"{cost['energy_joules']:.1f}"
+        shown = shown if choice["diagnosis"]["evidence"]["has_classes"] else "-"
         note = choice["excluded"].get(name, "")
         if name == choice["option"]:
             note = "<- chosen" + ("" if name == choice["arm"] else f": here the arm {choice['arm']}")

@@ -34,17 +34,18 @@ def tiles(adaptation: Adaptation) -> Iterator[dict[str, str]]:
 
 
 def _accuracy_tile(r: Values) -> dict[str, str]:
-    name = "accuracy, before and after"
+    name = f"{r['measure']}, before and after"
     if r["measured_on"] is None:
         return {"name": name, "value": "not measured", "note": "nothing was held out", "kind": "wide"}
-    gain, in_points = r["score_after"] - r["score_before"], r["accuracy_before"] is not None
+    in_points = r["accuracy_before"] is not None
+    shown = "accuracy" if in_points else "score"
+    gain = r[f"{shown}_after"] - r[f"{shown}_before"]
     kind = "wide" + (" good" if gain > 0 else " bad" if gain < 0 else "")
     kinds = {"test": "test sample", "val": "held-out sample", "folds": "cross-fitted sample"}
     samples = count(details.measured_count(r), kinds[r["measured_on"]])
     write = percent if in_points else "{:.4g}".format
-    change = f"{write(r['score_before'])} → {write(r['score_after'])}"
+    change = f"{write(r[f'{shown}_before'])} → {write(r[f'{shown}_after'])}"
     note = f"{gained(gain, 'points' if in_points else 'score')}, {samples}{_at_home(r)}"
-    name = name if in_points else "score, before and after"
     return {"name": name, "value": change, "note": note, "kind": kind}
 
 
