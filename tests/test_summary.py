@@ -15,6 +15,7 @@ from tbft.cli import main
 from tbft.cli.data_options import add_data, load_samples
 from tbft.cli.parts_options import add_parts, load_parts
 from tbft.data import InputSpec, as_parts, make_samples, read
+from tbft.data.manner import SplitBy
 from tbft.data.quality import find_problems
 from tbft.data.summary import describe
 from tbft.errors import DataError
@@ -28,7 +29,7 @@ def test_a_summary_says_what_was_read_and_how_it_is_parted(tmp_path):
     text = str(summary)
     assert "60 samples of 3 classes, float32 3x20 in [" in text
     assert "  train: 48 (0 16, 1 16, 2 16)\n  val: 12 (0 4, 1 4, 2 4)\n  test: 0\n" in text
-    assert "  attributes: subject (10 values)\n" in text  # not those that tell every sample apart
+    assert "  attributes: subject (10 values), note (another value for each sample)\n" in text
     assert "  - held out: 12 of 60 to decide acceptance (by subject)" in text
     values = json.loads(json.dumps(summary.to_json()))
     assert (values["samples"], values["group_by"], values["class_counts"]["0"]) == (60, "subject", 20)
@@ -147,7 +148,8 @@ def test_parts_of_the_command_line(tmp_path, capsys, monkeypatch):
 
     def parts(options: str) -> list[int]:
         arguments = parser.parse_args(f"--data w.npz {options}".split())
-        made = load_parts(arguments, load_samples(arguments))
+        by = SplitBy(arguments.seed, arguments.group_by, arguments.order)
+        made = load_parts(arguments, load_samples(arguments), InputSpec(), by)
         return [len(made.train), len(made.val), len(made.test)]
 
     assert parts("") == [48, 12, 0]
