@@ -272,7 +272,7 @@ def _bad_files() -> None:
         ("--train 5000", "samples are asked for in all"),
         ("--train lots", "not a valid amount"),
         ("--where subject", "write KEY=VALUE"),
-        ("--group-by room", "cannot split by 'room'"),
+        ("--group-by room", "--group-by: unknown attribute 'room': Known: "),
         ("--source-share 1.5", "a fraction from 0 to 1"),
         ("--learning-rate 1e38", "diverged"),
         ("--epochs 0", "a positive number"),

@@ -309,7 +309,7 @@ def test_the_order_is_that_of_the_set_where_nothing_tells_it():
     assert parts.train.ids.tolist() == list(range(10))
     assert any("--order KEY names one" in note for note in parts.notes)
     assert "30 of 40 samples are in no part" in parts.notes
-    with pytest.raises(DataError, match="--order: unknown attribute 'when'"):
+    with pytest.raises(DataError, match="--order when: these samples have no attributes; a column"):
         split_by(noise([0, 1]), Amounts(), SplitBy(order="when"))
 
 

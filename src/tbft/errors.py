@@ -133,3 +133,18 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     hint = "did you mean " + " or ".join(repr(n) for n in near) + "? " if near else ""
     return f"unknown {kind} {name!r}: {hint}Known: {', '.join(names) or 'none'}"
+
+
+def unknown_attribute(option: str, key: str, known: Iterable[str]) -> str:
+    """Message for an attribute that samples do not have, with those that they have.
+
+    >>> unknown_attribute("--order", "when", ["time", "subject"])
+    "--order: unknown attribute 'when': Known: time, subject"
+    """
+    names = list(known)
+    if names:
+        return f"{option}: {unknown('attribute', key, names)}"
+    return (
+        f"{option} {key}: these samples have no attributes; a column of a table, an array beside the inputs "
+        "with a value for each sample, or a level of folders (--layout) becomes one"
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tbft.data.samples import Samples
-from tbft.errors import DataError, unknown
+from tbft.errors import DataError, unknown_attribute
 
 Array = npt.NDArray[Any]
 
@@ -162,10 +162,7 @@ def find_groups(samples: Samples, group_by: str | None) -> tuple[dict[str, Group
         found = named_groups(samples)
         return found, () if found else _lookalikes(samples)
     if group_by not in samples.attributes:
-        raise DataError(
-            f"{samples.name}: cannot split by {group_by!r}: "
-            f"{unknown('attribute', group_by, samples.attributes)}"
-        )
+        raise DataError(f"{samples.name}: {unknown_attribute('--group-by', group_by, samples.attributes)}")
     return {group_by: groups_of(samples.attributes[group_by])}, ()
 
 

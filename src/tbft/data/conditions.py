@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tbft.errors import DataError, unknown
+from tbft.errors import DataError, unknown_attribute
 
 Array = npt.NDArray[Any]
 #: What :func:`as_conditions` takes.
@@ -92,7 +92,7 @@ def matching(attributes: Mapping[str, Array], conditions: Conditions, name: str)
     keep = np.ones(count, dtype=bool)
     for key, condition in conditions.items():
         if key not in attributes:
-            raise DataError(f"{name}: --where: {unknown('attribute', key, attributes)}")
+            raise DataError(f"{name}: {unknown_attribute('--where', key, attributes)}")
         values = np.asarray(attributes[key])
         hits = {text: _equal(values, text) for text in (*condition.wanted, *condition.excluded)}
         for text, hit in hits.items():

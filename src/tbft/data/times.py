@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tbft.data.columns import ORDER_WORDS, TIME_WORDS, UNKNOWN, named_groups, rank, ranked, text_of
 from tbft.data.samples import Samples
-from tbft.errors import DataError, unknown
+from tbft.errors import DataError, unknown_attribute
 
 Array = npt.NDArray[Any]
 Match = dict[str, str | None]  # what a regular expression has found, by name
@@ -103,7 +103,7 @@ def positions_in_time(samples: Samples, keys: list[str]) -> npt.NDArray[np.int64
     columns = []
     for key in reversed(keys):
         if key not in samples.attributes:
-            raise DataError(f"{samples.name}: --order: {unknown('attribute', key, samples.attributes)}")
+            raise DataError(f"{samples.name}: {unknown_attribute('--order', key, samples.attributes)}")
         try:
             columns.append(_sortable(samples.attributes[key]))
         except ValueError as error:
