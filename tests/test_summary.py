@@ -183,3 +183,14 @@ def test_copies_in_two_parts_of_a_tree_and_damage_are_said_once(tmp_path, capsys
     assert "  test: 3 (a 2, b 1)\n  train: 4 (a 2, b 2)" in out
     assert "1 sample is an exact copy of one in another part:\n    test/a/again.png = train/a/0.png" in out
     assert out.count("cut.png") == 1
+
+
+@pytest.mark.parametrize("folder", ["labels", "images"])
+def test_pictures_with_boxes_are_refused_with_what_gives_them_classes(tmp_path, folder):
+    write_tree(tmp_path, ("images",))
+    (tmp_path / folder).mkdir(exist_ok=True)
+    for file in list((tmp_path / "images").iterdir()):
+        (tmp_path / folder / f"{file.stem}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(DataError, match=r"\(YOLO\), and no class: .* one class for each picture") as refused:
+        read(tmp_path)
+    assert "--layout" not in str(refused.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -73,10 +73,23 @@ def _interpreted(listing: Listing, hints: Hints) -> Tree:
     try:
         return interpret([m.parts for m in listing.pictures], hints, listing.name)
     except DataError as error:
+        if _has_text_each(listing):
+            raise DataError(
+                f"{listing.name}: the pictures have a text file each, as for the detection of objects (YOLO), "
+                "and no class: put them into folders <class>/<file>, or write a table of labels beside them "
+                "(labels.csv: file,label) with one class for each picture"
+            ) from error
         if not listing.others or any(len(m.parts) > 1 for m in listing.pictures):
             raise
         seen = problems_of_tables(listing) or [f"beside them: {by_kind(listing.others)}"]
         raise DataError(f"{error} ({'; '.join(seen)})") from error
+
+
+def _has_text_each(listing: Listing) -> bool:
+    """Whether most pictures have a text file of the same name, wherever it lies."""
+    texts = {PurePath(m.name).stem for m in listing.others if m.suffix == ".txt"}
+    named = sum(PurePath(m.name).stem in texts for m in listing.pictures)
+    return 2 * named > len(listing.pictures)
 
 
 def _nothing_in(listing: Listing) -> str:
