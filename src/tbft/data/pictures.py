@@ -75,7 +75,7 @@ def _interpreted(listing: Listing, hints: Hints) -> Tree:
     except DataError as error:
         if _has_text_each(listing):
             raise DataError(
-                f"{listing.name}: the pictures have a text file each, as for the detection of objects (YOLO), "
+                f"{listing.name}: the pictures have a text file each, as for detecting objects (YOLO), "
                 "and no class: put them into folders <class>/<file>, or write a table of labels beside them "
                 "(labels.csv: file,label) with one class for each picture"
             ) from error
