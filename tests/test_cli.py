@@ -271,6 +271,7 @@ def _bad_files() -> None:
         ("--recipe papr", "did you mean 'paper'"),
         ("--train 5000", "samples are asked for in all"),
         ("--train lots", "not a valid amount"),
+        ("--train 0", "no samples to train on"),
         ("--where subject", "write KEY=VALUE"),
         ("--group-by room", "--group-by: unknown attribute 'room': Known: "),
         ("--source-share 1.5", "a fraction from 0 to 1"),
@@ -370,6 +371,12 @@ def test_numbers_that_are_none_are_refused(value, place, capsys):
             main([*ADAPT, option, value])
         assert caught.value.code == 2
         assert "is not a number" in capsys.readouterr().err
+
+
+def test_a_source_share_is_a_number_or_auto(capsys):
+    with pytest.raises(SystemExit):
+        main([*ADAPT, "--source-share", "half"])
+    assert "'half' is neither a number from 0 to 1 nor auto" in capsys.readouterr().err
 
 
 def test_usage_errors_exit_2(capsys):

@@ -99,7 +99,10 @@ def load_budget(arguments: argparse.Namespace) -> Budget:
 
 
 def _share(text: str) -> float | str:
-    return text if text in ("auto", "keep") else float(text)
+    try:
+        return text if text in ("auto", "keep") else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0 to 1 nor auto") from None
 
 
 def load_cache(arguments: argparse.Namespace) -> CachePolicy:

@@ -43,8 +43,7 @@ def as_parts(
     Raises:
         DataError: an amount exceeds what there is, or own samples do not match `train`.
     """
-    if len(train) == 0:
-        raise DataError(f"{train.name}: there are no samples to train on")
+    _check_any(train)
     own = {
         name: _read(part, name, as_samples)
         for name, part in (("val", val), ("test", test))
@@ -74,8 +73,16 @@ def read_parts(spec: InputSpec, train: Any, val: Any, test: Any, by: SplitBy) ->
         return as_parts(as_samples(train, spec), val, test, by=by, as_samples=partial(as_samples, spec=spec))
     if any(given is not None for given in (val, test, by.group_by, by.order)):
         raise PlanError("these parts are already split: leave out val, test, group_by and order")
+    _check_any(train.train)
     fitted, val, test = (fit_samples(part, spec) for part in (train.train, train.val, train.test))
     return replace(train, train=fitted, val=val, test=test)
+
+
+def _check_any(train: Samples) -> None:
+    if len(train) == 0:
+        raise DataError(
+            f"{train.name}: there are no samples to train on (--train); to evaluate, tbft evaluate"
+        )
 
 
 def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:

@@ -66,7 +66,7 @@ class Summary:
         lines += [f"  {part}: {_in_classes(counts)}" for part, counts in self.part_counts.items()]
         shared = {key: count for key, count in self.attributes.items() if count < self.sample_count}
         told = [f"{key} ({_many(count, 'value')})" for key, count in shared.items()]
-        if own := [key for key in self.attributes if key not in shared]:
+        if own := [key for key in self.attributes if key not in shared and key != "file"]:
             told.append(f"{_first(own)} (another value for each sample)")
         if told:
             lines.append(f"  attributes: {', '.join(told)}")

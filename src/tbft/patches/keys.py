@@ -148,8 +148,13 @@ def read_public(name_or_path: str | Path) -> PublicKey:
     path = _located(str(name_or_path), ".pub")
     try:
         text = path.read_bytes()[:1000].decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"cannot read the key {path}: {error}") from error
+    except OSError as error:
+        raise KeyFileError(
+            f"cannot read the key {path}: {error.strerror}; copy it from the machine on which it was made: "
+            "`tbft keys show` tells the file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise KeyFileError(f"{path} is not a public key, which is one line of text") from error
     return parse_public(text, str(path))
 
 
