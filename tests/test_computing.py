@@ -136,3 +136,20 @@ def test_batch_norm_without_statistics_is_found():
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)))
     assert batch_dependent(model) == ["1.0"]
     assert batch_dependent(nn.InstanceNorm2d(3)) == []
+
+
+@pytest.mark.parametrize(
+    ("side", "tiles", "groups", "precision"),
+    [
+        (64, False, 8, "float32"),
+        (224, False, 8, "bfloat16"),
+        (64, True, 8, "bfloat16"),
+        (64, False, 1, "bfloat16"),
+    ],
+)
+def test_small_pictures_through_depthwise_convolutions_need_tiles_for_bfloat16(
+    side, tiles, groups, precision, monkeypatch
+):
+    monkeypatch.setattr("tbft.blocks.precision._has", lambda feature: tiles or feature == "avx512_bf16")
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.Conv2d(8, 8, 3, 4, groups=groups), nn.Flatten())
+    assert computing_for(model, torch.rand(2, 3, side, side)).precision == precision

@@ -24,6 +24,8 @@ CPU = torch.device("cpu")
 
 #: Samples on which a precision and a layout are tried; BatchNorm needs more than one.
 TRIED = 2
+#: Height and width in pixels from which depthwise convolutions gain from ``bfloat16`` without AMX tiles.
+LARGE = 160
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def computing_for(
 def _first_that_works(
     model: nn.Module, x: Inputs, precision: str, channels_last: bool, device: torch.device
 ) -> Computing:
-    gains = gains_from_bfloat16(device) and not (device.type == "cpu" and _is_slow_in_bfloat16(model))
+    gains = gains_from_bfloat16(device) and not (device.type == "cpu" and _is_slow_in_bfloat16(model, x))
     half = precision == "bfloat16" or (precision == "auto" and gains)
     pictures = channels_last and any(t.ndim == 4 for t in tensors_of(x))
     errors: dict[Computing, Exception] = {}
@@ -161,17 +163,32 @@ def gains_from_bfloat16(device: torch.device = CPU) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
-    # Private in torch; where a version lacks them, nothing is lost but speed.
-    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
-    return any(check() for check in checks if check is not None)
+    return _has("amx_tile") or _has("avx512_bf16")
 
 
-def _is_slow_in_bfloat16(model: nn.Module) -> bool:
-    """Whether it has a layer that torch computes step by step on the CPU, casting its weights every time.
+def _has(feature: str) -> bool:
+    """Whether the processor has these instructions."""
+    # Private in torch; where a version lacks it, nothing is lost but speed.
+    check = getattr(torch.cpu, f"_is_{feature}_supported", None)
+    return check is not None and bool(check())
 
-    A step of a GRU takes twice as long in ``bfloat16``; an LSTM, which has a kernel of its own, half as long.
+
+def _is_slow_in_bfloat16(model: nn.Module, x: Inputs) -> bool:
+    """Whether it has layers that a CPU computes more slowly in ``bfloat16``.
+
+    A step of a GRU, which torch computes time by time, casting its weights anew, takes twice as long; an
+    LSTM, which has a kernel of its own, half as long. Without AMX tiles, depthwise convolutions of small
+    pictures take up to twice as long, and those of large ones less (``benchmarks/larger_pictures.py``).
     """
-    return any(isinstance(module, (nn.GRU, nn.RNN)) for module in model.modules())
+    modules = list(model.modules())
+    if any(isinstance(module, (nn.GRU, nn.RNN)) for module in modules):
+        return True
+    is_small = any(t.ndim == 4 and min(t.shape[2:]) < LARGE for t in tensors_of(x))
+    return is_small and not _has("amx_tile") and any(_is_depthwise(module) for module in modules)
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels
 
 
 def laid_out(x: Tensor) -> Tensor:
