@@ -16,9 +16,10 @@ import pytest
 import torch
 from conftest import heed_interrupts, striped
 
+import tbft
 from tbft.blocks.tensors import fingerprint
 from tbft.cli import main
-from tbft.errors import WriteError
+from tbft.errors import TbftError, WriteError
 from tbft.models import read_state
 from tbft.models.digits import DigitsNet
 from tbft.verification.evaluation import predict
@@ -377,6 +378,17 @@ def test_a_source_share_is_a_number_or_auto(capsys):
     with pytest.raises(SystemExit):
         main([*ADAPT, "--source-share", "half"])
     assert "'half' is neither a number from 0 to 1 nor auto" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--weights", ""], ["--weights="], ["--out", ""], ["--card="]])
+def test_an_empty_value_is_not_taken_as_none(given, place, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([*ADAPT, *given])
+    assert caught.value.code == 2
+    assert f"argument {given[0].rstrip('=')}: its value is empty" in capsys.readouterr().err
+    assert main(["energy", "measure", "--", "true", "--weights", ""]) == 0
+    with pytest.raises(TbftError):
+        tbft.load_base("digits", weights="")
 
 
 def test_usage_errors_exit_2(capsys):

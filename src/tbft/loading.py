@@ -75,10 +75,10 @@ def load_named(model: str, source: Source) -> Loaded:
         )
     if source.weights_key is not None and weights is None:
         raise CheckpointError("--weights-key chooses within a checkpoint: give one with --weights FILE")
-    module, path = preset.build(), weights or preset.weights
+    module, path = preset.build(), preset.weights if weights is None else weights
     notes = () if path is None else load_weights(module, path, source.weights_key)
     shipped = preset.card if weights is None else None
-    card = as_card(source.card or shipped)
+    card = as_card(shipped if source.card is None else source.card)
     inputs, assumed = inputs_of_card(preset.inputs, card, module)
     return Loaded(
         module,

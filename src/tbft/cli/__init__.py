@@ -153,12 +153,20 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments; argparse itself takes ``--option=--`` as no value at all."""
+    """The arguments; argparse itself takes ``--option=--`` as no value at all.
+
+    An empty value is refused: an unset variable in ``--weights "$BASE"`` must not mean no weights.
+    """
     top = parser()
-    for text in argv:
-        name, _, value = text.partition("=")
-        if value == "--" and name.startswith("-"):
+    for option, text in zip(("", *argv), argv, strict=False):
+        if text == "--":  # a command to run follows
+            break
+        name, equals, value = text.partition("=")
+        if name.startswith("-") and value == "--":
             top.error(f"argument {name}: expected one argument")
+        empty = name if name.startswith("--") and equals and not value else option if not text else ""
+        if empty.startswith("--"):
+            top.error(f"argument {empty}: its value is empty; give one, or leave the option out")
     return top.parse_args(argv)
 
 

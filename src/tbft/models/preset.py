@@ -50,7 +50,7 @@ class Preset:
         Raises:
             CheckpointError: the file does not fit, or none was given and none ships.
         """
-        path = weights or self.weights
+        path = self.weights if weights is None else weights
         if path is None:
             raise CheckpointError(f"{self.name} ships without weights: give a checkpoint")
         model = self.build()
