@@ -20,9 +20,10 @@ from tbft.blocks.tensors import tensor_bytes
 from tbft.choosing.choice import beyond
 from tbft.choosing.cost import Cost, Prediction, plans_of, predict_costs
 from tbft.choosing.counting import count_blocks, count_step
+from tbft.choosing.operations import Operation
 from tbft.choosing.planning import Setting, choose_plan
 from tbft.choosing.shortening import FILLED, MIN_LENGTH, fitting_length
-from tbft.choosing.timing import Operation, calibrate
+from tbft.choosing.timing import calibrate
 from tbft.choosing.workload import workload_of
 from tbft.cli import main
 from tbft.cli.model_options import thread_count

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tbft.blocks import Blocks
-from tbft.choosing.timing import Operation
+from tbft.choosing.operations import Operation
 from tbft.plan import ResolvedPlan
 from tbft.plan.resolution import AdaptStatistics, CachePrefix, ChooseShare, Pass, SolveHead, Train
 from tbft.tuning.batchnorm import SHARES
