@@ -26,10 +26,11 @@ from tbft.blocks import cut_before
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
 from tbft.plan import FOLLOW, KEEP
 from tbft.tuning.execution import tune_samples
-from tbft.tuning.loop import AnyOptimizer, FitState, Run, fit
+from tbft.tuning.loop import FitState, Run, fit
 from tbft.tuning.optimizers import Optimizer, make_optimizer
 from tbft.tuning.options import Tuning
 from tbft.tuning.prefix_cache import cache_prefix
+from tbft.tuning.rates import AnyOptimizer
 from tbft.verification.evaluation import computing_on
 
 COLUMNS = ("block1", "block2", "block3", "fc", "full")

@@ -34,9 +34,10 @@ from tbft.tuning.augment import crop_flip
 from tbft.tuning.base_training import train_base
 from tbft.tuning.batchnorm import adapt_statistics
 from tbft.tuning.execution import tune_samples
-from tbft.tuning.loop import Run, rate_factor, set_rate
+from tbft.tuning.loop import Run
 from tbft.tuning.options import Tuning
 from tbft.tuning.prefix_cache import CachePolicy
+from tbft.tuning.rates import rate_factor, set_rate
 
 SMALL = find_recipe("paper").replace(batch_size=16, epochs=3)
 

@@ -21,8 +21,9 @@ from tbft.blocks.state import batch_norms, evaluating, modes_restored, values_re
 from tbft.data.samples import Samples
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.plan import ResolvedPlan
-from tbft.tuning.loop import AnyOptimizer, loss_of
+from tbft.tuning.loop import loss_of
 from tbft.tuning.optimizers import make_optimizer
+from tbft.tuning.rates import AnyOptimizer
 
 #: Additions, multiplications, divisions and roots per trained parameter and step, with weight decay and
 #: momentum, from the update formulas in torch's documentation.

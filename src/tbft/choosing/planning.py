@@ -20,7 +20,8 @@ from tbft.choosing.trying import Trying, run_trials
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
-from tbft.diagnosis.levels import NOT_DIAGNOSED, diagnose_if_known
+from tbft.diagnosis.gathering import gather
+from tbft.diagnosis.levels import NOT_DIAGNOSED, diagnose_evidence
 from tbft.diagnosis.observation import BATCH_SIZE
 from tbft.diagnosis.rules import unmended
 from tbft.errors import BudgetError, PlanError
@@ -62,7 +63,7 @@ def choose_plan(
         allowance: the budget, with its clock already running.
 
     Raises:
-        CardError, DataError: as in :func:`diagnose_if_known`.
+        CardError, DataError: as in :func:`gather`.
         PlanError: as in :func:`choose`, or there are neither labels nor anything known of the source.
         BudgetError: the budget of time or energy is too small to choose.
     """
@@ -75,7 +76,8 @@ def choose_plan(
             "another recipe"
         )
     check_affords_diagnosis(blocks, samples, batch_size(allowance), allowance)
-    diagnosis = diagnose_if_known(blocks, samples, setting.card, setting.labeled, batch_size(allowance))
+    found = gather(blocks, samples, setting.card, setting.labeled, batch_size(allowance))
+    diagnosis = diagnose_evidence(found)
     if diagnosis.verdict == NOT_DIAGNOSED and not setting.labeled:
         raise PlanError(
             "there is nothing to choose by: a model without BatchNorm keeps no statistics of its source, and "

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from tbft.cli.common import (
     Subparsers,
@@ -25,9 +24,6 @@ from tbft.cli.model_options import add_model, load_base, load_recipe, settle_thr
 from tbft.cli.parts_options import add_parts, load_parts
 from tbft.cli.plan_options import add_budget, add_plan, add_tuning, load_budget, load_cache
 from tbft.errors import WriteError
-
-if TYPE_CHECKING:
-    pass
 
 EXAMPLES = """
 tbft personalize resnet26-cifar10 --weights base.pth --data samples.tar --level input --out user.safetensors

@@ -19,7 +19,6 @@ from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.evidence import MIN_SAMPLES, Evidence
 from tbft.diagnosis.gathering import gather
-from tbft.diagnosis.observation import BATCH_SIZE
 from tbft.diagnosis.reasons import advice, reasons_for
 from tbft.diagnosis.rules import (
     ACCURACY_P,
@@ -75,7 +74,6 @@ def diagnose_samples(
     samples: Samples,
     card: SourceCard | None = None,
     labeled: bool = True,
-    batch_size: int = BATCH_SIZE,
 ) -> Diagnosis:
     """Diagnose the level of drift from samples; the model is not changed.
 
@@ -83,30 +81,18 @@ def diagnose_samples(
         samples: target samples; at most 256 of them are used.
         card: source card of this model, see :func:`tbft.build_card`; without one the diagnosis is weaker.
         labeled: whether to use the labels; without them, drift at the output level cannot be detected.
-        batch_size: batch size of the forward passes; smaller batches take less memory.
 
     Raises:
         CardError, DataError: the card belongs to another model, there are no samples, or neither a card nor
             BatchNorm says anything of the source.
     """
-    diagnosis = diagnose_if_known(blocks, samples, card, labeled, batch_size)
+    diagnosis = diagnose_evidence(gather(blocks, samples, card, labeled))
     if diagnosis.verdict == NOT_DIAGNOSED:
         raise DataError(
             "a model without BatchNorm keeps no statistics of its source: build a card (tbft card build), or "
             "personalize with labels, which needs no diagnosis"
         )
     return diagnosis
-
-
-def diagnose_if_known(
-    blocks: Blocks,
-    samples: Samples,
-    card: SourceCard | None = None,
-    labeled: bool = True,
-    batch_size: int = BATCH_SIZE,
-) -> Diagnosis:
-    """As :func:`diagnose_samples`, or ``not diagnosed`` where nothing is known of the source."""
-    return diagnose_evidence(gather(blocks, samples, card, labeled, batch_size=batch_size))
 
 
 def diagnose_evidence(e: Evidence) -> Diagnosis:

@@ -17,10 +17,10 @@ from tbft.blocks.precision import Computing
 from tbft.blocks.state import clone_state, write_state
 from tbft.blocks.tensors import State
 from tbft.data.samples import Samples
-from tbft.errors import DivergedError, NotFiniteError, PlanError, unknown
+from tbft.errors import DivergedError, NotFiniteError
 from tbft.plan.numbers import Training
 from tbft.tuning.augment import crop_flip
-from tbft.tuning.optimizers import Optimizer
+from tbft.tuning.rates import AnyOptimizer, rate_at, set_rate
 from tbft.verification.evaluation import evaluate_samples
 from tbft.verification.task import CLASSIFICATION, Loss, Task
 
@@ -52,8 +52,6 @@ class FitState:
     steps: int = 0  # of the whole schedule, which a run that resumes completes
 
 
-#: One of ours, or a user's.
-AnyOptimizer = Optimizer | torch.optim.Optimizer
 OnStep = Callable[[int, int], None]  # (steps done, steps in total)
 OnEpoch = Callable[[FitState], None]
 
@@ -184,40 +182,6 @@ def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None
     if evaluation is None:
         return EpochRecord(epoch, train_loss, None, None)
     return EpochRecord(epoch, train_loss, evaluation.loss, evaluation.accuracy)
-
-
-def rate_at(training: Training, step: int, steps_per_epoch: int, total: int) -> float:
-    """The learning rate at a step of `total`; steps count from 0."""
-    return training.optimization.learning_rate * rate_factor(training, step, steps_per_epoch, total)
-
-
-def rate_factor(training: Training, step: int, steps_per_epoch: int, total: int) -> float:
-    """The schedule: the factor on the learning rate at a step of `total`; steps count from 0."""
-    schedule = training.optimization.schedule
-    kind, *numbers = schedule.split(":")
-    if kind == "constant":
-        return 1.0
-    if kind == "step":
-        every, factor = int(numbers[0]), float(numbers[1])
-        return float(factor ** (step // steps_per_epoch // every))
-    if kind == "one-cycle":
-        rise = max(1, round(0.3 * total))
-        if step < rise:
-            return 0.04 + 0.96 * step / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
-    raise PlanError(unknown("schedule", schedule, ["constant", "step:EPOCHS:FACTOR", "one-cycle"]))
-
-
-def keep_proportions(optimizer: AnyOptimizer, learning_rate: float) -> None:
-    """Record each group's learning rate relative to this one, so that :func:`set_rate` keeps the ratio."""
-    for group in optimizer.param_groups:
-        group.setdefault("rate_factor", float(group.get("lr", learning_rate)) / (learning_rate or 1.0))
-
-
-def set_rate(optimizer: AnyOptimizer, learning_rate: float) -> None:
-    """Set the learning rate of each parameter group, times the group's `rate_factor` if it has one."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group.get("rate_factor", 1.0)
 
 
 def _after_epoch(

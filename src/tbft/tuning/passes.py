@@ -21,12 +21,13 @@ from tbft.plan import Allowance, ResolvedPlan, SpentError, replace_plan
 from tbft.plan.resolution import AdaptStatistics, CachePrefix, SolveHead, Train
 from tbft.tuning.batchnorm import adapt_statistics
 from tbft.tuning.closed_form import Solving, solvable_head, solve_head
-from tbft.tuning.loop import AnyOptimizer, EpochRecord, FitState, Run, fit, keep_proportions
+from tbft.tuning.loop import EpochRecord, FitState, Run, fit
 from tbft.tuning.memory_limit import MemoryLimit
 from tbft.tuning.optimizers import make_optimizer
 from tbft.tuning.options import Tuning
 from tbft.tuning.pages import pages_kept
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix
+from tbft.tuning.rates import AnyOptimizer, keep_proportions
 from tbft.tuning.resume import load_run, save_run
 from tbft.verification.task import CLASSIFICATION
 

@@ -18,7 +18,8 @@ from tbft.errors import CheckpointError, TbftWarning, WriteError
 from tbft.files import atomic_path
 from tbft.schema import build
 from tbft.tuning.checksummed import TRAILER_BYTES, ChecksumWriter, is_whole
-from tbft.tuning.loop import AnyOptimizer, EpochRecord, FitState
+from tbft.tuning.loop import EpochRecord, FitState
+from tbft.tuning.rates import AnyOptimizer
 
 PURPOSE = "resume"
 
