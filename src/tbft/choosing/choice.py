@@ -147,10 +147,19 @@ def beyond(cost: Cost, budget: Budget, left: str = " left after choosing") -> st
     '6.0 s of processor time, more than 5.0 s'
     """
     if budget.cpu_seconds is not None and cost.cpu_seconds > budget.cpu_seconds:
-        return f"{cost.cpu_seconds:.1f} s of processor time, more than {budget.cpu_seconds:.1f} s{left}"
+        allowed = f"more than {_amount(budget.cpu_seconds)} s{left}"
+        return f"{_amount(cost.cpu_seconds)} s of processor time, {allowed}"
     if budget.joules is not None and cost.energy_joules is not None and cost.energy_joules > budget.joules:
-        return f"{cost.energy_joules:.1f} J, more than {budget.joules:.1f} J{left}"
+        return f"{_amount(cost.energy_joules)} J, more than {_amount(budget.joules)} J{left}"
     needed = cost.min_bytes or 0
     if budget.peak_bytes is not None and needed > budget.peak_bytes:
         return f"at least {needed / 2**20:.1f} MiB, more than {budget.peak_bytes / 2**20:.1f} MiB"
     return None
+
+
+def _amount(number: float) -> str:
+    """
+    >>> _amount(6.04), _amount(0.0123)
+    ('6.0', '0.012')
+    """
+    return f"{number:.1f}" if number >= 1 else f"{number:.2g}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from tbft.cli.common import Subparsers, command
 from tbft.report.terminal import table
 
 EXAMPLES = """
 tbft keys new workshop
-tbft keys trust workshop.pub
-tbft keys show
+tbft keys show workshop > workshop.pub      # a copy for the devices
+tbft keys trust workshop.pub                # on each device
 """
 
 
@@ -61,7 +62,8 @@ def run_show(arguments: argparse.Namespace) -> None:
 
     if arguments.key:
         key = read_public(arguments.key)
-        print(f"{key.line}\nid {key.id}")
+        print(key.line)  # alone, so that a file of it can be trusted
+        print(f"id {key.id}", file=sys.stderr)
         return
     revoked = revoked_ids()
     rows = [("name", "id", "what", "file")]
