@@ -257,7 +257,7 @@ def test_a_trial_counts_the_more_the_more_labels_it_has():
     untried = estimate(diagnose_evidence(example_evidence(**HALF_WRONG)), OPTIONS, None, False)["layer3"]
     assert untried.accuracy < few.accuracy < many.accuracy
     assert many.accuracy == pytest.approx(0.9, abs=0.15)
-    assert untried.spread > few.spread > many.spread
+    assert few.spread > many.spread
     assert (few.tried, few.measured) == (10, 0.9)
 
 
@@ -359,6 +359,17 @@ def test_what_does_not_suit_the_level_is_expected_to_do_what_its_statistics_do()
     assert found["head"].accuracy == found["none"].accuracy
     assert found["full"].spread > found["adabn"].spread
     assert (found["full"].strength, found["full"].tried) == (1.0, 0)
+
+
+def test_a_trial_that_the_prior_cannot_explain_outweighs_it():
+    expected = estimate(diagnose_evidence(example_evidence(**HALF_WRONG)), OPTIONS, None, False)["layer3"]
+    near, far = (estimates_after(tried("layer3", right, 80))["layer3"] for right in (0.6, 0.95))
+
+    def weight(after, right):
+        return (after.accuracy - expected.prior) / (right - expected.prior)
+
+    assert far.strength == near.strength == 1.0
+    assert weight(near, 0.6) < 0.75 < 0.9 < weight(far, 0.95)
 
 
 def test_what_was_tried_in_vain_lowers_what_is_expected_of_the_others():

@@ -27,6 +27,9 @@ from tbft.diagnosis.levels import Diagnosis
 GENERIC_SPREAD, MIN_SPREAD = 0.13, 0.01
 #: The same around expectations that were fitted on pictures.
 FITTED_SPREAD = 0.08
+#: How many squared errors of a trial count as chance where it differs from the prior. Set on motion and
+#: pictures: 2 to 4 do as well, and both less and more are worse.
+UNEXPLAINED = 3.0
 #: Standard deviation of the share of expected gains that an unknown family keeps.
 SLOPE_SPREAD = 0.7
 #: Accuracies of the base at which drift counts as heavy and as mild; in between, gains are interpolated.
@@ -166,16 +169,20 @@ def _lowered(prior: Estimate, base: float, kept: float) -> Estimate:
 
 
 def _posterior(prior: Estimate, base_accuracy: float, trial: Trial | None) -> Estimate:
-    """The prior, corrected by a trial: the mean weighted by inverse variances."""
+    """The prior, corrected by a trial: the mean weighted by inverse variances.
+
+    The prior has heavy tails: where the trial differs from it by more than its own error explains, gains of
+    this family are taken to vary that much.
+    """
     if trial is None:
         return prior
-    weight_prior, weight_trial = 1 / prior.spread**2, 1 / trial.error**2
-    total = weight_prior + weight_trial
-    gain = (weight_prior * (prior.accuracy - base_accuracy) + weight_trial * trial.gain) / total
+    surprise, error = trial.gain - (prior.accuracy - base_accuracy), trial.error**2
+    variance = max(prior.spread**2, surprise**2 - UNEXPLAINED * error)
+    weight = variance / (variance + error)
     return replace(
         prior,
-        accuracy=min(max(base_accuracy + gain, 0.0), 1.0),
-        spread=1 / sqrt(total),
+        accuracy=min(max(prior.accuracy + weight * surprise, 0.0), 1.0),
+        spread=sqrt(weight * error),
         tried=len(trial.rows),
         measured=float(trial.correct.mean()),
     )
