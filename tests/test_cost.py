@@ -179,7 +179,7 @@ def test_a_budget_of_joules_leaves_out_what_exceeds_it_and_stops_what_would():
     parts = Parts(many, striped(30, seed=2), striped(30, seed=3), 0, None)
     with pytest.raises(PlanError, match="needs an energy estimate"):
         personalize(blocks, parts, plan=plan)
-    with pytest.raises(PlanError, match=r"is predicted to take .* J, more than 0\.\d J left"):
+    with pytest.raises(PlanError, match=r"is predicted to take .* J, more than 0\.\d+ J left"):
         personalize(blocks, parts, plan=plan, meter=Meter(profile=BOARD))
     # Asked for all the same, it stops.
     stopped = tune_samples(blocks, plan, many, allowance=Allowance(plan.budget, BOARD))

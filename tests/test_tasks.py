@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import tbft
+from tbft.errors import PlanError
 from tbft.report.terminal import choice_text, diagnosis_text
 from tbft.verification.scores import judge_scores, judge_totals
 
@@ -204,3 +205,28 @@ def test_a_loss_that_flattens_its_outputs_takes_flat_targets():
         regressor(), (x, y.reshape(-1) + 2), arm="rear", loss=lambda o, t: ((o.flatten() - t) ** 2).mean()
     )
     assert result.after.loss < result.before.loss
+
+
+@pytest.mark.parametrize("arm", ["ridge", "prototypes"])
+def test_heads_in_closed_form_are_for_class_labels(arm):
+    with pytest.raises(PlanError, match=r"computes a head for class labels, .* tune the head"):
+        tbft.tune(regressor(), arm, measurements(30), loss=nn.functional.mse_loss)
+
+
+def test_a_caller_without_gradients_gets_the_same_tuning():
+    model, data = regressor(), measurements(30)
+    head = tbft.split(model).head
+    usual = tbft.tune(model, head, data, loss=nn.functional.mse_loss).changed
+    with torch.no_grad():
+        switched_off = tbft.tune(model, head, data, loss=nn.functional.mse_loss).changed
+        assert not torch.is_grad_enabled()
+    assert len(usual) == 2 and set(usual) == set(switched_off)
+    assert all(torch.equal(usual[key], switched_off[key]) for key in usual)
+    with torch.inference_mode(), pytest.raises(PlanError, match="inference_mode"):
+        tbft.tune(model, head, data, loss=nn.functional.mse_loss)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1"])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(tbft.TbftError, match="the seed is a whole number of at least 0"):
+        tbft.personalize(regressor(), measurements(30), arm="full", loss=nn.functional.mse_loss, seed=seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -42,6 +43,11 @@ class SplitBy:
     keep_classes: bool = True
     min_val: int = 0
     val_use: ValUse = "acceptance"
+
+    def __post_init__(self) -> None:
+        seed: object = self.seed
+        if not isinstance(seed, Integral) or int(seed) < 0:
+            raise DataError(f"the seed is a whole number of at least 0, not {seed!r}")
 
 
 @dataclass(frozen=True, eq=False)

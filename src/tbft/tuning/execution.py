@@ -54,6 +54,7 @@ class Tuned:
     parameter_count: int = 0
 
 
+@torch.enable_grad()  # also if the caller has switched gradients off
 def tune_samples(
     blocks: Blocks,
     plan: Plan,
@@ -80,6 +81,8 @@ def tune_samples(
     resolved = resolve(plan, blocks, len(train), 0 if val is None else len(val))
     if not resolved.passes:
         return Tuned(plan, {})
+    if torch.is_inference_mode_enabled():
+        raise PlanError("nothing can be tuned inside torch.inference_mode(): call tbft outside of it")
     check_fits(blocks, train, how.task)
     if resolved.training is not None:
         check_training(train, val, plan.recipe, resolved.training)

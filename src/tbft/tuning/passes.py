@@ -98,6 +98,11 @@ class PassRunner:
     def _solve(self, step: SolveHead) -> None:
         """Compute the head in closed form, or before training only if that is possible."""
         trains = self.training is not None
+        if not self.how.task.is_classification and not trains:
+            raise PlanError(
+                f"{step.name} computes a head for class labels, and these are other targets: tune the head "
+                f"({self.resolved.blocks.head}) instead"
+            )
         if trains and self.how.task != CLASSIFICATION:
             return
         head = solvable_head(self.resolved.blocks)
