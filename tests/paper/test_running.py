@@ -339,5 +339,5 @@ def test_a_quick_cell_of_the_real_thing(tmp_path, data_dir):
     run(make_settings("cifar-flip", quick=True), tmp_path, Scope(methods=["none", "adabn", "rear", "ours"]))
     by_method = {r["method"]: r for r in read_records(tmp_path)}
     assert by_method["rear"]["accuracy"] > by_method["adabn"]["accuracy"] + 0.3
-    assert by_method["ours"]["arm"] == "fc"
+    assert by_method["ours"]["arm"] in ("fc", "ridge", "prototypes")  # all of them replace the head
     assert by_method["ours"]["accuracy"] > by_method["none"]["accuracy"] + 0.3
