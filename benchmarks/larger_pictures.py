@@ -25,9 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 from larger_networks import MobileNetV2, ResNet18
+from own_process import in_own_process, missing, store, stored_runs
 from PIL import Image
 from shifts import clean_pool, model_blocks
 from tqdm import tqdm
@@ -44,13 +42,10 @@ from tuning_cost import cached_bytes
 
 import tbft
 from tbft.blocks import Blocks
-from tbft.blocks.precision import gains_from_bfloat16
 from tbft.data import Parts, Samples, make_samples, split_samples
-from tbft.files import atomic_path
 from tbft.front_door import tune
 from tbft.metering import NO_SENSOR, Meter
 from tbft.metering.tensor_bytes import TensorBytes
-from tbft.patches import versions
 from tbft.plan import find_recipe, plan_level, replace_plan
 from tbft.tuning.prefix_cache import CachePolicy
 
@@ -87,16 +82,14 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(one_run(json.loads(arguments.one), arguments.photos)))
         return
-    runs = (
-        json.loads(arguments.json.read_text())["runs"] if arguments.json and arguments.json.exists() else []
-    )
+    runs = stored_runs(arguments.json)
     asked = [cell for cell in cells() if not arguments.px or cell["px"] in arguments.px]
     if any(cell["px"] == 224 for cell in asked) and arguments.photos is None:
         parser.error("pictures of 224 px need --photos FOLDER, see --help; --px 64 128 leaves them out")
-    for cell in tqdm([c for c in asked if not any(c.items() <= run.items() for run in runs)], "runs"):
+    for cell in tqdm(missing(asked, runs), "runs"):
         runs.append(in_own_process(cell))
         if arguments.json:
-            store(arguments.json, runs)
+            store(arguments.json, runs, ratios=compared(runs))
     show(compared(runs))
 
 
@@ -108,15 +101,6 @@ def cells() -> Iterator[dict[str, Any]]:
         for arm in PLACES:
             for precision in ("bfloat16", "float32"):
                 yield {**cell, "side": "ours", "arm": arm, "precision": precision}
-
-
-def in_own_process(cell: dict[str, Any]) -> dict[str, Any]:
-    command = [sys.executable, __file__, *sys.argv[1:], "--one", json.dumps(cell)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{cell}: {done.stderr}")
-    return {**cell, **json.loads(done.stdout)}
 
 
 def one_run(cell: dict[str, Any], photos: Path | None) -> dict[str, Any]:
@@ -196,19 +180,6 @@ def scaled_down(path: Path, px: int) -> Any:
         small = photo.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - px) // 2, (height - px) // 2
     return np.asarray(small.crop((left, top, left + px, top + px)))
-
-
-def store(path: Path, runs: list[dict[str, Any]]) -> None:
-    machine = {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": 1,
-        "bfloat16": gains_from_bfloat16(),
-        "amx": torch.cpu._is_amx_tile_supported(),
-    }
-    with atomic_path(path) as temporary:
-        content = {"machine": {**machine, **versions()}, "ratios": compared(runs), "runs": runs}
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def compared(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

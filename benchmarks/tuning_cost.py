@@ -27,8 +27,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +36,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from own_process import in_own_process, missing, store, stored_runs
 from rivals import EPOCHS, RIVALS
 from tqdm import tqdm
 
@@ -46,12 +45,10 @@ from tbft.blocks.precision import gains_from_bfloat16
 from tbft.blocks.state import values_restored
 from tbft.data import Parts, read, split_samples
 from tbft.data.cifar10c import COMMON
-from tbft.files import atomic_path
 from tbft.front_door import tune
 from tbft.metering import NO_SENSOR, Meter
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models import find_model
-from tbft.patches import versions
 from tbft.plan import arm_for_level, find_recipe, plan_level, replace_plan
 from tbft.scenarios import apply_drift, find_class_map
 from tbft.tuning.prefix_cache import CachePolicy
@@ -98,15 +95,13 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(one_run(json.loads(arguments.one), arguments.workers == 1)))
         return
-    runs = (
-        json.loads(arguments.json.read_text())["runs"] if arguments.json and arguments.json.exists() else []
-    )
-    todo = [cell for cell in cells(arguments) if not any(cell.items() <= run.items() for run in runs)]
+    runs = stored_runs(arguments.json)
+    todo = missing(list(cells(arguments)), runs)
     with ThreadPoolExecutor(arguments.workers) as pool:
         for run in tqdm(pool.map(in_own_process, todo), "runs", len(todo), leave=False):
             runs.append(run)
             if arguments.json:
-                store(arguments.json, runs)
+                store(arguments.json, runs, cases=compared(runs))
     show(compared(runs))
 
 
@@ -123,15 +118,6 @@ def cells(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         sides = arguments.sides or [*SIDES[: 2 if arguments.quick else None]]
         for side in [*sides, *(RIVAL_SIDES if arguments.rivals else ())]:
             yield {"case": case, "train": size, "seed": seed, "side": side, "threads": 1}
-
-
-def in_own_process(cell: dict[str, Any]) -> dict[str, Any]:
-    command = [sys.executable, __file__, *sys.argv[1:], "--one", json.dumps(cell)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{cell}: {done.stderr}")
-    return {**cell, **json.loads(done.stdout)}
 
 
 def one_run(cell: dict[str, Any], alone: bool) -> dict[str, Any]:
@@ -249,18 +235,6 @@ def prepared(cell: dict[str, Any]) -> tuple[Blocks, Parts]:
         val = apply_drift(parts.val, case, cell["seed"]) if len(parts.val) else parts.val
         parts = replace(parts, train=train, val=val, test=test)
     return preset.split(model), parts
-
-
-def store(path: Path, runs: list[dict[str, Any]]) -> None:
-    machine = {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "bfloat16": gains_from_bfloat16(),
-        "amx": torch.cpu._is_amx_tile_supported(),
-    }
-    with atomic_path(path) as temporary:
-        content = {"machine": {**machine, **versions()}, "cases": compared(runs), "runs": runs}
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def compared(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

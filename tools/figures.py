@@ -87,9 +87,9 @@ def families() -> str:
     report = record("families_choice")
     arms = {"head": "head", "ridge": "`ridge`", "late+head": "late and head", "full": "`full`"}
     bests = ["best arm of the family", "best by halves", "best in hindsight"]
-    head = ["family, labels per class", "records", "base", "chosen", "kept", *arms.values(), *bests]
-    head += ["made worse by the choice", "after acceptance"]
-    rows = [head, ["---", *["---:"] * (len(head) - 1)]]
+    worse = ["made worse by the choice", "after acceptance"]
+    head = ("family, labels per class", "records", "base", "chosen", "kept", *arms.values(), *bests, *worse)
+    rows: list[tuple[str, ...]] = [head]
     means = {"mean": "mean at 5 and 10", "mean of families that nothing was set on": "the same, not in FIT"}
     named = {name.removesuffix(" labels"): row for name, row in report["rows"].items()}
     for name, row in {**named, **{text: report[key] for key, text in means.items()}}.items():
@@ -101,8 +101,8 @@ def families() -> str:
         more = [best, f"{100 * row['best_by_halves']:.1f}", f"{100 * row['best_in_hindsight']:.1f}"]
         harm = [f"{100 * row[key]:.0f} %" for key in ("harmed_share", "harmed_share_kept")]
         count = "" if name in means.values() else f"{row['cells']:.0f}"
-        rows.append([name, count, *figures, *more, *harm])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        rows.append((name, count, *figures, *more, *harm))
+    return _table(rows)
 
 
 def tables() -> dict[str, str]:

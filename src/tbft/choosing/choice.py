@@ -19,6 +19,7 @@ from tbft.choosing.trials import Trials
 from tbft.diagnosis.levels import Diagnosis
 from tbft.errors import PlanError
 from tbft.plan import Budget, Plan, replace_plan
+from tbft.plan.budget import rounded
 
 #: Options whose expected accuracies differ by less than this count as equally good: the cheaper is chosen.
 TOLERANCE = 0.005
@@ -147,19 +148,11 @@ def beyond(cost: Cost, budget: Budget, left: str = " left after choosing") -> st
     '6.0 s of processor time, more than 5.0 s'
     """
     if budget.cpu_seconds is not None and cost.cpu_seconds > budget.cpu_seconds:
-        allowed = f"more than {_amount(budget.cpu_seconds)} s{left}"
-        return f"{_amount(cost.cpu_seconds)} s of processor time, {allowed}"
+        allowed = f"more than {rounded(budget.cpu_seconds)} s{left}"
+        return f"{rounded(cost.cpu_seconds)} s of processor time, {allowed}"
     if budget.joules is not None and cost.energy_joules is not None and cost.energy_joules > budget.joules:
-        return f"{_amount(cost.energy_joules)} J, more than {_amount(budget.joules)} J{left}"
+        return f"{rounded(cost.energy_joules)} J, more than {rounded(budget.joules)} J{left}"
     needed = cost.min_bytes or 0
     if budget.peak_bytes is not None and needed > budget.peak_bytes:
         return f"at least {needed / 2**20:.1f} MiB, more than {budget.peak_bytes / 2**20:.1f} MiB"
     return None
-
-
-def _amount(number: float) -> str:
-    """
-    >>> _amount(6.04), _amount(0.0123)
-    ('6.0', '0.012')
-    """
-    return f"{number:.1f}" if number >= 1 else f"{number:.2g}"

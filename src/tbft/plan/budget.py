@@ -77,9 +77,7 @@ class Spending:
             (self.cpu_seconds, budget.cpu_seconds, "s of processor time"),
             (self.joules, budget.joules, "J"),
         ]
-        return " and ".join(
-            f"{_rounded(spent)} {unit}" for spent, limit, unit in limited if limit is not None
-        )
+        return " and ".join(f"{rounded(spent)} {unit}" for spent, limit, unit in limited if limit is not None)
 
     def exceeds(self, budget: Budget) -> bool:
         """Whether it is more than a budget of time or energy allows."""
@@ -89,7 +87,12 @@ class Spending:
         )
 
 
-def _rounded(amount: float) -> str:
+def rounded(amount: float) -> str:
+    """An amount in words.
+
+    >>> rounded(6.04), rounded(0.0123)
+    ('6.0', '0.012')
+    """
     return f"{amount:.2g}" if amount < 1 else f"{amount:,.1f}"
 
 
