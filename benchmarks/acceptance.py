@@ -17,9 +17,6 @@ a multinomial does not have, models that differ from fold to fold, and a final m
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 from collections.abc import Callable
 from math import lgamma
 from pathlib import Path
@@ -27,9 +24,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from records import store
 
-from tbft.files import atomic_path
-from tbft.patches import versions
 from tbft.verification.acceptance import MARGIN, MAX_LOSS_CHANCE, judge_pairs
 from tbft.verification.binomial import binomial_cdf
 from tbft.verification.pairs import loss_chance, paired_interval
@@ -54,14 +50,9 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write the record here")
     arguments = parser.parse_args()
-    record: dict[str, Any] = {
-        "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()}
-    }
-    for name, part in PARTS.items():
-        record[name] = [shown(name, row) for row in part()]
+    record = {name: [shown(name, row) for row in part()] for name, part in PARTS.items()}
     if arguments.json:
-        with atomic_path(arguments.json) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
+        store(arguments.json, **record)
 
 
 def shown(name: str, row: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from records import machine, stored_runs
 
 from tbft.blocks import Blocks
 from tbft.data import Samples, read
@@ -33,7 +33,6 @@ from tbft.data.manner import SplitBy
 from tbft.data.parts import as_parts
 from tbft.files import atomic_path
 from tbft.loading import load_base
-from tbft.patches import versions
 from tbft.plan import Allowance, Plan, find_recipe
 from tbft.tuning.execution import tune_samples
 from tbft.tuning.judging import cross_fit
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing after these")
     arguments = parser.parse_args()
-    runs = json.loads(arguments.json.read_text())["runs"] if arguments.json.exists() else []
+    runs = stored_runs(arguments.json)
     done = frozenset((run["draw"], run["arm"], run["way"], run["labels"]) for run in runs)
     until = time.time() + arguments.seconds
     with ProcessPoolExecutor(arguments.processes) as pool:
@@ -78,10 +77,9 @@ def main() -> None:
 
 
 def save(path: Path, runs: list[dict[str, Any]]) -> None:
-    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()}
     with atomic_path(path) as temporary:
         lines = ",\n  ".join(json.dumps(run) for run in runs)
-        head = json.dumps({"machine": machine, "summary": summary(runs)}, indent=1)[:-2]
+        head = json.dumps({"machine": machine(), "summary": summary(runs)}, indent=1)[:-2]
         temporary.write_text(f'{head},\n "runs": [\n  {lines}\n ]\n}}\n')
 
 

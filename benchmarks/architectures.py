@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from records import store
 from torch import nn
 
 import tbft
@@ -32,7 +31,7 @@ from tbft.blocks.tensors import fingerprint
 from tbft.data import Samples
 from tbft.errors import TbftError
 from tbft.loading import as_base
-from tbft.patches import make_patch, versions
+from tbft.patches import make_patch
 from tbft.verification.evaluation import evaluate_samples
 
 ROOT = Path(__file__).parents[1]
@@ -203,15 +202,8 @@ def main() -> None:
     rows = [row_of(name) for name in names or ARCHITECTURES]
     print("\n" + table(rows))
     if not names:
-        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()}
         sizes = {"trained": TRAINED, "tuned": TUNED, "tested": TESTED, "seeds": 1}
-        content = {
-            "machine": machine,
-            **sizes,
-            "cpu_seconds": round(time.process_time() - start),
-            "rows": rows,
-        }
-        RECORD.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        store(RECORD, **sizes, cpu_seconds=round(time.process_time() - start), rows=rows)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,7 @@ gives a p-value per set. The smallest of 57 falls below 0.05 / 57 by chance in o
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,16 +26,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from records import store
 from scipy.stats import binomtest
 from tqdm import tqdm
 
 from tbft.data import Samples, make_samples, read
 from tbft.data.cifar10c import COMMON
 from tbft.data.viewing import resize
-from tbft.files import atomic_path
 from tbft.metering import Meter
 from tbft.models import find_model, load_weights
-from tbft.patches import versions
 from tbft.scenarios import apply_drift, drifts
 from tbft.scenarios.writing import write_corruptions
 from tbft.verification.evaluation import predict
@@ -59,15 +56,13 @@ def main() -> None:
     small = cifar.subset(slice(0, 10_000, 5))
     sets = {"32 px": small, "224 px": enlarged(small.subset(slice(0, 2000, 125)), 224)}
     record = {
-        "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()},
         "pictures_per_cpu_second": {size: speeds(samples) for size, samples in sets.items()},
         "cifar10_c": whole_set(cifar),
         "agreement": agreements(data),
     }
     show(record)
     if arguments.json:
-        with atomic_path(arguments.json) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
+        store(arguments.json, **record)
 
 
 def enlarged(samples: Samples, side: int) -> Samples:

@@ -12,29 +12,25 @@ which no prediction includes. The recipe ``paper`` runs without early stopping, 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from records import store, stored_runs
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from tbft.blocks import Blocks
-from tbft.blocks.precision import gains_from_bfloat16
 from tbft.choosing.cost import Prediction, plans_of, predict_costs
 from tbft.choosing.timing import MIN_SECONDS
 from tbft.data import Samples
 from tbft.data.placeholder import random_pictures
-from tbft.files import atomic_path
 from tbft.front_door import tune
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models import find_model
-from tbft.patches import make_patch, versions
+from tbft.patches import make_patch
 from tbft.plan import Plan, Recipe, find_recipe, replace_plan
 from tbft.tuning.prefix_cache import CachePolicy
 
@@ -63,18 +59,16 @@ def main() -> None:
     parser.add_argument("--recount", action="store_true", help="count bytes and operations again, keep times")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    runs: list[dict[str, Any]] = []
-    if arguments.json and arguments.json.exists():
-        runs = json.loads(arguments.json.read_text())["runs"]
+    runs = stored_runs(arguments.json)
     done = {(r["model"], r["samples"], r["recipe"]) for r in runs}
     if arguments.recount:
         recount(runs)
-        store(arguments.json, runs)
+        store(arguments.json, summary=summary(runs), runs=runs)
     todo = [case for case in CASES if case[0] in arguments.models and case[:3] not in done]
     for case in tqdm(todo, "cases", leave=False, disable=None):
         runs += one_case(*case)
         if arguments.json:
-            store(arguments.json, runs)
+            store(arguments.json, summary=summary(runs), runs=runs)
     show(runs)
 
 
@@ -198,17 +192,6 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
             "worst": list(worst),
         }
     return found
-
-
-def store(path: Path, runs: list[dict[str, Any]]) -> None:
-    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    with atomic_path(path) as temporary:
-        content = {
-            "machine": {**machine, "bfloat16": gains_from_bfloat16(), **versions()},
-            "summary": summary(runs),
-            "runs": runs,
-        }
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def show(runs: list[dict[str, Any]]) -> None:

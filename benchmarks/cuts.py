@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from records import store
 from torch import nn
 
 from tbft.blocks import split
@@ -33,7 +33,6 @@ from tbft.blocks.cutting import grouped, propose_cuts
 from tbft.blocks.state import values_restored, write_state
 from tbft.data import Samples, make_samples, read
 from tbft.front_door import tune
-from tbft.patches import versions
 from tbft.plan import Plan, find_recipe
 from tbft.scenarios import apply_drift
 from tbft.verification.evaluation import evaluate_samples
@@ -213,16 +212,8 @@ def main() -> None:
 
 
 def _write(records: Sequence[dict[str, Any]]) -> None:
-    content = {
-        "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()},
-        "trained": TRAINED,
-        "tuned": TUNED,
-        "tested": TESTED,
-        "seeds": 1,
-        "records": records,
-        "points_below_the_best_place": show(records),
-    }
-    RECORD.write_text(json.dumps(content, indent=1) + "\n")
+    sizes = {"trained": TRAINED, "tuned": TUNED, "tested": TESTED, "seeds": 1}
+    store(RECORD, **sizes, records=records, points_below_the_best_place=show(records))
 
 
 if __name__ == "__main__":

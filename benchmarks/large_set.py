@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -33,10 +32,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from records import machine, write
 from tqdm import tqdm
 
 from tbft.data import InputSpec, read, split_samples
-from tbft.files import atomic_path
 
 SIDE = 227
 BATCH = 64
@@ -63,17 +62,14 @@ def main() -> None:
         if arguments.before:
             runs["before"] = repeated(folder, arguments.repeats, [], arguments.before.resolve())
     record = {
-        "machine": {
-            "machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "torch": torch.__version__, "python": platform.python_version(),
-        },
+        "machine": machine(torch.get_num_threads()),
         "photos": arguments.photos,
         "side_px": SIDE,
         "file_bytes": files,
         "decoded_bytes": arguments.photos * SIDE * SIDE * 3,
         "repeats": arguments.repeats,
         "runs": runs,
-    }  # fmt: skip
+    }
     print(json.dumps(record, indent=1))
     if arguments.json:
         write_record(arguments.json, record)
@@ -84,8 +80,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     known = json.loads(path.read_text())["sets"] if path.exists() else []
     others = [one for one in known if one["photos"] != record["photos"]]
     sets = sorted([*others, record], key=lambda one: int(one["photos"]))
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps({"sets": sets}, indent=1) + "\n")
+    write(path, {"sets": sets})
 
 
 def make_photos(folder: Path, count: int) -> None:

@@ -34,8 +34,9 @@ from typing import Any
 import numpy as np
 import torch
 from larger_networks import MobileNetV2, ResNet18
-from own_process import in_own_process, missing, store, stored_runs
+from own_process import in_own_process
 from PIL import Image
+from records import missing, store, stored_runs
 from shifts import clean_pool, model_blocks
 from tqdm import tqdm
 from tuning_cost import cached_bytes
@@ -89,7 +90,7 @@ def main() -> None:
     for cell in tqdm(missing(asked, runs), "runs"):
         runs.append(in_own_process(cell))
         if arguments.json:
-            store(arguments.json, runs, ratios=compared(runs))
+            store(arguments.json, ratios=compared(runs), runs=runs)
     show(compared(runs))
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -22,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from records import store
 
 from tbft.blocks.tensors import fingerprint
 from tbft.data import read
-from tbft.files import atomic_path
 from tbft.metering import Meter
 from tbft.models import find_model, load_weights
-from tbft.patches import versions
 from tbft.plan import Plan, find_recipe
 from tbft.scenarios import apply_drift
 from tbft.tuning.execution import tune_samples
@@ -55,15 +53,13 @@ def main() -> None:
             [sys.executable, __file__, "--one", folder], check=True, capture_output=True, text=True
         )
     record = {
-        "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()},
         "killed_by_signal": -killed.returncode,
         "left_bytes": files,
         "resumed": json.loads(again.stdout),
     }
     print(json.dumps(record, indent=1))
     if arguments.json:
-        with atomic_path(arguments.json) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
+        store(arguments.json, **record)
 
 
 def one_run(folder: Path, kill: bool) -> dict[str, Any]:

@@ -12,9 +12,6 @@ without, medians over interleaved repeats in one process with one thread.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import resource
 import tempfile
 import time
@@ -24,11 +21,10 @@ from statistics import median, pstdev
 from typing import Any
 
 import torch
+from records import machine, store
 
-from tbft.files import atomic_path
 from tbft.metering import NO_SENSOR, Meter, Places, Sensor, find_sensor
 from tbft.models.resnet26 import ResNet26
-from tbft.patches import versions
 
 #: Sensor and seconds between readings; None: the sensor's default.
 CASES: list[tuple[str, float | None]] = [
@@ -52,15 +48,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         places = made_up(Path(folder))
         runs = [one_run(n, p, places, arguments.seconds, arguments.repeats) for n, p in CASES]
-    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()}
-    print(f"{machine}, {arguments.repeats} repeats")
+    print(f"{machine()}, {arguments.repeats} repeats")
     print(f"{'sensor':10}{'period s':>9}{'share %':>9}{'slowdown':>10}")
     for run in runs:
         slow = f"{run['slowdown']:.4f} +- {run['slowdown_spread']:.4f}"
         print(f"{run['sensor']:10}{run['period_seconds']:9.3f}{100 * run['share']:9.3f}  {slow}")
     if arguments.json:
-        with atomic_path(arguments.json) as temporary:
-            temporary.write_text(json.dumps({"machine": machine, "runs": runs}, indent=1) + "\n")
+        store(arguments.json, runs=runs)
 
 
 def one_run(

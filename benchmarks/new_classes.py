@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,12 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from records import store
 from torch import Tensor, nn
 
 import tbft
 from tbft.base import Base
 from tbft.data import Samples, read
-from tbft.patches import versions
 from tbft.verification.evaluation import predict
 
 ROOT = Path(__file__).parents[1]
@@ -187,14 +186,13 @@ def main() -> None:
     for line in summary(rows):
         print(line)
     content = {
-        "machine": {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()},
         "base": BASE,
         "pictures": {"old": len(old.samples), "of each new class": NEW},
         "cpu_seconds": round(time.process_time() - start),
         "summary": summary(rows),
         "rows": rows,
     }
-    RECORD.write_text(json.dumps(content, indent=1) + "\n")
+    store(RECORD, **content)
 
 
 if __name__ == "__main__":

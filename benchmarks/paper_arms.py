@@ -9,7 +9,6 @@ changes in the machine's load affect all of them. Data: the JPEG copy of CIFAR-1
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -17,10 +16,10 @@ from statistics import mean, median, pstdev
 from typing import Any
 
 import torch
+from records import stored_runs, write
 from tqdm import tqdm
 
 from tbft.data import read, split_samples
-from tbft.files import atomic_path
 from tbft.models import find_model, load_weights
 from tbft.patches import versions
 from tbft.pipeline import personalize
@@ -52,9 +51,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
     data = Path(os.environ["TBFT_DATA"])
-    runs: list[dict[str, Any]] = []
-    if arguments.json and arguments.json.exists():
-        runs = json.loads(arguments.json.read_text())["runs"]
+    runs = stored_runs(arguments.json)
     cells = [(s, d, a, share) for s in range(arguments.seeds) for d in DRIFTS for a, share in ARMS]
     done = {(r["seed"], r["drift"], r["arm"], r["source_share"]) for r in runs}
 
@@ -81,8 +78,7 @@ def main() -> None:
 def _store(runs: list[dict[str, Any]], path: Path) -> None:
     where = {**machine(), "threads": torch.get_num_threads()}
     record = {"data": "JPEG copy of CIFAR-10", "recipe": "paper", "machine": where, "versions": versions()}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps({**record, "runs": runs}, indent=1) + "\n")
+    write(path, {**record, "runs": runs})
 
 
 def _table(runs: list[dict[str, Any]]) -> str:

@@ -11,9 +11,6 @@ but at most 3,000), with up to 2,000 samples, and extrapolated from there.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -22,16 +19,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from records import store, stored_runs
 from tqdm import tqdm
 
 from tbft.blocks import split
-from tbft.blocks.precision import gains_from_bfloat16
 from tbft.data import Parts, Samples, make_samples
-from tbft.files import atomic_path
 from tbft.front_door import tune
 from tbft.metering import Measurement, Meter
 from tbft.models.resnet26 import ResNet26
-from tbft.patches import versions
 from tbft.plan import Plan, find_recipe, replace_plan
 from tbft.tuning.prefix_cache import CachePolicy
 
@@ -52,19 +47,14 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=SAMPLES[-1], help="leave out larger sets")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    runs = (
-        json.loads(arguments.json.read_text())["runs"] if arguments.json and arguments.json.exists() else []
-    )
+    runs = stored_runs(arguments.json)
     cells = [(4, 32, count) for count in SAMPLES if count <= arguments.most]
     cells += [cell for cell in MODELS if cell not in cells]
     done = {(r["depth"], r["resolution"], r["samples"]) for r in runs}
     for cell in tqdm([cell for cell in cells if cell not in done], "runs", leave=False):
         runs.append(one_run(*cell))
         if arguments.json:
-            machine = {"machine": platform.machine(), "threads": 1, "bfloat16": gains_from_bfloat16()}
-            with atomic_path(arguments.json) as temporary:
-                content = {"machine": {**machine, "cores": os.cpu_count(), **versions()}, "runs": runs}
-                temporary.write_text(json.dumps(content, indent=1) + "\n")
+            store(arguments.json, runs=runs)
     show(runs)
 
 

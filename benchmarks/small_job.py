@@ -14,10 +14,6 @@ import argparse
 import functools
 import importlib
 import json
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -28,10 +24,10 @@ from unittest.mock import patch
 
 import torch
 from families import NETWORKS, earliest, person_of, read_people
+from own_process import in_own_process
+from records import machine, write
 
 import tbft
-from tbft.files import atomic_path
-from tbft.patches import versions
 
 SETS = {"cnn": "watch", "gru": "watch", "transformer": "watch", "mlp": "wisdm"}
 #: Stage -> the functions whose time it is, where they are called from.
@@ -57,23 +53,17 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(one_process(arguments.one, arguments.labeled, arguments.bases)))
+        print(
+            json.dumps(one_process(json.loads(arguments.one)["network"], arguments.labeled, arguments.bases))
+        )
         return
     rows = []
     for network in arguments.networks:
-        runs = [in_own_process(network) for _ in range(arguments.repeats)]
+        runs = [in_own_process({"network": network}) for _ in range(arguments.repeats)]
         rows.append({"network": network, "repeats": len(runs), **medians(runs)})
         print(json.dumps(rows[-1]))
     if arguments.json:
         store(arguments.json, arguments.label, rows)
-
-
-def in_own_process(network: str) -> dict[str, Any]:
-    command = [sys.executable, __file__, *sys.argv[1:], "--one", network]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def one_process(network: str, labeled: int, bases: Path) -> dict[str, Any]:
@@ -128,11 +118,7 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def store(path: Path, label: str, rows: list[dict[str, Any]]) -> None:
     content = json.loads(path.read_text()) if path.exists() else {}
-    content["machine"] = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1, **versions()}
-    content["unit"] = "processor seconds"
-    content[label] = rows
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    write(path, {**content, "machine": machine(), "unit": "processor seconds", label: rows})
 
 
 if __name__ == "__main__":

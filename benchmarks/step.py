@@ -12,11 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -25,13 +21,13 @@ from statistics import median
 from typing import Any
 
 import torch
+from own_process import in_own_process
+from records import store
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tbft.blocks.precision import Computing
-from tbft.files import atomic_path
 from tbft.models import find_model
-from tbft.patches import versions
 from tbft.plan import find_recipe
 from tbft.tuning.loop import loss_of
 from tbft.tuning.optimizers import make_optimizer
@@ -74,31 +70,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3, help="processes of each kind")
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(one_process(arguments.one[0], arguments.one[1], arguments)))
+        print(json.dumps(one_process(**json.loads(arguments.one), arguments=arguments)))
         return
-    content: dict[str, Any] = {"machine": platform.machine(), "cores": os.cpu_count(), **versions()}
-    content["batch"] = arguments.batch
+    content: dict[str, Any] = {"batch": arguments.batch}
     for precision in ("float32", "bfloat16"):
         content[precision] = compared(precision, arguments.rounds)
         print(precision, json.dumps(content[precision], indent=1))
     if arguments.json:
-        with atomic_path(arguments.json) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
+        store(arguments.json, **content)
 
 
 def compared(precision: str, rounds: int) -> dict[str, Any]:
     runs: dict[str, list[dict[str, Any]]] = {"returned": [], "kept": []}
     for _ in range(rounds):
         for way, found in runs.items():
-            command = [sys.executable, __file__, *sys.argv[1:], "--one", precision, way]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            done = subprocess.run(
-                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True
-            )
-            found.append(json.loads(done.stdout))
+            found.append(in_own_process({"precision": precision, "way": way}))
     middle = {
         f"{key}, memory {way}": round(median(run[key] for run in found), 4)
         for key in ("processor seconds", "page faults")

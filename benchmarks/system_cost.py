@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from records import store
 from tqdm import tqdm
 
-from tbft.blocks.precision import gains_from_bfloat16
 from tbft.data.placeholder import random_pictures
-from tbft.files import atomic_path
 from tbft.models import find_model
-from tbft.patches import versions
 
 sys.path.append(str(Path(__file__).parents[1]))  # `paper` is at the root of the checkout
 from paper.system_cost import COLUMNS, WAYS, one_sample, published, whole_job
@@ -51,16 +47,13 @@ def main() -> None:
     cells = [(m, mode, n) for m, one, job in MODELS for mode, n in (("one sample", one), ("whole job", job))]
     for model, mode, rounds in tqdm([c for c in cells if f"{c[0]}, {c[1]}" not in tables], disable=None):
         tables[f"{model}, {mode}"] = measured(model, mode, rounds, arguments.samples)
-        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "threads": 1}
         content = {
-            "machine": {**machine, "bfloat16": gains_from_bfloat16(), **versions()},
             "ways": WAYS,
             "columns": [*COLUMNS[:-1], "block_avg", COLUMNS[-1]],
             "energy_kind": "unavailable",
             "tables": tables,
         }
-        with atomic_path(arguments.json) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
+        store(arguments.json, **content)
 
 
 def measured(model: str, mode: str, rounds: int, count: int) -> dict[str, Any]:

@@ -36,7 +36,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from own_process import in_own_process, missing, store, stored_runs
+from own_process import in_own_process
+from records import missing, store, stored_runs
 from rivals import EPOCHS, RIVALS
 from tqdm import tqdm
 
@@ -101,7 +102,7 @@ def main() -> None:
         for run in tqdm(pool.map(in_own_process, todo), "runs", len(todo), leave=False):
             runs.append(run)
             if arguments.json:
-                store(arguments.json, runs, cases=compared(runs))
+                store(arguments.json, cases=compared(runs), runs=runs)
     show(compared(runs))
 
 
