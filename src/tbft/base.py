@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from tbft.blocks import Blocks, split
-from tbft.blocks.inputs import Inputs, may_take_several
+from tbft.blocks import Blocks
 from tbft.blocks.norms import batch_dependent
 from tbft.blocks.tensors import not_finite, state_bytes
-from tbft.data.samples import Samples
 from tbft.data.spec import InputSpec
 from tbft.diagnosis.card import SourceCard
-from tbft.errors import DataError, NotFiniteError, SplitError, wrong_form
+from tbft.errors import DataError, NotFiniteError, wrong_form
 from tbft.models.match import some
 from tbft.plan import Recipe, find_recipe
-
-
-@dataclass(frozen=True)
-class ReadSamples:
-    """Reads samples that fit a model, for models that can be split only with an example.
-
-    Attributes:
-        several: whether the data are known to have several inputs per sample.
-    """
-
-    read: Callable[[InputSpec], Samples]
-    several: bool = False
-
-    def __call__(self, inputs: InputSpec) -> Samples:
-        return self.read(inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,59 +66,6 @@ class Base:
         """The same model with this card, and with the preprocessing of its source samples."""
         inputs, assumed = inputs_of_card(self.inputs, card, self.model)
         return replace(self, card=card, inputs=inputs, notes=(*self.notes, *assumed))
-
-
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """A model with its weights and its card, before it is split into blocks.
-
-    Attributes:
-        model: the module, or a list of (name, module).
-        cuts, names: where to split it; None: as the model declares, or as is found.
-        assumed: notes on what was taken from the card. The other attributes are those of :class:`Base`.
-    """
-
-    model: nn.Module | Sequence[tuple[str, nn.Module]]
-    cuts: Sequence[str] | None = None
-    names: Sequence[str] | None = None
-    inputs: InputSpec = field(default_factory=InputSpec)
-    name: str | None = None
-    card: SourceCard | None = None
-    recipes: Mapping[str, str] = field(default_factory=dict)
-    weights: Path | None = None
-    notes: tuple[str, ...] = ()
-    assumed: tuple[str, ...] = ()
-
-    def split(self, read: ReadSamples | None = None) -> Base:
-        """The base; with the first of its samples as an example if it cannot be traced without one.
-
-        Args:
-            read: reads samples for the model.
-
-        Raises:
-            SplitError: it cannot be split.
-        """
-        blocks = self._blocks(read)
-        notes = (*self.notes, *notes_on(blocks), *self.assumed)
-        return Base(blocks, self.inputs, self.name, self.card, self.recipes, self.weights, notes)
-
-    def _blocks(self, read: ReadSamples | None) -> Blocks:
-        if read is not None and (read.several or may_take_several(self.model)):
-            samples = read(self.inputs)
-            if samples.packing is not None:
-                return split(self.model, self.cuts, self.names, example=_example(samples))
-        try:
-            return split(self.model, self.cuts, self.names)
-        except SplitError as error:
-            if not error.needs_example or read is None:
-                raise
-        return split(self.model, self.cuts, self.names, example=_example(read(self.inputs)))
-
-
-def _example(samples: Samples) -> Inputs:
-    """The first samples as the model takes them."""
-    x = samples.batch(slice(0, 2))[0]
-    return x if samples.packing is None else samples.packing.unpack(x)
 
 
 def inputs_of_card(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from tbft.base import Base, Loaded, ReadSamples, check_weights, inputs_of_card, notes_on
-from tbft.blocks import Blocks
+from tbft.base import Base, check_weights, inputs_of_card, notes_on
+from tbft.blocks import Blocks, split
+from tbft.blocks.inputs import Inputs, may_take_several
 from tbft.data.forms import as_samples, has_several
+from tbft.data.samples import Samples
 from tbft.data.spec import InputSpec
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
-from tbft.errors import CheckpointError, PlanError, wrong_form
+from tbft.errors import CheckpointError, PlanError, SplitError, wrong_form
 from tbft.models import find_model, load_weights
 from tbft.models.registry import inputs_of
 
@@ -49,7 +51,7 @@ def load_base(
     Raises:
         TbftError: an unknown name, weights that do not fit, or a preset that ships without weights.
     """
-    return load_named(model, Source(weights, weights_key, card, cuts, names)).split()
+    return load_named(model, Source(weights, weights_key, card, cuts, names))
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,23 @@ class Source:
     names: Sequence[str] | None = None
 
 
-def load_named(model: str, source: Source) -> Loaded:
-    """As :func:`load_base`, but not split yet, which some models can be only with an example."""
+@dataclass(frozen=True)
+class ReadSamples:
+    """Reads samples that fit a model, for models that can be split only with an example.
+
+    Attributes:
+        several: whether the data are known to have several inputs per sample.
+    """
+
+    read: Callable[[InputSpec], Samples]
+    several: bool = False
+
+    def __call__(self, inputs: InputSpec) -> Samples:
+        return self.read(inputs)
+
+
+def load_named(model: str, source: Source, read: ReadSamples | None = None) -> Base:
+    """As :func:`load_base`; `read` reads samples for models that can be split only with an example."""
     if not isinstance(model, str):
         raise wrong_form("model", model, [MODEL_FORMS[-1]])
     preset, weights = find_model(model, source.cuts, source.names), source.weights
@@ -80,17 +97,15 @@ def load_named(model: str, source: Source) -> Loaded:
     shipped = preset.card if weights is None else None
     card = as_card(shipped if source.card is None else source.card)
     inputs, assumed = inputs_of_card(preset.inputs, card, module)
-    return Loaded(
-        module,
-        preset.cuts,
-        preset.block_names,
+    blocks = _split(module, replace(source, cuts=preset.cuts, names=preset.block_names), inputs, read)
+    return Base(
+        blocks,
         inputs,
         name=preset.name,
         card=card,
         recipes=preset.recipes,
         weights=None if path is None else Path(path),
-        notes=notes,
-        assumed=assumed,
+        notes=(*notes, *notes_on(blocks), *assumed),
     )
 
 
@@ -117,21 +132,44 @@ def as_base(
             )
         base = model if isinstance(model, Base) else _base_of(model)
         return base if card is None else base.with_card(as_card(card))
-    return _loaded(model, Source(card=card, cuts=cuts, names=names)).split(read)
+    source = Source(card=card, cuts=cuts, names=names)
+    if isinstance(model, str):
+        return load_named(model, source, read)
+    if not isinstance(model, (nn.Module, list, tuple)):
+        raise wrong_form("model", model, MODEL_FORMS)
+    card, own = as_card(card), inputs_of(model) if isinstance(model, nn.Module) else InputSpec()
+    inputs, assumed = inputs_of_card(own, card, model)
+    blocks = _split(model, source, inputs, read)
+    return Base(blocks, inputs, card=card, notes=(*notes_on(blocks), *assumed))
 
 
 def _base_of(blocks: Blocks) -> Base:
     return Base(blocks, inputs_of(blocks.model), notes=notes_on(blocks))
 
 
-def _loaded(model: Any, source: Source) -> Loaded:
-    if isinstance(model, str):
-        return load_named(model, source)
-    if not isinstance(model, (nn.Module, list, tuple)):
-        raise wrong_form("model", model, MODEL_FORMS)
-    card, own = as_card(source.card), inputs_of(model) if isinstance(model, nn.Module) else InputSpec()
-    inputs, assumed = inputs_of_card(own, card, model)
-    return Loaded(model, source.cuts, source.names, inputs, card=card, assumed=assumed)
+def _split(
+    model: nn.Module | Sequence[tuple[str, nn.Module]],
+    source: Source,
+    inputs: InputSpec,
+    read: ReadSamples | None,
+) -> Blocks:
+    """The model's blocks; with the first samples as an example if it cannot be traced without one."""
+    if read is not None and (read.several or may_take_several(model)):
+        samples = read(inputs)
+        if samples.packing is not None:
+            return split(model, source.cuts, source.names, example=_example(samples))
+    try:
+        return split(model, source.cuts, source.names)
+    except SplitError as error:
+        if not error.needs_example or read is None:
+            raise
+    return split(model, source.cuts, source.names, example=_example(read(inputs)))
+
+
+def _example(samples: Samples) -> Inputs:
+    """The first samples as the model takes them."""
+    x = samples.batch(slice(0, 2))[0]
+    return x if samples.packing is None else samples.packing.unpack(x)
 
 
 def runnable_and_inputs(model: Any) -> tuple[nn.Module | Blocks, InputSpec]:

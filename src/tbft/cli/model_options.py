@@ -131,9 +131,8 @@ def load_base(
     Args:
         read: reads the samples named by the options, in case the model can be split only with an example.
     """
-    from tbft.base import ReadSamples
     from tbft.blocks.placement import find_device
-    from tbft.loading import Source, load_named
+    from tbft.loading import ReadSamples, Source, load_named
 
     _set_threads(arguments)
     source = Source(
@@ -143,7 +142,7 @@ def load_base(
         _listed(arguments.cuts),
         _listed(arguments.names),
     )
-    base = load_named(arguments.model, source).split(ReadSamples(partial(read, arguments)))
+    base = load_named(arguments.model, source, ReadSamples(partial(read, arguments)))
     show_notes(base.notes)
     base.model.to(find_device(arguments.device))
     return base
