@@ -51,6 +51,13 @@ def accuracy(model, samples, names):
     )
 
 
+def test_a_model_with_more_names_than_outputs_is_refused():
+    model = nn.Sequential(nn.Linear(8, 3))
+    model.class_names = ("a", "b", "c", "d")
+    with pytest.raises(tbft.TbftError, match="names 4 classes, but its head has 3 outputs"):
+        tbft.add_classes(model, blobs("abcde", 20))
+
+
 @pytest.mark.parametrize("known", ["", "a", "abc"])
 def test_new_classes_are_learned_and_old_ones_kept(base, known, tmp_path):
     model, card = base

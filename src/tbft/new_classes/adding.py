@@ -9,23 +9,19 @@ card keeps, each judged by rows that were learned without it; see :mod:`tbft.tun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from tbft.base import Base
-from tbft.data.forms import as_samples
-from tbft.data.manner import SplitBy
-from tbft.data.parts import as_parts
 from tbft.data.prepared import prepared
 from tbft.data.samples import Samples
-from tbft.data.splitting import Parts
 from tbft.errors import DataError, PlanError
 from tbft.loading import as_base, reader_of
 from tbft.metering import Measurement, Meter
+from tbft.new_classes.labeling import labeled_parts
 from tbft.new_classes.pools import check_old, fold_of_each, kept_in_card, old_is_kept, pool_of, share
 from tbft.new_classes.result import NewClasses
 from tbft.patches import Patch, make_patch
@@ -34,8 +30,6 @@ from tbft.verification.evaluation import predict
 
 #: Minimum accuracy on samples of new classes.
 MIN_NEW_ACCURACY = 0.3
-#: Minimum number of samples of a new class to learn from.
-MIN_NEW_SAMPLES = 4
 #: Number of samples on which the model with the larger head is checked, and minimum share of equal decisions;
 #: rounding decides between equal logits.
 CHECKED, MIN_EQUAL = 32, 0.9
@@ -71,23 +65,25 @@ def add_classes(
     if base.card is not None:
         base.card.check(base.model)
     old = base.inputs.class_names or tuple(str(i) for i in range(head.out_features))
-    parts, classes = _parts(base, old, train, val, seed)
-    _check_counts(parts, classes, head.out_features)
-    with Meter() as meter:
-        own, kept = (
-            pool_of(base, head, parts.train, fold_of_each(parts, seed)),
-            kept_in_card(base, head, seed),
+    if len(old) != head.out_features:
+        raise PlanError(
+            f"the model names {len(old)} classes, but its head has {head.out_features} outputs: its "
+            "attribute class_names needs one name for each"
         )
-        rows, judged = _learned(own if kept is None else own + kept, len(classes))
-    held = rows.judge(pool_of(base, head, parts.val, None)) if len(parts.val) else None
-    found_new = judged if held is None else held
-    found_new = found_new[found_new.pool.is_new]
-    found_old = judged if held is None else judged + held
-    found_old = found_old[~found_old.pool.is_new]
+    parts, classes = labeled_parts(base, old, train, val, seed)
+    with Meter() as meter:
+        pool = pool_of(base, head, parts.train, fold_of_each(parts, seed))
+        if (kept := kept_in_card(base, head, seed)) is not None:
+            pool += kept
+        rows, judged = _learned(pool, len(classes))
+    found_new = found_old = judged
+    if len(parts.val):
+        found_new = rows.judge(pool_of(base, head, parts.val, None))
+        found_old = judged + found_new
+    found_new, found_old = found_new[found_new.pool.is_new], found_old[~found_old.pool.is_new]
     patch = _patch(base, rows, parts.train, meter.measurement)
-    few = np.arange(min(len(parts.train), CHECKED))
-    own = pool_of(base, head, parts.train.subset(few), None)
-    _check_in_model(base, patch, rows.judge(own), parts.train.subset(few))
+    few = parts.train.subset(slice(0, CHECKED))
+    _check_in_model(base, patch, rows.judge(pool_of(base, head, few, None)), few)
     accepted = share(found_new.correct_after) >= MIN_NEW_ACCURACY and old_is_kept(found_old)
     return NewClasses(
         base=base,
@@ -104,16 +100,7 @@ def add_classes(
         old_count=len(found_old),
         own_old_count=int(found_old.pool.own.sum()),
         measurement=meter.measurement,
-        notes=tuple(
-            dict.fromkeys(
-                (
-                    *parts.train.notes,
-                    *parts.notes,
-                    *_test_note(parts),
-                    *_unnamed_note(base, old, classes),
-                )
-            )
-        ),
+        notes=tuple(dict.fromkeys((*parts.train.notes, *parts.notes))),
     )
 
 
@@ -165,75 +152,6 @@ def _check_in_model(base: Base, patch: Patch, judged: Judged, samples: Samples) 
         f"classes cannot be added to {base.blocks.head_layer}: what follows it in the model depends on their "
         f"number ({problem}); move that before the head, or build the model with more classes"
     )
-
-
-def _new_among(samples: Samples, old: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of classes that the samples have, but the model does not."""
-    used = (samples.class_names[i] for i in np.unique(samples.labels))
-    new = tuple(name for name in used if name not in old)
-    if not new:
-        raise DataError(f"{samples.name}: the model knows all of its classes; use tbft.personalize")
-    return new
-
-
-def _labeled(samples: Samples, names: tuple[str, ...]) -> Samples:
-    """The samples labeled by position in `names`."""
-    position = {name: i for i, name in enumerate(names)}
-    for label in np.unique(samples.labels):
-        if samples.class_names[label] not in position:
-            raise DataError(
-                f"{samples.name}: class {samples.class_names[label]!r} is not among {list(names)}"
-            )
-    positions = np.array([position.get(name, 0) for name in samples.class_names])
-    return replace(samples, labels=positions[samples.labels], class_names=names)
-
-
-def _parts(
-    base: Base, old: tuple[str, ...], train: Any, val: Any, seed: int
-) -> tuple[Parts, tuple[str, ...]]:
-    """Samples to learn from and to judge by, labeled by old and then by new classes, and the new ones."""
-    inputs = replace(base.inputs, class_names=None)
-    samples = train.train if isinstance(train, Parts) else as_samples(train, inputs)
-    classes = _new_among(samples, old)
-    if base.card is not None:
-        base.card.check_inputs(samples)
-
-    def labeled(data: Any) -> Samples:
-        return _labeled(as_samples(data, inputs), (*old, *classes))
-
-    if isinstance(train, Parts):
-        return replace(train, train=labeled(train.train), val=labeled(train.val)), classes
-    own_val = labeled(val) if isinstance(val, Samples) else val
-    # Without a val part, every sample is judged by rows that were learned on the others.
-    by = SplitBy(seed, min_val=len(samples))
-    return as_parts(labeled(samples), own_val, by=by, as_samples=labeled), classes
-
-
-def _unnamed_note(base: Base, old: tuple[str, ...], classes: tuple[str, ...]) -> tuple[str, ...]:
-    """What it means for named classes that the model does not name its own."""
-    if base.inputs.class_names or all(name.isdecimal() for name in classes):
-        return ()
-    return (
-        f"the model does not name its classes ({old[0]} to {old[-1]}), so {', '.join(classes)} count as new: "
-        "if it knows any of them, give it an attribute class_names",
-    )
-
-
-def _test_note(parts: Parts) -> tuple[str, ...]:
-    count = len(parts.test)
-    return (f"{count:,} samples were held out for a test, and are not used here",) if count else ()
-
-
-def _check_counts(parts: Parts, classes: tuple[str, ...], first: int) -> None:
-    """Raise DataError unless there are samples of each new class to learn from and to judge by."""
-    for label, name in enumerate(classes, first):
-        learned, judged = ((part.labels == label).sum() for part in (parts.train, parts.val))
-        if len(parts.val) and not judged:
-            raise DataError(f"there are no samples of {name!r} held out, which decide: give more, or val=")
-        if learned < MIN_NEW_SAMPLES:
-            raise DataError(
-                f"there are too few samples of {name!r} to learn from: give {MIN_NEW_SAMPLES} or more"
-            )
 
 
 def _patch(base: Base, rows: Rows | None, samples: Samples, measurement: Measurement) -> Patch:
