@@ -206,8 +206,8 @@ def test_heads_that_cannot_be_larger_are_refused_before_there_is_a_patch(head, a
     assert tbft.fingerprint(model.state_dict()) == before
 
 
-def test_a_frozen_model_with_a_temperature_gets_new_classes_too(base):
-    model = nn.Sequential(base[0][0], base[0][1], base[0][2], nn.Softmax(1)).requires_grad_(False)
+def test_a_frozen_model_with_a_softmax_gets_new_classes_too(base):
+    model = nn.Sequential(base[0][0], base[0][1], base[0][2], nn.LogSoftmax(1)).requires_grad_(False)
     model.class_names = ("a", "b", "c")
     card = tbft.build_card(model, blobs("abc", 200, seed=8))
     try:

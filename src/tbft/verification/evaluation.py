@@ -21,6 +21,7 @@ from tbft.blocks.state import evaluating_alone
 from tbft.data.class_names import numbered_from_one
 from tbft.data.samples import Samples
 from tbft.errors import DataError, NotFiniteError, TbftWarning
+from tbft.verification.probabilities import CONFIRMED, are_shares, refuse_probabilities
 from tbft.verification.task import CLASSIFICATION, Task, check_loss, shape_remedy
 
 BATCH_SIZE = 256
@@ -189,6 +190,7 @@ def check_fits(model: Runnable, samples: Samples, task: Task = CLASSIFICATION) -
     if task.is_classification:
         _check_logits(outputs, samples)
     if task == CLASSIFICATION:
+        _check_logits_of_more(model, samples, outputs)
         return
     try:
         with warnings.catch_warnings():
@@ -202,6 +204,17 @@ def check_fits(model: Runnable, samples: Samples, task: Task = CLASSIFICATION) -
             f"{samples.name}: the loss cannot compare outputs of shape {_shape(outputs)} with targets of "
             f"shape {tuple(y.shape)}: {remedy or error}"
         ) from error
+
+
+def _check_logits_of_more(model: Runnable, samples: Samples, first: Tensor) -> None:
+    """Refuse a model that returns probabilities, where those of the first sample are such."""
+    if not are_shares(first):
+        return
+    x = samples.batch(slice(0, CONFIRMED))[0]
+    with evaluating_alone(module_of(model)):
+        outputs = logits_on(model, samples, x)
+    if are_shares(outputs):
+        refuse_probabilities(outputs, samples.name, model)
 
 
 def _precision(model: nn.Module) -> str:

@@ -1,0 +1,74 @@
+"""Classifiers that return probabilities instead of logits: cross-entropy would take a second softmax."""
+
+from __future__ import annotations
+
+from torch import Tensor, fx, nn
+
+from tbft.blocks import Blocks
+from tbft.blocks.tracing import trace_deep
+from tbft.errors import DataError, SplitError
+
+#: Samples on which outputs that look like probabilities are confirmed.
+CONFIRMED = 64
+#: How far the outputs of a sample may be from a sum of 1, by rounding in ``float32`` and in ``bfloat16``.
+_ROUNDING, _COARSE_ROUNDING = 1e-4, 1e-2
+_SOFTMAX, _SIGMOID = "softmax", "sigmoid"
+#: What ends a model -> the logits, from what it returns.
+_LOGITS = {_SOFTMAX: "lambda p: p.clamp_min(1e-30).log()", _SIGMOID: "lambda p: p.float().logit(1e-6)"}
+
+
+def are_shares(outputs: Tensor) -> bool:
+    """Whether outputs (n, classes) are from 0 to 1, as after a softmax or a sigmoid.
+
+    >>> import torch
+    >>> x = torch.randn(9, 3)
+    >>> [are_shares(y) for y in (x, x.softmax(1), x.log_softmax(1), x.sigmoid())]
+    [False, True, False, True]
+    """
+    if outputs.ndim != 2 or outputs.shape[1] < 2 or not len(outputs) or outputs.is_meta:
+        return False
+    return bool(((outputs >= 0) & (outputs <= 1 + _ROUNDING)).all())
+
+
+def refuse_probabilities(outputs: Tensor, name: str, model: nn.Module | Blocks) -> None:
+    """Refuse outputs from 0 to 1 that add up to 1, or that a sigmoid gives; others may be logits.
+
+    Args:
+        outputs: (n, classes), all from 0 to 1.
+        name: of the samples.
+
+    Raises:
+        DataError: they are probabilities; the message gives the remedy.
+    """
+    last, path = _end(model)
+    tolerance = _ROUNDING if outputs.element_size() >= 4 else _COARSE_ROUNDING
+    if ((outputs.double().sum(1) - 1).abs() <= tolerance).all():
+        kind, seen = _SOFTMAX, f"add up to 1 for each of {len(outputs)} samples"
+    elif last == _SIGMOID:
+        kind, seen = _SIGMOID, "a sigmoid gives"
+    else:
+        return
+    place = f" (put torch.nn.Identity() in place of {path!r})" if path and last == kind else ""
+    wraps = isinstance(model, Blocks) and bool(model.traced.taken)
+    output = "lambda returned: returned[1], where the logits are," if wraps else _LOGITS[kind]
+    raise DataError(
+        f"{name}: the model returns probabilities, which {seen}, instead of logits; cross-entropy applies "
+        f"a softmax itself, so that tuning would learn little: leave out the model's {kind}{place}, or give "
+        f" tbft.split(model, output={output}) as the model"
+    )
+
+
+def _end(model: nn.Module | Blocks) -> tuple[str, str]:
+    """The last operation of a model, and the name of its module; empty where they are not known."""
+    module, more = (model.model, (model.example, model.output)) if isinstance(model, Blocks) else (model, ())
+    try:
+        graph = trace_deep(module, *more).graph
+    except SplitError:
+        return "", ""
+    (last,) = next(n for n in graph.nodes if n.op == "output").args
+    if not isinstance(last, fx.Node):
+        return "", ""
+    if last.op == "call_module":
+        path = str(last.target)
+        return type(module.get_submodule(path)).__name__.lower(), path
+    return last.target if isinstance(last.target, str) else getattr(last.target, "__name__", ""), ""

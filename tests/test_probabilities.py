@@ -1,0 +1,153 @@
+"""Models that return probabilities instead of logits are refused, with a remedy that works."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tbft
+from tbft.errors import DataError
+from tbft.verification.evaluation import check_fits
+
+CENTERS = np.random.default_rng(0).normal(size=(4, 6)) * 1.5
+
+
+def blobs(count, shift=0.0, seed=0):
+    """Four clusters of vectors, and their numbers."""
+    labels = np.arange(count) % 4
+    x = CENTERS[labels] + np.random.default_rng(seed).normal(size=(count, 6)) + shift
+    return x.astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    x, y = map(torch.from_numpy, blobs(1000, seed=9))
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model.eval()
+
+
+class Both(nn.Module):
+    """Returns probabilities first, and the logits after them."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        logits = self.net(x)
+        return logits.softmax(1), logits
+
+
+def logarithms(p):
+    return p.clamp_min(1e-30).log()
+
+
+def test_every_function_refuses_a_softmax_and_says_which_layer_to_leave_out(net):
+    model, data = nn.Sequential(*net, nn.Softmax(1)), blobs(200)
+    functions = (tbft.evaluate, tbft.personalize, tbft.diagnose, tbft.build_card, tbft.forecast)
+    for function in functions:
+        with pytest.raises(DataError, match=r"returns probabilities.*Identity\(\) in place of '4'.*output="):
+            function(model, data)
+    with pytest.raises(DataError, match="returns probabilities"):
+        tbft.tune(model, "ridge", data)
+
+
+@pytest.mark.parametrize("arm", [None, "ridge", "full"])
+def test_with_the_remedy_the_result_is_that_of_the_logits(net, arm):
+    data, test = blobs(60, 1.5, seed=3), blobs(400, 1.5, seed=4)
+    probabilities = tbft.split(nn.Sequential(*net, nn.Softmax(1)), output=logarithms)
+    beside = tbft.split(Both(net), output=lambda returned: returned[1])
+    results = [tbft.personalize(m, data, test=test, arm=arm) for m in (net, probabilities, beside)]
+    assert len({(r.status, r.plan.arm.name) for r in results}) == 1
+    losses = [r.after.loss for r in results]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-3)
+    assert losses[0] < results[0].before.loss
+
+
+def test_where_logits_are_returned_too_the_remedy_takes_those(net):
+    with pytest.raises(DataError, match=r"returned\[1\], where the logits are"):
+        tbft.personalize(Both(net), blobs(60))
+
+
+def test_a_softmax_inside_the_model_is_not_named_for_the_one_at_its_end(net):
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.net = nn.Softmax(1), net
+
+        def forward(self, x):
+            return self.net(x * self.attention(x)).softmax(1)
+
+    with pytest.raises(DataError, match="leave out the model's softmax, or") as refused:
+        tbft.evaluate(Attends(), blobs(60))
+    assert "attention" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        nn.LogSoftmax(1),
+        nn.Identity(),
+        nn.ReLU(),
+        nn.Tanh(),
+    ],
+    ids=lambda end: type(end).__name__,
+)
+def test_other_ends_are_let_through(net, end):
+    assert tbft.evaluate(nn.Sequential(*net, end), blobs(200)).accuracy > 0.5
+
+
+def test_one_sample_that_looks_like_probabilities_is_no_reason(net):
+    class First(nn.Module):
+        def forward(self, x):
+            return torch.where(x[:, :1] > 9, torch.tensor([0.5, 0.25, 0.25, 0.0]), net(x))
+
+    x, y = blobs(40)
+    x[0, 0] = 10
+    check_fits(First(), tbft.make_samples(x, y))
+
+
+def test_a_loss_for_probabilities_is_taken_as_it_is(net):
+    model = nn.Sequential(*net, nn.Softmax(1))
+
+    def loss(p, y):
+        return nn.functional.nll_loss(logarithms(p), y)
+
+    result = tbft.personalize(model, blobs(60, 1.5), arm="full", loss=loss)
+    assert result.status == "patched"
+
+
+@pytest.mark.parametrize("end", [nn.Sigmoid(), None])
+def test_sigmoids_are_refused_and_the_remedy_is_tried(net, end):
+    class Ends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return torch.sigmoid(self.net(x))
+
+    model = Ends() if end is None else nn.Sequential(*net, end)
+    place = r" \(put torch.nn.Identity\(\) in place of '4'\)" if end else ""
+    with pytest.raises(DataError, match=f"which a sigmoid gives.*sigmoid{place}, or.*logit"):
+        tbft.evaluate(model, blobs(200))
+    blocks = tbft.split(model, output=lambda p: p.float().logit(1e-6))
+    assert tbft.evaluate(blocks, blobs(200)).loss == pytest.approx(
+        tbft.evaluate(net, blobs(200)).loss, rel=1e-4
+    )
+
+
+def test_small_logits_that_happen_to_be_from_0_to_1_are_let_through(net):
+    class Small(nn.Module):
+        def forward(self, x):
+            return 0.5 + net(x).clamp(-50, 50) / 100
+
+    assert tbft.evaluate(Small(), blobs(200)).accuracy > 0.5
