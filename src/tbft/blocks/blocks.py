@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from tbft.blocks.arm import SOLVED, Arm
 from tbft.blocks.heads import head_of, last_layer
-from tbft.blocks.inputs import Inputs, call
-from tbft.blocks.outputs import Output, logits_of
+from tbft.blocks.inputs import Inputs
+from tbft.blocks.outputs import Output, Whole, logits_of
 from tbft.blocks.state import batch_norms, flags_restored, modes_restored
 from tbft.blocks.tracing import Traced, trace_deep
 from tbft.errors import SplitError, unknown
@@ -67,7 +67,6 @@ class Blocks:
         self.reached: dict[str, tuple[object, ...]] = {}  # arms that gradients reach, and for what
         self.finer: dict[str, tuple[Blocks, int]] = {}  # the same model cut where an arm starts
         self._stages = tuple(stages)
-        self._head_layer: str | None = None
 
     def __len__(self) -> int:
         return len(self.infos)
@@ -102,18 +101,15 @@ class Blocks:
         # With fewer layers than two in the rear, both are the same arm.
         return self.head_layer if self.head_layer and owned and owned != set(rear.keys) else rear.name
 
-    @property
+    @cached_property
     def head_layer(self) -> str:
         """The submodule that is the last layer; empty where the model itself is."""
         if self.traced.opaque:
             return self.traced.head
-        if self._head_layer is None:
-            try:
-                traced = trace_deep(self.model, self.example, self.output)
-                self._head_layer = head_of(self.model, traced)
-            except SplitError:
-                self._head_layer = last_layer(self.model)
-        return self._head_layer
+        try:
+            return head_of(self.model, trace_deep(self.model, self.example, self.output))
+        except SplitError:
+            return last_layer(self.model)
 
     @cached_property
     def whole(self) -> nn.Module:
@@ -239,20 +235,6 @@ class Blocks:
                 for norm in batch_norms(self.model):
                     norm.train(track == "all")
             yield trained
-
-
-class Whole(nn.Module):
-    """A model that takes several tensors, or wraps its logits, as a module from a batch to logits."""
-
-    def __init__(self, model: nn.Module, output: Output, packing: Packing | None = None) -> None:
-        super().__init__()
-        self.model, self._output, self._packing = model, output, packing
-
-    def forward(self, x: Inputs) -> Tensor:
-        if self._packing is not None and isinstance(x, Tensor):
-            x = self._packing.unpack(x)
-        logits: Tensor = self._output(call(self.model, x))
-        return logits
 
 
 def _is_frozen(module: nn.Module) -> bool:

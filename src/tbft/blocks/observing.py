@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from tbft.blocks.blocks import Blocks, Whole
+from tbft.blocks.blocks import Blocks
 from tbft.blocks.heads import mixes
 from tbft.blocks.inputs import Inputs, call, map_tensors
-from tbft.blocks.outputs import Output, UnknownOutputError, logits_of, taken_from
+from tbft.blocks.outputs import Output, UnknownOutputError, Whole, logits_of, taken_from
 from tbft.blocks.ownership import own_all
 from tbft.blocks.placement import device_of, random_restored, to_device
 from tbft.blocks.state import modes_restored, values_restored

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
+from tbft.blocks.inputs import Inputs, call
 from tbft.errors import SplitError
+from tbft.packing import Packing
 
 #: From what a model returns to its logits.
 Output = Callable[[Any], Any]
@@ -52,3 +54,17 @@ def logits_of(returned: Any) -> Any:
         f"the model returns a {type(returned).__name__}{keys}, in which the logits are not to be found: "
         "say by output= which part they are, as in output=lambda returned: returned['scores']"
     )
+
+
+class Whole(nn.Module):
+    """A model that takes several tensors, or wraps its logits, as a module from a batch to logits."""
+
+    def __init__(self, model: nn.Module, output: Output, packing: Packing | None = None) -> None:
+        super().__init__()
+        self.model, self._output, self._packing = model, output, packing
+
+    def forward(self, x: Inputs) -> Tensor:
+        if self._packing is not None and isinstance(x, Tensor):
+            x = self._packing.unpack(x)
+        logits: Tensor = self._output(call(self.model, x))
+        return logits
