@@ -28,8 +28,8 @@ from records import machine, stored_runs
 
 from tbft.blocks import Blocks
 from tbft.data import Samples, read
+from tbft.data.amounts import SplitBy
 from tbft.data.folds import MIN_HELD_OUT
-from tbft.data.manner import SplitBy
 from tbft.data.parts import as_parts
 from tbft.files import atomic_path
 from tbft.loading import load_base

@@ -13,8 +13,9 @@ from torch import nn
 
 import tbft
 from tbft.data import make_samples
+from tbft.data.amounts import SplitBy
 from tbft.data.folds import FOLDS, MIN_HELD_OUT, folds_of
-from tbft.data.manner import SplitBy, find_manner
+from tbft.data.manner import find_manner
 from tbft.data.parts import as_parts
 
 SHORT = tbft.find_recipe("fast").given(epochs=20, learning_rate=0.05)

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tbft.data import Samples, as_parts, make_samples, parse_amount, split_samples
-from tbft.data.amounts import Amount
-from tbft.data.manner import SplitBy, ValUse
-from tbft.data.splitting import Amounts, split_by
+from tbft.data.amounts import Amount, Amounts, SplitBy, ValUse
+from tbft.data.splitting import split_by
 from tbft.data.times import order_keys, positions_in_time
 from tbft.errors import DataError, FormError
 

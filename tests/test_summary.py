@@ -15,7 +15,7 @@ from tbft.cli import main
 from tbft.cli.data_options import add_data, load_samples
 from tbft.cli.parts_options import add_parts, load_parts
 from tbft.data import InputSpec, as_parts, make_samples, read
-from tbft.data.manner import SplitBy
+from tbft.data.amounts import SplitBy
 from tbft.data.quality import find_problems
 from tbft.data.summary import describe
 from tbft.errors import DataError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from tbft.base import Base
+from tbft.data.amounts import SplitBy, ValUse
 from tbft.data.folds import MIN_HELD_OUT
-from tbft.data.manner import SplitBy, ValUse
 from tbft.errors import PlanError, wrong_form
 from tbft.plan import LEVELS, Budget, Plan, Recipe, Statistics, plan_level, replace_plan
 

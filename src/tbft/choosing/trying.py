@@ -32,8 +32,9 @@ from tbft.choosing.trials import (
     Trials,
     strengths_of,
 )
+from tbft.data.amounts import SplitBy
 from tbft.data.folds import folds_of
-from tbft.data.manner import Manner, SplitBy, find_manner
+from tbft.data.manner import Manner, find_manner
 from tbft.data.samples import Samples
 from tbft.data.times import are_from_stretches
 from tbft.diagnosis.card import SourceCard

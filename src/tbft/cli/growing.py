@@ -47,7 +47,7 @@ def _refuse_ignored(arguments: argparse.Namespace) -> None:
 
 def run_new_classes(arguments: argparse.Namespace) -> str:
     """Add the classes that the samples have, but the model does not, and return the status of the result."""
-    from tbft.data.manner import SplitBy
+    from tbft.data.amounts import SplitBy
     from tbft.files import claim
     from tbft.new_classes import add_classes
 

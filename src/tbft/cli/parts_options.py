@@ -11,7 +11,7 @@ from tbft.errors import DataError
 
 if TYPE_CHECKING:
     from tbft.data import InputSpec, Parts, Samples
-    from tbft.data.manner import SplitBy
+    from tbft.data.amounts import SplitBy
 
 
 def add_parts(parser: argparse.ArgumentParser) -> None:
@@ -61,9 +61,9 @@ def add_grouping(parser: argparse._ActionsContainer) -> None:
 
 def load_parts(arguments: argparse.Namespace, samples: Samples, inputs: InputSpec, by: SplitBy) -> Parts:
     """The samples in the parts named by the options."""
-    from tbft.data.amounts import Amount, parse_amount
+    from tbft.data.amounts import Amount, Amounts, parse_amount
     from tbft.data.parts import with_own
-    from tbft.data.splitting import Amounts, split_by
+    from tbft.data.splitting import split_by
 
     train = parse_amount(arguments.train)
     val = None if arguments.val is None else parse_amount(arguments.val)

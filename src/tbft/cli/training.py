@@ -61,8 +61,8 @@ def run_train(arguments: argparse.Namespace) -> None:
     import torch
 
     from tbft.data import parse_amount
-    from tbft.data.manner import SplitBy
-    from tbft.data.splitting import Amounts, split_by
+    from tbft.data.amounts import Amounts, SplitBy
+    from tbft.data.splitting import split_by
     from tbft.files import claim
     from tbft.models import save_weights
     from tbft.patches import versions

@@ -3,14 +3,13 @@
 import importlib
 from typing import Any
 
-from tbft.data.amounts import Amount, parse_amount
+from tbft.data.amounts import Amount, Amounts, SplitBy, parse_amount
 from tbft.data.cifar10c import load_cifar10c
-from tbft.data.manner import SplitBy
 from tbft.data.parts import as_parts
 from tbft.data.reading import read
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
-from tbft.data.splitting import Amounts, Parts, split_by, split_samples
+from tbft.data.splitting import Parts, split_by, split_samples
 from tbft.data.summary import Summary, describe
 
 __all__ = [

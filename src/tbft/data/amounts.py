@@ -1,14 +1,18 @@
-"""How much a part of a split gets: a fraction, a count, a count per class, or the rest."""
+"""What a user says of a split: how much each part gets, and how samples are assigned to them."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from typing import Any, Literal
 
 import numpy as np
 
 from tbft.errors import DataError
+
+#: What a val part is for: to decide acceptance, to choose the epoch, or only to evaluate on.
+ValUse = Literal["acceptance", "epoch", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,42 @@ class Amount:
         size = self.fraction if self.fraction is not None else self.count
         shown = f"{self.per_class}/class" if size is None else f"{size:g}"
         return f"first:{shown}" if self.first else shown
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much each part gets. `val`: None holds out a fifth of train, at most 500 samples."""
+
+    train: Amount = field(default_factory=Amount)
+    val: Amount | None = None
+    test: Amount = field(default_factory=lambda: Amount(count=0))
+
+
+@dataclass(frozen=True)
+class SplitBy:
+    """How samples are assigned to parts.
+
+    Attributes:
+        group_by: an attribute; ``"none"``; None: one that is a group by its name, if there is any.
+        order: attributes joined by commas, by which train gets the first samples of each class and test the
+            last; ``"file"``: the order of the set; ``"none"``: at random; None: found by name where that is
+            needed, for amounts such as ``first:20%`` and for windows of which only the time is known.
+        keep_classes: no other part takes the last sample of a class from train.
+        min_val: a default val part of fewer samples is not held out; folds of train are drawn instead.
+        val_use: what the val part is for; only said.
+    """
+
+    seed: int = 0
+    group_by: str | None = None
+    order: str | None = None
+    keep_classes: bool = True
+    min_val: int = 0
+    val_use: ValUse = "acceptance"
+
+    def __post_init__(self) -> None:
+        seed: object = self.seed
+        if not isinstance(seed, Integral) or int(seed) < 0:
+            raise DataError(f"the seed is a whole number of at least 0, not {seed!r}")
 
 
 def parse_amount(text: str | float | Amount) -> Amount:

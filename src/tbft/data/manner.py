@@ -1,16 +1,14 @@
-"""How samples are assigned to parts and folds: what a user says, and what is known of the samples."""
+"""How samples are assigned to parts and folds: as a user says, or by what is known of the samples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
-from numbers import Integral
-from typing import Literal
 
 import numpy as np
 
-from tbft.data.amounts import Amount
+from tbft.data.amounts import Amount, SplitBy
 from tbft.data.columns import Groups, find_groups
 from tbft.data.copies import Copies, first_copies
 from tbft.data.drawing import Drawn, Indices, Pool, draw, pools_in_time, random_pools, reunite
@@ -19,40 +17,10 @@ from tbft.data.samples import Samples
 from tbft.data.times import Order, find_order
 from tbft.errors import DataError
 
-#: What a val part is for: to decide acceptance, to choose the epoch, or only to evaluate on.
-ValUse = Literal["acceptance", "epoch", "evaluation"]
-
-
-@dataclass(frozen=True)
-class SplitBy:
-    """How samples are assigned to parts.
-
-    Attributes:
-        group_by: an attribute; ``"none"``; None: one that is a group by its name, if there is any.
-        order: attributes joined by commas, by which train gets the first samples of each class and test the
-            last; ``"file"``: the order of the set; ``"none"``: at random; None: found by name where that is
-            needed, for amounts such as ``first:20%`` and for windows of which only the time is known.
-        keep_classes: no other part takes the last sample of a class from train.
-        min_val: a default val part of fewer samples is not held out; folds of train are drawn instead.
-        val_use: what the val part is for; only said.
-    """
-
-    seed: int = 0
-    group_by: str | None = None
-    order: str | None = None
-    keep_classes: bool = True
-    min_val: int = 0
-    val_use: ValUse = "acceptance"
-
-    def __post_init__(self) -> None:
-        seed: object = self.seed
-        if not isinstance(seed, Integral) or int(seed) < 0:
-            raise DataError(f"the seed is a whole number of at least 0, not {seed!r}")
-
 
 @dataclass(frozen=True, eq=False)
 class Manner:
-    """The same, settled for one set, with all that a draw has to know of its samples.
+    """How the samples of one set are assigned, with all that a draw has to know of them.
 
     Attributes:
         name: of the set, for messages.

@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from tbft.data.amounts import Amount, is_amount, parse_amount
+from tbft.data.amounts import Amount, Amounts, SplitBy, is_amount, parse_amount
 from tbft.data.copies import count_shared
 from tbft.data.forms import as_samples
 from tbft.data.input_statistics import input_statistics
-from tbft.data.manner import SplitBy
 from tbft.data.prepared import check_statistics
 from tbft.data.samples import Samples, fit_samples, match_classes
 from tbft.data.spec import InputSpec
 from tbft.data.split_notes import missing_line
-from tbft.data.splitting import Amounts, Parts, split_by
+from tbft.data.splitting import Parts, split_by
 from tbft.errors import DataError, FormError, PlanError, unknown
 
 
@@ -124,13 +123,18 @@ def _matched(samples: Samples, train: Samples, name: str) -> Samples:
             f"{name}: {samples.name} holds inputs of {shown[0]}, the training samples are {shown[1]}; "
             "read both with the same options"
         )
-    matched = _same_classes(samples, train.class_names, name)
+    matched = in_classes(samples, train.class_names, name)
     if len(samples) and len(train):
         check_statistics(samples, input_statistics(train), "the training samples")
     return matched
 
 
-def _same_classes(samples: Samples, class_names: tuple[str, ...], name: str) -> Samples:
+def in_classes(samples: Samples, class_names: tuple[str, ...], name: str) -> Samples:
+    """The samples with their labels in the order of the training samples' classes.
+
+    Raises:
+        DataError: samples of another class.
+    """
     if samples.class_names == class_names:
         return samples
     for own, count in samples.class_counts().items():

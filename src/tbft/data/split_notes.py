@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tbft.data.amounts import ValUse
 from tbft.data.drawing import Drawn, Indices
-from tbft.data.manner import Manner, ValUse
+from tbft.data.manner import Manner
 from tbft.data.samples import Samples
 from tbft.errors import DataError
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tbft.data.amounts import Amount, parse_amount
+from tbft.data.amounts import Amount, Amounts, SplitBy, ValUse, parse_amount
 from tbft.data.drawing import NOTHING, Indices
 from tbft.data.folds import draw_folds, is_small
 from tbft.data.holding_out import hold_out
-from tbft.data.manner import Manner, SplitBy, ValUse, find_manner
+from tbft.data.manner import Manner, find_manner
 from tbft.data.samples import Samples
 from tbft.data.split_notes import check_train, split_notes
 from tbft.errors import DataError
@@ -49,15 +49,6 @@ class Parts:
     def run_count(self) -> int:
         """How often each training sample is tuned on: once, or as often as there are folds."""
         return 1 if self.folds is None else len(np.unique(self.folds[self.folds >= 0]))
-
-
-@dataclass(frozen=True)
-class Amounts:
-    """How much each part gets. `val`: None holds out a fifth of train, at most 500 samples."""
-
-    train: Amount = field(default_factory=Amount)
-    val: Amount | None = None
-    test: Amount = field(default_factory=lambda: Amount(count=0))
 
 
 def split_samples(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tbft.base import Base
+from tbft.data.amounts import SplitBy
 from tbft.data.forms import as_samples
-from tbft.data.manner import SplitBy
-from tbft.data.parts import as_parts
+from tbft.data.parts import as_parts, in_classes
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.errors import DataError
@@ -34,7 +34,7 @@ def labeled_parts(
         base.card.check_inputs(samples)
 
     def labeled(data: Any) -> Samples:
-        return _labeled(as_samples(data, inputs), (*old, *classes))
+        return in_classes(as_samples(data, inputs), (*old, *classes), "val")
 
     if isinstance(train, Parts):
         parts = replace(train, train=labeled(train.train), val=labeled(train.val))
@@ -55,18 +55,6 @@ def _new_among(samples: Samples, old: tuple[str, ...]) -> tuple[str, ...]:
     if not new:
         raise DataError(f"{samples.name}: the model knows all of its classes; use tbft.personalize")
     return new
-
-
-def _labeled(samples: Samples, names: tuple[str, ...]) -> Samples:
-    """The samples labeled by position in `names`."""
-    position = {name: i for i, name in enumerate(names)}
-    for label in np.unique(samples.labels):
-        if samples.class_names[label] not in position:
-            raise DataError(
-                f"{samples.name}: class {samples.class_names[label]!r} is not among {list(names)}"
-            )
-    positions = np.array([position.get(name, 0) for name in samples.class_names])
-    return replace(samples, labels=positions[samples.labels], class_names=names)
 
 
 def _unnamed_note(base: Base, old: tuple[str, ...], classes: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from tbft.base import Base
+from tbft.data.amounts import SplitBy
 from tbft.data.folds import FOLDS, folds_of
-from tbft.data.manner import SplitBy, find_manner
+from tbft.data.manner import find_manner
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.class_features import unpack
