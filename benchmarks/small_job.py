@@ -32,7 +32,7 @@ import tbft
 SETS = {"cnn": "watch", "gru": "watch", "transformer": "watch", "mlp": "wisdm"}
 #: Stage -> the functions whose time it is, where they are called from.
 STAGES = {
-    "diagnosis": ["choosing.planning.diagnose_samples"],
+    "diagnosis": ["choosing.planning.gather"],
     "costs": ["choosing.planning.predict_costs"],
     "trials": ["choosing.planning.run_trials"],
     "tuning": ["tuning.judging.tune_samples"],

@@ -36,7 +36,7 @@ from tbft.data import read
 from tbft.data.class_map_files import find_class_map
 from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.card_building import card_of_samples
-from tbft.diagnosis.levels import diagnose_samples
+from tbft.diagnosis.gathering import gather
 from tbft.errors import TbftError
 from tbft.metering.meterlog import read_log
 from tbft.metering.profile import load_profile, shipped_profiles
@@ -242,7 +242,7 @@ def _card(draw: Draw) -> bytes:
 def _use_card(path: Path) -> None:
     card = SourceCard.load(path)
     assert 0 <= card.accuracy <= 1 and card.sample_count >= 0
-    diagnose_samples(split(MODEL), striped(30), card)
+    gather(split(MODEL), striped(30), card)
 
 
 def _installed(draw: Draw) -> bytes:

@@ -17,8 +17,9 @@ from tbft.blocks.outputs import Output, logits_of
 from tbft.data.forms import as_samples
 from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.card_building import card_of_samples
-from tbft.diagnosis.levels import Diagnosis, diagnose_samples
-from tbft.errors import wrong_form
+from tbft.diagnosis.gathering import gather
+from tbft.diagnosis.levels import NOT_DIAGNOSED, Diagnosis, diagnose_evidence
+from tbft.errors import DataError, wrong_form
 from tbft.loading import as_base, inputs_for, reader_of, runnable_and_inputs
 from tbft.models import find_model
 from tbft.plan import Plan
@@ -90,10 +91,17 @@ def diagnose(
         labeled: whether to use the labels; without them, drift at the output level cannot be detected.
 
     Raises:
-        CardError, DataError: the card belongs to another model, or there are no samples.
+        CardError, DataError: the card belongs to another model, there are no samples, or neither a card nor
+            BatchNorm says anything of the source.
     """
     base = as_base(model, card, read=reader_of(data))
-    return diagnose_samples(base.blocks, as_samples(data, base.inputs), base.card, labeled)
+    diagnosis = diagnose_evidence(gather(base.blocks, as_samples(data, base.inputs), base.card, labeled))
+    if diagnosis.verdict == NOT_DIAGNOSED:
+        raise DataError(
+            "a model without BatchNorm keeps no statistics of its source: build a card (tbft card build), or "
+            "personalize with labels, which needs no diagnosis"
+        )
+    return diagnosis
 
 
 def build_card(model: Any, data: Any, *, seed: int = 0) -> SourceCard:

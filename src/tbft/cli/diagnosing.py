@@ -111,7 +111,7 @@ def _print_card(card: SourceCard, path: str, as_json: bool, data: Mapping[str, A
 
 def run_diagnose(arguments: argparse.Namespace) -> None:
     from tbft.choosing.planning import Setting, choose_plan
-    from tbft.diagnosis.levels import diagnose_samples
+    from tbft.front_door import diagnose
     from tbft.plan import Allowance
     from tbft.report.terminal import choice_text, diagnosis_text
 
@@ -125,7 +125,7 @@ def run_diagnose(arguments: argparse.Namespace) -> None:
         choice = choose_plan(base.blocks, samples, setting, allowance)
         diagnosis = choice.diagnosis
     else:
-        diagnosis = diagnose_samples(base.blocks, samples, base.card, labeled)
+        diagnosis = diagnose(base, samples, labeled=labeled)
     plain = None if choice is None else choice.to_json()
     if arguments.json:
         print_json({**diagnosis.to_json(), "choice": plain, **data})

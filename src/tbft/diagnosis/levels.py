@@ -1,4 +1,4 @@
-"""From evidence to the level of drift; all functions but :func:`diagnose_samples` are pure.
+"""From evidence to the level of drift; all functions are pure.
 
 The rules follow from what each level leaves unchanged. Drift at the output level leaves all statistics of the
 inputs exactly as they were. Drift at the feature level moves statistics a little, as other pictures of the
@@ -14,11 +14,7 @@ from dataclasses import asdict, dataclass
 from math import exp, log
 from typing import Any
 
-from tbft.blocks import Blocks
-from tbft.data.samples import Samples
-from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.evidence import MIN_SAMPLES, Evidence
-from tbft.diagnosis.gathering import gather
 from tbft.diagnosis.reasons import advice, reasons_for
 from tbft.diagnosis.rules import (
     ACCURACY_P,
@@ -32,7 +28,6 @@ from tbft.diagnosis.rules import (
     too_few,
     unmended,
 )
-from tbft.errors import DataError
 
 #: The verdict where there is nothing to compare the samples with.
 NOT_DIAGNOSED = "not diagnosed"
@@ -67,32 +62,6 @@ class Diagnosis:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {**asdict(self), "name": self.name}
-
-
-def diagnose_samples(
-    blocks: Blocks,
-    samples: Samples,
-    card: SourceCard | None = None,
-    labeled: bool = True,
-) -> Diagnosis:
-    """Diagnose the level of drift from samples; the model is not changed.
-
-    Args:
-        samples: target samples; at most 256 of them are used.
-        card: source card of this model, see :func:`tbft.build_card`; without one the diagnosis is weaker.
-        labeled: whether to use the labels; without them, drift at the output level cannot be detected.
-
-    Raises:
-        CardError, DataError: the card belongs to another model, there are no samples, or neither a card nor
-            BatchNorm says anything of the source.
-    """
-    diagnosis = diagnose_evidence(gather(blocks, samples, card, labeled))
-    if diagnosis.verdict == NOT_DIAGNOSED:
-        raise DataError(
-            "a model without BatchNorm keeps no statistics of its source: build a card (tbft card build), or "
-            "personalize with labels, which needs no diagnosis"
-        )
-    return diagnosis
 
 
 def diagnose_evidence(e: Evidence) -> Diagnosis:
