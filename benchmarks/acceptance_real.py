@@ -39,7 +39,7 @@ from tbft.tuning.judging import cross_fit
 from tbft.tuning.options import Tuning
 from tbft.verification.acceptance import Acceptance
 from tbft.verification.comparison import Outputs, accept, changed_to, run_both
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 MODEL, ARMS = "resnet26-cifar10-jpeg", ("front", "layer3", "fc", "full")
 PER_CLASS, TRAINED, JUDGED, TESTED = 500, 40, (20, 50, 100), 2000

@@ -37,7 +37,7 @@ from tbft.metering import Meter
 from tbft.models import find_model, load_weights
 from tbft.scenarios import apply_drift, drifts
 from tbft.scenarios.writing import write_corruptions
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 NAMES = sorted(drift.name for drift in drifts() if drift.level == "input")
 SEVERITIES = (1, 3, 5)

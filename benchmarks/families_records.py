@@ -38,7 +38,7 @@ from tbft.plan import Budget, Recipe, find_recipe
 from tbft.tuning.execution import blended, tune_samples
 from tbft.tuning.options import Tuning
 from tbft.verification.comparison import changed_to
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 RECORDS = Path(__file__).parent / "results" / "families"
 FAMILIES = ("watch-cnn", "wisdm-mlp", "phone-cnn", "phone-and-watch-cnn", "watch-transformer", "watch-gru",

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 import tbft
 from tbft.base import Base
 from tbft.data import Samples, read
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "benchmarks" / "results" / "new_classes.json"

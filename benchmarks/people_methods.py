@@ -20,7 +20,7 @@ from tbft.blocks.state import batch_norms, clone_state, modes_restored, values_r
 from tbft.diagnosis.observation import observe
 from tbft.plan import FOLLOW, KEEP
 from tbft.verification.comparison import changed_to
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 Ints = npt.NDArray[np.int64]
 #: Methods that use no label.

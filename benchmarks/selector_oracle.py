@@ -28,7 +28,7 @@ from tbft.data import Samples
 from tbft.front_door import tune
 from tbft.patches import versions
 from tbft.plan import Plan, find_recipe
-from tbft.verification.evaluation import batches
+from tbft.verification.running import batches
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from tbft.tuning.optimizers import Optimizer, make_optimizer
 from tbft.tuning.options import Tuning
 from tbft.tuning.prefix_cache import cache_prefix
 from tbft.tuning.rates import AnyOptimizer
-from tbft.verification.evaluation import computing_on
+from tbft.verification.running import computing_on
 
 COLUMNS = ("block1", "block2", "block3", "fc", "full")
 WAYS = {

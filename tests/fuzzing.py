@@ -50,7 +50,7 @@ from tbft.tuning.checksummed import ChecksumWriter
 from tbft.tuning.loop import EpochRecord, FitState
 from tbft.tuning.resume import PURPOSE, load_run
 from tbft.tuning.row_file import find_rows, write_rows
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 Draw = Callable[[Any], Any]
 

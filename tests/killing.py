@@ -34,7 +34,7 @@ from tbft.patches.keys import new_key, read_private, read_public
 from tbft.tuning.checksummed import is_whole
 from tbft.tuning.resume import PURPOSE
 from tbft.tuning.row_file import write_rows
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 RUN = "--weights base.pt --data set.npz --arm rear --epochs 2 --batch-size 16 --train 0.5 --test 0.2"
 CACHED = "--cache-memory 0 --cache-folder caches --restart"

@@ -29,8 +29,8 @@ from tbft.tuning.closed_form import LinearHead, Prototypes, solve
 from tbft.tuning.execution import tune_samples
 from tbft.tuning.options import Tuning
 from tbft.verification.comparison import changed_to
-from tbft.verification.evaluation import predict
 from tbft.verification.ridge import RIDGE, regress
+from tbft.verification.running import predict
 from tbft.verification.task import as_task
 
 

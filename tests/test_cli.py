@@ -22,7 +22,7 @@ from tbft.cli import main
 from tbft.errors import TbftError, WriteError
 from tbft.models import read_state
 from tbft.models.digits import DigitsNet
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 
 @pytest.fixture

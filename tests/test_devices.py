@@ -18,7 +18,7 @@ from tbft.errors import DeviceError
 from tbft.models.digits import DigitsNet
 from tbft.tuning.loop import loss_of
 from tbft.tuning.optimizers import make_optimizer
-from tbft.verification.evaluation import check_fits
+from tbft.verification.compatibility import check_fits
 
 FAST = tbft.find_recipe("fast").replace(precision="float32")
 

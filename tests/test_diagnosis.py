@@ -39,7 +39,7 @@ from tbft.models.digits import DigitsNet
 from tbft.pipeline import personalize
 from tbft.plan import KEEP, Allowance, Budget, Plan, find_recipe
 from tbft.verification.binomial import binomial_cdf
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 FAST = find_recipe("fast").replace(precision="float32")
 

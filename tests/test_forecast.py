@@ -26,7 +26,7 @@ from tbft.choosing.learning_curve import Point, head_problem, learning_curve
 from tbft.choosing.power_law import fit_law
 from tbft.cli import main
 from tbft.errors import DataError
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 NAMES = ("a", "b", "c", "d")
 

@@ -128,7 +128,7 @@ from dataclasses import replace
 import tbft
 from tbft.data.placeholder import random_pictures
 from tbft.models.digits import DigitsNet
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 model, samples = DigitsNet(3), random_pictures(100, 8, 1, 3)
 said = replace(samples, labels=predict(model, samples).argmax(1).numpy())
 card = tbft.build_card(model, said)  # a model is right on what it says itself

@@ -9,7 +9,7 @@ from torch import nn
 
 import tbft
 from tbft.errors import DataError
-from tbft.verification.evaluation import check_fits
+from tbft.verification.compatibility import check_fits
 
 CENTERS = np.random.default_rng(0).normal(size=(4, 6)) * 1.5
 

@@ -15,7 +15,8 @@ from tbft.front_door import build_card, diagnose
 from tbft.models import find_model, load_weights, read_state_for
 from tbft.patches import Patch
 from tbft.scenarios import apply_drift, find_class_map
-from tbft.verification.evaluation import evaluate_samples, predict
+from tbft.verification.evaluation import evaluate_samples
+from tbft.verification.running import predict
 
 pytestmark = pytest.mark.data
 

@@ -21,7 +21,8 @@ from tbft.tuning.checkpointing import statistics_still
 from tbft.tuning.checks import check_training, explained_batch_norm
 from tbft.tuning.loop import FitState, Run, fit, loss_of
 from tbft.tuning.optimizers import make_optimizer
-from tbft.verification.evaluation import check_fits, predict
+from tbft.verification.compatibility import check_fits
+from tbft.verification.running import predict
 
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 #: Batches whose gradient norms are averaged before each epoch.

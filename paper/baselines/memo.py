@@ -25,7 +25,7 @@ from tbft import Blocks, Parts
 from tbft.blocks.state import batch_norms, flags_restored, modes_restored, values_restored
 from tbft.errors import PlanError
 from tbft.plan import PSEUDO_SAMPLES
-from tbft.verification.evaluation import check_fits
+from tbft.verification.compatibility import check_fits
 
 
 def memo(

@@ -17,7 +17,7 @@ from paper.baselines.outcome import Outcome, scored
 from tbft import Blocks, Parts
 from tbft.blocks.state import flags_restored, modes_restored, values_restored
 from tbft.errors import PlanError
-from tbft.verification.evaluation import check_fits
+from tbft.verification.compatibility import check_fits
 
 
 def tent(

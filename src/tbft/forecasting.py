@@ -13,7 +13,7 @@ from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.observation import observe
 from tbft.errors import DataError, unknown, wrong_form
 from tbft.loading import as_base, reader_of
-from tbft.verification.evaluation import check_fits
+from tbft.verification.compatibility import check_fits
 
 #: How labeled samples came about, see :func:`forecast`.
 DRAWN = ("auto", "random", "stretch")

@@ -7,7 +7,8 @@ from tbft.data.samples import Samples
 from tbft.diagnosis.gathering import passed_count
 from tbft.errors import BudgetError
 from tbft.plan import Allowance
-from tbft.verification.evaluation import check_fits, predict
+from tbft.verification.compatibility import check_fits
+from tbft.verification.running import predict
 
 #: Batch size of the first forward pass that is timed; that of the next one is as in the diagnosis.
 FIRST_BATCH = 8

@@ -23,8 +23,8 @@ from tbft.metering.profile import Profile
 from tbft.plan import Plan, Recipe, ResolvedPlan, resolve
 from tbft.plan.resolution import PREFIX_BATCH, AdaptStatistics, SolveHead, Train
 from tbft.tuning.memory_limit import MIN_BATCH, memory_needed
-from tbft.verification.evaluation import BATCH_SIZE as EVALUATED
-from tbft.verification.evaluation import computing_on
+from tbft.verification.running import BATCH_SIZE as EVALUATED
+from tbft.verification.running import computing_on
 
 #: Largest batch on which operations are timed; beyond it, time per sample hardly changes.
 MAX_BATCH = 128

@@ -18,7 +18,7 @@ from tbft.blocks import Blocks
 from tbft.blocks.placement import device_of
 from tbft.blocks.state import evaluating_alone
 from tbft.data.samples import Samples
-from tbft.verification.evaluation import computing_on
+from tbft.verification.running import computing_on
 
 #: What all threads have to gain in elapsed time, and may cost in processor time at most, against one.
 MIN_SPEEDUP, MAX_COST = 1.3, 1.5

@@ -23,7 +23,7 @@ from tbft.blocks.state import evaluating, flags_restored, modes_restored, values
 from tbft.choosing.operations import LOOP_STEPS, Clock, Operation, run_forward, run_loop, run_steps
 from tbft.data.samples import Samples
 from tbft.plan import Recipe
-from tbft.verification.evaluation import computing_on
+from tbft.verification.running import computing_on
 
 #: Operations of a kind are repeated until they have taken this much processor time, or were repeated
 #: ``operations.MAX_REPEATS`` times. It is so little that most are timed once, to keep choosing cheap; take

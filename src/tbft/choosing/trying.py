@@ -44,7 +44,7 @@ from tbft.tuning.closed_form import Floats, Prototypes, features_of, head_weight
 from tbft.tuning.execution import blended, tune_samples
 from tbft.tuning.options import Tuning
 from tbft.verification.comparison import changed_to
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 MIN_FOLDS, MAX_FOLDS = 2, 3
 #: Standard errors by which an option has to be worse than the best so far to be given up.

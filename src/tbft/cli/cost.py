@@ -55,7 +55,7 @@ def run_cost(arguments: argparse.Namespace) -> None:
     from tbft.choosing.cost import Prediction, plans_of, predict_costs
     from tbft.choosing.counting import count_blocks
     from tbft.plan import find_recipe
-    from tbft.verification.evaluation import check_fits
+    from tbft.verification.compatibility import check_fits
 
     preset, model = load_model(arguments)
     blocks, profile, recipe = (

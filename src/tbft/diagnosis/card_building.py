@@ -19,7 +19,7 @@ from tbft.diagnosis.divergence import channel_moments, clean_distance
 from tbft.diagnosis.observation import Floats, Observation, observe
 from tbft.diagnosis.predictions import mapped_accuracy, softmax
 from tbft.errors import DataError
-from tbft.verification.evaluation import check_fits
+from tbft.verification.compatibility import check_fits
 from tbft.verification.suspicion import check_accuracy_on_source
 
 #: Fewer samples would describe neither channels nor classes well enough.

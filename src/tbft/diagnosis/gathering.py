@@ -19,7 +19,7 @@ from tbft.diagnosis.predictions import Labels, confidence_lost, mapped_accuracy,
 from tbft.errors import DataError
 from tbft.plan import PSEUDO_SAMPLES
 from tbft.verification.binomial import binomial_cdf
-from tbft.verification.evaluation import check_fits
+from tbft.verification.compatibility import check_fits
 
 #: More samples than this add little evidence, but cost more.
 MAX_SAMPLES = 256

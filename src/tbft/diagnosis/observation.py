@@ -22,7 +22,7 @@ from tbft.blocks.boundaries import crossing_of
 from tbft.blocks.hooks import on_input
 from tbft.blocks.state import batch_norms, evaluating_alone, values_restored
 from tbft.data.samples import Samples
-from tbft.verification.evaluation import batches, check_finite, computing_on
+from tbft.verification.running import batches, check_finite, computing_on
 
 Floats = npt.NDArray[np.float32]
 

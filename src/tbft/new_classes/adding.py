@@ -26,7 +26,7 @@ from tbft.new_classes.pools import check_old, fold_of_each, kept_in_card, old_is
 from tbft.new_classes.result import NewClasses
 from tbft.patches import Patch, make_patch
 from tbft.tuning.new_rows import Judged, Pool, Rows, find_offset, judge_in_folds, learn_rows
-from tbft.verification.evaluation import predict
+from tbft.verification.running import predict
 
 #: Minimum accuracy on samples of new classes.
 MIN_NEW_ACCURACY = 0.3

@@ -18,7 +18,8 @@ from tbft.tuning.checks import check_training, explained_batch_norm
 from tbft.tuning.loop import FitState, Run, fit
 from tbft.tuning.optimizers import make_optimizer
 from tbft.tuning.resume import load_run, save_run
-from tbft.verification.evaluation import check_fits, computing_on
+from tbft.verification.compatibility import check_fits
+from tbft.verification.running import computing_on
 
 
 def train_base(

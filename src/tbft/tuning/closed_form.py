@@ -20,8 +20,8 @@ from tbft.blocks.hooks import on_input
 from tbft.blocks.solvable import linear_head
 from tbft.data.samples import Samples
 from tbft.errors import PlanError
-from tbft.verification.evaluation import Runnable, predict
 from tbft.verification.ridge import leverages, ridge_solution, with_constant
+from tbft.verification.running import Runnable, predict
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]

@@ -26,7 +26,8 @@ from tbft.tuning.loop import EpochRecord
 from tbft.tuning.memory_limit import MIN_BATCH
 from tbft.tuning.options import Tuning
 from tbft.tuning.passes import PassRunner, Stopped, some_rows
-from tbft.verification.evaluation import check_fits, computing_on
+from tbft.verification.compatibility import check_fits
+from tbft.verification.running import computing_on
 from tbft.verification.task import Task
 
 

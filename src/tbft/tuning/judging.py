@@ -18,7 +18,8 @@ from tbft.tuning.options import Tuning
 from tbft.tuning.passes import Stopped
 from tbft.verification.acceptance import Acceptance
 from tbft.verification.comparison import Outputs, Rule, accept, changed_to, run_both
-from tbft.verification.evaluation import BATCH_SIZE, check_fits, predict
+from tbft.verification.compatibility import check_fits
+from tbft.verification.running import BATCH_SIZE, predict
 
 #: Samples of so many groups are not one stretch of time, even if they are in order.
 MIN_GROUPS = 5

@@ -27,7 +27,7 @@ from tbft.tuning.checkpointing import recomputed
 from tbft.tuning.loop import loss_of
 from tbft.tuning.optimizers import make_optimizer
 from tbft.tuning.prefix_cache import CachePolicy, cache_prefix, cached_bytes
-from tbft.verification.evaluation import computing_on
+from tbft.verification.running import computing_on
 from tbft.verification.task import Loss
 
 MIN_BATCH = 4

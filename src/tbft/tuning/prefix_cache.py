@@ -28,7 +28,7 @@ from tbft.data.samples import Samples, digest
 from tbft.errors import PlanError, wrong_form
 from tbft.plan.resolution import PREFIX_BATCH
 from tbft.tuning.row_file import RowFile, find_rows, write_rows
-from tbft.verification.evaluation import batches
+from tbft.verification.running import batches
 
 
 @dataclass(frozen=True)

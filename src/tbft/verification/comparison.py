@@ -14,16 +14,9 @@ from tbft.blocks.state import values_restored
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.verification.acceptance import Acceptance, compare
-from tbft.verification.evaluation import (
-    BATCH_SIZE,
-    Evaluation,
-    Runnable,
-    check_fits,
-    evaluation_of,
-    module_of,
-    predict,
-    targets_of,
-)
+from tbft.verification.compatibility import check_fits
+from tbft.verification.evaluation import Evaluation, evaluation_of, targets_of
+from tbft.verification.running import BATCH_SIZE, Runnable, module_of, predict
 from tbft.verification.scores import judge_scores, judge_totals
 from tbft.verification.task import CLASSIFICATION, Task
 

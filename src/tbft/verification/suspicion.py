@@ -19,7 +19,7 @@ from tbft.data.samples import Samples
 from tbft.data.spec import NORMALIZATIONS
 from tbft.errors import DataError
 from tbft.verification.causes import Cause, causes
-from tbft.verification.evaluation import Runnable, module_of, predict
+from tbft.verification.running import Runnable, module_of, predict
 
 #: Number of samples on which each cause is tried, and on which the best one is confirmed.
 SCREENED, CONFIRMED = 64, 400
