@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from tbft.cli import main
 from tbft.data.prepared import prepared
 from tbft.data.spec import InputSpec
 from tbft.diagnosis.card import SourceCard
-from tbft.errors import CardError, DataError
+from tbft.errors import CardError, DataError, TbftWarning
 from tbft.patches import Patch
 
 COLORS = np.array([[0.9, 0.2, 0.1], [0.1, 0.8, 0.3], [0.2, 0.3, 0.9]])
@@ -42,6 +43,16 @@ class Nearest(nn.Module):
 def nearest():
     model = Nearest()
     model.cuts = ("rear",)
+    return model
+"""
+WIDE = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.BatchNorm1d(3), nn.Linear(3, 3))
+    model[3].weight.data = 4 * torch.eye(3)
     return model
 """
 
@@ -157,6 +168,32 @@ def test_inputs_in_another_unit_or_of_another_size_are_not_drift():
             with pytest.raises(DataError, match=message):
                 tbft.personalize(net, (other, labels), card=card, arm=arm)
     assert tbft.diagnose(net, (windows + 2, labels), card=card).verdict == "drift"
+
+
+def test_inputs_that_may_be_in_another_unit_are_noted_everywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "wide.py").write_text(WIDE)
+    rng, labels = np.random.default_rng(0), np.arange(150) % 3
+    windows = rng.normal(0, 1, (150, 3, 20)) + 3 * np.eye(3)[labels][:, :, None]
+    for name, x in (("source", windows), ("tens", windows * rng.uniform(8, 12, (1, 3, 1)))):
+        np.savez(tmp_path / f"{name}.npz", x=x.astype(np.float32), y=labels)
+    card, noted = ["--card", "c.safetensors"], r"vary [\d.]+ times as much as those of the source \(.*\)"
+    assert main(["card", "build", "wide:net", "--data", "source.npz", "--out", "c.safetensors"]) == 0
+    commands = (["evaluate"], ["diagnose"], ["forecast"], ["personalize", "--arm", "ridge", "--val", "0.3"])
+    for name, *options in commands:
+        given = [name, "wide:net", *card, *options, "--json", "--data"]
+        capsys.readouterr()
+        assert main([*given, "tens.npz"]) != 2
+        out, err = capsys.readouterr()
+        assert sum(bool(re.search(noted, note)) for note in json.loads(out)["notes"]) == 1
+        assert len(re.findall(noted, err)) == 1
+        assert main([*given, "source.npz"]) != 2
+        assert "another unit" not in "".join(capsys.readouterr())
+    own = tbft.personalize("wide:net", "source.npz", arm="ridge", card="c.safetensors", test="tens.npz")
+    assert any(re.search("test: the inputs vary .* the training samples", note) for note in own.notes)
+    with pytest.warns(TbftWarning, match=noted):
+        tbft.diagnose("wide:net", "tens.npz", card="c.safetensors")
 
 
 def test_a_card_of_an_earlier_version_knows_nothing_of_inputs(tmp_path):

@@ -11,7 +11,12 @@ import torch
 from torch import nn
 
 import tbft
-from tbft.data.input_statistics import InputStatistics, implausible_shift, input_statistics
+from tbft.data.input_statistics import (
+    InputStatistics,
+    implausible_shift,
+    input_statistics,
+    possible_unit,
+)
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError
 from tbft.schema import build
@@ -186,3 +191,55 @@ def test_other_units_of_windows_are_told_from_drift(factor, unit):
     for drifted in (windows * 3, windows[:, ::-1] + 2, windows * np.array([[9.8], [1], [1]]), windows * 0):
         assert implausible_shift(statistics(windows), statistics(drifted)) is None
     assert "standard deviations away" in implausible_shift(statistics(windows), statistics(windows + 1e6))
+
+
+def moving(seed=0, factor=1.0, quiet=1.0):
+    """Windows of an accelerometer, of which one axis carries gravity, of a person of their own."""
+    rng = np.random.default_rng(seed)
+    spread = np.array([[0.3], [0.5], [0.4]]) * rng.uniform(0.7, 1.4, (3, 1)) * quiet
+    return factor * rng.normal([[0.1], [0.0], [1.0]], spread, (50, 3, 40))
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (9.80665, r"times as much as those of the source \(.* instead of .*, median of 3 channels\).*m/s² "),
+        (1 / 9.80665, r"times less than .*g instead of m/s²\?"),
+        (15, "times as much"),
+        (np.pi / 180, r"radians instead of degrees\?"),
+        (1e-3, "a unit a thousand times"),
+    ],
+)
+def test_another_unit_is_noted_where_people_differ_too(factor, said):
+    source, target = statistics(moving()), statistics(moving(1, factor))
+    assert implausible_shift(source, target) is None
+    assert re.search(said, possible_unit(source, target))
+
+
+def test_real_drift_is_not_noted_as_another_unit(pictures):
+    source = statistics(moving())
+    for drifted in (moving(2), moving(3, 2.5), moving(4, quiet=0.05), moving(5) + 3, moving(6)[:, ::-1]):
+        assert possible_unit(source, statistics(drifted.copy())) is None
+    x = pictures.batch(slice(0, 200))[0]
+    for severity in range(1, 6):
+        faded = tbft.apply_drift(pictures, f"contrast:{severity}")
+        assert possible_unit(input_statistics(pictures), input_statistics(faded)) is None
+    assert possible_unit(statistics(x), statistics(x * 0.05 + 0.4)) is None
+
+
+def test_a_single_column_in_another_unit_is_noted():
+    table = np.random.default_rng(0).normal([1.7, 70, 30, 0], [0.1, 9, 8, 1], (60, 4))
+    in_cm = table * [100, 1, 1, 1]
+    assert re.search(r"100 times.*channel 0\)", possible_unit(statistics(table), statistics(in_cm)))
+    assert possible_unit(statistics(table), statistics(table * [8, 1, 1, 1])) is None
+
+
+@pytest.mark.data
+def test_people_are_not_noted_as_another_unit(data_dir):
+    for name in ("watch_windows", "uci_har_subset", "phone_and_watch"):
+        with np.load(data_dir / f"har/{name}.npz") as arrays:
+            x, who = arrays["X"].transpose(0, 2, 1), arrays["subject"]
+        for person in np.unique(who)[:6]:
+            source, own = statistics(x[who != person]), x[who == person]
+            assert possible_unit(source, statistics(own)) is None
+            assert possible_unit(source, statistics(own / 9.80665)) is not None

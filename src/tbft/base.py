@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from tbft.blocks import Blocks
 from tbft.blocks.norms import batch_dependent
 from tbft.blocks.tensors import not_finite, state_bytes
+from tbft.data.samples import Samples
 from tbft.data.spec import InputSpec
 from tbft.diagnosis.card import SourceCard
 from tbft.errors import DataError, NotFiniteError, wrong_form
@@ -66,6 +67,15 @@ class Base:
         """The same model with this card, and with the preprocessing of its source samples."""
         inputs, assumed = inputs_of_card(self.inputs, card, self.model)
         return replace(self, card=card, inputs=inputs, notes=(*self.notes, *assumed))
+
+    def checked(self, samples: Samples) -> Samples:
+        """The samples, with a note where their inputs may be in another unit than those of the card's source.
+
+        Raises:
+            DataError: they reach the model in another form, see :meth:`SourceCard.check_inputs`.
+        """
+        notes = () if self.card is None else self.card.check_inputs(samples)
+        return replace(samples, notes=tuple(dict.fromkeys((*samples.notes, *notes))))
 
 
 def inputs_of_card(

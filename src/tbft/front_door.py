@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.card_building import card_of_samples
 from tbft.diagnosis.gathering import gather
 from tbft.diagnosis.levels import NOT_DIAGNOSED, Diagnosis, diagnose_evidence
-from tbft.errors import DataError, wrong_form
+from tbft.errors import DataError, TbftWarning, wrong_form
 from tbft.loading import as_base, inputs_for, reader_of, runnable_and_inputs
 from tbft.models import find_model
 from tbft.plan import Plan
@@ -95,12 +96,15 @@ def diagnose(
             BatchNorm says anything of the source.
     """
     base = as_base(model, card, read=reader_of(data))
-    diagnosis = diagnose_evidence(gather(base.blocks, as_samples(data, base.inputs), base.card, labeled))
+    samples = as_samples(data, base.inputs)
+    diagnosis = diagnose_evidence(gather(base.blocks, samples, base.card, labeled))
     if diagnosis.verdict == NOT_DIAGNOSED:
         raise DataError(
             "a model without BatchNorm keeps no statistics of its source: build a card (tbft card build), or "
             "personalize with labels, which needs no diagnosis"
         )
+    for note in base.checked(samples).notes[len(samples.notes) :]:
+        warnings.warn(note, TbftWarning, stacklevel=2)
     return diagnosis
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,8 @@ def personalize(
         else:
             if base.card is not None:
                 base.card.check(base.model)
-                base.card.check_inputs(parts.train)
             plan = affordable(base.blocks, plan, parts, allowance)
+        parts = replace(parts, train=base.checked(parts.train))
         choosing_cpu_seconds = allowance.cpu_seconds
         path, prototypes = None if resume is None else Path(resume), prototypes_of(base.card)
         how = Tuning(as_cache(cache), None, path, progress, task=task, prototypes=prototypes)

@@ -116,7 +116,7 @@ def run_diagnose(arguments: argparse.Namespace) -> None:
     from tbft.report.terminal import choice_text, diagnosis_text
 
     base = load_base(arguments, load_samples)
-    samples = settle_threads(arguments, base.blocks, load_some(arguments, base.inputs))
+    samples = base.checked(settle_threads(arguments, base.blocks, load_some(arguments, base.inputs)))
     data = show_data(samples)
     labeled, choice = not arguments.unlabeled, None
     if arguments.explain:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tbft.cli.common import Subparsers, add_json, command, print_json, show_notes
 from tbft.cli.data_options import add_data, load_samples, show_data
+from tbft.cli.diagnosing import add_card
 from tbft.cli.model_options import add_model, load_base, settle_threads
 from tbft.report.terminal import table
 
@@ -24,6 +25,7 @@ def add(commands: Subparsers) -> None:
     parser = command(commands, "evaluate", "measure the accuracy of a model on a set", EXAMPLES)
     add_model(parser)
     add_data(parser)
+    add_card(parser)
     parser.add_argument("--patch", metavar="FILE", help="apply this patch first (in memory)")
     parser.add_argument("--per-class", action="store_true", help="also print the accuracy of each class")
     add_json(parser)
@@ -49,9 +51,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         completed = inputs.completed_by(stored, "the patch")
         show_notes(noted_preprocessing(inputs, completed, "the patch"))
         inputs = completed
-    samples = settle_threads(arguments, base.blocks, load_samples(arguments, inputs))
-    if base.card is not None:
-        base.card.check_inputs(samples)
+    samples = base.checked(settle_threads(arguments, base.blocks, load_samples(arguments, inputs)))
     check_prepared(samples, stored, "the patch")
     data = show_data(samples)
     result = evaluate_samples(base.blocks, samples)

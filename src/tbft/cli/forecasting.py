@@ -43,7 +43,7 @@ def run_forecast(arguments: argparse.Namespace) -> None:
     from tbft.forecasting import forecast
 
     base = load_base(arguments, load_samples)
-    samples = settle_threads(arguments, base.blocks, load_some(arguments, base.inputs))
+    samples = base.checked(settle_threads(arguments, base.blocks, load_some(arguments, base.inputs)))
     data = show_data(samples)
     found = forecast(base, samples, drawn=arguments.drawn)
     if arguments.json:

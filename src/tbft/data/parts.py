@@ -95,6 +95,9 @@ def with_own(parts: Parts, own: Mapping[str, Samples]) -> Parts:
     made = replace(parts, val=own.get("val", parts.val), test=own.get("test", parts.test))
     notes = [f"{name}: {len(samples):,} samples of {samples.name}" for name, samples in own.items()]
     for name, samples in own.items():
+        if len(samples) and len(parts.train):
+            differs = check_statistics(samples, input_statistics(parts.train), "the training samples")
+            notes += [f"{name}: {note}" for note in differs]
         if shared := count_shared(samples, parts.train):
             notes.append(
                 f"{shared:,} of {len(samples):,} samples in {name} are exact copies of training samples"
@@ -123,10 +126,7 @@ def _matched(samples: Samples, train: Samples, name: str) -> Samples:
             f"{name}: {samples.name} holds inputs of {shown[0]}, the training samples are {shown[1]}; "
             "read both with the same options"
         )
-    matched = in_classes(samples, train.class_names, name)
-    if len(samples) and len(train):
-        check_statistics(samples, input_statistics(train), "the training samples")
-    return matched
+    return in_classes(samples, train.class_names, name)
 
 
 def in_classes(samples: Samples, class_names: tuple[str, ...], name: str) -> Samples:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
-from tbft.data.input_statistics import InputStatistics, implausible_shift, input_statistics
+from tbft.data.input_statistics import (
+    InputStatistics,
+    implausible_shift,
+    input_statistics,
+    possible_unit,
+)
 from tbft.data.preprocessing import Preprocessing
 from tbft.data.samples import Samples
 from tbft.errors import DataError
 
+#: With fewer values of a channel, its spread is too uncertain to note another unit.
+_MIN_VALUES = 16
 _SIZES, _VALUES = ("resolution", "resize", "crop"), ("mean", "std", "channel_order")
 
 
@@ -48,15 +56,18 @@ def check_prepared(samples: Samples, stored: Mapping[str, Any], where: str = "th
         )
 
 
-def check_statistics(samples: Samples, source: InputStatistics, where: str = "the source") -> None:
+def check_statistics(samples: Samples, source: InputStatistics, where: str = "the source") -> tuple[str, ...]:
     """Raise DataError if inputs have another size, range, normalization or unit than those of the source.
 
     Args:
         source: statistics of the inputs that the model works on.
         where: whose they are, for messages.
+
+    Returns:
+        a note where they may be in another unit, which may be drift as well; none for pictures.
     """
     if samples.token_ids:
-        return
+        return ()
     target = input_statistics(samples)
     if source.shape and target.shape != source.shape:
         shown = ["x".join(map(str, s)) for s in (target.shape, source.shape)]
@@ -69,3 +80,7 @@ def check_statistics(samples: Samples, source: InputStatistics, where: str = "th
             f"{samples.name}: {why}. Convert them, or name what they are: --range, "
             "--mean and --std, or InputSpec in Python"
         )
+    if len(samples) * prod(target.shape[1:]) < _MIN_VALUES:
+        return ()
+    note = possible_unit(source, target, where)
+    return () if note is None else (note,)

@@ -176,11 +176,13 @@ class SourceCard:
         if fingerprint(model.state_dict()) != self.base_fingerprint:
             raise CardError("the source card was built with another base model: build one for this model")
 
-    def check_inputs(self, samples: Samples) -> None:
+    def check_inputs(self, samples: Samples) -> tuple[str, ...]:
         """Raise DataError if samples reach the model in another form than those of the source did.
 
         Drift changes what inputs show; another normalization, size, range or unit is a mistake.
+
+        Returns:
+            a note where the inputs may be in another unit, which may be drift as well.
         """
         check_prepared(samples, self.preprocessing)
-        if self.inputs is not None:
-            check_statistics(samples, self.inputs)
+        return () if self.inputs is None else check_statistics(samples, self.inputs)

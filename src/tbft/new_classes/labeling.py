@@ -28,16 +28,14 @@ def labeled_parts(
         DataError: no samples of new classes, or too few of one.
     """
     inputs = replace(base.inputs, class_names=None)
-    samples = train.train if isinstance(train, Parts) else as_samples(train, inputs)
+    samples = base.checked(train.train if isinstance(train, Parts) else as_samples(train, inputs))
     classes = _new_among(samples, old)
-    if base.card is not None:
-        base.card.check_inputs(samples)
 
     def labeled(data: Any) -> Samples:
         return in_classes(as_samples(data, inputs), (*old, *classes), "val")
 
     if isinstance(train, Parts):
-        parts = replace(train, train=labeled(train.train), val=labeled(train.val))
+        parts = replace(train, train=labeled(samples), val=labeled(train.val))
     else:
         own_val = labeled(val) if isinstance(val, Samples) else val
         # Without a val part, every sample is judged by rows that were learned on the others.
