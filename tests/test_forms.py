@@ -235,6 +235,29 @@ def test_random_inputs_are_noted_or_refused_where_they_would_differ_from_read_to
         as_samples(augmented, tbft.InputSpec(memory_mib=0))
 
 
+def test_augmentation_behind_a_loader_is_noted():
+    torch.manual_seed(0)
+    pictures = torch.rand(40, 3, 8, 8)
+
+    def flipped(i):
+        return pictures[i].flip(2) if torch.rand(()) < 0.5 else pictures[i], i % 2
+
+    def noisy(items):
+        x = torch.stack([x for x, _ in items])
+        return x * (1 - torch.rand_like(x) / 9), torch.tensor([y for _, y in items])
+
+    plain = Items(lambda i: (pictures[i], i % 2), count=40)
+    for loader, is_random in (
+        (DataLoader(Items(flipped, count=40), batch_size=8, shuffle=True), True),
+        (DataLoader(Items(flipped, count=40), batch_size=None), True),
+        (DataLoader(plain, batch_size=8, shuffle=True, collate_fn=noisy), True),
+        (DataLoader(plain, batch_size=8, shuffle=True, drop_last=True), False),
+        (DataLoader(plain, batch_size=None), False),
+        (Items(flipped, count=40), True),
+    ):
+        assert any("one draw is used" in note for note in as_samples(loader).notes) == is_random
+
+
 @pytest.mark.parametrize(
     ("item", "message"),
     [

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tbft.data.holding import Held, Reread, holder_for
 from tbft.data.items import parse_item
 from tbft.data.keys import CLASS_NAMES, LABEL_NAMES
-from tbft.data.loaders import is_map_style, items_of
+from tbft.data.loaders import first_items, is_map_style, items_of
 from tbft.data.picture_notes import Tally
 from tbft.data.samples import Samples, make_samples
 from tbft.data.spec import InputSpec
@@ -65,7 +65,8 @@ def collect(data: Any, spec: InputSpec, name: str) -> Samples:
         more.append(item.more)
         tally.add(item.input.notes, f"item {i}")
         if inputs is None:
-            inputs, noted = holder_for(item.input, again, total or 0, spec, name)
+            is_random = _are_random(data, spec, name)
+            inputs, noted = holder_for(item.input, again, total or 0, spec, name, is_random)
             notes += noted
         inputs.add(item.input)
     if inputs is None:
@@ -75,6 +76,17 @@ def collect(data: Any, spec: InputSpec, name: str) -> Samples:
     own = class_names_of(data, name)
     notes = [*tally.sentences(name), *notes]
     return make_samples(fitted, labels, own, attributes, name, spec).noted(*notes)
+
+
+def _are_random(data: Any, spec: InputSpec, name: str) -> bool:
+    """Whether the first inputs differ when they are read again, where that is possible."""
+    try:
+        once, again = ([parse_item(raw, spec, name).input.array for raw in first_items(data)] for _ in "12")
+    except Exception:  # reading all of them says what is wrong, and where
+        return False
+    return any(
+        not np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(once, again, strict=True)
+    )
 
 
 def _guarded(items: Iterator[Any], name: str) -> Iterator[Any]:

@@ -26,6 +26,13 @@ from tbft.packing import Packing
 Array = npt.NDArray[Any]
 
 
+#: What is noted of them.
+RANDOM = (
+    "inputs are random (augmented?): of each sample one draw is used, every time; give the set without its "
+    "random transforms"
+)
+
+
 class Held:
     """Inputs in memory.
 
@@ -175,7 +182,7 @@ def _colored(array: Array) -> Array:
 
 
 def holder_for(
-    first: Input, read: Callable[[int], Input] | None, count: int, spec: InputSpec, name: str
+    first: Input, read: Callable[[int], Input] | None, count: int, spec: InputSpec, name: str, is_random: bool
 ) -> tuple[Held | Reread, tuple[str, ...]]:
     """What holds the inputs: memory, if they fit there and wherever they can be had once only; and a note.
 
@@ -183,18 +190,18 @@ def holder_for(
         first: the first input.
         read: position -> the input there; None if they can be had once only.
         count: number of inputs, if they can be had again.
+        is_random: whether inputs differ when they are read again.
 
     Raises:
         DataError: the inputs are random, and do not fit into memory.
     """
+    notes = (RANDOM,) if is_random else ()
     if read is None:
-        return Held(spec, name), ()
-    is_random = not np.array_equal(read(0).array, first.array, equal_nan=first.array.dtype.kind == "f")
+        return Held(spec, name), notes
     fits = first.array.size * (1 if first.array.dtype == np.uint8 else 4) * count <= spec.memory_mib << 20
     if is_random and not fits:
         raise DataError(
             f"{name}: its inputs are random (augmented?), and exceed --data-memory {spec.memory_mib}, "
             "so each would differ whenever it is read; leave the random transforms out"
         )
-    notes = ("inputs are random (augmented?): of each sample one draw is used",) if is_random else ()
     return Held(spec, name) if fits or first.packing is not None else Reread(read, spec, name), notes

@@ -137,6 +137,27 @@ def items_of(data: Any, name: str, notes: list[str]) -> Iterator[Any]:
     return iter(data)
 
 
+#: Items that are read twice, to see whether they are random: even a flip in half of the cases shows.
+_READ_TWICE = 8
+
+
+def first_items(data: Any) -> Iterator[Any]:
+    """The first items, once more; none where they can be had once only.
+
+    Those of a loader are collated, which may be random, too.
+    """
+    source: Any = data.dataset if isinstance(data, DataLoader) else data
+    if not is_map_style(source):
+        return
+    items = [source[i] for i in range(min(_READ_TWICE, len(source)))]
+    if isinstance(data, DataLoader) and data.batch_size is not None:
+        yield from _items_of_batch(data.collate_fn(items))
+    elif isinstance(data, DataLoader):
+        yield from (one for item in items for one in _items_of_batch(data.collate_fn(item)))
+    else:
+        yield from items
+
+
 def is_map_style(data: Any) -> bool:
     """Can its items be had by their positions?"""
     # torch's iterable datasets inherit a method __getitem__ that only raises.
