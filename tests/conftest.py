@@ -6,10 +6,12 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tbft.blocks import Blocks, split
 from tbft.data import Samples, make_samples
@@ -71,6 +73,24 @@ def striped(count: int = 60, classes: int = 3, seed: int = 0) -> Samples:
     pictures = generator.integers(0, 120, (count, 8, 8, 1), dtype=np.uint8)
     pictures[np.arange(count), 2 * labels] += 120
     return make_samples(pictures, labels, [f"row{c}" for c in range(classes)], name="striped")
+
+
+def fitted(model: nn.Module, inputs: Any, labels: Any, steps: int = 60, rate: float = 1e-2) -> nn.Module:
+    """The model after a few steps on all samples, in evaluation mode."""
+    x, y = torch.as_tensor(inputs), torch.as_tensor(labels)
+    optimizer = torch.optim.Adam(model.parameters(), rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model.eval()
+
+
+def put(path: Path, content: bytes) -> Path:
+    """Write a file, in folders that need not be there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
 
 
 @pytest.fixture

@@ -185,14 +185,17 @@ PATCH = make_patch(
 
 
 def _patch(draw: Draw) -> bytes:
+    header = json.loads(container.header_text(asdict(PATCH.header)))
+    return _broken(draw, "patch", PATCH, header)
+
+
+def _broken(draw: Draw, kind: str, valid: Patch | SourceCard, header: Any) -> bytes:
+    """A patch or a card, broken in its bytes, in its header or in its tensors."""
     if draw(st.booleans()):
-        return bytes_broken(draw, PATCH.to_bytes())
-    header, tensors = json.loads(container.header_text(asdict(PATCH.header))), dict(PATCH.tensors)
+        return bytes_broken(draw, valid.to_bytes())
     if draw(st.booleans()):
-        header = json_broken(draw, header)
-    else:
-        tensors = tensors_broken(draw, tensors)
-    return _sealed("patch", header, tensors, draw)
+        return _sealed(kind, json_broken(draw, header), dict(valid.tensors), draw)
+    return _sealed(kind, header, tensors_broken(draw, dict(valid.tensors)), draw)
 
 
 def _sealed(kind: str, header: Any, tensors: dict[str, torch.Tensor], draw: Draw) -> bytes:
@@ -226,17 +229,10 @@ CARD = card_of_samples(split(MODEL), replace(_SOURCE, labels=_PREDICTED))
 
 
 def _card(draw: Draw) -> bytes:
-    if draw(st.booleans()):
-        return bytes_broken(draw, CARD.to_bytes())
     content = CARD.to_bytes()
     header_size = int.from_bytes(content[:8], "little")
     header = json.loads(json.loads(content[8 : 8 + header_size])["__metadata__"]["tbft_card"])
-    tensors = dict(CARD.tensors)
-    if draw(st.booleans()):
-        header = json_broken(draw, header)
-    else:
-        tensors = tensors_broken(draw, tensors)
-    return _sealed("card", header, tensors, draw)
+    return _broken(draw, "card", CARD, header)
 
 
 def _use_card(path: Path) -> None:
@@ -330,7 +326,7 @@ def _use_rows(path: Path) -> None:
 # --- JSON, keys, data --------------------------------------------------------------------------
 
 
-def _json_of(value: Any) -> Callable[[Draw], bytes]:
+def json_of(value: Any) -> Callable[[Draw], bytes]:
     def broken(draw: Draw) -> bytes:
         if draw(st.integers(0, 3)) == 0:
             return bytes_broken(draw, any_json(value).encode())
@@ -459,10 +455,10 @@ TARGETS = {
     "cache": Target(".npy", _rows, _use_rows),
     "profile": Target(
         ".json",
-        _json_of(asdict(next(iter(shipped_profiles().values())))),
+        json_of(asdict(next(iter(shipped_profiles().values())))),
         lambda path: load_profile(path).estimate(1.0, 1.0) and None,
     ),
-    "class map": Target(".json", _json_of(CLASS_MAP), lambda path: find_class_map(path) and None),
+    "class map": Target(".json", json_of(CLASS_MAP), lambda path: find_class_map(path) and None),
     "public key": Target(".pub", _bytes_of(KEY_LINE), lambda path: read_public(path) and None),
     "private key": Target(".key", _bytes_of(_private_key()), lambda path: read_private(str(path)) and None),
     "safetensors": Target(".safetensors", _safetensors, _use_checkpoint),

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fuzzing import Draw, Target, any_json, bytes_broken, json_broken
-from hypothesis import strategies as st
+from fuzzing import Target, bytes_broken, json_of
 from PIL import Image
 
 from tbft.data import InputSpec, read
@@ -53,15 +52,6 @@ def _parquet() -> bytes:
     return out.getvalue()
 
 
-def _json(value: Any) -> Any:
-    def broken(draw: Draw) -> bytes:
-        if draw(st.integers(0, 3)) == 0:
-            return bytes_broken(draw, any_json(value).encode())
-        return any_json(json_broken(draw, value)).encode()
-
-    return broken
-
-
 def _bytes_of(content: bytes) -> Any:
     return lambda draw: bytes_broken(draw, content)
 
@@ -85,8 +75,8 @@ def _as_recording(path: Path) -> None:
 
 
 READER_TARGETS: dict[str, Target] = {
-    "coco": Target(".json", _json(COCO), _beside_pictures),
-    "records": Target(".json", _json(RECORDS), _beside_pictures),
+    "coco": Target(".json", json_of(COCO), _beside_pictures),
+    "records": Target(".json", json_of(RECORDS), _beside_pictures),
     "recording": Target(".wav", _bytes_of(_wav()), _as_recording),
 }
 if importlib.util.find_spec("pyarrow"):

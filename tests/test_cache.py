@@ -20,7 +20,6 @@ from tbft.data.spec import Preprocessing
 from tbft.errors import PlanError
 from tbft.front_door import tune
 from tbft.metering.tensor_bytes import TensorBytes
-from tbft.models.digits import DigitsNet
 from tbft.models.layers import Normalize
 from tbft.models.resnet26 import ResNet26
 from tbft.plan import Budget, Plan, find_recipe, replace_plan
@@ -35,9 +34,8 @@ FAST = find_recipe("fast").replace(batch_size=16, epochs=2, min_steps=0, precisi
 
 
 @pytest.fixture
-def blocks():
-    torch.manual_seed(0)
-    return split(DigitsNet(3))
+def blocks(digits_blocks):
+    return digits_blocks
 
 
 def outputs(blocks, samples):

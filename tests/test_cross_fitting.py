@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import fitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -127,13 +128,7 @@ def clusters(count, swapped=False, seed=1):
 def network():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
-    x, y = map(torch.from_numpy, clusters(300, seed=5))
-    optimizer = torch.optim.Adam(model.parameters(), 0.02)
-    for _ in range(60):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    return model
+    return fitted(model, *clusters(300, seed=5), rate=0.02)
 
 
 def test_few_labels_are_all_tuned_on_and_all_judged(network):

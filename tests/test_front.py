@@ -9,16 +9,14 @@ from torch import nn
 from tbft.blocks import split
 from tbft.blocks.state import batch_norms
 from tbft.front_door import tune
-from tbft.models.digits import DigitsNet
 from tbft.plan import Plan, find_recipe, resolve
 
 FAST = find_recipe("fast")
 
 
 @pytest.fixture
-def blocks():
-    torch.manual_seed(0)
-    return split(DigitsNet(3))
+def blocks(digits_blocks):
+    return digits_blocks
 
 
 def later_scales(blocks):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import put
 from PIL import Image
 
 from tbft.data import InputSpec, read
@@ -24,12 +25,6 @@ def png(value: int = 0) -> bytes:
     out = io.BytesIO()
     Image.new("L", (4, 4), value).save(out, "PNG")
     return out.getvalue()
-
-
-def put(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
 
 
 @pytest.fixture

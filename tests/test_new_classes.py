@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import fitted
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -34,12 +35,7 @@ def base():
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     model.class_names = ("a", "b", "c")
     samples = blobs("abc", 200, seed=9)
-    x, y = torch.from_numpy(np.asarray(samples.inputs)), torch.from_numpy(samples.labels)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(150):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
+    fitted(model, np.asarray(samples.inputs), samples.labels, steps=150)
     return model, tbft.build_card(model, blobs("abc", 200, seed=8))
 
 

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import fitted
 from torch import nn
 
 import tbft
@@ -24,14 +25,8 @@ def samples(count, seed, shape=(6,), shift=0.0):
 
 
 def trained(model, inputs, labels, steps=80):
-    """A model after a few steps on all samples."""
     torch.manual_seed(0)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(torch.from_numpy(inputs)), torch.from_numpy(labels)).backward()
-        optimizer.step()
-    return model.eval()
+    return fitted(model, inputs, labels, steps)
 
 
 @pytest.fixture(scope="module")

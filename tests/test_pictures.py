@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import put
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin, features
 from torch.utils.data import Dataset
 
@@ -35,12 +36,6 @@ def written(image: Image.Image, kind: str, **options) -> bytes:
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
-
-
-def put(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
 
 
 class OnePicture(Dataset):

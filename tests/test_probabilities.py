@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import fitted
 from torch import nn
 
 import tbft
@@ -25,13 +26,7 @@ def blobs(count, shift=0.0, seed=0):
 def net():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    x, y = map(torch.from_numpy, blobs(1000, seed=9))
-    for _ in range(60):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    return model.eval()
+    return fitted(model, *blobs(1000, seed=9))
 
 
 class Both(nn.Module):

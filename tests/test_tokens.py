@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import ARCHITECTURES
+from conftest import fitted
 from torch import nn
 
 import tbft
@@ -28,15 +29,8 @@ def words(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_model_of_token_ids_is_adapted_with_a_card():
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Embedding(40, 8), nn.Flatten(), nn.Linear(96, 16), nn.ReLU(), nn.Linear(16, 2)
-    ).eval()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    x, y = (torch.from_numpy(a) for a in words(200, 0))
-    for _ in range(12):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
+    model = nn.Sequential(nn.Embedding(40, 8), nn.Flatten(), nn.Linear(96, 16), nn.ReLU(), nn.Linear(16, 2))
+    fitted(model, *words(200, 0), steps=12)
     card = tbft.build_card(model, words(200, 1))
     ids, labels = words(120, 2)
     assert tbft.evaluate(model, (ids, labels)).accuracy > 0.9
