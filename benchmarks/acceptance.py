@@ -16,7 +16,6 @@ a multinomial does not have, models that differ from fold to fold, and a final m
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from math import lgamma
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from records import store
+from records import parser_of, store
 
 from tbft.verification.acceptance import MARGIN, MAX_LOSS_CHANCE, judge_pairs
 from tbft.verification.binomial import binomial_cdf
@@ -45,9 +44,7 @@ GAINS = ((0.05, 0.0), (0.08, 0.03), (0.15, 0.05), (0.3, 0.1))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--json", type=Path, help="write the record here")
     arguments = parser.parse_args()
     record = {name: [shown(name, row) for row in part()] for name, part in PARTS.items()}

@@ -12,7 +12,6 @@ rules are compared: the cautious one, the one that is not (more fixed than regre
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from records import machine, stored_runs
+from records import machine, parser_of, stored_runs
 
 from tbft.blocks import Blocks
 from tbft.data import Samples, read
@@ -55,9 +54,7 @@ Key = tuple[int, str, str, int]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--json", type=Path, default=RECORD, help="the record, which is added to")
     parser.add_argument("--draws", type=int, default=33)
     parser.add_argument("--processes", type=int, default=1)

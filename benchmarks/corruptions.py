@@ -14,7 +14,6 @@ gives a p-value per set. The smallest of 57 falls below 0.05 / 57 by chance in o
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from records import store
+from records import parser_of, store
 from scipy.stats import binomtest
 from tqdm import tqdm
 
@@ -45,9 +44,7 @@ REPEATS = 3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--json", type=Path, help="write the record here")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -11,14 +11,13 @@ which no prediction includes. The recipe ``paper`` runs without early stopping, 
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from records import store, stored_runs
+from records import parser_of, store, stored_runs
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -51,9 +50,7 @@ WITHIN = 0.15
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--json", type=Path, help="read finished cases from here and store new ones")
     parser.add_argument("--models", nargs="*", default=sorted({case[0] for case in CASES}))
     parser.add_argument("--recount", action="store_true", help="count bytes and operations again, keep times")

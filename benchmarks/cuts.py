@@ -11,7 +11,6 @@ the rear for the others. Rules that group layers into blocks can then be judged 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from records import store
+from records import parser_of, store
 from torch import nn
 
 from tbft.blocks import split
@@ -192,9 +191,7 @@ def show(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Complete the record and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--rerun", action="store_true")
     rerun = parser.parse_args().rerun
     torch.set_num_threads(1)

@@ -13,7 +13,6 @@ widened (``choosing/power_law.py``); the others only for the figures. The split 
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from families import person_of, read_people
+from records import parser_of
 from shifts import clean_pool, model_blocks, source_parts
 
 import tbft
@@ -241,9 +241,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--bases", type=Path, required=True)
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--json", type=Path)

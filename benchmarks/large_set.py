@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from records import machine, write
+from records import machine, parser_of, write
 from tqdm import tqdm
 
 from tbft.data import InputSpec, read, split_samples
@@ -42,9 +42,7 @@ BATCH = 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--photos", type=int, default=10_000)
     parser.add_argument("--held", type=int, nargs="*", default=[1024, 256, 4096], metavar="MIB")
     parser.add_argument("--before", type=Path, help="src of another version, to compare with")

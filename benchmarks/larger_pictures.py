@@ -36,7 +36,7 @@ import torch
 from larger_networks import MobileNetV2, ResNet18
 from own_process import in_own_process
 from PIL import Image
-from records import missing, store, stored_runs
+from records import missing, parser_of, store, stored_runs
 from shifts import clean_pool, model_blocks
 from tqdm import tqdm
 from tuning_cost import cached_bytes
@@ -72,9 +72,7 @@ EPOCHS_TIMED = {64: 2, 128: 2, 224: 1}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--photos", type=Path, help="folder of photos in their original sizes, for 224 px")
     parser.add_argument("--json", type=Path, help="read finished runs from here and store new ones")
     parser.add_argument("--px", type=int, nargs="*", help="only pictures of these sizes")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from records import store
+from records import parser_of, store
 
 from tbft.blocks.tensors import fingerprint
 from tbft.data import read
@@ -36,9 +36,7 @@ from tbft.tuning.prefix_cache import CachePolicy
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--json", type=Path, help="write the record here")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--kill", action="store_true", help=argparse.SUPPRESS)

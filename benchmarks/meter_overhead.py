@@ -11,7 +11,6 @@ without, medians over interleaved repeats in one process with one thread.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import tempfile
 import time
@@ -21,7 +20,7 @@ from statistics import median, pstdev
 from typing import Any
 
 import torch
-from records import machine, store
+from records import machine, parser_of, store
 
 from tbft.metering import NO_SENSOR, Meter, Places, Sensor, find_sensor
 from tbft.models.resnet26 import ResNet26
@@ -37,9 +36,7 @@ CASES: list[tuple[str, float | None]] = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--json", type=Path, help="write the record here")
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds to measure each share")
     parser.add_argument("--repeats", type=int, default=9)

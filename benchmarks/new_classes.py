@@ -11,7 +11,6 @@ are computed once; the first patch is also run through the whole model.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from records import store
+from records import parser_of, store
 from torch import Tensor, nn
 
 import tbft
@@ -168,9 +167,7 @@ def sets_of(base: Base, folder: Path) -> tuple[Samples, Samples]:
 
 def main() -> None:
     """Make the record and print a summary."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--features", type=Path, metavar="FILE", help=".npz to keep features in")
     cache = parser.parse_args().features
     torch.set_num_threads(1)

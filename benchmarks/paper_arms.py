@@ -8,7 +8,6 @@ changes in the machine's load affect all of them. Data: the JPEG copy of CIFAR-1
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from statistics import mean, median, pstdev
 from typing import Any
 
 import torch
-from records import stored_runs, write
+from records import parser_of, stored_runs, write
 from tqdm import tqdm
 
 from tbft.data import read, split_samples
@@ -44,9 +43,7 @@ ARMS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--json", type=Path, help="read finished runs from here and store new ones")
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()

@@ -1,7 +1,8 @@
-"""The JSON file of a benchmark: its runs, and the machine and versions that made them."""
+"""What benchmarks share: their options, and their JSON file with the machine and versions that made it."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -15,6 +16,13 @@ from tbft.files import atomic_path
 from tbft.patches import versions
 
 Run = dict[str, Any]
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """A parser that shows the description with its lines as they are."""
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def machine(threads: int = 1) -> dict[str, Any]:

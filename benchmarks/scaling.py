@@ -10,7 +10,6 @@ but at most 3,000), with up to 2,000 samples, and extrapolated from there.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from records import store, stored_runs
+from records import parser_of, store, stored_runs
 from tqdm import tqdm
 
 from tbft.blocks import split
@@ -40,9 +39,7 @@ PAPER_AT_MOST = 2_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--json", type=Path, help="read finished runs from here and store new ones")
     parser.add_argument("--most", type=int, default=SAMPLES[-1], help="leave out larger sets")
     arguments = parser.parse_args()

@@ -10,7 +10,6 @@ computed in the precision of tuning, which changes it by a tenth of a point.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from records import parser_of
 from shifts import LABELED, MODELS, Shift, model_blocks, parts_of, suite
 from tqdm import tqdm
 
@@ -32,9 +32,7 @@ from tbft.verification.running import batches
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--records", type=Path, required=True, help="JSON lines; more are appended")
     parser.add_argument("--labeled", type=int, nargs="*", default=LABELED, help="labels per class, in order")
     parser.add_argument("--models", nargs="*", default=MODELS)

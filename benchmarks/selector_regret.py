@@ -37,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from gradients import relative_gradients
+from records import parser_of
 from selector_oracle import key, options, read_records, wanted
 from selector_records import cost_of, evidence_of, has_card
 from shifts import LABELED, MODELS, Shift, model_blocks, source_parts, suite, train_of
@@ -71,9 +72,7 @@ Record = dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--json", type=Path, help="write the summary here")
     parser.add_argument("--plot", type=Path, help="plot regret against cost to this file")
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/diagnosis.md")

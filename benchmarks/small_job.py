@@ -25,7 +25,7 @@ from unittest.mock import patch
 import torch
 from families import NETWORKS, earliest, person_of, read_people
 from own_process import in_own_process
-from records import machine, write
+from records import machine, parser_of, write
 
 import tbft
 
@@ -41,9 +41,7 @@ STAGES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--bases", type=Path, required=True, help="folder with the people's base models")
     parser.add_argument("--json", type=Path, help="store medians here")
     parser.add_argument("--label", default="now", help="name of this version of the code")

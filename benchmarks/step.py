@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from own_process import in_own_process
-from records import store
+from records import parser_of, store
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -63,9 +63,7 @@ class OperationTimes(TorchDispatchMode):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint of the ResNet-26")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--batch", type=int, default=48)

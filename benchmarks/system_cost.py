@@ -10,7 +10,6 @@ here, so it contains no energy. `python -m paper run system-cost` measures the s
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from records import store
+from records import parser_of, store
 from tqdm import tqdm
 
 from tbft.data.placeholder import random_pictures
@@ -32,9 +31,7 @@ MODELS = (("resnet26-cifar10", 21, 2), ("resnet26-living17", 11, 1))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--json", type=Path, required=True, help="read finished tables from here, store new ones"
     )

@@ -37,7 +37,7 @@ from typing import Any
 
 import torch
 from own_process import in_own_process
-from records import missing, store, stored_runs
+from records import missing, parser_of, store, stored_runs
 from rivals import EPOCHS, RIVALS
 from tqdm import tqdm
 
@@ -78,9 +78,7 @@ QUICK = "0.03"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--json", type=Path, help="read finished runs from here and store new ones")
     parser.add_argument("--quick", action="store_true", help="one case per level, 3 %%, one seed: 3 minutes")
     parser.add_argument("--long", action="store_true", help="all fifteen corruptions, first size, first seed")
