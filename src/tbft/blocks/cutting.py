@@ -83,17 +83,6 @@ def propose_cuts(
         candidates = _without(candidates, bad)
 
 
-def choose_cuts(
-    model: nn.Module,
-    example: Inputs | None = None,
-    output: Output = logits_of,
-    max_blocks: int = MAX_BLOCKS,
-    among: Collection[str] | None = None,
-) -> tuple[str, ...]:
-    """The cuts of :func:`propose_cuts`."""
-    return propose_cuts(model, example, output, max_blocks, among).cuts
-
-
 def names_for(count: int) -> tuple[str, ...]:
     """Names of blocks whose cuts were found.
 

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from tbft.blocks.assembly import cut_at
 from tbft.blocks.blocks import Blocks
 from tbft.blocks.checking import check_stages
-from tbft.blocks.cutting import MAX_BLOCKS, choose_cuts, names_for
+from tbft.blocks.cutting import MAX_BLOCKS, names_for, propose_cuts
 from tbft.blocks.inputs import Inputs, call
 from tbft.blocks.observing import observed
 from tbft.blocks.outputs import Output, logits_of
@@ -28,25 +28,10 @@ def split(
     example: Inputs | None = None,
     output: Output = logits_of,
 ) -> Blocks:
-    """Cut a model into blocks.
+    """Cut a model into blocks, see :func:`tbft.split`.
 
-    Args:
-        model: a module, or a list of ``(name, module)`` to run in a row, one block each.
-            A module is traced with ``torch.fx``, but only through the parents of the cuts, so whatever
-            lies deeper may be as dynamic as it likes. Wrappers such as ``DataParallel`` are taken off.
-        cuts: names of the submodules at which the second and later blocks start, in the order in
-            which the model runs them. Default: what the model declares as ``cuts``, else what
-            :func:`tbft.blocks.cutting.choose_cuts` finds.
-        names: one name a block. Default: what the model declares as ``block_names``, else
-            ``front`` and the names of the cuts; for cuts that were found, ``front`` to ``rear``.
-        example: a batch, as the model takes it; if given, the blocks are compared with the model. It is
-            needed where the model takes several tensors, where a size decides what it runs, and for
-            lazy layers.
-        output: from what the model returns to its logits.
-
-    Raises:
-        SplitError: an unknown cut, a tensor that skips across a cut, a parameter used in two
-            blocks, or a model that cannot be traced.
+    A module is traced with ``torch.fx``, but only through the parents of the cuts, so deeper modules may be
+    dynamic. Wrappers such as ``DataParallel`` are taken off.
 
     >>> model = nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 4, 3), flat=nn.Flatten(), fc=nn.Linear(4, 2)))
     >>> split(model, cuts=["flat"]).names
@@ -78,7 +63,7 @@ def _split_automatically(
 ) -> Blocks:
     """Cut a model where that is possible; what cannot be traced is one block, which is run as a whole."""
     try:
-        cuts = choose_cuts(model, example, output, len(names) if names else MAX_BLOCKS)
+        cuts = propose_cuts(model, example, output, len(names) if names else MAX_BLOCKS).cuts
         blocks = cut_at(model, cuts, names or names_for(len(cuts) + 1), example, output)
         if example is not None:
             check_stages(blocks, example)

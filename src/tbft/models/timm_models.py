@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tbft.blocks.cutting import choose_cuts, names_for
+from tbft.blocks.cutting import names_for, propose_cuts
 from tbft.data.spec import InputSpec
 from tbft.errors import MissingExtraError, SplitError, TbftError, unknown
 from tbft.models.preset import Preset
@@ -133,7 +133,7 @@ def _stage_cuts(model: nn.Module, inputs: InputSpec) -> tuple[str, ...] | None:
     if inputs.channels and inputs.resolution:
         example = torch.zeros(1, inputs.channels, inputs.resolution, inputs.resolution)
     try:
-        return choose_cuts(model, example, among=stage_starts(model) or None)
+        return propose_cuts(model, example, among=stage_starts(model) or None).cuts
     except SplitError:
         return None
 
