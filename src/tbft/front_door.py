@@ -50,8 +50,8 @@ def split(
         names: names of the blocks, one more than cuts. Default: the names that the model declares, else
             ``front`` and the names of the cuts; for cuts found automatically, ``front`` to ``rear``.
         example: an input batch of the model: a tensor, or several by name or position. If given, the blocks
-            are run on it and compared with the model. It is needed where the model takes several tensors, where
-            a size decides what it runs, and for lazy layers.
+            are run on it and compared with the model. Needed where the model takes several tensors, where a
+            size decides what it runs, and for lazy layers.
         output: function from what the model returns to its logits. Default: the tensor itself, ``.logits``,
             the key ``logits``, or the first of several.
 
