@@ -460,7 +460,7 @@ def test_the_name_of_a_file_does_not_matter(tmp_path):
         load_weights(seeded(), tmp_path / "cut.safetensors")
 
 
-def test_a_patch_given_as_a_checkpoint_is_told_apart(tmp_path):
+def test_a_patch_given_as_a_checkpoint_is_recognized(tmp_path):
     patch = make_patch(STATE, {"fc.bias": torch.ones(3)}, "rear")
     patch.save(tmp_path / "p.safetensors")
     with pytest.raises(CheckpointError, match="is a tbft patch, not a checkpoint: give it with --patch"):

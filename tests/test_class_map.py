@@ -187,7 +187,7 @@ def test_the_file_of_tiny17(data_dir):
         ({"cat": [{"name": "tabby"}]}, "a leaf is .*; expected a folder"),
         ({"cat": ["a"], "dog": []}, "superclass 'dog' has no leaf; name one or leave it out"),
         ({"cat": {"source": [], "target": []}}, "superclass 'cat' has no leaf"),
-        ({"cat": ["a"], "dog": ["a"]}, r"'a' is there twice, in 'cat' \(source\) and in 'dog' \(source\)"),
+        ({"cat": ["a"], "dog": ["a"]}, r"'a' appears twice, in 'cat' \(source\) and in 'dog' \(source\)"),
         ({"cat": {"source": ["a"], "target": ["a"]}}, r"'cat' \(source\) and in 'cat' \(target\)"),
         ({"superclasses": []}, "labels have to be 0, 1, 2"),
         ({"superclasses": ["cat"]}, 'needs a label .* not "cat"'),

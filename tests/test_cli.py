@@ -270,7 +270,7 @@ def _bad_files() -> None:
         ("--drift contrst:5", "did you mean 'contrast'"),
         ("--drift contrast:9", "from 1 to 5, not '9'"),
         ("--recipe papr", "did you mean 'paper'"),
-        ("--train 5000", "samples are asked for in all"),
+        ("--train 5000", "samples are requested in all"),
         ("--train lots", "not a valid amount"),
         ("--train 0", "no samples to train on"),
         ("--where subject", "write KEY=VALUE"),

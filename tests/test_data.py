@@ -170,7 +170,7 @@ def test_missing_empty_and_foreign_data_are_refused(tmp_path):
     for source, message in (
         ("nowhere", "no such file or folder; expected a folder, .tar"),
         ("empty", "no pictures"),
-        ("cut.tar", "damaged or no tar"),
+        ("cut.tar", "damaged, or not a tar"),
         ("cut.npz", "damaged"),
         ("folder", r"1 of 1 file cannot be read: cat/a.png \(its content"),
     ):
@@ -229,7 +229,7 @@ def test_odd_array_files_are_refused(tmp_path):
         ("scalar", "no samples"),
         ("none", "no samples"),
         ("ids", "cannot be a class number"),
-        ("renamed", "or no .npz"),
+        ("renamed", "or not an .npz"),
     ):
         with pytest.raises(DataError, match=message):
             read(tmp_path / f"{name}.npz", InputSpec(resolution=32, channels=3))

@@ -222,7 +222,7 @@ def test_a_server_that_starts_anew_and_breaks_off_is_given_up(server, tmp_path, 
 
 
 @pytest.mark.parametrize("behave", ["too long", "too short", "ignores ranges", "well"])
-def test_another_length_is_told_before_a_good_part_is_overwritten(server, tmp_path, behave):
+def test_another_length_is_reported_before_a_good_part_is_overwritten(server, tmp_path, behave):
     part = tmp_path / "cifar10-c.part"
     part.write_bytes(GOOD[:100])
     server.behave = [behave]
@@ -334,7 +334,7 @@ def test_the_space_asked_for_is_what_is_missing(server, tmp_path, monkeypatch):
     assert asked == [len(GOOD) + ARCHIVES["cifar10-c"].unpacked - 100]
 
 
-def test_what_no_try_mends_is_told_at_once(server, tmp_path, monkeypatch):
+def test_what_no_try_mends_is_reported_at_once(server, tmp_path, monkeypatch):
     def refuse(self, request, **_):
         raise urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed"))
 
@@ -344,7 +344,7 @@ def test_what_no_try_mends_is_told_at_once(server, tmp_path, monkeypatch):
         fetch("cifar10-c", tmp_path)
 
 
-def test_a_full_disk_is_told_as_one(server, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_as_one(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -387,7 +387,7 @@ def test_a_kept_archive_is_unpacked_again_and_never_removed(server, tmp_path, ca
     assert kept.read_bytes() == b"mine"
 
 
-def test_what_is_there_is_told_beside_the_result(server, tmp_path, capsys):
+def test_what_is_there_is_reported_beside_the_result(server, tmp_path, capsys):
     arguments = ["data", "fetch", "cifar10-c", "--out", str(tmp_path)]
     assert main(arguments) == 0
     capsys.readouterr()

@@ -143,7 +143,7 @@ def _load(run: dict[str, object]) -> FitState:
     return found
 
 
-def test_a_limit_of_file_size_is_told_with_its_remedy_and_ends_no_work_that_it_only_supports(
+def test_a_limit_of_file_size_is_reported_with_its_remedy_and_ends_no_work_that_it_only_supports(
     place, small_files
 ):
     with pytest.raises(WriteError, match=r"File too large; allow larger files \(ulimit -f\)"):

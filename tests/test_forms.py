@@ -255,7 +255,9 @@ def test_augmentation_behind_a_loader_is_noted():
         (DataLoader(plain, batch_size=None), False),
         (Items(flipped, count=40), True),
     ):
-        assert any("one draw is used" in note for note in as_samples(loader).notes) == is_random
+        assert (
+            any("one draw of each sample is used" in note for note in as_samples(loader).notes) == is_random
+        )
 
 
 @pytest.mark.parametrize(
@@ -300,7 +302,7 @@ def test_what_the_code_of_a_dataset_raises_names_the_item_and_is_the_cause(lengt
         def __getitem__(self, i):
             return np.zeros(3), [0, 1, 1, 0][i] // (i != 2)
 
-    with pytest.raises(DataError, match="item 2 cannot be had: ZeroDivisionError") as found:
+    with pytest.raises(DataError, match="item 2 cannot be read: ZeroDivisionError") as found:
         as_samples(Broken())
     assert isinstance(found.value.__cause__, ZeroDivisionError)
 

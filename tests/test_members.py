@@ -167,7 +167,7 @@ def test_a_damaged_header_is_not_taken_for_the_end(pets):
 
 def test_encrypted_and_foreign_archives_are_refused(tmp_path):
     put(tmp_path / "x.zip", b"PK\3\4 no")
-    with pytest.raises(DataError, match="damaged or no zip"):
+    with pytest.raises(DataError, match="damaged, or not a zip"):
         read(tmp_path / "x.zip")
     put(tmp_path / "x.rar", b"Rar!")
     with pytest.raises(DataError, match="unpack it"):

@@ -64,7 +64,7 @@ def test_what_is_held_out_is_said_to_be_for_what_it_is_used_for():
     assert "nothing decides" not in " ".join(as_parts(samples, val=0, by=SplitBy(val_use="epoch")).notes)
 
 
-def test_nothing_is_held_out_where_nothing_can_be_and_it_is_told():
+def test_nothing_is_held_out_where_nothing_can_be_and_a_note_says_so():
     parts = as_parts(noise([0, 1, 2]))
     assert (len(parts.train), len(parts.val)) == (3, 0)
     assert any("nothing decides whether the tuned model is kept" in note for note in parts.notes)

@@ -212,9 +212,9 @@ def test_coco_has_the_categories_in_the_order_of_their_ids_and_one_a_picture(tmp
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ([(0, 5), (0, 6)], "annotations of several categories.*0.png.*cut the boxes out"),
+        ([(0, 5), (0, 6)], "annotations of several categories.*0.png.*cut out the boxes"),
         ([(0, 9)], "a category that it does not define: 9"),
-        ([(0, [5])], "annotation 0: its category_id is no whole number"),
+        ([(0, [5])], "annotation 0: its category_id is neither a whole number"),
     ],
 )
 def test_annotations_that_give_no_certain_label_are_refused(tmp_path, pairs, message):
@@ -345,7 +345,7 @@ REFUSED = {
     "cut off": ([wav(9), wav(9)[:-7]], r"1 of 2 files cannot be read: b/1.wav \(it is cut off"),
     "empty": ([wav(9), wav(9, count=0)], "it has no samples"),
     "floats": ([wav(9), wav(9)[:20] + b"\x03" + wav(9)[21:]], "holds floats; convert it: ffmpeg"),
-    "something else": ([wav(9), png(9)], "damaged or no .wav"),
+    "something else": ([wav(9), png(9)], "damaged, or not a .wav"),
 }
 
 

@@ -86,5 +86,5 @@ def test_an_archive_a_class_in_one_folder(tmp_path):
     assert samples.labels.tolist() == [1, 1, 0, 0]
     np.testing.assert_array_equal(samples.inputs[:, 0, 0, 0], [0, 1, 10, 11])
     (folder / "n03.tar").write_bytes(b"no tar")
-    with pytest.raises(DataError, match=r"n03.tar is damaged or no tar"):
+    with pytest.raises(DataError, match=r"n03.tar is damaged, or not a tar"):
         read(folder)

@@ -163,7 +163,7 @@ def test_class_folders_come_before_several_lists_and_tables_without_labels(tmp_p
     (tmp_path / "about.csv").write_text(rows(NAMES, range(6), range(6), header=("file", "age", "length")))
     samples = tbft.read(tmp_path)
     assert samples.class_counts() == {"cat": 3, "dog": 3}
-    assert any("about.csv tells age, length" in note for note in samples.notes)
+    assert any("about.csv gives age, length" in note for note in samples.notes)
 
 
 def test_two_tables_of_a_flat_folder_are_refused(tmp_path):
@@ -253,7 +253,7 @@ PETS = [f"{w}/{n}" for n, w in zip(NAMES, WORDS, strict=True)]
         (("file", "label", "subject"), [WORDS[::-1], [1, 1, 2, 2, 3, 3]]),
     ],
 )
-def test_a_table_beside_class_folders_tells_what_folders_do_not(tmp_path, header, columns):
+def test_a_table_beside_class_folders_gives_what_folders_do_not(tmp_path, header, columns):
     folder = save_pictures(tmp_path / "set", PETS)
     (folder / "people.csv").write_text(rows(PETS, *columns, header=header))
     samples = tbft.read(folder)
@@ -263,7 +263,7 @@ def test_a_table_beside_class_folders_tells_what_folders_do_not(tmp_path, header
         assert samples.class_counts() == {"cat": 3, "dog": 3}
         return
     assert {f.split("/")[0] for f in samples.subset(samples.labels == 0).attributes["file"]} == {"cat"}
-    assert any("people.csv tells subject" in note for note in samples.notes)
+    assert any("people.csv gives subject" in note for note in samples.notes)
     assert len(tbft.read(folder, where={"subject": 2})) == 2
     parts = tbft.split_samples(samples, 2, 0, 2)
     assert parts.group_by == "subject"
@@ -292,7 +292,7 @@ def test_a_test_set_in_another_unit_is_refused():
     ("text", "message"),
     [
         (rows(NAMES, ["M\u00f6we"] * 6, header=("file", "label")), r"l.csv: line 2 is not UTF-8 text"),
-        (rows(NAMES, WORDS, WORDS, header=("file", "label", "label")), "several columns are called label"),
+        (rows(NAMES, WORDS, WORDS, header=("file", "label", "label")), "several columns are named label"),
         ("nothing", "l.csv: it has one column"),
     ],
 )
@@ -386,7 +386,7 @@ def test_decimal_commas_are_noted(tmp_path):
     assert any("commas in numbers are read as decimal signs (1,500)" in note for note in samples.notes)
 
 
-def test_a_name_that_several_pictures_have_is_told_from_one_that_none_has(tmp_path):
+def test_a_name_that_several_pictures_have_is_distinguished_from_one_that_none_has(tmp_path):
     for folder in "ab":
         save_pictures(tmp_path / folder)
     (tmp_path / "labels.csv").write_text(rows(NAMES, WORDS, header=("file", "label")))

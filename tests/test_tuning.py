@@ -202,7 +202,7 @@ def test_samples_that_cannot_be_trained_on_are_refused(digits_blocks, stripes):
         tune(digits_blocks, plan, striped(64, classes=4), val)
 
 
-def test_diverging_training_is_told(digits_blocks, stripes):
+def test_diverging_training_is_reported(digits_blocks, stripes):
     plan = Plan("full", SMALL.replace(learning_rate=1e30))
     with pytest.raises(PlanError, match="diverged"):
         tune(digits_blocks, plan, stripes, striped(30, seed=1))
@@ -326,7 +326,7 @@ def test_crop_flip_moves_pictures_and_repeats_by_seed():
     assert any(torch.equal(first[0], c) or torch.equal(first[0], c.flip(2)) for c in crops)
 
 
-def test_a_last_batch_of_one_is_told(digits_blocks):
+def test_a_last_batch_of_one_is_reported(digits_blocks):
     flat = split(
         [("a", nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8))), ("b", nn.Linear(8, 3))]
     )

@@ -51,7 +51,7 @@ def test_a_torn_first_line_is_cut_off_too(tmp_path):
         ({"measurement": {}}, "measurement: 'cpu_seconds' is missing"),
     ],
 )
-def test_a_damaged_line_is_told(tmp_path, line, why, capsys):
+def test_a_damaged_line_is_reported(tmp_path, line, why, capsys):
     damaged = line if isinstance(line, str) else json.dumps(record("full", 0.5) | line)
     (tmp_path / "records.jsonl").write_text(json.dumps(record("front", 0.5)) + f"\n{damaged}\n")
     with pytest.raises(TbftError, match=f"line 2 is not a record .{why}"):
@@ -60,7 +60,7 @@ def test_a_damaged_line_is_told(tmp_path, line, why, capsys):
     assert "line 2" in capsys.readouterr().err
 
 
-def test_a_folder_without_records_is_told(tmp_path):
+def test_a_folder_without_records_is_reported(tmp_path):
     with pytest.raises(TbftError, match="holds no records"):
         read_records(tmp_path / "elsewhere")
 

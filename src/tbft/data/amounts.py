@@ -37,7 +37,7 @@ class Amount:
         return 0 in (self.fraction, self.count, self.per_class)
 
     def of(self, total: int, class_count: int = 1) -> int:
-        """Samples asked for in all; of `total`, in so many classes."""
+        """The number of samples requested, out of `total` samples in `class_count` classes."""
         if self.per_class is not None:
             return self.per_class * class_count
         return (
@@ -70,13 +70,13 @@ class SplitBy:
     """How samples are assigned to parts.
 
     Attributes:
-        group_by: an attribute; ``"none"``; None: one that is a group by its name, if there is any.
+        group_by: an attribute; ``"none"``; None: one whose name says that it is a group, if any.
         order: attributes joined by commas, by which train gets the first samples of each class and test the
             last; ``"file"``: the order of the set; ``"none"``: at random; None: found by name where that is
             needed, for amounts such as ``first:20%`` and for windows of which only the time is known.
         keep_classes: no other part takes the last sample of a class from train.
         min_val: a default val part of fewer samples is not held out; folds of train are drawn instead.
-        val_use: what the val part is for; only said.
+        val_use: what the val part is for; affects nothing but notes.
     """
 
     seed: int = 0
@@ -122,7 +122,7 @@ def parse_amount(text: str | float | Amount) -> Amount:
 
 
 def is_amount(value: Any) -> bool:
-    """Does this say how many samples, rather than which? Only text that reads as an amount does.
+    """Whether a value says how many samples, rather than which; text only if it reads as an amount.
 
     >>> is_amount(0.2), is_amount("10/class"), is_amount("photos/"), is_amount(True)
     (True, True, False, False)

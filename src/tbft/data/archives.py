@@ -33,7 +33,7 @@ _DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, Valu
 
 
 def is_archive(path: Path) -> bool:
-    """Does the name say that this file is a tar, compressed or not, or a zip?
+    """Whether the name is that of a tar, compressed or not, or of a zip.
 
     >>> is_archive(Path("a.tar.gz")), is_archive(Path("a.npz"))
     (True, False)
@@ -80,7 +80,7 @@ def list_tar(path: Path) -> Listing:
     """The files of a tar. Of files that were added again under the same name, the last one counts.
 
     Raises:
-        DataError: no tar.
+        DataError: it is not a tar.
     """
     file, cut = _decompressed(path)
     shared = _SharedFile(file)
@@ -89,7 +89,7 @@ def list_tar(path: Path) -> Listing:
         tar = tarfile.TarFile(fileobj=file)
     except _DAMAGE as error:
         file.close()
-        raise DataError(f"{path} is damaged or no tar: {cut or error}") from error
+        raise DataError(f"{path} is damaged, or not a tar: {cut or error}") from error
     found = _scan(tar, entries, shared)
     cut = cut or found
     listing = collected(entries, printable(str(path)))

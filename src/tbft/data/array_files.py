@@ -26,7 +26,7 @@ _SINGLE = ((".npy",), (".pt", ".pth"))
 
 
 def read_source(source: Source) -> Samples | None:
-    """Samples of a file of arrays, or of a folder of such."""
+    """Samples from a file of arrays, or from a folder of them."""
     if arrays := find_array_folder(source.path):
         return read_array_folder(arrays, source.path, source.spec)
     if source.suffix == ".npz":
@@ -52,7 +52,7 @@ def read_tensors(path: Path, spec: InputSpec) -> Samples:
 def find_array_folder(path: Path) -> dict[str, Path]:
     """Name -> file, where `path` is a folder with inputs and labels as ``.npy`` or ``.pt``, or a file in one.
 
-    Of a file, those are it and the labels beside it. Empty if there are none of the usual names.
+    For a file, these are itself and the labels beside it. Empty if there are none of the usual names.
     """
     folder = path if path.is_dir() else path.parent
     for suffixes in _SINGLE:
@@ -94,18 +94,18 @@ def memory_map(path: Path) -> Array:
     except (ValueError, OSError, EOFError) as error:
         if "allow_pickle" in str(error) or "Python objects" in str(error):
             refuse_objects(Objects(()), "array", path.stem, str(path))
-        raise DataError(f"{path} is missing, damaged or no .npy: {error}") from error
+        raise DataError(f"{path} is missing, damaged, or not an .npy: {error}") from error
     return array
 
 
 def _npz_entries(path: Path) -> dict[str, Any]:
-    """Every entry of an ``.npz``: an array, or what stands for one of Python objects."""
+    """Every entry of an ``.npz``: an array, or a placeholder for one of Python objects."""
     try:
         # The archive is opened first because np.load would take an .npy under this name too.
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             return {key: _entry(file, key) for key in file.files}
     except Exception as error:  # a damaged archive can raise almost anything
-        raise DataError(f"{path} is damaged or no .npz: {error}") from error
+        raise DataError(f"{path} is damaged, or not an .npz: {error}") from error
 
 
 def _entry(file: Any, key: str) -> Any:
@@ -122,7 +122,7 @@ def _tensors(path: Path) -> dict[str, Any]:
         try:
             return dict(load_file(path))
         except (SafetensorError, OSError) as error:
-            raise DataError(f"{path} is damaged or no .safetensors: {error}") from error
+            raise DataError(f"{path} is damaged, or not a .safetensors: {error}") from error
     held = _load_torch(path)
     if isinstance(held, Mapping):
         return _flat(held)
@@ -146,7 +146,7 @@ def _flat(held: Mapping[Any, Any], above: str = "") -> dict[str, Any]:
 
 
 def _are_items(held: Any) -> bool:
-    """Pairs of an input and a label, rather than all inputs and all labels?"""
+    """Whether these are pairs of an input and a label, rather than all inputs and all labels."""
     return (
         isinstance(held, (tuple, list))
         and len(held) > 0
@@ -173,6 +173,6 @@ def _load_torch(path: Path) -> Any:
 
 
 def _is(stem: str, names: tuple[str, ...], part: str | None = None) -> bool:
-    """Is this one of the names, of any part or of this one?"""
+    """Whether this is one of the names, of any part or of this one."""
     own, base = split_part(stem)
     return base.lower() in names and (part is None or own == part)

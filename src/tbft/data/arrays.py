@@ -32,7 +32,7 @@ def samples_of_arrays(arrays: Mapping[str, Any], spec: InputSpec, name: str) -> 
     """Samples from arrays or tensors by name.
 
     Inputs and labels lie under the keys that `spec` names or under usual ones; where the keys name parts
-    (``x_train``, ``test_labels``), all parts are read and told apart by the attribute ``part``. Other arrays
+    (``x_train``, ``test_labels``), all parts are read, with an attribute ``part``. Other arrays
     with one entry per sample become attributes; what is left out is noted.
 
     Raises:
@@ -151,7 +151,7 @@ def _joined(values: Sequence[Any], what: str, name: str) -> Any:
 
 
 def _left_out(arrays: Mapping[str, Any]) -> list[str]:
-    """What to say of arrays that are not used."""
+    """Notes on arrays that are not used."""
     objects = sorted(key for key, a in arrays.items() if _of_objects(a))
     others = sorted(set(arrays) - set(objects))
     notes = []

@@ -21,7 +21,7 @@ from tbft.errors import DataError
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-#: What the tutorials of torch call them.
+#: Their names in torch's tutorials.
 _SHORT = {"airplane": "plane", "automobile": "car"}
 
 _PIXELS = 3 * 32 * 32
@@ -37,8 +37,8 @@ class _Published:
 
     Attributes:
         batches: names of its files, to which the binary version adds ``.bin``.
-        names: the file that tells it from other sets and names its classes; of the binary version.
-        label_keys: of the labels in a Python batch, in the order of the bytes in a binary one.
+        names: the file of the binary version that identifies the set and names its classes.
+        label_keys: keys of the labels in a Python batch, in the order of the bytes in a binary one.
     """
 
     title: str
@@ -100,7 +100,7 @@ def _kind(files: Files) -> _Published | None:
 
 
 def read_cifar(files: Files, name: str, spec: InputSpec) -> Samples:
-    """The samples of batches that were found; the attribute ``part`` tells ``train`` from ``test``.
+    """The samples of batches that were found; the attribute ``part`` is ``train`` or ``test``.
 
     Those of CIFAR-100 have the fine labels, and the coarse ones as the attribute ``coarse``.
 

@@ -32,13 +32,13 @@ COMMON = (
     "shot_noise", "motion_blur", "snow", "pixelate", "gaussian_noise", "defocus_blur", "brightness", "fog",
     "zoom_blur", "frost", "glass_blur", "impulse_noise", "contrast", "jpeg_compression", "elastic_transform",
 )  # fmt: skip
-#: Those that are weather as well, or no corruption at all.
+#: Others that are weather as well, or not corruptions at all.
 NATURAL = frozenset({"snow", "fog", "frost", "rain", "brightness", "original", "clean", "none", "identity"})
 _PUBLISHED_ROWS = 50_000
 
 
 def is_corruption(name: str) -> bool:
-    """Is a file or folder called as published corruptions are?
+    """Whether a file or folder has the name of a published corruption.
 
     >>> is_corruption("defocus_blur"), is_corruption("images")
     (True, False)
@@ -55,7 +55,7 @@ def read_source(source: Source) -> Samples | None:
 
 
 def find_cifar10c(path: Path) -> bool:
-    """Is this a CIFAR-10-C folder, or one of its files?"""
+    """Whether this is a CIFAR-10-C folder, or one of its files."""
     return (path.is_dir() and (path / "labels.npy").exists()) or path.suffix == ".npy"
 
 
@@ -64,7 +64,7 @@ def read_cifar10c(path: Path, spec: InputSpec, where: Mapping[str, str]) -> Samp
 
     The published files hold the five severities one after the other. `path` is the folder, with
     ``corruption`` in `where`, or one file in it; ``severity`` in `where` takes one fifth of it. Arrays that
-    are called otherwise and that tbft did not write have neither corruption nor severity.
+    are named otherwise and that tbft did not write have neither corruption nor severity.
     """
     folder = path if path.is_dir() else path.parent
     name = _chosen(folder, where.get("corruption") if path.is_dir() else path.stem)
@@ -101,7 +101,7 @@ def read_about(folder: Path) -> dict[str, Array]:
 
 
 def _is_published(labels: npt.NDArray[np.int64]) -> bool:
-    """Do labels repeat as those of five severities do? Classes in turn, 0 to 9 and again, do not tell."""
+    """Whether labels repeat as those of five severities do. A mere cycle from 0 to 9 proves nothing."""
     fifth, rest = divmod(len(labels), len(SEVERITIES))
     if rest or not fifth or not (labels.reshape(len(SEVERITIES), -1) == labels[:fifth]).all():
         return False

@@ -29,7 +29,7 @@ class ClassMap:
         class_names: the superclasses in label order.
         leaves: name of a leaf's class folder -> (index of its superclass, its domain).
         leaf_names: what the folders hold, in words, as far as known.
-        summary: one line on what it is.
+        summary: what it is, in one line.
         source: where it comes from.
 
     Raises:
@@ -76,7 +76,7 @@ class ClassMapFamily:
     Attributes:
         splits: the first is meant where only the name is written; none: there is one map, and no split.
         load: the name of a split (empty if there are none) -> the map.
-        summary: one line on what it is.
+        summary: what it is, in one line.
         source: where it comes from.
     """
 
@@ -116,7 +116,7 @@ def class_maps() -> tuple[ClassMapFamily, ...]:
 def apply_class_map(samples: Samples, class_map: ClassMap) -> Samples:
     """Samples of leaf classes as samples of superclasses; those of other classes are left out.
 
-    The labels become those of the superclasses; ids stay. The attribute ``domain`` tells source from
+    The labels become those of the superclasses; ids stay. The attribute ``domain`` separates source from
     target samples, ``leaf`` holds the class that a sample had.
 
     Raises:

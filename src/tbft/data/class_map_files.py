@@ -61,7 +61,7 @@ def parse_class_map(record: Any, name: str) -> ClassMap:
                 if leaf in leaves:
                     first = superclasses[leaves[leaf][0]][0], leaves[leaf][1]
                     raise DataError(
-                        f"{name}: leaf {leaf!r} is there twice, in {first[0]!r} ({first[1]}) and in "
+                        f"{name}: leaf {leaf!r} appears twice, in {first[0]!r} ({first[1]}) and in "
                         f"{superclass!r} ({domain}); it can be in one superclass and one domain"
                     )
                 leaves[leaf] = (label, domain)
@@ -71,7 +71,7 @@ def parse_class_map(record: Any, name: str) -> ClassMap:
 
 
 def _superclasses(record: Any, name: str) -> list[tuple[str, Any]]:
-    """Each superclass and what the file says of it, in label order."""
+    """Each superclass and what the file says about it, in label order."""
     if not isinstance(record, dict) or not record:
         raise DataError(f"{name} holds no class map; expected {FORM}")
     listed = record.get("superclasses")

@@ -34,7 +34,7 @@ _SHOWN = 6
 
 
 def normalized_name(name: str) -> str:
-    """A class name such that names which look the same are the same.
+    """A class name in a form in which names that look the same are equal.
 
     Unicode NFC, every kind of blank as a plain one, none at the ends, nothing invisible.
 
@@ -69,10 +69,10 @@ def class_positions(names: Sequence[str], among: Sequence[str], where: str) -> n
 
 
 def twins_note(names: Iterable[str]) -> tuple[str, ...]:
-    """A note on classes that may be one, as their names differ in little.
+    """A note on classes that may be one, as their names hardly differ.
 
-    >>> twins_note(["Cat", "cat", "red fox", "red_fox", "emu"])
-    ('classes whose names differ by case, blanks or signs alone are kept apart: Cat, cat; red fox, red_fox',)
+    >>> twins_note(["red fox", "red_fox", "emu"])
+    ('classes whose names differ only in case, spaces or punctuation are kept apart: red fox, red_fox',)
     """
     alike = defaultdict(list)
     for name in names:
@@ -83,20 +83,20 @@ def twins_note(names: Iterable[str]) -> tuple[str, ...]:
         return ()
     more = f"; and {len(twins) - _SHOWN} more" if len(twins) > _SHOWN else ""
     shown = "; ".join(twins[:_SHOWN]) + more
-    return (f"classes whose names differ by case, blanks or signs alone are kept apart: {shown}",)
+    return (f"classes whose names differ only in case, spaces or punctuation are kept apart: {shown}",)
 
 
 def absent_note(words: Sequence[str]) -> tuple[str, ...]:
     """A note on words that are read as classes and may stand for a label that is not there.
 
     >>> absent_note(["cat", "NA", "NA"])
-    ('read as a class, and may mean that there is no label: NA (2); if so, leave these samples out',)
+    ('read as a class, but may mean that there is no label: NA (2); if so, leave these samples out',)
     """
     counts = Counter(word for word in words if word.casefold() in _ABSENT)
     if not counts:
         return ()
     shown = ", ".join(f"{word} ({count:,})" for word, count in counts.most_common(_SHOWN))
-    return (f"read as a class, and may mean that there is no label: {shown}; if so, leave these samples out",)
+    return (f"read as a class, but may mean that there is no label: {shown}; if so, leave these samples out",)
 
 
 def check_labels(labels: npt.NDArray[np.int64], class_names: Sequence[str], name: str) -> None:
@@ -113,12 +113,12 @@ def check_labels(labels: npt.NDArray[np.int64], class_names: Sequence[str], name
     raise DataError(
         f"{name}: {len(wrong)} labels are out of range: sample {at} has label {int(labels[at])}, "
         f"but there are {count} classes (0 to {count - 1})"
-        + ("; leave samples without a label out" if labels[at] == -1 else "")
+        + ("; leave out samples without a label" if labels[at] == -1 else "")
     )
 
 
 def numbered_from_one(count: int) -> str:
-    """What to say of labels 1 to `count` for a model of `count` outputs."""
+    """The message on labels 1 to `count` for a model of `count` outputs."""
     return (
         f"the labels are 1 to {count} for {count} classes, so they seem to be numbered from 1, and tbft "
         "numbers classes from 0: give --labels-from 1 (InputSpec(labels_from=1)), or subtract 1 from each"

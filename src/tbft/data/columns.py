@@ -38,9 +38,9 @@ _FILLERS = {
     "uuid", "identifier", "ident", "original", "ms", "s", "sec", "seconds", "utc", "unix", "at", "stamp",
     "created", "recorded", "captured", "window", "sample", "recording",
 }  # fmt: skip
-#: Texts that stand for an id that is not known.
+#: Texts that stand for an unknown id.
 UNKNOWN = {"", "nan", "none", "null", "na", "n/a", "nat", "<na>", "?", "unknown", "-"}
-#: Attributes with few values that are no groups.
+#: Attributes with few values that are not groups.
 _NO_GROUPS = {
     "part", "split", "domain", "leaf", "severity", "corruption", "sex", "gender", "age", "side", "fold",
     "orientation", "label", "class", "file",
@@ -55,7 +55,7 @@ def _words(key: str) -> list[str]:
 
 
 def _singular(word: str, known: Iterable[str]) -> str:
-    """The known word that this is, its plural or joined with ``id``; itself if it is none of them."""
+    """The known word that this is, its plural or joined with ``id``; the word itself if none matches."""
     for form in (word, word.removesuffix("s"), word.removesuffix("es"), *_joined(word)):
         if form in known:
             return form
@@ -101,7 +101,7 @@ class Groups:
         return int((self.codes == len(self.names)).sum())
 
     def subset(self, indices: npt.NDArray[np.int64]) -> Groups:
-        """The groups of some of the samples; names that none of them has go."""
+        """The groups of some of the samples; names that no longer occur are dropped."""
         codes = self.codes[indices]
         present = np.unique(codes[codes < len(self.names)])
         position = np.full(len(self.names) + 1, len(present), dtype=np.int64)
@@ -110,7 +110,7 @@ class Groups:
 
 
 def groups_of(values: Array) -> Groups:
-    """Groups by an attribute; NaN, None, empty text and the like stand for one group that is not known.
+    """Groups by an attribute; NaN, None, empty text and the like stand for one unknown group.
 
     >>> groups_of(np.array([2.0, np.nan, 1.0, 2.0])).codes
     array([1, 2, 0, 1])
@@ -136,7 +136,7 @@ def text_of(value: Any) -> str:
 
 
 def named_groups(samples: Samples) -> dict[str, Groups]:
-    """Attributes that are groups by their names, the widest first; not one group alone, or one per sample."""
+    """Attributes with the names of groups, the widest first; not those of one group, or of one per sample."""
     found = sorted(ranked(samples, GROUP_WORDS), key=lambda one: one[0])
     return {key: groups for _, key, groups in found if len(groups.names) < len(samples)}
 
@@ -151,7 +151,7 @@ def find_groups(samples: Samples, group_by: str | None) -> tuple[dict[str, Group
     """Attributes that are groups, the widest first, and a note on others that may be.
 
     Args:
-        group_by: the only one that counts; ``"none"``; None: those that are groups by their names.
+        group_by: the only one that counts; ``"none"``; None: those with the names of groups.
 
     Raises:
         DataError: no such attribute.
@@ -191,6 +191,6 @@ def group_lookalikes(samples: Samples) -> dict[str, int]:
 
 
 def _is_class(groups: Groups, samples: Samples) -> bool:
-    """Does each class have one value of its own? Then it is another name of the class."""
+    """Whether each class has one value of its own; then it is another name of the class."""
     pairs = {(g, y) for g, y in zip(groups.codes.tolist(), samples.labels.tolist(), strict=True)}
     return len(pairs) == len(set(samples.labels.tolist()))

@@ -39,7 +39,7 @@ Conditions = Mapping[str, Condition]
 
 
 def as_conditions(where: Where | None) -> Conditions:
-    """Conditions by attribute, of which a sample has to meet all.
+    """Conditions by attribute, all of which a sample has to meet.
 
     Args:
         where: ``{"site": "a"}``, ``{"site": ["a", "b"]}``, or texts ``KEY=VALUE`` and ``KEY!=VALUE``.
@@ -76,7 +76,7 @@ def _condition(value: Any) -> Condition:
 
 
 def single_values(conditions: Conditions) -> dict[str, str]:
-    """Attributes of which exactly one value is wanted: what a reader may leave the rest unread for."""
+    """Attributes of which exactly one value is wanted, so that a reader need not read the rest."""
     return {key: c.wanted[0] for key, c in conditions.items() if len(set(c.wanted)) == 1}
 
 
@@ -104,7 +104,7 @@ def matching(attributes: Mapping[str, Array], conditions: Conditions, name: str)
             keep &= ~hits[text]
     if conditions and not keep.any():
         said = " and ".join(f"{key} {condition}" for key, condition in conditions.items())
-        raise DataError(f"{name}: no sample is left where {said}, though each of the values is there")
+        raise DataError(f"{name}: no sample is left where {said}, though each of these values occurs")
     return keep
 
 

@@ -15,9 +15,9 @@ Indices = npt.NDArray[np.int64]
 
 
 def digests(samples: Samples) -> Iterator[bytes]:
-    """A hash of each sample's input as it was read; of one without content, all values equal, nothing.
+    """A hash of each sample's input as it was read; empty for one without content, all values equal.
 
-    What is drawn on top of two copies of a photo may differ, and they are copies all the same.
+    Drifts applied to two copies of a photo may differ; they are copies all the same.
     """
     if samples.hashes is not None:
         yield from samples.hashes
@@ -31,7 +31,7 @@ def digests(samples: Samples) -> Iterator[bytes]:
 
 
 def with_hashes(samples: Samples) -> Samples:
-    """The same samples, of which copies are still found once their inputs are changed."""
+    """The same samples with hashes, so that copies are still found after their inputs are changed."""
     if samples.hashes is not None:
         return samples
     hashes = np.empty(len(samples), dtype=object)
@@ -65,7 +65,7 @@ class Copies:
 def first_copies(samples: Samples) -> Indices:
     """For each sample the position of the first one with the same input; its own where there is none before.
 
-    Blank inputs, such as a black picture or a sensor that was off, say nothing and are no copies.
+    Blank inputs, such as a black picture or a sensor that was off, carry no information and are not copies.
 
     >>> from tbft.data.samples import make_samples
     >>> first_copies(make_samples(np.array([[1.0, 2], [3, 4], [1, 2], [0, 0], [0, 0]]), [0] * 5))

@@ -9,16 +9,16 @@ import numpy.typing as npt
 
 Indices = npt.NDArray[np.int64]
 
-#: Changes that are tried, and those after which to look whether nothing is missing any more.
+#: Number of changes to try, and how many between checks whether anything is still missing.
 _TRIES, _ROUND = 1500, 100
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked of the groups of a part.
+    """What the groups of a part should achieve.
 
     Attributes:
-        wanted: samples of the part.
+        wanted: number of samples in the part.
         part_weight, rest_weight: of a class that is missing in the part, or in the rest.
     """
 
@@ -61,7 +61,7 @@ class _Search:
 
     @property
     def is_complete(self) -> bool:
-        """No class is missing that need not be."""
+        """Whether no class is missing that could be there."""
         return self.score < 1 + self.unavoidable
 
     def attempt(self, generator: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""Damage inside files of pictures that decoders pass over in silence."""
+"""Damage inside picture files that decoders ignore silently."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tbft.data.tiff import TIFF, tiff_damage
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ZEROS = b"\0" * 64
-_INTERRUPTED = "it ends in zeros, as files do whose copy was interrupted"
-#: Formats whose compressed data never hold that many zeros: WebP, JPEG 2000, and AVIF and its kin.
+_INTERRUPTED = "it ends in zeros, like a file whose copying was interrupted"
+#: Formats whose compressed data never hold that many zeros: WebP, JPEG 2000, and AVIF and its relatives.
 _DENSE = re.compile(rb"RIFF....WEBP|\x00\x00\x00\x0cjP|\xff\x4f\xff\x51|....ftyp", re.DOTALL)
 
 
 def file_damage(blob: bytes) -> str:
-    """What is wrong with the contents of a file that can be decoded all the same; empty if nothing is seen.
+    """What is wrong with the contents of a file that can be decoded anyway; empty if nothing is seen.
 
     PNG has checksums, and so has a TIFF packed with deflate. In other formats only some damage shows, above
     all zeros where data should be; uncompressed pixels (BMP, TIFF, PPM) show none.

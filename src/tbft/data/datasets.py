@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 
 
 def is_dataset(data: Any) -> bool:
-    """Can samples be collected from it, one by one or in batches?"""
+    """Whether samples can be collected from it, one by one or in batches."""
     if isinstance(data, (Dataset, DataLoader)):
         return True
     if isinstance(data, (str, bytes, Mapping, np.ndarray, Tensor)) or type(data).__module__.startswith(
@@ -103,7 +103,7 @@ def _guarded(items: Iterator[Any], name: str) -> Iterator[Any]:
         except (TbftError, MemoryError):
             raise
         except Exception as error:
-            raise DataError(f"{name}: item {i} cannot be had: {type(error).__name__}: {error}") from error
+            raise DataError(f"{name}: item {i} cannot be read: {type(error).__name__}: {error}") from error
         yield item
 
 
@@ -155,7 +155,7 @@ def _attributes(
 
 
 def _one_kind(values: list[Any]) -> Array | None:
-    """The values as an array of numbers or words; None if they are none."""
+    """The values as an array of numbers or words; None if they are neither."""
     if any(isinstance(v, (str, bytes)) for v in values):
         words = ["" if v is None else v for v in values]  # empty: not known
         return np.array(words, dtype=str) if all(isinstance(v, (str, bytes)) for v in words) else None

@@ -27,7 +27,7 @@ Size = tuple[int, int]
 
 #: Channels of a model -> Pillow's mode.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-#: How the files begin that Git LFS puts in the place of large ones.
+#: The beginning of files that Git LFS puts in the place of large ones.
 _LFS = b"version https://git-lfs."
 _CHUNK_BYTES = 1 << 26
 _MOST_AT_ONCE = 256
@@ -70,7 +70,7 @@ class Decoder:
     hashes: bool = False
 
     def all(self, members: Sequence[Member]) -> Iterator[Picture | DataError]:
-        """Decode pictures in order, some at a time; of a damaged one comes what is wrong with it."""
+        """Decode pictures in order, some at a time; for a damaged one, say what is wrong with it."""
         workers = min(torch.get_num_threads(), _MOST_THREADS) if self.threads else 1
         step = max(workers, min(_MOST_AT_ONCE, _CHUNK_BYTES // int(np.prod(self.shape))))
         for start in range(0, len(members), step):
@@ -78,14 +78,14 @@ class Decoder:
 
     def _some(self, members: Sequence[Member], workers: int) -> list[Picture | DataError]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters of what decoders say is in the notes
+            warnings.simplefilter("ignore")  # what matters in the warnings of decoders is in the notes
             if workers == 1:
                 return [self.one(member) for member in members]
             with ThreadPoolExecutor(workers) as pool:
                 return list(pool.map(self.one, members))
 
     def one(self, member: Member) -> Picture | DataError:
-        """Decode one picture; what is wrong with it is given and not raised."""
+        """Decode one picture; what is wrong with it is returned, not raised."""
         try:
             blob = member.read(-1)
             if not blob:

@@ -1,4 +1,4 @@
-"""Decodes the pictures of a set: all at once where they fit into memory, when they are needed where not."""
+"""Decodes the pictures of a set: all at once where they fit into memory, otherwise on demand."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tbft.data.spec import InputSpec
 from tbft.data.viewing import is_gray, shown_size
 from tbft.errors import DataError
 
-#: Enough of most files to tell the size of the picture.
+#: Enough of most files to find the size of the picture.
 _HEAD_BYTES = 1 << 16
-#: Files below this size are decoded as fast by one thread.
+#: Files below this size are decoded just as fast by one thread.
 _SMALL_FILE_BYTES = 1 << 13
 #: Sets up to this share of the limit are plain arrays, of which subsets are copies.
 _SMALL_SHARE = 8
@@ -61,7 +61,7 @@ def decode(
         DataError: pictures that cannot be read, unless ``spec.skip_damaged``; sizes that differ.
     """
     if not members:
-        raise DataError(f"{name}: no pictures are left of those asked for")
+        raise DataError(f"{name}: none of the requested pictures are left")
     decoder = replace(_decoder(members, spec, name), threads=_threads_pay(members[0]))
     bytes_in_all, limit = len(members) * int(np.prod(decoder.shape)), spec.memory_mib << 20
     fits, small = bytes_in_all <= limit, bytes_in_all <= limit // _SMALL_SHARE
@@ -78,7 +78,7 @@ def decode(
     if not fits:
         notes += (
             f"{counted(len(seen.kept), 'picture')} take {bytes_in_all >> 20:,} MiB decoded, more than "
-            f"--data-memory {spec.memory_mib}: they are decoded when they are needed",
+            f"--data-memory {spec.memory_mib}: they are decoded on demand",
         )
     inputs = whole[: len(seen.kept)]
     if not small:
@@ -111,7 +111,7 @@ class _Seen:
 
 
 def _decoder(members: Sequence[Member], spec: InputSpec, name: str) -> Decoder:
-    """Settle the size and channels of all pictures, by what the model takes or by their heads."""
+    """Settle the size and channels of all pictures, by what the model takes or by their headers."""
     if spec.channels is not None and spec.channels not in MODES:
         raise DataError(f"{name}: the model takes {spec.channels} channels; pictures have 1, 3 or 4")
     if spec.resolution is not None and spec.channels is not None:
@@ -147,7 +147,7 @@ def _mixed(sizes: Counter[Size], first: dict[Size, str]) -> str:
 
 @dataclass(frozen=True)
 class _Later:
-    """Decodes pictures when they are asked for."""
+    """Decodes pictures on demand."""
 
     decoder: Decoder
     members: Sequence[Member]
@@ -167,16 +167,16 @@ def _threads_pay(member: Member) -> bool:
     """Does decoding such a file take longer than handing it to a thread?"""
     try:
         return len(member.read(_SMALL_FILE_BYTES)) == _SMALL_FILE_BYTES
-    except Exception:  # what is damaged is told once it is decoded
+    except Exception:  # damage is reported when it is decoded
         return False
 
 
 def _head(member: Member) -> Image.Image | None:
-    """A picture of which size and mode are known and nothing is decoded; None if it is damaged."""
+    """A picture with its size and mode, but not decoded; None if it is damaged."""
     for limit in (_HEAD_BYTES, -1):
         try:
             return opened(member.read(limit))
-        except Exception:  # what is damaged is told once it is decoded
+        except Exception:  # damage is reported when it is decoded
             continue
     return None
 
@@ -188,7 +188,7 @@ def _progress(
 
 
 def on_damage(bad: Sequence[tuple[str, str]], count: int, spec: InputSpec, name: str) -> tuple[str, ...]:
-    """A note on files that are left out, or DataError if they are not to be."""
+    """A note on files that are left out, or DataError if they must not be."""
     if not bad:
         return ()
     told = f"{len(bad):,} of {counted(count, 'file')} cannot be read"

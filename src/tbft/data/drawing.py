@@ -24,7 +24,7 @@ class Pool:
 
     Attributes:
         members: their positions in the set.
-        copies: for each position of the set, the first with the same input; None: they may be parted.
+        copies: for each position of the set, the first with the same input; None: they may be separated.
     """
 
     label: int
@@ -102,13 +102,13 @@ def deal(pools: Sequence[Pool], total: int, count: int) -> Indices:
 
 
 def _shares(wanted: int, sizes: Indices, left: Indices, what: str, of: str = "") -> Indices:
-    """How many samples of each pool make so many in all, in proportion to the sizes."""
+    """How many samples of each pool add up to the wanted number, in proportion to the sizes."""
     if wanted > left.sum():
         samples = "sample" if wanted == 1 else "samples"
         raise DataError(what.format(f"{wanted} {samples}{of},", int(left.sum())))
     exact = wanted * sizes / sizes.sum()
     counts = np.minimum(np.floor(exact).astype(np.int64), left)
-    # What is short goes, one by one, to the pool furthest below its share that has samples left.
+    # The shortfall goes, one by one, to the pool furthest below its share that has samples left.
     while counts.sum() < wanted:
         counts[np.argmax(np.where(counts < left, exact - counts, -np.inf))] += 1
     return counts

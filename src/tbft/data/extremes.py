@@ -1,4 +1,4 @@
-"""What is to be known of arrays to tell what their values are."""
+"""What has to be known about arrays to recognize what their values are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Values:
-    """What is to be known of arrays to tell what their values are.
+    """What has to be known about arrays to recognize what their values are.
 
     Attributes:
         dtype: of the arrays.
@@ -31,7 +31,7 @@ class Values:
     whole: bool
 
     def joined(self, other: Values) -> Values:
-        """Of the samples of both."""
+        """The same for the samples of both."""
         low, high = min(self.low, other.low), max(self.high, other.high)
         return replace(self, low=low, high=high, whole=self.whole and other.whole)
 

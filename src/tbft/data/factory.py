@@ -31,7 +31,7 @@ def read_source(source: Source) -> Samples | None:
 
 
 def is_factory(text: str) -> bool:
-    """Does this look like ``package.module:factory``?
+    """Whether this looks like ``package.module:factory``.
 
     >>> is_factory("my.data:make"), is_factory("folder/file.npz")
     (True, False)
@@ -61,7 +61,7 @@ def call_factory(text: str) -> Any:
 
 
 def _lies_in(folder: str, module_name: str) -> bool:
-    """Is the file of a module in the working directory, which is not searched anyway?"""
+    """Whether a module's file is in the working directory, and that is not searched anyway."""
     place = Path(folder, *module_name.split("."))
     searched = any(os.path.realpath(entry or ".") == os.path.realpath(folder) for entry in sys.path)
     return not searched and (

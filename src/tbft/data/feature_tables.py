@@ -20,7 +20,7 @@ _ABOUT = {
     "", "index", "idx", "id", "row", "rowid", "sample", "sampleid", "unnamed",
     "fold", "split", "part", "istest", "istrain",
 }  # fmt: skip
-#: With signs between thousands, shares of 100, amounts of money, hexadecimal ones.
+#: With thousands separators, percentages, amounts of money, hexadecimal numbers.
 _OTHER_NOTATION = re.compile(
     r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?|[+-]?\d{1,3}(\.\d{3}){2,}|[\d.,]+ ?[%$€£]|[$€£] ?[\d.,]+|0x[\da-f]+",
     re.IGNORECASE,
@@ -31,12 +31,12 @@ _PIXEL = re.compile(r"(pixel|px|p)[_ ]?\d+", re.IGNORECASE)
 def read_features(table: Table, spec: InputSpec) -> Samples:
     """Samples of a table whose columns are numbers, one of them the label.
 
-    Columns of text, and those whose names say that they number the rows, or tell groups, times or parts,
+    Columns of text, and those whose names say that they number the rows, or give groups, times or parts,
     become attributes; the others are the inputs (n, columns), in their order. Pixels that fill a square
     become gray pictures.
 
     Raises:
-        DataError: nothing says which column the label is, or a cell is empty or no number.
+        DataError: nothing says which column the label is, or a cell is empty or not a number.
     """
     label = _label_column(table, spec)
     attributes = _attribute_columns(table, label)
@@ -95,7 +95,7 @@ def _label_column(table: Table, spec: InputSpec) -> int:
 
 
 def _attribute_columns(table: Table, label: int) -> list[int]:
-    """Positions of columns that are no inputs: text, numbers of rows, groups, times."""
+    """Positions of columns that are not inputs: text, numbers of rows, groups, times."""
     head = table.head()
     found = []
     for c, name in enumerate(table.columns):
@@ -108,7 +108,7 @@ def _attribute_columns(table: Table, label: int) -> list[int]:
 
 
 def _are_numbers(cells: Sequence[str], table: Table, name: str) -> bool:
-    """Are most of the first cells of a column numbers? Then the others are mistakes.
+    """Whether most of the first cells of a column are numbers; then the others are mistakes.
 
     Raises:
         DataError: they are, in a notation that is not read.

@@ -8,9 +8,9 @@ from functools import cache
 
 from PIL import Image
 
-#: Pillow only hands these on to other programs, or knows no more of them than their name.
+#: Pillow only passes these to other programs, or knows nothing but their name.
 _NOT_DECODED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "PDF", "PALM", "IPTC"}
-#: Pictures to whoever has them, but not to Pillow (or only their thumbnail): refused, not passed over.
+#: Pictures that Pillow cannot read (or only their thumbnails): refused, not passed over.
 FOREIGN = {
     ".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2",
     ".dcm", ".svg", ".eps",
@@ -29,7 +29,7 @@ _MAGIC_BYTES = 16
 
 
 def is_picture(suffix: str, read: Callable[[int], bytes]) -> bool:
-    """Is a file a picture, by the end of its name or by how it begins?"""
+    """Whether a file is a picture, by the end of its name or by how it begins."""
     if suffix in picture_suffixes() or suffix in RECORDINGS:
         return suffix not in RECORDINGS
     try:
@@ -40,7 +40,7 @@ def is_picture(suffix: str, read: Callable[[int], bytes]) -> bool:
 
 @cache
 def picture_suffixes() -> frozenset[str]:
-    """What the names of pictures end with: of those that Pillow decodes here, and of foreign kinds."""
+    """Endings of the names of pictures: those that Pillow decodes here, and those of other kinds."""
     known = Image.registered_extensions()
     return frozenset(s for s, kind in known.items() if kind not in _NOT_DECODED) | FOREIGN
 

@@ -1,4 +1,4 @@
-"""What folders are called after: parts, recordings, domains."""
+"""What folders are named after: parts, recordings, domains."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def domain_of(names: Collection[str]) -> str:
 
 
 def part_of(folder: str) -> str | None:
-    """``train``, ``val`` or ``test`` if a folder is called after a part, else None."""
+    """``train``, ``val`` or ``test`` if a folder is named after a part, else None."""
     match = _PART.fullmatch(folder)
     return None if match is None else _PARTS.get(match[1].lower(), match[1].lower())

@@ -1,4 +1,4 @@
-"""Folds of the training samples: each is judged by a model tuned on the others, so that no label is lost."""
+"""Folds of the training samples: each is judged by a model tuned on the others, to waste no label."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tbft.data.drawing import Indices, deal
 from tbft.data.holding_out import MAX_VAL, VAL_SHARE
 from tbft.data.manner import Manner
 
-#: Fewer held-out samples than this decide too little: then acceptance is cross-fitted.
+#: With fewer held-out samples than this, acceptance is cross-fitted.
 MIN_HELD_OUT = 40
-#: Folds. More would judge models that are closer to the final one, and cost as many more runs.
+#: Number of folds. More would judge models closer to the final one, at the cost of more runs.
 FOLDS = 4
 #: The fold of samples that are always trained on and never judged.
 NEVER = -1
@@ -36,7 +36,7 @@ def draw_folds(manner: Manner, count: int = FOLDS) -> tuple[Indices, Manner]:
         int64 (n,) from 0; NEVER for samples that are only trained on, as their group is not known.
 
     Raises:
-        DataError: the groups that somebody named cannot be folds.
+        DataError: the groups that the user named cannot be folds.
     """
     count = min(count, len(manner))
     found, manner = manner.try_groups(lambda tried: _whole_groups(tried, count), "the folds are")
@@ -52,7 +52,7 @@ def draw_folds(manner: Manner, count: int = FOLDS) -> tuple[Indices, Manner]:
 def folds_of(manner: Manner, count: int, in_order: bool = False) -> Indices:
     """The fold of each sample as in :func:`draw_folds`, to compare models instead of judging the final one.
 
-    Where the groups that somebody named cannot be folds, the order of time is taken.
+    Where the groups that the user named cannot be folds, the order of time is taken.
 
     Args:
         in_order: where neither groups nor time are known, take stretches in the order of the set, which is
@@ -76,7 +76,7 @@ def _whole_groups(manner: Manner, count: int) -> Indices | None:
     fold_of = np.full(len(groups.names) + 1, NEVER)  # the last one is not known
     held = np.zeros((count, table.shape[1]))
     for g in np.argsort(-table[:-1].sum(1), kind="stable"):
-        # The fold with the fewest samples of these classes, and of all where those are equal.
+        # The fold with the fewest samples of these classes, then with the fewest of all.
         fold_of[g] = np.lexsort((held.sum(1), held @ table[g]))[0]
         held[fold_of[g]] += table[g]
     folds = fold_of[groups.codes]

@@ -71,7 +71,7 @@ def _pictures_as_items(data: Any, name: str) -> Any:
 
 
 def _inputs_and_labels(data: Any) -> tuple[Any, Any] | None:
-    """Inputs, several of them by name, and labels; None for data that are no pair of them."""
+    """Inputs, several of them by name, and labels; None for data that are not such a pair."""
     if _has_several_inputs(data):
         inputs, labels = data
         return inputs if isinstance(inputs, Mapping) else {str(i): x for i, x in enumerate(inputs)}, labels
@@ -84,7 +84,7 @@ def has_several(data: Any) -> bool:
 
 
 def _is_pair(data: Any) -> bool:
-    """(inputs, labels), rather than a list of two items (input, label)?"""
+    """Whether data are (inputs, labels), rather than a list of two items (input, label)."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         return False
     if all(hasattr(part, "__array__") for part in data):  # tensors have it, too, and what pandas has
@@ -95,7 +95,7 @@ def _is_pair(data: Any) -> bool:
 
 
 def _has_several_inputs(data: Any) -> bool:
-    """(inputs by name or position, labels), rather than a list of two items, or of samples?"""
+    """Whether data are (inputs by name or position, labels), rather than two items, or samples."""
     if not isinstance(data, (tuple, list)) or len(data) != 2 or isinstance(data[1], Mapping):
         return False
     if isinstance(data[0], Mapping):

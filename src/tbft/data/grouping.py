@@ -1,4 +1,4 @@
-"""Parts by whole groups: near to the amounts, and with every class in every part where possible."""
+"""Parts by whole groups: close to the amounts, and with every class in every part where possible."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def draw_groups(
 ) -> Drawn:
     """Positions of each part, in the order of `asked`; no group lies in two parts.
 
-    Samples of which the group is not known are only trained on. Where whole groups would leave a class out of
-    train though other groups have it, its samples are drawn out of all groups that no other part has.
+    Samples whose group is not known are only trained on. Where whole groups would leave a class out of
+    train though other groups have it, train is drawn from all groups that no other part has.
 
     Raises:
         DataError: more parts than groups, more samples than there are, or a class that train would lack.
@@ -42,7 +42,7 @@ def draw_groups(
     wanted = {part: amount.of(len(labels), class_count) for part, amount in asked.items()}
     total = sum(wanted[part] for part in parts if not asked[part].is_rest)
     if total > len(labels):
-        raise DataError(f"{name}: {total} samples are asked for in all, it has {len(labels)}")
+        raise DataError(f"{name}: {total} samples are requested in all, but it has {len(labels)}")
     drawn: Drawn = dict.fromkeys(asked, NOTHING)
     for part in parts:
         later = len(parts) - 1 - parts.index(part)
@@ -92,7 +92,7 @@ def _class_counts(labels: Indices, groups: Groups) -> Indices | None:
 
 
 def _nearest(order: list[int], sizes: Indices, wanted: int, later: int) -> list[int]:
-    """The first groups, as many as come nearest to what is wanted; some are left for later parts."""
+    """The first groups, as many as come closest to what is wanted; some are left for later parts."""
     chosen: list[int] = []
     size = 0
     for g in order[: len(order) - later]:

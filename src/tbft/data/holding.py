@@ -1,4 +1,4 @@
-"""Inputs of a dataset, collected one by one: held in memory, or made again whenever they are needed."""
+"""Inputs of a dataset, collected one by one: held in memory, or read again on demand."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tbft.packing import Packing
 Array = npt.NDArray[Any]
 
 
-#: What is noted of them.
+#: The note on inputs that are random.
 RANDOM = (
-    "inputs are random (augmented?): of each sample one draw is used, every time; give the set without its "
+    "inputs are random (augmented?): one draw of each sample is used throughout; give the set without its "
     "random transforms"
 )
 
@@ -184,12 +184,12 @@ def _colored(array: Array) -> Array:
 def holder_for(
     first: Input, read: Callable[[int], Input] | None, count: int, spec: InputSpec, name: str, is_random: bool
 ) -> tuple[Held | Reread, tuple[str, ...]]:
-    """What holds the inputs: memory, if they fit there and wherever they can be had once only; and a note.
+    """What holds the inputs: memory, if they fit there or can be read only once; and a note.
 
     Args:
         first: the first input.
-        read: position -> the input there; None if they can be had once only.
-        count: number of inputs, if they can be had again.
+        read: position -> the input there; None if they can be read only once.
+        count: number of inputs, if they can be read again.
         is_random: whether inputs differ when they are read again.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is held out of the training samples to decide acceptance, where nobody says how much."""
+"""What is held out of the training samples to decide acceptance, by default."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tbft.data.amounts import Amount
 from tbft.data.drawing import NOTHING, Indices
 from tbft.data.manner import Manner
 
-#: Samples that are held out at most, and their share of those to train on.
+#: Maximum number of samples held out, and their share of the training samples.
 MAX_VAL, VAL_SHARE = 500, 0.2
-#: More than this share is not held out unasked: then groups are too large for one to be.
+#: Maximum share that is held out by default: groups may be too large for that.
 _MAX_SHARE = 0.4
-#: One in so many classes may be missing in what is held out by groups; of more than 20, one in two.
+#: One in this many classes may be missing in held-out groups; with more than 20 classes, one in two.
 _MAX_MISSING, _MAX_MISSING_OF_MANY = 5, 2
 
 
@@ -28,7 +28,7 @@ def hold_out(manner: Manner) -> tuple[Indices, Manner]:
         manner: of the training samples.
 
     Raises:
-        DataError: the groups that somebody named cannot be held out.
+        DataError: the groups that the user named cannot be held out.
     """
     spare = np.unique(manner.labels, return_counts=True)[1] - 1
     count = min(MAX_VAL, round(VAL_SHARE * len(manner)), int(spare.sum()))

@@ -31,7 +31,7 @@ class Fitted:
             takes.
         as_taken: the values are as the model takes them; no normalization is to be applied to them.
         notes: what was assumed.
-        packing: of several arrays a sample; None: there is one.
+        packing: how several arrays per sample lie side by side; None: there is one.
     """
 
     inputs: Array
@@ -47,7 +47,7 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str, are_scaled: bool = False
         inputs: an array or a tensor on any device, (n, ...): pictures of 8 or 16 bits or of booleans, with
             their channels first or last or without an axis for them; floats; or whole numbers. What is
             fitted already is returned.
-        spec: what the model takes, and what is known of the values.
+        spec: what the model takes, and what is known about the values.
         name: of the set, for messages.
         are_scaled: they have been fitted to something before, so that only their size may have to change.
 
@@ -78,7 +78,7 @@ def fit_inputs(inputs: Any, spec: InputSpec, name: str, are_scaled: bool = False
 
 
 def packed(inputs: Mapping[str, Any], name: str) -> Fitted:
-    """Several arrays a sample, (n, ...) each, side by side in one.
+    """Several arrays per sample, (n, ...) each, side by side in one.
 
     Raises:
         DataError: as :func:`tbft.packing.pack`, or values that are not finite.

@@ -67,7 +67,7 @@ def parse_item(item: Any, spec: InputSpec, where: str) -> Item:
         where: what to call the item in messages.
 
     Raises:
-        DataError: no label, keys that say nothing, or an input that cannot be used.
+        DataError: no label, keys that do not name the parts, or an input that cannot be used.
     """
     if isinstance(item, (tuple, list)):
         named: Mapping[str, Any] = {f"item_{i}": value for i, value in enumerate(item)}
@@ -90,7 +90,7 @@ def _as_input(value: Any, spec: InputSpec, where: str) -> Input:
     """An input as an array; a picture of Pillow as a viewer shows it, in the size and color of `spec`.
 
     Raises:
-        DataError: it is no array, tensor or picture, or a picture that cannot be decoded.
+        DataError: it is not an array, tensor or picture, or a picture that cannot be decoded.
     """
     if isinstance(value, Image.Image):
         return _of_picture(value, spec, where)
@@ -117,7 +117,7 @@ def _several(value: Any) -> dict[str, Any]:
 def _of_picture(picture: Image.Image, spec: InputSpec, where: str) -> Input:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters of what decoders say is in the notes
+            warnings.simplefilter("ignore")  # what matters in the warnings of decoders is in the notes
             shown, notes = as_viewed(picture, keep_alpha=spec.channels == 4)
     except DataError as error:
         raise DataError(f"{where}: its picture cannot be used: {error}") from error

@@ -1,4 +1,4 @@
-"""Damage inside JPEG files that decoders pass over in silence: what follows is gray, or of other colors."""
+"""Damage inside JPEG files that decoders ignore silently: what follows is gray, or has other colors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _END_MARKER = b"\xff\xd9"
 
 
 def jpeg_damage(blob: bytes) -> str:
-    """What is wrong with the contents of a JPEG file; empty if nothing is, or it is none.
+    """What is wrong with the contents of a JPEG file; empty if nothing is, or if it is not a JPEG.
 
     The data have no checksum, but damaged ones mostly contain what no encoder writes: markers in wrong
     places, or long runs of zeros that would mean noise.
@@ -34,7 +34,7 @@ def jpeg_damage(blob: bytes) -> str:
     if not blob.startswith(b"\xff\xd8"):
         return ""
     if blob.endswith(b"\0" * 64) and not blob.rstrip(b"\0").endswith(_END_MARKER):
-        return "it ends in zeros, as files do whose copy was interrupted"
+        return "it ends in zeros, like a file whose copying was interrupted"
     at, scans, kind, interval = 2, 0, 0, 0
     symbols: dict[int, int] = {}
     while at < len(blob):
@@ -105,7 +105,7 @@ def _zeros_mean_noise(content: bytes, symbols: Mapping[int, int], sequential: bo
 
 
 def ends_gray(image: Image.Image) -> bool:
-    """Is the rest of a decoded JPEG the gray that stands for data that are not there?
+    """Whether the rest of a decoded JPEG is the gray that stands for missing data.
 
     It begins within a row of blocks, is exactly 128, and nothing before it is.
     """

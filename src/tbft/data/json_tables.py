@@ -17,9 +17,9 @@ SUFFIXES = (".json", ".jsonl")
 #: Keys under which records name their file.
 _FILES = ("file_name", "filename", "file", "path", "image", "image_path", "img", "audio")
 _MAX_BYTES = 1 << 28
-#: More files than this beside pictures are not looked into.
+#: Maximum number of files beside pictures that are searched.
 _MAX_FILES = 20
-#: Keys of COCO's pictures that say nothing of what they show.
+#: Keys of COCO's pictures that say nothing about what they show.
 _PASSED_OVER = {"id", "file_name", "width", "height", "license", "coco_url", "flickr_url", "url"}
 
 Tables = tuple[Table, tuple[str, ...] | None, tuple[str, ...]]
@@ -43,7 +43,7 @@ class _Records:
         return [str(row.get(self.key, "")) for row in self.rows]
 
     def table(self) -> Tables:
-        """The table, no class names, and a note on what is no single value."""
+        """The table, no class names, and a note on values that are not single."""
         every = dict.fromkeys(k for row in self.rows for k in row if k != self.key)
         nested = [k for k in every if any(isinstance(row.get(k), (list, dict)) for row in self.rows)]
         columns = [k for k in every if k not in nested]
@@ -87,8 +87,8 @@ class _Coco:
         if several:
             raise DataError(
                 f"{self.name}: {counted(len(several), 'picture')} have annotations of several categories; "
-                f"a classifier takes one label a picture: {some(map(printable, several))}; cut the boxes out "
-                "as pictures of their own, or leave these pictures out of the file"
+                f"a classifier takes one label per picture: {some(map(printable, several))}; cut out the "
+                "boxes as pictures of their own, or leave these pictures out of the file"
             )
         keys = dict.fromkeys(k for i in self.images for k, v in i.items() if _is_plain(v))
         more = [k for k in keys if k not in _PASSED_OVER]
@@ -110,7 +110,9 @@ class _Coco:
             for i, row in enumerate(rows):
                 for key in keys:
                     if type(row.get(key)) not in (int, str):
-                        raise DataError(f"{self.name}: {what} {i}: its {key} is no whole number and no text")
+                        raise DataError(
+                            f"{self.name}: {what} {i}: its {key} is neither a whole number nor text"
+                        )
 
     def _names(self) -> dict[Any, str]:
         """Category id -> name, in the order of the ids."""
@@ -132,7 +134,7 @@ class _Coco:
 
 
 def json_members(listing: Listing) -> list[Member]:
-    """Files of JSON beside pictures, but for those that tell about one picture each."""
+    """Files of JSON beside pictures, except for those about one picture each."""
     stems = {m.name.rpartition(".")[0] for m in listing.pictures}
     found = [m for m in listing.others if m.suffix in SUFFIXES and m.name.rpartition(".")[0] not in stems]
     return found if len(found) <= _MAX_FILES else []

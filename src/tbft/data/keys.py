@@ -71,7 +71,7 @@ def find_parts(known: Sequence[str], spec: InputSpec, where: str) -> list[Keys]:
     """The same for arrays that may be given in parts: ``x_train``, ``train_labels``, ``X_test``, ...
 
     Returns:
-        one entry a part, in the order train, val, test; a single one where the keys name no part.
+        one entry per part, in the order train, val, test; a single one where the keys name no part.
 
     Raises:
         DataError: as :func:`find_keys`, or a part that lacks its inputs or labels.

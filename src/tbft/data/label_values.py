@@ -28,7 +28,7 @@ class Column(NamedTuple):
     Attributes:
         numbers: (n,); empty where there are words.
         words: (n,); empty where there are numbers.
-        width: the number of classes where one-hot rows tell it.
+        width: the number of classes, for one-hot rows.
         targets: ``float32`` (n, ...) instead, of another task than classification; numbers are then zero.
     """
 
@@ -44,10 +44,10 @@ def label_column(values: Any, name: str, names: Sequence[str] = (), may_be_targe
     Args:
         name: of the set, for messages.
         names: of classes; texts that are among them are words, even if they are numbers.
-        may_be_targets: floats, and several numbers a sample, are targets.
+        may_be_targets: floats, and several numbers per sample, are targets.
 
     Raises:
-        DataError: missing or fractional labels, or more than one class a sample.
+        DataError: missing or fractional labels, or more than one class per sample.
     """
     typed = typed_values(values, name)
     if may_be_targets and (targets := _targets(typed, name)) is not None:
@@ -80,7 +80,7 @@ def typed_values(values: Any, name: str) -> Array:
 
 
 def one_label_each(array: Array, name: str) -> tuple[Array, int | None]:
-    """Labels (n,), and the number of classes where one-hot rows tell it."""
+    """Labels (n,), and the number of classes, for one-hot rows."""
     if array.ndim > 1 and array.size == len(array):
         return array.reshape(-1), None
     if array.ndim == 1:
@@ -154,7 +154,7 @@ def _typed_items(items: list[Any], name: str) -> Array:
 def _targets(typed: Array, name: str) -> Array | None:
     """Targets of another task than classification, ``float32`` (n, ...); None if the values are classes.
 
-    Whole numbers in one column, booleans and words are classes; floats and several numbers a sample are
+    Whole numbers in one column, booleans and words are classes; floats and several numbers per sample are
     targets.
 
     Raises:

@@ -16,7 +16,7 @@ from tbft.errors import DataError
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
 
-#: Without class names, a label from here on is taken for something else, such as an id.
+#: Without class names, a label of this size is taken for something else, such as an id.
 MAX_CLASSES = 100_000
 
 
@@ -53,10 +53,10 @@ def parse_labels(
         class_names: those that numbers or words refer to; default: the numbers, or the words in
             alphabetical order.
         first: the number of the first class, 0 or 1.
-        may_be_targets: floats, and several numbers a sample, are targets of another task.
+        may_be_targets: floats, and several numbers per sample, are targets of another task.
 
     Raises:
-        DataError: missing or fractional labels, more than one class a sample, or no such class.
+        DataError: missing or fractional labels, more than one class per sample, or no such class.
 
     >>> parse_labels(["dog", "cat", "dog"], "pets").indices
     array([1, 0, 1])
@@ -129,7 +129,7 @@ def _by_number(numbers: Indices, name: str, names: tuple[str, ...] | None, first
 
 
 def _are_other_numbers(names: Sequence[str]) -> bool:
-    """Are the names whole numbers, but not those of the positions?"""
+    """Whether the names are whole numbers, but not those of the positions."""
     return all(n.isdecimal() for n in names) and [int(n) for n in names] != list(range(len(names)))
 
 

@@ -18,7 +18,7 @@ from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
 
-#: So many pictures are resized at a time.
+#: Number of pictures resized at a time.
 _CHUNK = 256
 
 
@@ -44,7 +44,11 @@ def axes_placed(inputs: Array, spec: InputSpec, torch_layout: bool, name: str) -
         raise DataError(
             f"{name}: pictures are (n, height, width, channels) or (n, channels, height, width), one sample "
             f"here has the shape {inputs.shape[1:]}"
-            + ("; if they are none, convert them to float32, or give --range 0-255" if pictures else "")
+            + (
+                "; if they are not pictures, convert them to float32, or give --range 0-255"
+                if pictures
+                else ""
+            )
         )
     if spec.channels == 3 and 3 not in (inputs.shape[1], inputs.shape[3]) and known:
         one = axes_placed(inputs, replace(spec, channels=None), torch_layout, name)
@@ -78,7 +82,7 @@ def _in_color(gray: Array) -> Array:
 
 
 def has_size(inputs: Array, spec: InputSpec) -> bool:
-    """Nothing to resize? Floats of the right size come from a loader that has done it."""
+    """Whether nothing has to be resized; floats of the right size come from a loader that has done it."""
     side = spec.resolution
     if side is None:
         return True
@@ -111,7 +115,7 @@ def _resized(pictures: Array, wanted: Preprocessing) -> Array:
 
 
 def _resized_floats(pictures: Array, wanted: Preprocessing) -> Array:
-    """The same for floats (n, channels, height, width), which Pillow has no kind for."""
+    """The same for floats (n, channels, height, width), for which Pillow has no mode."""
     side = wanted.resolution
     assert side is not None
     height, width = picture_size(pictures)
@@ -132,7 +136,7 @@ def _resized_floats(pictures: Array, wanted: Preprocessing) -> Array:
 
 @dataclass(frozen=True)
 class Fitting:
-    """What makes inputs that a model takes of arrays of one kind.
+    """Converts arrays of one kind to inputs that a model takes.
 
     Attributes:
         conversion: of their values.
@@ -152,7 +156,7 @@ class Fitting:
         return placed if has_size(placed, self.spec) else resized(placed, self.spec.preprocessing)
 
     def notes(self, inputs: Array) -> tuple[str, ...]:
-        """What is done to such inputs, of which one will do."""
+        """Notes on what is done to such inputs; one of them is enough to find out."""
         notes, few = self.conversion.notes, self._placed(inputs[:1])
         if few.size == 3 * inputs[:1].size:
             notes += ("gray pictures got three equal channels",)
@@ -166,7 +170,7 @@ class Fitting:
 
 
 def sized_when_made(rows: LazyRows, spec: InputSpec, name: str) -> tuple[LazyRows, tuple[str, ...]]:
-    """Pictures that are decoded when they are indexed, resized at the same time, and what to say of that.
+    """Pictures that are decoded when they are indexed, resized at the same time, and notes on that.
 
     Raises:
         DataError: they do not have the channels that the model takes.

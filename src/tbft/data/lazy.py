@@ -1,4 +1,4 @@
-"""Rows of an array that are made when they are asked for: pictures of a set larger than memory."""
+"""Rows of an array that are made on demand: pictures of a set larger than memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHUNK = 256
 
 
 class LazyRows:
-    """An array of which every row is made when it is asked for; some are kept, up to a limit of memory.
+    """An array whose rows are made on demand; some are kept, up to a memory limit.
 
     It is indexed as an array is, along its first axis alone, and always gives plain arrays. Which rows are
     kept never changes what it gives.
@@ -26,7 +26,7 @@ class LazyRows:
         make: positions of rows (k,) -> these rows (k, ...).
         shape: of the whole array.
         dtype: of its values.
-        memory_bytes: what the rows that are kept may take.
+        memory_bytes: limit for the rows that are kept.
         made: all rows, where they are made already; then subsets and splits copy none of them.
         hashes: a hash of the contents of each row (n,), see :func:`content_hash`, where they are known.
     """
@@ -49,7 +49,7 @@ class LazyRows:
 
     @property
     def nbytes(self) -> int:
-        """What all rows would take."""
+        """Memory that all rows would take."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def __len__(self) -> int:
@@ -150,7 +150,7 @@ class _Store:
 
 
 def content_hash(row: Array) -> bytes:
-    """A hash of 16 bytes of one input; of one without content, all values equal, nothing."""
+    """A hash of 16 bytes of one input; empty for one without content, all values equal."""
     flat = np.ascontiguousarray(row).reshape(-1)
     blank = flat.size == 0 or bool((flat == flat[0]).all())
     return b"" if blank else hashlib.blake2b(flat.data, digest_size=16).digest()

@@ -159,7 +159,7 @@ class Levels:
                 self.found[outer - 2] = "kind"
 
     def _repeats(self) -> bool:
-        """Do most files of a class lie in several of the folders above it, if there are several?"""
+        """Whether most files of a class lie in several of the folders above it, if there are several."""
         seen = defaultdict(set)
         for f, path in zip(self.folders, self.paths, strict=True):
             seen[f[-1], path[-1].rpartition(".")[0]].add(f[:-1])
@@ -206,7 +206,7 @@ class Levels:
         return "class", recorded(self.names[inner]) or "folder"
 
     def _by_kind(self, outer: int, inner: int) -> tuple[str, str] | None:
-        """By what folders are called: sessions and days, or domains of published sets."""
+        """By the names of folders: sessions and days, or domains of published sets."""
         kinds = [recorded(self.names[i]) or domain_of(self.names[i]) for i in (outer, inner)]
         if not kinds[0] or kinds[1]:
             return None

@@ -38,7 +38,7 @@ class Listed:
         table: its rows.
         files: position of the column of files.
         place: folder of the table below the root of the set, as its parts.
-        class_names: the classes in order, where the table tells them.
+        class_names: the classes in order, where the table gives them.
         notes: what was left out of it.
     """
 
@@ -155,7 +155,7 @@ def label_columns(listed: Listed, spec: InputSpec) -> list[int] | None:
 
 
 def _are_one_hot(table: Table, columns: Sequence[int]) -> bool:
-    """Does every one of the first rows have a single 1 among zeros in these columns?"""
+    """Whether each of the first rows has a single 1 among zeros in these columns."""
     head = [[row[c] for c in columns] for row in table.head()]
     return len(columns) > 1 and all(
         sum(_PLAIN_ONE.fullmatch(cell) is not None for cell in row) == 1

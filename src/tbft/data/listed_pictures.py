@@ -1,4 +1,4 @@
-"""Pictures read by a table that says what they show."""
+"""Pictures with their labels in a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tbft.data.spec import InputSpec
 from tbft.data.tables import column_array, label_cells
 from tbft.errors import DataError
 
-#: Files beside the pictures that name the classes, one a line.
+#: Files beside the pictures that name the classes, one per line.
 _CLASS_FILES = {
     "classes.txt",
     "class_names.txt",
@@ -42,7 +42,7 @@ def read_listed(
         where: conditions that samples have to meet; of the table's columns, other pictures are not decoded.
 
     Raises:
-        DataError: a file that is not there, one with two labels, or labels that say no class.
+        DataError: a file that is not there, one with two labels, or labels that are not classes.
     """
     table = listed.table
     columns = label_columns(listed, spec)
@@ -150,7 +150,7 @@ def _labels(rows: Rows, columns: Sequence[int], listed: Listed, listing: Listing
 
 
 def _class_names(listing: Listing, table: str) -> list[str] | None:
-    """From a file beside the pictures, one class a line, numbered or not."""
+    """From a file beside the pictures, one class per line, numbered or not."""
     for member in listing.others:
         if member.parts[-1].lower() not in _CLASS_FILES or member.name == table:
             continue

@@ -100,7 +100,7 @@ def _is_list(part: Any) -> bool:
 
 
 def _is_several(part: Any, count: int) -> bool:
-    """Several inputs by name or position, rather than a list of samples?"""
+    """Whether these are several inputs by name or position, rather than a list of samples."""
     if isinstance(part, Mapping):
         return True
     tensors = _is_list(part) and all(isinstance(p, Tensor) and p.ndim > 0 for p in part)
@@ -142,7 +142,7 @@ _READ_TWICE = 8
 
 
 def first_items(data: Any) -> Iterator[Any]:
-    """The first items, once more; none where they can be had once only.
+    """The first items, once more; none where they can be read only once.
 
     Those of a loader are collated, which may be random, too.
     """
@@ -159,6 +159,6 @@ def first_items(data: Any) -> Iterator[Any]:
 
 
 def is_map_style(data: Any) -> bool:
-    """Can its items be had by their positions?"""
+    """Whether its items can be read by position."""
     # torch's iterable datasets inherit a method __getitem__ that only raises.
     return isinstance(data, Sized) and hasattr(data, "__getitem__") and not isinstance(data, IterableDataset)

@@ -20,13 +20,13 @@ from tbft.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Manner:
-    """How the samples of one set are assigned, with all that a draw has to know of them.
+    """How the samples of one set are assigned, with all that a draw has to know about them.
 
     Attributes:
         name: of the set, for messages.
         labels: the class of each sample (n,).
         class_names: what the labels mean.
-        time: the order in which the samples were taken, as far as that can be told.
+        time: the order in which the samples were taken, as far as it is known.
         known: attributes that are groups, the widest first.
         group_by: the attribute no group of which may lie in two parts.
         groups: those; or, in an order of time, what is taken in order each by itself.
@@ -34,7 +34,7 @@ class Manner:
         order: what the order is, in words.
         copies: samples with the same input; None where there is none.
         keep: samples of each class that are kept for train.
-        is_asked: somebody named the groups.
+        is_asked: the user named the groups.
         notes: what was assumed.
     """
 
@@ -101,7 +101,7 @@ class Manner:
         return replace(self, ranks=self.time.ranks, order=self.time.words, group_by=None, notes=notes)
 
     def try_groups(self, find: FindGroups, what: str) -> tuple[Indices | None, Manner]:
-        """What `find` makes of whole groups, of these or, if nobody named them, of other attributes'.
+        """What `find` makes of whole groups: of these or, if the user named none, of other attributes'.
 
         Args:
             find: finds nothing where groups are too few or too large.
@@ -112,7 +112,7 @@ class Manner:
             nothing is found. None and this where there are no groups, or an order is taken anyway.
 
         Raises:
-            DataError: nothing is found, and somebody named the groups.
+            DataError: nothing is found, and the user named the groups.
         """
         if self.ranks is not None or self.groups is None:
             return None, self
@@ -182,7 +182,7 @@ FindGroups = Callable[[Manner], Indices | None]
 
 
 def find_manner(samples: Samples, asked: Mapping[str, Amount], by: SplitBy) -> Manner:
-    """Settle groups and order where nobody says them, by the names of the attributes.
+    """Settle groups and order, by the names of attributes where the user gives none.
 
     Raises:
         DataError: an attribute that is not there.
@@ -210,13 +210,13 @@ def find_manner(samples: Samples, asked: Mapping[str, Amount], by: SplitBy) -> M
         return manner.in_time()
     if manner.groups is not None or by.order is not None or by.group_by is not None:
         return manner
-    return _without_a_word(manner, is_window=samples.inputs.ndim == 3)
+    return _by_default(manner, is_window=samples.inputs.ndim == 3)
 
 
-def _without_a_word(manner: Manner, is_window: bool) -> Manner:
-    """Where nobody says anything and there are no groups: in time if that is told, else at random."""
+def _by_default(manner: Manner, is_window: bool) -> Manner:
+    """By default, without groups: in time if an attribute gives it, else at random."""
     note = "samples close in time resemble each other, so none were drawn at random; --order none does that"
-    if manner.time.is_told:
+    if manner.time.is_known:
         manner = manner.in_time()
     elif is_window:
         note = (

@@ -46,7 +46,7 @@ class Member:
 
 @dataclass
 class Listing:
-    """What a set has in it.
+    """The contents of a set.
 
     Attributes:
         name: of the set, for messages.

@@ -23,7 +23,7 @@ from tbft.data.tables import table_of_rows
 from tbft.errors import DataError, needs
 
 SUFFIX = ".parquet"
-#: Text of more characters is no attribute.
+#: Longer text is not an attribute.
 _MAX_TEXT = 1000
 
 
@@ -33,7 +33,7 @@ class _Frame:
 
     Attributes:
         columns: pyarrow's, by name; a list of single values for ``part``.
-        class_names: what the numbers of the column of labels mean, if the files tell it.
+        class_names: what the numbers of the column of labels mean, if the files say so.
         notes: what was passed over.
     """
 
@@ -43,13 +43,13 @@ class _Frame:
 
 
 def read_source(source: Source) -> Samples | None:
-    """Samples of a ``.parquet``, or of a folder of them; files called after parts tell the `part`.
+    """Samples of a ``.parquet``, or of a folder of them; files named after parts give the attribute `part`.
 
     A column of encoded pictures or sounds (bytes, or a struct with such) holds the inputs; where there is
     none, columns of lists, or of numbers. Of the others, one is the label, and single values are attributes.
 
     Raises:
-        DataError: it is damaged, or its columns are no samples.
+        DataError: it is damaged, or its columns are not samples.
         MissingExtraError: the extra `parquet` is not installed.
     """
     files = _files(source)
@@ -91,7 +91,7 @@ def _read(files: Sequence[Member], source: Source) -> _Frame:
             tables.append(pyarrow.parquet.read_table(pyarrow.BufferReader(member.read(-1))))
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             reason = str(error).partition("\n")[0]
-            raise DataError(f"{source.name}: {member.name} is damaged or no Parquet: {reason}") from error
+            raise DataError(f"{source.name}: {member.name} is damaged, or not Parquet: {reason}") from error
     first = tables[0].schema
     for member, table in zip(files, tables, strict=True):
         if table.schema.names != first.names or table.schema.types != first.types:
@@ -113,7 +113,7 @@ def _read(files: Sequence[Member], source: Source) -> _Frame:
 
 
 def _part(member: Member) -> str | None:
-    """The part that a file or its folder is called after: ``train-00000-of-00002.parquet``."""
+    """The part that a file or its folder is named after: ``train-00000-of-00002.parquet``."""
     words = [re.split(r"[-_.0-9]", part)[0] for part in reversed(member.parts)]
     return next((found for word in words if (found := part_of(word))), None)
 

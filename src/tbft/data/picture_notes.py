@@ -1,4 +1,4 @@
-"""What was done to pictures that a user should know of, counted."""
+"""What was done to pictures that a user should know about, counted."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ TURNED = "were turned upright, as their EXIF orientation says"
 TRANSPARENT = "have transparency, which was composed on white"
 FIRST_FRAME = "have several frames, of which the first was taken"
 CMYK = "were converted from CMYK to RGB"
-SIXTEEN_BITS = "have 16 bits a channel, scaled from 0..65535 to 0..255"
-ALL_BLACK = "have 16 bits a channel and no value above 255: all but black; of 8 bits, multiply them by 257"
-TWELVE_BITS = "have 16 bits a channel and no value above 4,095; for a 12-bit sensor, multiply them by 16"
+SIXTEEN_BITS = "have 16 bits per channel, scaled from 0..65535 to 0..255"
+ALL_BLACK = "have 16 bits per channel and no value above 255: all but black; of 8 bits, multiply them by 257"
+TWELVE_BITS = "have 16 bits per channel and no value above 4,095; for a 12-bit sensor, multiply them by 16"
 BYTES_AS_INTEGERS = "hold 32-bit integers, taken as 0..255"
 BYTES_AS_FLOATS = "hold floats, taken as 0..255"
 GRAY_TO_COLOR = "were gray, and got three equal channels"
 COLOR_TO_GRAY = "were converted from color to gray"
 SHARES = "hold floats in 0..1, scaled to 0..255"
-#: Two of these in one set: nobody can say what the values of either mean.
+#: With two of these in one set, the meaning of the values is ambiguous.
 _RANGES = (SIXTEEN_BITS, BYTES_AS_INTEGERS, BYTES_AS_FLOATS, SHARES)
 _SINGULAR = {"were": "was", "have": "has", "hold": "holds"}
 
@@ -38,7 +38,7 @@ class Tally:
             self._first.setdefault(note, name)
 
     def sentences(self, where: str) -> tuple[str, ...]:
-        """What was done, one sentence a kind, with a count and the first picture.
+        """What was done, one sentence per kind, with a count and the first picture.
 
         Raises:
             DataError: pictures whose values mean different things lie in one set.

@@ -69,7 +69,7 @@ def read_pictures(listing: Listing, path: Path, spec: InputSpec, conditions: Con
 
 
 def _interpreted(listing: Listing, hints: Hints) -> Tree:
-    """What the folders mean; where that is refused, with what else there is to tell the classes."""
+    """What the folders mean; where that is refused, with what else could give the classes."""
     try:
         return interpret([m.parts for m in listing.pictures], hints, listing.name)
     except DataError as error:
@@ -125,7 +125,7 @@ def _known(spec: InputSpec) -> frozenset[str]:
 
 
 def _classes(folders: Sequence[str], spec: InputSpec, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes in the order of their labels, and what is to be said of it."""
+    """The classes in the order of their labels, and notes on it."""
     if spec.class_names is None and spec.folders is not None:
         return tuple(sorted(spec.folders & set(folders))), ()
     if spec.class_names is None:
@@ -150,5 +150,5 @@ def _in_folders(
         own, asked = (some(sorted(names)) for names in (set(classes), spec.folders))
         raise DataError(f"{name}: it has the class folders {own}, and none of those wanted: {asked}")
     left = sorted({c for c in classes if c not in spec.folders})
-    noted = f"{counted(len(left), 'class folder')} not asked for: {some(left)}"
+    noted = f"{counted(len(left), 'class folder')} not requested: {some(left)}"
     return np.flatnonzero(wanted & inside), (noted,) if left else ()

@@ -1,4 +1,4 @@
-"""Placeholder samples, for costs: what a computation takes does not depend on what the pictures show."""
+"""Placeholder samples, for costs: the cost of a computation does not depend on what the pictures show."""
 
 from __future__ import annotations
 

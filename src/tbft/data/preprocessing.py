@@ -22,7 +22,7 @@ NORMALIZATIONS: Mapping[str, tuple[Numbers, Numbers]] = {
     "0-255": ((0.0,), (1 / 255,)),  # a model that takes pixels as they are
 }
 CHANNEL_ORDERS = ("RGB", "BGR")
-#: Of a picture, in px; Pillow writes none that is larger.
+#: Maximum side of a picture in px, which is the largest that Pillow writes.
 MAX_SIDE = 65_500
 CROPS = ("center", "none")
 
@@ -129,7 +129,7 @@ class Preprocessing:
 def normalization(
     mean: str | float | Numbers | None, std: str | float | Numbers | None, channel_order: str = "RGB"
 ) -> tuple[Numbers, Numbers]:
-    """Mean and standard deviation as numbers, one or one a channel; a name alone stands for both.
+    """Mean and standard deviation as numbers, one or one per channel; a name alone stands for both.
 
     Args:
         channel_order: named ones are turned for ``BGR``; numbers are in the order that the model takes.
@@ -159,7 +159,7 @@ def _numbers(value: Any, what: str) -> Numbers:
         numbers = tuple(float(v) for v in (parts if isinstance(parts, (list, tuple)) else [parts]))
     except (TypeError, ValueError):
         known = unknown("normalization", str(value), NORMALIZATIONS)
-        raise DataError(f"{known}; or numbers, one a channel: 0.5,0.4,0.4") from None
+        raise DataError(f"{known}; or numbers, one per channel: 0.5,0.4,0.4") from None
     if not numbers or not all(abs(v) < float("inf") for v in numbers):
         raise DataError(f"{what} has to be finite numbers, not {value!r}")
     return numbers

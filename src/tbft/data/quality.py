@@ -12,22 +12,22 @@ import numpy.typing as npt
 from tbft.data.copies import clusters, first_copies
 from tbft.data.samples import Samples
 
-#: The largest class may have so many times the samples of the smallest.
+#: Maximum ratio of the largest class to the smallest.
 MAX_IMBALANCE = 10
-#: What a problem of samples is called: of one, of several.
+#: Names of problems with samples, in singular and plural.
 _WORDS = {
     "contradictions": ("exact copy with another label", "exact copies with other labels"),
     "leaks": ("sample is an exact copy of one in another part", "samples are exact copies across parts"),
     "copies": ("sample is an exact copy", "samples are exact copies of others"),
     "lookalikes": ("picture looks almost like another", "pictures look almost like others"),
 }
-#: Sets of samples that are named.
+#: Number of sets of samples that are named.
 _SHOWN = 5
-#: Side of pictures from which on their outlines are compared.
+#: Minimum side of pictures whose outlines are compared.
 _MIN_SIDE = 16
 #: Bits of 64 by which two outlines may differ.
 _MAX_BITS = 4
-#: More pictures than this with a quarter of the outline in common are of a kind, and not compared in pairs.
+#: If more pictures than this have a quarter of the outline in common, they are not compared in pairs.
 _MAX_BUCKET = 64
 
 Indices = npt.NDArray[np.int64]

@@ -1,6 +1,6 @@
 """What the values of arrays are: pixels of 8 or 16 bits, values in [0, 1], normalized ones, measurements.
 
-Told apart where they can be, by type, shape and range; refused with the remedy where they cannot. What was
+Recognized by type, shape and range where possible, and otherwise refused with the remedy. What was
 assumed is a note.
 """
 
@@ -18,13 +18,13 @@ from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
 
-#: Normalized pictures lie within so many standard deviations; other values below 0 are something else.
+#: Normalized pictures lie within this many standard deviations; other negative values are something else.
 _MAX_NORMALIZED = 20.0
-#: An array of three axes of numbers is a stack of gray pictures only if both sides have so many px.
+#: An array of three axes of numbers is a stack of gray pictures only if both sides have this many px.
 _MIN_SIDE = 8
-#: ... and, where they are not square, so many.
+#: ... and, where they are not square, this many.
 _MIN_LONG_SIDE = 24
-#: Pictures of 8 bits of which no pixel is brighter would be all but black.
+#: 8-bit pictures in which no pixel is brighter than this would be almost black.
 _MIN_TOP = 64
 _OPTIONS = (
     "--range normalized (tbft.make_samples(..., spec=tbft.InputSpec(range='normalized'))) if the model takes "
@@ -61,14 +61,14 @@ class Conversion:
 
 
 def settle_range(values: Values, spec: InputSpec, name: str) -> Conversion:
-    """Find out what values are, and what is to be done to them.
+    """Find out what values are, and what to do with them.
 
     Args:
         spec: its `range` settles what cannot be seen.
         name: of the set, for messages.
 
     Raises:
-        DataError: the values are none that `spec` allows, or cannot be told apart.
+        DataError: values that `spec` does not allow, or that may mean several things.
     """
     kind = values.dtype.kind
     if kind == "b":
@@ -86,7 +86,7 @@ def settle_range(values: Values, spec: InputSpec, name: str) -> Conversion:
 
 
 def _are_pictures(values: Values, spec: InputSpec) -> bool:
-    """Do type and shape say so?"""
+    """Whether type and shape are those of pictures."""
     if spec.resolution is not None:
         return True
     shape = values.shape
@@ -193,7 +193,7 @@ def _of_floats(values: Values, spec: InputSpec, name: str) -> Conversion:
 def _of_signed_floats(values: Values, spec: InputSpec, told: str) -> Conversion:
     likely = max(-values.low, values.high) <= _MAX_NORMALIZED
     if spec.normalizes:
-        seem = "seem to be normalized already" if likely else "are no pixels"
+        seem = "seem to be normalized already" if likely else "are not pixels"
         raise DataError(
             f"{told} are not in [0, 1] and {seem}, and this model normalizes its inputs itself: leave "
             "normalization out where they are made"

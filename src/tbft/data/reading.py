@@ -36,7 +36,7 @@ READERS = (
     Reader("pictures or recordings with a table of their labels", listed_sources.read_source, chooses=True),
     Reader("a folder, .tar or .zip of class folders", pictures.read_source, chooses=True),
 )
-#: The library of HDF5 does not return from some damaged files, and then cannot be interrupted.
+#: HDF5's library hangs on some damaged files, and cannot be interrupted then.
 _HDF5 = "with h5py.File(path) as f: numpy.savez('set.npz', x=f['x'][()], y=f['y'][()]) makes an .npz of it"
 #: Kinds that are not read -> what to do.
 _REMEDIES = {
@@ -105,7 +105,7 @@ def forms() -> str:
 
 
 def _folders(class_map: ClassMap, conditions: Conditions) -> frozenset[str]:
-    """Of one domain, if that is all that is wanted and there is one; a wrong wish is told by `where`."""
+    """The class folders of one domain, if only that is wanted; `where` reports an invalid domain."""
     domain = single_values(conditions).get("domain")
     return class_map.folders(domain) or class_map.folders()
 

@@ -25,7 +25,7 @@ _CONVERT = "convert it: ffmpeg -i in -c:a pcm_s16le out.wav"
 
 @dataclass(frozen=True)
 class _Kind:
-    """What recordings have to agree on: samples a second, and channels."""
+    """What recordings have to agree on: samples per second, and channels."""
 
     rate: int
     channels: int
@@ -81,7 +81,7 @@ def decode_recordings(
     else:
         told += (
             f"{counted(len(kept), 'recording')} take {4 * int(np.prod(shape)) >> 20:,} MiB, more than "
-            f"--data-memory {spec.memory_mib}: they are read when they are needed",
+            f"--data-memory {spec.memory_mib}: they are read on demand",
         )
         rows = LazyRows(later, shape, np.float32, limit, np.array(hashes, dtype=object))
         inputs = as_array(rows)
@@ -90,7 +90,7 @@ def decode_recordings(
 
 @dataclass(frozen=True)
 class _Later:
-    """Reads recordings when they are asked for."""
+    """Reads recordings on demand."""
 
     members: Sequence[Member]
     shape: tuple[int, ...]
@@ -124,7 +124,7 @@ def _read(member: Member) -> tuple[Series, _Kind]:
     except Exception as error:  # a damaged file can raise almost anything
         if "unknown format" in str(error) or "unknown extended format" in str(error):
             raise DataError(f"it is compressed, or holds floats; {_CONVERT}") from error
-        raise DataError(f"it is damaged or no .wav: {error or 'it is cut off'}") from error
+        raise DataError(f"it is damaged, or not a .wav: {error or 'it is cut off'}") from error
     if len(raw) != count * width * kind.channels:
         raise DataError(f"it is cut off: it has {len(raw):,} bytes of {count * width * kind.channels:,}")
     if not count or not kind.rate:

@@ -72,7 +72,7 @@ class Samples:
 
     @property
     def are_pictures(self) -> bool:
-        """True for ``uint8`` pictures, which pixel drifts can be put on."""
+        """True for ``uint8`` pictures, to which pixel drifts can be applied."""
         return self.inputs.dtype == np.uint8
 
     def subset(self, indices: npt.ArrayLike | slice) -> Samples:
@@ -184,7 +184,7 @@ def match_classes(samples: Samples, class_names: Sequence[str] | None) -> Sample
     Names are compared as they look, after Unicode normalization.
 
     Raises:
-        DataError: the set names a class that the model has not.
+        DataError: the set names a class that the model does not have.
 
     >>> pets = make_samples(np.zeros((2, 8, 8), np.uint8), [0, 1], ["dog", "cat"])
     >>> match_classes(pets, ["cat", "dog"]).labels
@@ -197,10 +197,10 @@ def match_classes(samples: Samples, class_names: Sequence[str] | None) -> Sample
 
 
 def fit_samples(samples: Samples, spec: InputSpec) -> Samples:
-    """Samples that are there already, matched to the classes and the preprocessing of a model.
+    """Existing samples, matched to the classes and the preprocessing of a model.
 
     Raises:
-        DataError: a class that the model has not, or another preprocessing than the model's.
+        DataError: a class that the model does not have, or another preprocessing than the model's.
     """
     if samples.targets is None:
         samples = match_classes(samples, spec.class_names)
@@ -223,7 +223,7 @@ def fit_samples(samples: Samples, spec: InputSpec) -> Samples:
 
 
 def digest(samples: Samples) -> str:
-    """SHA-256 over inputs, labels and ids, in hex: what two sets share only if they are the same."""
+    """SHA-256 over inputs, labels and ids, in hex: equal for two sets only if they are the same."""
     found = hashlib.sha256(f"{samples.inputs.dtype} {samples.inputs.shape}".encode())
     for start in range(0, len(samples), CHUNK):
         found.update(np.ascontiguousarray(samples.inputs[start : start + CHUNK]).data)

@@ -16,7 +16,7 @@ def shard_table(listing: Listing, spec: InputSpec) -> Listed | None:
     """A table of the labels in ``000.cls`` or ``000.json`` beside ``000.jpg``; None if there are none.
 
     Further values in the ``.json`` become columns. Where pictures lie in class folders, a ``.json`` beside
-    them does not tell the label.
+    them does not give the label.
     """
     beside = {m.name: m for m in listing.others if m.suffix in (".cls", ".json")}
     if not beside or spec.layout is not None:

@@ -20,8 +20,8 @@ Attributes = dict[str, npt.NDArray[Any]]
 def side_columns(listing: Listing, spec: InputSpec) -> tuple[Attributes, tuple[str, ...]]:
     """The columns of tables that name the pictures, as attributes of all of them, and a note on each table.
 
-    Of pictures that no table names, numbers are NaN and texts are empty. Columns of labels are left out:
-    the folders tell the classes.
+    For pictures that no table names, numbers are NaN and texts are empty. Columns of labels are left out:
+    the folders are the classes.
     """
     cells: dict[str, list[str]] = {}
     commas, notes = False, []
@@ -36,7 +36,7 @@ def side_columns(listing: Listing, spec: InputSpec) -> tuple[Attributes, tuple[s
         commas |= table.separator != ","
         left, kind = len(listing.pictures) - named, counted(named, listing.noun)
         notes.append(
-            f"{table.name} tells {some([table.columns[c] for c in used], 8)} of {kind}"
+            f"{table.name} gives {some([table.columns[c] for c in used], 8)} for {kind}"
             + (f"; {left:,} are not in it" if left else "")
             + (f"; labels are those of the folders, not its {table.columns[labels[0]]}" if labels else "")
             + ("" if labels else "; labels are those of the folders (--keys labels=COLUMN to take a column)")

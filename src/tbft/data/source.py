@@ -1,4 +1,4 @@
-"""A set as somebody names it, and what reads it."""
+"""A set as the user names it, and what reads it."""
 
 from __future__ import annotations
 

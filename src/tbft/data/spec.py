@@ -39,7 +39,7 @@ class InputSpec:
         normalizes: the model normalizes pictures in [0, 1] itself, as presets do; then `mean` and `std` are
             an error.
         layout: what the levels of folders mean, such as ``domain/class`` (``--layout domain/class``).
-        memory_mib: what decoded pictures may take; of larger sets they are decoded when they are needed
+        memory_mib: what decoded pictures may take; of larger sets they are decoded on demand
             (``--data-memory 1024``).
         targets: labels that are not whole class numbers or names are targets of another task, such as floats
             or several numbers a sample.

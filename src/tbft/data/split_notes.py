@@ -1,4 +1,4 @@
-"""What is said of a split: what was held out and how, and what may surprise."""
+"""Notes on a split: what was held out and how, and what may surprise."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def split_samples(
 
     Args:
         group_by: an attribute; default: one whose name says that it is a group (``subject``, ``patientId``,
-            ``camera``, ``session``, ...); ``"none"``: draw sample by sample all the same.
+            ``camera``, ``session``, ...); ``"none"``: draw sample by sample anyway.
 
     Raises:
         DataError: the amounts exceed the samples, a part would be empty that should not be, or whole groups

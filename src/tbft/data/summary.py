@@ -13,9 +13,9 @@ from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.text import visible
 
-#: Classes up to which each is named.
+#: Maximum number of classes that are all named.
 _NAMED = 8
-#: Samples that are looked at for the range of their values.
+#: Number of samples checked for the range of their values.
 _LOOKED_AT = 256
 
 
@@ -32,7 +32,7 @@ class Summary:
         is_split: the parts were made here.
         group_by: the attribute no value of which lies in two parts.
         attributes: how many values each has.
-        preprocessing: what the model's inputs are made of these by, in words.
+        preprocessing: how the model's inputs are made from these, in words.
         notes: what was assumed, what was left out and why, and how parts were made.
     """
 

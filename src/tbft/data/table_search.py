@@ -36,7 +36,7 @@ def find_table(listing: Listing, spec: InputSpec) -> Listed | None:
 
 
 def _tells_labels(tables: Sequence[Listed], listing: Listing, spec: InputSpec) -> bool:
-    """Does a table tell the labels of pictures that lie in folders, rather than the folders themselves?"""
+    """Whether a table, rather than the folders, gives the labels of pictures that lie in folders."""
     table = tables[0]
     if len(tables) > 1 or label_columns(table, spec) is None:
         return False
@@ -45,7 +45,7 @@ def _tells_labels(tables: Sequence[Listed], listing: Listing, spec: InputSpec) -
 
 
 def _are_classes(listing: Listing) -> bool:
-    """May the folders in which pictures lie be classes?"""
+    """Whether the folders in which pictures lie may be classes."""
     folders = {m.parts[-2] for m in listing.pictures}
     return len(folders) > 1 and not any(part_of(name) for name in folders)
 
@@ -64,7 +64,7 @@ def tables_of_pictures(listing: Listing, index: PictureIndex | None = None) -> l
 def joined(tables: list[Listed], listing: Listing) -> list[Listed]:
     """Tables of the same columns that lie in a folder each, and name what is below it, as one table.
 
-    Folders that are called after parts become the column ``part``.
+    Folders that are named after parts become the column ``part``.
     """
     columns = tables[0].table.columns if tables else ()
     alike = all(t.table.columns == columns and t.table.named and not t.class_names for t in tables)
@@ -87,7 +87,7 @@ def joined(tables: list[Listed], listing: Listing) -> list[Listed]:
 
 
 def problems_of_tables(listing: Listing) -> list[str]:
-    """What is wrong with files that by their names are tables."""
+    """What is wrong with files whose names are those of tables."""
     found = []
     for member in listing.others:
         if member.suffix in SUFFIXES[:3]:

@@ -89,7 +89,7 @@ def parse_table(raw: bytes, name: str) -> Table:
         raise DataError(f"{name}: it has one column; a table has a file and a label in each row")
     twice = {c for c in columns if columns.count(c) > 1}
     if twice & {*LABEL_NAMES, "file", "filename", "path", "image"}:
-        raise DataError(f"{name}: several columns are called {', '.join(sorted(twice))}; rename them")
+        raise DataError(f"{name}: several columns are named {', '.join(sorted(twice))}; rename them")
     named = not any(_NUMBER.fullmatch(c) for c in columns)
     table = Table(name, _told_apart(columns), True, text, separator)
     return table if named else table.without_names()

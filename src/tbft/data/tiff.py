@@ -1,4 +1,4 @@
-"""Damage inside TIFF files that decoders pass over in silence."""
+"""Damage inside TIFF files that decoders ignore silently."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PIECES = ((273, 279), (324, 325))
 def tiff_damage(blob: bytes) -> str:
     """What is wrong with the pieces of the first picture in a TIFF; empty if nothing is seen.
 
-    Pieces that are packed with deflate have a checksum, which decoders do not look at; JPEGs are looked at as
-    files of JPEG are. Other compressions have none, and uncompressed pixels may have any value.
+    Pieces that are packed with deflate have a checksum, which decoders do not check; JPEGs are checked as
+    JPEG files are. Other compressions have none, and uncompressed pixels may have any value.
     """
     with Image.open(io.BytesIO(blob), formats=["TIFF"]) as image:
         tags = cast(Any, image).tag_v2  # of TIFFs only, which the type does not say

@@ -1,4 +1,4 @@
-"""When samples were taken: attributes that tell it, as numbers in the order of time."""
+"""When samples were taken: attributes that give the time, as numbers in order."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Order:
     Attributes:
         ranks: ``int64`` (n,), the position of each sample.
         words: what it is the order of.
-        is_told: an attribute tells when each sample was taken, by its name.
+        is_known: an attribute gives the time of each sample, by its name.
         notes: what was assumed.
     """
 
     ranks: npt.NDArray[np.int64]
     words: str
-    is_told: bool
+    is_known: bool
     notes: tuple[str, ...] = ()
 
 
@@ -51,10 +51,10 @@ def find_order(samples: Samples, order: str | None, asked: bool) -> Order:
 
     Args:
         order: attributes joined by commas; ``"file"``: the order of the set; else it is found by name.
-        asked: somebody asked for an order; otherwise, one that is not certain is not taken.
+        asked: the user asked for an order; otherwise, one that is not certain is not taken.
 
     Raises:
-        DataError: no such attribute, or nobody can tell the order of its values.
+        DataError: no such attribute, or the order of its values is ambiguous.
     """
     if order in (None, "file", "none"):
         keys = [] if order == "file" else order_keys(samples, asked=True)
@@ -64,18 +64,17 @@ def find_order(samples: Samples, order: str | None, asked: bool) -> Order:
     notes: tuple[str, ...] = ()
     if not keys and order != "file":
         notes = (
-            "no attribute tells when samples were taken, so their order in the set counts; "
-            "--order KEY names one",
+            "no attribute gives the time of samples, so their order in the set counts; --order KEY names one",
         )
-    words, is_told = ", ".join(keys) or "the set", bool(order_keys(samples, asked=False))
-    return Order(positions_in_time(samples, keys), words, is_told, notes)
+    words, is_known = ", ".join(keys) or "the set", bool(order_keys(samples, asked=False))
+    return Order(positions_in_time(samples, keys), words, is_known, notes)
 
 
 def order_keys(samples: Samples, asked: bool) -> list[str]:
-    """The attribute that tells when a sample was taken, by its name, most significant first; or nothing.
+    """The attributes that give the time of a sample, by their names, most significant first; or nothing.
 
-    A numbered execution counts together with the time in it. Where somebody `asked` for an order,
-    other names that may tell it count too; where nobody did, values have to be numbers or certain dates.
+    A numbered execution counts together with the time in it. Where the user `asked` for an order,
+    other names that may give it count too; otherwise, values have to be numbers or certain dates.
     """
     executions = [key for key in samples.attributes if rank(key, ("execution",)) is not None]
     found = sorted(
@@ -88,7 +87,7 @@ def order_keys(samples: Samples, asked: bool) -> list[str]:
 
 
 def are_from_stretches(samples: Samples) -> bool:
-    """Whether attributes tell, by their names, a time or a group: such samples resemble their neighbors."""
+    """Whether an attribute is a time or a group by its name: such samples resemble their neighbors."""
     return bool(order_keys(samples, asked=False) or named_groups(samples))
 
 
@@ -98,7 +97,7 @@ def positions_in_time(samples: Samples, keys: list[str]) -> npt.NDArray[np.int64
     Samples without a value come last; among equals the order of the file holds.
 
     Raises:
-        DataError: no such attribute, or nobody can tell the order of its values.
+        DataError: no such attribute, or the order of its values is ambiguous.
     """
     columns = []
     for key in reversed(keys):
@@ -151,7 +150,7 @@ def _of_texts(texts: Sequence[str]) -> Sequence[float] | npt.NDArray[np.int64]:
         if None not in matches:
             return _seconds([m.groupdict() for m in matches if m], form is _YEAR_FIRST)
     if len({re.sub(r"\d+", "0", text) for text in texts}) > 1:
-        raise ValueError(f"nobody can tell the order of {texts[0]!r} and {texts[-1]!r} in time")
+        raise ValueError(f"the order of {texts[0]!r} and {texts[-1]!r} in time is ambiguous")
     numbers = [tuple(map(int, re.findall(r"\d+", text))) for text in texts]  # frame_9 comes before frame_10
     return np.unique(np.array(numbers, dtype=np.float64), axis=0, return_inverse=True)[1].reshape(-1)
 
@@ -168,7 +167,7 @@ def _seconds(matches: Sequence[Match], year_first: bool) -> list[float]:
 
 
 def _day_comes_first(matches: Sequence[Match]) -> bool:
-    """31.1.2023 has the day first; 1/2/2023 tells it if one of the numbers exceeds 12."""
+    """31.1.2023 has the day first; with slashes, a number above 12 shows which is the day."""
     if {m["sign"] for m in matches} == {"."}:
         return True
     first, second = (max(int(m[key] or 0) for m in matches) for key in "ab")

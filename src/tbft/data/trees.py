@@ -1,4 +1,4 @@
-"""What the folders of a tree mean: which of them are classes, and what the others say of a picture.
+"""What the folders of a tree mean: which of them are classes, and what the others say about a picture.
 
 Every level of folders gets a role: ``class``, the name of an attribute, or ``*`` for none. Roles are taken
 from a layout (``domain/class``) or from what is certain in the tree; anything else is refused.
@@ -22,18 +22,18 @@ from tbft.errors import DataError
 
 Names = Sequence[str]
 
-#: Higher numbers are ids and no class numbers.
+#: Higher numbers are ids, not class numbers.
 _MOST_NUMBERED = 1000
 _NUMBERED = re.compile(r"(?P<prefix>\D*)(?P<number>[0-9]+)")
 
 
 @dataclass(frozen=True)
 class Tree:
-    """What a tree says of its pictures.
+    """What a tree says about its pictures.
 
     Attributes:
         classes: the class folder of each picture.
-        attributes: arrays, one value a picture.
+        attributes: arrays, one value per picture.
         notes: what was assumed, a sentence each.
     """
 
@@ -43,7 +43,7 @@ class Tree:
 
 
 def interpret(paths: Sequence[tuple[str, ...]], hints: Hints, name: str) -> Tree:
-    """Tell classes and attributes from paths.
+    """Find classes and attributes from paths.
 
     Args:
         paths: of each picture below the root, its own name last.
@@ -112,7 +112,7 @@ def _read_off(
         values = Counter(column)
         told = some((f"{v} ({n:,})" for v, n in sorted(values.items())), 8)
         choice = "" if role in hints.where else f"; choose with --where {role}=NAME"
-        notes.append(f"folders tell the {role}: {told}{choice}")
+        notes.append(f"folders give the {role}: {told}{choice}")
     attributes: dict[str, npt.NDArray[Any]] = {role: np.array(column) for role, column in columns.items()}
     if "severity" in columns:
         matches = [SEVERITY.fullmatch(value) for value in columns["severity"]]
@@ -122,7 +122,7 @@ def _read_off(
         attributes["picture"] = _same_photo(classes, paths)
     if "*" in roles:
         passed = sorted({f[i] for f in folders for i, role in enumerate(roles) if role == "*"})
-        notes.append(f"folders that say nothing of a {hints.noun}: {some(passed)}")
+        notes.append(f"folders that say nothing about a {hints.noun}: {some(passed)}")
     return Tree(classes, attributes, tuple(notes))
 
 
@@ -143,9 +143,9 @@ def _same_photo(classes: Names, paths: Sequence[tuple[str, ...]]) -> npt.NDArray
 def ordered_classes(
     folders: Collection[str], labels_from: int = 0
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Class folders in the order of their labels, and what is to be said of it.
+    """Class folders in the order of their labels, and notes on it.
 
-    Where all of them are numbers, a number tells the label: from 0, or from 1 if that is the first and none
+    Where all of them are numbers, the number is the label: from 0, or from 1 if that is the first and none
     is absent or `labels_from` says so. Absent ones then are classes without pictures. Numbers from
     1,000 on, and numbers behind a common word, are names in numeric order.
 
@@ -171,7 +171,7 @@ def ordered_classes(
 
 
 def _numbered_classes(names: Sequence[str], labels_from: int) -> tuple[tuple[str, ...], list[str]]:
-    """Classes of which each has the number that its folder is called by, absent ones included."""
+    """Classes by the number that is the name of the folder, absent ones included."""
     numbers = [int(n) for n in names]
     first = 1 if numbers[0] > 0 and (labels_from == 1 or numbers == list(range(1, len(numbers) + 1))) else 0
     width = len(names[0]) if len({len(n) for n in names}) == 1 else 0

@@ -14,7 +14,7 @@ from tbft.errors import DataError
 
 Array = npt.NDArray[Any]
 
-#: So many samples are looked at at a time.
+#: Number of samples checked at a time.
 _CHUNK = 1024
 
 
@@ -33,7 +33,7 @@ def number_array(inputs: Any, name: str) -> Array:
     """An array of booleans, integers or floats; what is on disk stays there.
 
     Raises:
-        DataError: no numbers, masked ones, or arrays of different shapes.
+        DataError: not numbers, masked ones, or arrays of different shapes.
     """
     if isinstance(inputs, Tensor):
         try:
@@ -53,7 +53,7 @@ def number_array(inputs: Any, name: str) -> Array:
         try:
             array = np.asarray([numpy_of(v) if isinstance(v, Tensor) else v for v in inputs])
         except (TypeError, ValueError):
-            raise DataError(f"{name}: inputs of mixed shapes, or no numbers; make them one size") from None
+            raise DataError(f"{name}: inputs of mixed shapes, or not numbers; make them one size") from None
     return as_numbers(array, name)
 
 

@@ -38,11 +38,11 @@ def as_viewed(image: Image.Image, keep_alpha: bool = False) -> tuple[Image.Image
         keep_alpha: give ``RGBA``, with the transparency that there is, for a model of four channels.
 
     Returns:
-        a picture of mode ``L`` or ``RGB``, and what was done to it that a user should know of, in the
+        a picture of mode ``L`` or ``RGB``, and what was done to it that a user should know about, in the
         words of this module's constants; :class:`Tally` makes sentences of them.
 
     Raises:
-        DataError: it cannot be decoded, or nobody can say what its values mean.
+        DataError: it cannot be decoded, or the meaning of its values is ambiguous.
 
     >>> picture, notes = as_viewed(Image.new("RGBA", (4, 4), (255, 0, 0, 0)))
     >>> picture.mode, picture.getpixel((0, 0)), notes
@@ -56,8 +56,8 @@ def as_viewed(image: Image.Image, keep_alpha: bool = False) -> tuple[Image.Image
         turned = image.format != "PNG" and _orientation(image) in _TURNED
         image.load()
         if ends_gray(image):
-            raise DataError("its data are damaged: from somewhere on it is plain gray")
-        turned |= _orientation(image) in _TURNED  # which a PNG may tell behind its pixels
+            raise DataError("its data are damaged: the rest of it is plain gray")
+        turned |= _orientation(image) in _TURNED  # which a PNG may hold behind its pixels
         upright = _upright(image)
         if turned:
             notes.append(TURNED)
@@ -72,12 +72,12 @@ def as_viewed(image: Image.Image, keep_alpha: bool = False) -> tuple[Image.Image
 
 
 def is_gray(image: Image.Image) -> bool:
-    """Is this picture shown in gray? Told by its mode, without decoding it."""
+    """Whether this picture is shown in gray, by its mode, without decoding it."""
     return image.mode in _GRAY or image.mode.startswith("I;")
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) as shown, told without decoding the picture."""
+    """(width, height) as shown, without decoding the picture."""
     turned = image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)
     return (image.height, image.width) if turned else image.size
 
@@ -103,7 +103,7 @@ def resize(picture: Image.Image, side: int, shorter: int | None = None, crop: st
 
 
 def plain_reason(error: BaseException) -> str:
-    """What a decoder has to say, without addresses in memory."""
+    """A decoder's message, without addresses in memory."""
     if isinstance(error, UnidentifiedImageError):
         return "its content is not that of a picture"
     if isinstance(error, Image.DecompressionBombError):

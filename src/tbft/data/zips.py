@@ -17,19 +17,19 @@ def list_zip(path: Path) -> Listing:
     """The files of a zip.
 
     Raises:
-        DataError: no zip, or an encrypted one.
+        DataError: it is not a zip, or it is encrypted.
     """
     entries = Entries()
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise DataError(f"{path} is damaged or no zip: {error}") from error
+        raise DataError(f"{path} is damaged, or not a zip: {error}") from error
     for info in archive.infolist():
         if info.flag_bits & 1:
             name = printable(info.filename)
             raise DataError(f"{path} is encrypted ({name}): unpack it, and give the folder")
         reader = _ZipReader(archive, info)
-        name = info.filename.replace("\\", "/")  # as some programs of Windows write it
+        name = info.filename.replace("\\", "/")  # as some Windows programs write it
         if name.endswith("/"):
             entries.folders.add(normal(name))
         elif stat.S_ISLNK(info.external_attr >> 16):
