@@ -12,6 +12,7 @@ import pytest
 from tbft import demo
 from tbft.cli import demonstrate, main
 from tbft.demo import story as telling
+from tbft.errors import WriteError
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,13 @@ def test_one_device_gains_and_the_other_is_left_alone(story):
     assert story.page.stat().st_size > 10_000
     assert story.same.status == "unchanged"
     assert story.same.before.score > 0.9
+
+
+def test_the_demo_does_not_replace_a_base_of_the_user(tmp_path):
+    (tmp_path / "base.safetensors").write_bytes(b"mine")
+    with pytest.raises(WriteError, match="not the demo's"):
+        demo.tell(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["base.safetensors"]
 
 
 def test_the_text_tells_every_step(story):

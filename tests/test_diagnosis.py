@@ -161,6 +161,13 @@ def test_other_labels_leave_every_statistic_exactly_where_it_was(trained):
     assert other.labels.accuracy < 0.2 < 0.9 < other.labels.mapped_accuracy
 
 
+def test_a_model_of_one_layer_without_batchnorm_gets_no_card_and_is_told_why():
+    layer = torch.nn.Linear(3, 3)
+    torch.nn.init.eye_(layer.weight)
+    with pytest.raises(DataError, match=r"the model has neither: cut it in two"):
+        tbft.build_card(layer, (torch.eye(3).repeat(40, 1), np.arange(120) % 3))
+
+
 def test_clean_samples_lie_as_near_as_the_card_says(trained):
     blocks, card = trained
     scores = [gather(blocks, striped(60, seed=seed), card).shift.z_score for seed in range(10, 20)]

@@ -16,6 +16,7 @@ import torch
 from conftest import striped
 from torch import nn
 
+import tbft
 from tbft import files
 from tbft.cli import main
 from tbft.errors import CheckpointError, PlanError, TbftWarning, WriteError
@@ -98,8 +99,59 @@ def test_what_cannot_be_an_output_is_refused_before_the_work(kind, place):
     }[kind]
     before = sorted(place.iterdir())
     with pytest.raises(WriteError, match=f"(?i){message}"):
-        files.claim(name, ".safetensors", ["input.safetensors", "absent"])
+        files.claim(name, files.WEIGHTS, ["input.safetensors", "absent"])
     assert sorted(place.iterdir()) == before
+
+
+def written_by_tbft(folder):
+    """A file of each kind that tbft writes, by its kind."""
+    model, folder = nn.Sequential(nn.Identity(), nn.BatchNorm1d(4), nn.Linear(4, 3)).eval(), Path(folder)
+    save_weights(model.state_dict(), folder / "w.safetensors")
+    x, y = torch.eye(3).repeat(40, 2)[:, :4], np.arange(120) % 3
+    with torch.no_grad():
+        model[2].weight.copy_(torch.eye(4)[:3])
+    tbft.build_card(model, (x, y)).save(folder / "c.safetensors")
+    result = tbft.personalize(model, (x, y), arm="none")
+    result.patch.save(folder / "p.safetensors")
+    result.save_report(folder / "r.html")
+    tbft.metering.profile.shipped_profiles().popitem()[1].save(folder / "f.json")
+    assert main(["data", "show", "fog:3", "--out", str(folder / "s.png")]) == 0
+    (folder / "t.json").write_text(json.dumps({"val_accuracy": 1, "recipe": {}, "versions": {}}))
+    names = ("w.safetensors", "c.safetensors", "p.safetensors", "r.html", "f.json", "s.png", "t.json")
+    kinds = (files.WEIGHTS, files.CARD, files.PATCH, files.REPORT, files.PROFILE, files.SHEET, files.RECORD)
+    return {kind: folder / name for kind, name in zip(kinds, names, strict=True)}
+
+
+def test_a_file_is_replaced_by_one_of_its_own_kind_only(place):
+    written = written_by_tbft(place)
+    for kind, own in written.items():
+        for other, path in written.items():
+            if path.suffix == own.suffix and other is not kind:
+                with pytest.raises(WriteError, match=f"not {kind.what}, which would be lost; move it"):
+                    files.claim(path, kind)
+        files.claim(own, kind)
+        theirs = own.with_stem("theirs")
+        theirs.write_bytes(b"")
+        files.check_writable(theirs, kind)  # nothing is lost
+        for content in (b"\x89PNG\r\n\x1a\n", b"<html>mine</html>", b"{}", bytes(range(256)), b"[1]"):
+            theirs.write_bytes(content)
+            with pytest.raises(WriteError, match="would be lost"), files.atomic_path(theirs, kind=kind) as t:
+                t.write_text("ours")
+            assert theirs.read_bytes() == content
+
+
+def test_weights_are_not_replaced_by_a_patch_or_a_card_of_the_library(place):
+    written = written_by_tbft(place)
+    weights = written[files.WEIGHTS]
+    before = weights.read_bytes()
+    for saved in (tbft.Patch.load(written[files.PATCH]), tbft.SourceCard.load(written[files.CARD])):
+        with pytest.raises(WriteError, match="would be lost"):
+            saved.save(weights)
+    Path("mine.html").write_text("<html></html>")
+    result = tbft.personalize(nn.Linear(4, 3), (torch.eye(4).repeat(9, 1), np.arange(36) % 3), arm="none")
+    with pytest.raises(WriteError, match=r"mine\.html: there is a file that is not a report of tbft"):
+        result.save_report("mine.html")
+    assert weights.read_bytes() == before
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

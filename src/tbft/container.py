@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tbft.blocks.tensors import State, fingerprint, unshared
 from tbft.errors import TbftError
-from tbft.files import atomic_path
+from tbft.files import Kind, atomic_path
 from tbft.json_text import decode, encode
 
 
@@ -63,9 +63,9 @@ def seal(header: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write(path: str | Path, blob: bytes) -> None:
+def write(path: str | Path, blob: bytes, kind: Kind) -> None:
     """Write it, atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, kind=kind) as temporary:
         temporary.write_bytes(blob)
 
 

@@ -61,7 +61,7 @@ STATUSES = {"patched": 0, "unchanged": 3, "rejected": 4, "stopped": 5}
 
 
 def run_personalize(arguments: argparse.Namespace) -> int:
-    from tbft.files import claim
+    from tbft.files import PATCH, REPORT, claim
     from tbft.pipeline import personalize
     from tbft.report.terminal import choice_text, diagnosis_text, summary
     from tbft.request import Request
@@ -72,14 +72,14 @@ def run_personalize(arguments: argparse.Namespace) -> int:
         return STATUSES[run_new_classes(arguments)]
     unfinished = None
     if arguments.out:
-        out = claim(arguments.out, ".safetensors", [arguments.weights, arguments.card, arguments.data])
+        out = claim(arguments.out, PATCH, [arguments.weights, arguments.card, arguments.data])
         unfinished = out.with_name(out.name + ".resume.pt")
         if arguments.restart:
             unfinished.unlink(missing_ok=True)
     if arguments.report:
         from tbft.report import check_extra
 
-        claim(arguments.report, ".html")
+        claim(arguments.report, REPORT)
         check_extra()
     cache, meter, base = load_cache(arguments), load_meter(arguments), load_base(arguments, load_samples)
     recipe = load_recipe(arguments, base.recipe)

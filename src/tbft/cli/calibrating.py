@@ -41,12 +41,12 @@ def add(actions: Subparsers) -> None:
 
 
 def run_calibrate(arguments: argparse.Namespace) -> None:
-    from tbft.files import claim
+    from tbft.files import PROFILE, claim
     from tbft.metering import Places, find_sensor
     from tbft.metering.calibration import fit, make_profile, measured_states, sensor_watts
     from tbft.metering.sensor import board_name
 
-    out = claim(arguments.out, ".json")
+    out = claim(arguments.out, PROFILE)
     places = Places.from_environment()
     if arguments.typed:
         source, scope = arguments.meter or "external meter, read manually", "board"

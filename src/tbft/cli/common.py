@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tbft.files import atomic_path, move_aside
+from tbft.files import Kind, atomic_path, move_aside
 from tbft.json_text import encode
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def print_json(value: Any) -> None:
     print(encode(value, indent=2))
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, kind: Kind) -> None:
     """Write one JSON object to a file, atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, kind=kind) as temporary:
         temporary.write_text(encode(value, indent=1) + "\n")
 
 

@@ -92,11 +92,11 @@ def run_list(arguments: argparse.Namespace) -> None:
 
 
 def run_show(arguments: argparse.Namespace) -> None:
-    from tbft.files import claim
+    from tbft.files import SHEET, claim
     from tbft.scenarios import class_maps
 
     if arguments.out:
-        claim(arguments.out, ".png")
+        claim(arguments.out, SHEET)
     if arguments.data.partition(":")[0] in {family.name for family in class_maps()}:
         _show_class_map(arguments)
     elif _is_scenario(arguments.data):
@@ -225,7 +225,11 @@ def _read_what_can_be(options: DataOptions) -> tuple[Samples, list[Problem]]:
 
 
 def _save(sheet: Image, out: str) -> None:
-    from tbft.files import atomic_path
+    from PIL.PngImagePlugin import PngInfo
 
-    with atomic_path(out) as temporary:
-        sheet.save(temporary, "PNG")
+    from tbft.files import SHEET, SHEET_MARK, atomic_path
+
+    made_by = PngInfo()
+    made_by.add_text(*SHEET_MARK)
+    with atomic_path(out, kind=SHEET) as temporary:
+        sheet.save(temporary, "PNG", pnginfo=made_by)

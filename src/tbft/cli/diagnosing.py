@@ -64,9 +64,9 @@ def add_card(parser: argparse._ActionsContainer) -> None:
 
 def run_build(arguments: argparse.Namespace) -> None:
     from tbft.diagnosis.card_building import card_of_samples
-    from tbft.files import claim
+    from tbft.files import CARD, claim
 
-    out = claim(arguments.out, ".safetensors", [arguments.weights, arguments.data])
+    out = claim(arguments.out, CARD, [arguments.weights, arguments.data])
     base = load_base(arguments, load_samples)
     samples = settle_threads(arguments, base.blocks, load_samples(arguments, base.inputs))
     data = show_data(samples)

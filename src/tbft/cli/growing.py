@@ -48,12 +48,12 @@ def _refuse_ignored(arguments: argparse.Namespace) -> None:
 def run_new_classes(arguments: argparse.Namespace) -> str:
     """Add the classes that the samples have, but the model does not, and return the status of the result."""
     from tbft.data.amounts import SplitBy
-    from tbft.files import claim
+    from tbft.files import PATCH, claim
     from tbft.new_classes import add_classes
 
     _refuse_ignored(arguments)
     if arguments.out:
-        claim(arguments.out, ".safetensors", [arguments.weights, arguments.card, arguments.data])
+        claim(arguments.out, PATCH, [arguments.weights, arguments.card, arguments.data])
     base = load_base(arguments, load_samples)
     inputs = replace(base.inputs, class_names=None)
     samples = settle_threads(arguments, base.blocks, load_samples(arguments, inputs))

@@ -60,11 +60,11 @@ def add_log(actions: Subparsers) -> None:
 
 
 def run_apply(arguments: argparse.Namespace) -> None:
-    from tbft.files import claim
+    from tbft.files import WEIGHTS, claim
     from tbft.patches import Patch
     from tbft.patches.installed import put_on
 
-    out = claim(arguments.out, ".safetensors", inputs=[arguments.patch])
+    out = claim(arguments.out, WEIGHTS, inputs=[arguments.patch])
     tuned, undo = put_on(Patch.load(arguments.patch), arguments.weights, out)
     count = _patches(len(tuned.log.entries))
     print(f"{out} is {arguments.weights} + {arguments.patch} ({count} in total)")
@@ -72,11 +72,11 @@ def run_apply(arguments: argparse.Namespace) -> None:
 
 
 def run_revert(arguments: argparse.Namespace) -> None:
-    from tbft.files import claim
+    from tbft.files import WEIGHTS, claim
     from tbft.patches import Patch
     from tbft.patches.installed import take_off
 
-    out = claim(arguments.out or arguments.weights, ".safetensors", [arguments.patch, arguments.undo])
+    out = claim(arguments.out or arguments.weights, WEIGHTS, [arguments.patch, arguments.undo])
     undo = Patch.load(arguments.undo) if arguments.undo else None
     if arguments.patch:
         patch = Patch.load(arguments.patch)

@@ -139,11 +139,11 @@ def _signed(patch: Patch, key_file: str | None) -> str:
 
 
 def run_sign(arguments: argparse.Namespace) -> None:
-    from tbft.files import claim
+    from tbft.files import PATCH, claim
     from tbft.patches import Patch
     from tbft.patches.keys import read_private
 
-    out = claim(arguments.out or arguments.patch, ".safetensors")
+    out = claim(arguments.out or arguments.patch, PATCH)
     key = read_private(arguments.key)
     patch = Patch.load(arguments.patch).signed(key, arguments.serial)
     patch.save(out)

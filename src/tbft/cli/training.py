@@ -63,16 +63,16 @@ def run_train(arguments: argparse.Namespace) -> None:
     from tbft.data import parse_amount
     from tbft.data.amounts import Amounts, SplitBy
     from tbft.data.splitting import split_by
-    from tbft.files import claim
+    from tbft.files import CARD, RECORD, WEIGHTS, claim
     from tbft.models import save_weights
     from tbft.patches import versions
     from tbft.plan import find_recipe
     from tbft.tuning.base_training import train_base
     from tbft.tuning.loop import Run
 
-    out = claim(arguments.out, ".safetensors", [arguments.data])
-    card, record_file = out.with_suffix(".card.safetensors"), claim(out.with_suffix(".json"), ".json")
-    claim(card, ".safetensors", [arguments.data])
+    out = claim(arguments.out, WEIGHTS, [arguments.data])
+    card, record_file = out.with_suffix(".card.safetensors"), claim(out.with_suffix(".json"), RECORD)
+    claim(card, CARD, [arguments.data])
     unfinished = out.with_name(out.name + ".resume.pt")
     torch.manual_seed(arguments.seed)
     preset, model = load_model(arguments)
@@ -112,7 +112,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-    write_json(record_file, record)
+    write_json(record_file, record, RECORD)
     unfinished.unlink(missing_ok=True)
     if arguments.json:
         print_json(record)

@@ -19,8 +19,8 @@ from tbft.blocks.tensors import fingerprint
 from tbft.data import Samples, read, split_samples
 from tbft.demo.digits import NEW_SENSOR, load_digits, new_sensor, trained
 from tbft.diagnosis.card_building import card_of_samples
-from tbft.errors import MissingExtraError
-from tbft.files import atomic_path
+from tbft.errors import MissingExtraError, WriteError
+from tbft.files import WEIGHTS, atomic_path
 from tbft.loading import load_base
 from tbft.models import read_state
 from tbft.patches.installed import put_on, take_off
@@ -169,11 +169,13 @@ def to_json(story: Story) -> dict[str, Any]:
 
 def _prepare(files: Files, seed: int) -> float:
     """Write base, card and samples; returns the accuracy on the source."""
+    if files.base.exists() and not (files.drifted.exists() and files.same.exists()):
+        raise WriteError(f"{files.base} is not the demo's, which would replace it: give another --out")
     halves = split_samples(load_digits(), "rest", 0, 0.5, seed)
     unseen = split_samples(halves.test, "rest", 0, 0.75, seed)
     blocks = trained(halves.train, seed)
     files.folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(files.base) as part:
+    with atomic_path(files.base, kind=WEIGHTS) as part:
         save_file(blocks.model.state_dict(), part)
     card_of_samples(blocks, unseen.train, seed).save(files.card)
     _write(files.same, unseen.test)

@@ -28,6 +28,7 @@ from tbft.data.samples import Samples
 from tbft.diagnosis.divergence import CleanDistance, channel_moments, symmetric_kl
 from tbft.diagnosis.observation import Floats, Observation
 from tbft.errors import CardError, DataError
+from tbft.files import CARD
 from tbft.schema import Amount, Count, Digest, Name, Share, build
 
 #: Version 2, written by tbft 0.1, uses other names and holds tensors that are ignored here; up to version 3
@@ -128,7 +129,7 @@ class SourceCard:
 
     def save(self, path: str | Path) -> None:
         """Write the card, atomically."""
-        container.write(path, self.to_bytes())
+        container.write(path, self.to_bytes(), CARD)
 
     @classmethod
     def load(cls, path: str | Path) -> SourceCard:

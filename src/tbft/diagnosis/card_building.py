@@ -55,6 +55,11 @@ def card_of_samples(blocks: Blocks, samples: Samples, seed: int = 0) -> SourceCa
     if len(samples) < MIN_SAMPLES:
         raise DataError(f"{len(samples)} source samples are too few for a card; give {MIN_SAMPLES} or more")
     seen = observe(blocks, samples, "float32")
+    if not seen.layers:
+        raise DataError(
+            "a source card describes the inputs of BatchNorms or of later blocks, and the model has neither: "
+            "cut it in two (cuts=, --cuts), or go without a card"
+        )
     notes = check_accuracy_on_source(blocks, samples, torch.from_numpy(seen.logits))
     rng = np.random.default_rng(seed)
     arrays: dict[str, Any] = {}

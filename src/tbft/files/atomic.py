@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from tbft.files.disk import is_file_of, lock, sync, sync_folder
+from tbft.files.kinds import Kind
 from tbft.files.write_errors import explained
 
 _PART = re.compile(r"\..*\.[a-z0-9_]{8}\.part")
@@ -25,7 +26,9 @@ _unfinished: set[Path] = set()
 
 
 @contextmanager
-def atomic_path(path: str | Path, *, private: bool = False, durable: bool = True) -> Iterator[Path]:
+def atomic_path(
+    path: str | Path, *, private: bool = False, durable: bool = True, kind: Kind | None = None
+) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the body ends well, and is removed otherwise.
 
     A link is followed: what it leads to is replaced.
@@ -33,11 +36,14 @@ def atomic_path(path: str | Path, *, private: bool = False, durable: bool = True
     Args:
         private: only the user may read the file (0600); otherwise it keeps its mode, or gets the usual one.
         durable: flush it to disk; not needed for what can be made again.
+        kind: of the file; one of another kind is not replaced.
 
     Raises:
         WriteError: no space, no permission, or anything else that keeps it from being written.
     """
     target = Path(os.path.realpath(path))
+    if kind is not None:
+        kind.check_replaces(target)
     temporary, handle = None, -1
     try:
         with explained(target):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tbft.errors import WriteError
 from tbft.files.disk import is_file_of, lock
+from tbft.files.kinds import Kind
 from tbft.files.write_errors import explained
 
 #: Lock file -> the handle by which it is held, and the process that holds it.
@@ -20,20 +21,22 @@ _locks: dict[Path, tuple[int, int]] = {}
 _LOCK_MODE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 
 
-def check_writable(path: str | Path, suffix: str = "", inputs: Iterable[str | Path | None] = ()) -> Path:
+def check_writable(
+    path: str | Path, kind: Kind | None = None, inputs: Iterable[str | Path | None] = ()
+) -> Path:
     """Return `path` if a file can be written there; do it before the work, not after.
 
     Args:
-        suffix: that the name has to have, such as ``.safetensors``.
+        kind: of the file, whose suffix the name has to have; None: any.
         inputs: files that the work reads, which it must not write over.
 
     Raises:
-        WriteError: the folder is missing or not writable, the path is a folder, a device or a pipe, ends
-            otherwise than in `suffix`, or is one of `inputs`.
+        WriteError: the folder is missing or not writable, the path is a folder, a device, a pipe or a file of
+            another kind, has another suffix, or is one of `inputs`.
     """
     target = Path(path)
-    if suffix and target.suffix != suffix:
-        raise WriteError(f"cannot write {target}: it is written as {suffix}; give a name that ends so")
+    if kind is not None and target.suffix != kind.suffix:
+        raise WriteError(f"cannot write {target}: it is written as {kind.suffix}; give a name that ends so")
     with explained(target):
         if target.is_dir():
             raise WriteError(f"cannot write {target}: it is a folder; give the name of a file")
@@ -44,6 +47,8 @@ def check_writable(path: str | Path, suffix: str = "", inputs: Iterable[str | Pa
         for other in inputs:
             if other is not None and target.exists() and Path(other).exists() and target.samefile(other):
                 raise WriteError(f"cannot write {target}: it is read from, too; give another name")
+        if kind is not None:
+            kind.check_replaces(target)
         real = Path(os.path.realpath(target))
         if target.is_symlink() and real.is_symlink():
             raise WriteError(f"cannot write {target}: it is a link that leads to itself; give another name")
@@ -55,7 +60,7 @@ def check_writable(path: str | Path, suffix: str = "", inputs: Iterable[str | Pa
     return target
 
 
-def claim(path: str | Path, suffix: str = "", inputs: Iterable[str | Path | None] = ()) -> Path:
+def claim(path: str | Path, kind: Kind | None = None, inputs: Iterable[str | Path | None] = ()) -> Path:
     """:func:`check_writable`, and nobody else may claim the path until :func:`release_claims`.
 
     The lock ends with the process, however that ends.
@@ -63,15 +68,15 @@ def claim(path: str | Path, suffix: str = "", inputs: Iterable[str | Path | None
     Raises:
         WriteError: as there, or another process has claimed it.
     """
-    target = check_writable(path, suffix, inputs)
+    target = check_writable(path, kind, inputs)
     _lock(target)
     return target
 
 
 @contextmanager
-def claimed(path: str | Path, suffix: str = "") -> Iterator[Path]:
+def claimed(path: str | Path) -> Iterator[Path]:
     """:func:`claim` for the time of the body, unless this process has claimed the path before."""
-    target = check_writable(path, suffix)
+    target = check_writable(path)
     place = _lock(target)
     try:
         yield target

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tbft.errors import ProfileError, unknown
-from tbft.files import atomic_path
+from tbft.files import PROFILE, atomic_path
 from tbft.json_text import read_json
 from tbft.metering.sensor import SCOPES
 from tbft.schema import build
@@ -91,7 +91,7 @@ class Profile:
 
     def save(self, path: str | Path) -> None:
         """Write the profile as JSON, atomically."""
-        with atomic_path(path) as temporary:
+        with atomic_path(path, kind=PROFILE) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tbft.blocks.tensors import State, fingerprint, unshared
 from tbft.errors import CheckpointError
-from tbft.files import atomic_path
+from tbft.files import WEIGHTS, atomic_path
 from tbft.models.file_content import FINGERPRINT, Content, read_content
 from tbft.models.match import Match, is_averaged, is_bookkeeping, matches, some
 from tbft.models.named_tensors import NamedTensors, is_leftover, named_tensors, with_counters
@@ -113,7 +113,7 @@ def save_weights(
 ) -> None:
     """Write a state dict as ``.safetensors``, atomically, with its fingerprint, which reading it checks."""
     metadata = {**(metadata or {}), FINGERPRINT: fingerprint(state)}
-    with atomic_path(path) as temporary:
+    with atomic_path(path, kind=WEIGHTS) as temporary:
         save_file(unshared(state), temporary, metadata)
 
 

@@ -27,6 +27,7 @@ from tbft.blocks.state import values_restored
 from tbft.blocks.tensors import State, fingerprint
 from tbft.blocks.unwrap import plain
 from tbft.errors import PatchError
+from tbft.files import PATCH
 from tbft.patches.fitting import check_tensors, patched_state, write_in_place
 from tbft.patches.header import FORMAT_VERSION, Header, now, parse_header, versions
 from tbft.patches.keys import PrivateKey, PublicKey
@@ -57,7 +58,7 @@ class Patch:
 
     def save(self, path: str | Path) -> None:
         """Write the patch, atomically."""
-        container.write(path, self.to_bytes())
+        container.write(path, self.to_bytes(), PATCH)
 
     @classmethod
     def load(cls, path: str | Path) -> Patch:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tbft import __version__
 from tbft.errors import MissingExtraError, needs
-from tbft.files import atomic_path, check_writable
+from tbft.files import REPORT, atomic_path, check_writable
 from tbft.report.drawing import png_uri
 from tbft.report.words import DASH
 from tbft.text import visible
@@ -43,8 +43,8 @@ def check_extra() -> None:
 
 def write_page(html: str, path: str | Path) -> None:
     """Write a page, atomically."""
-    check_writable(path, ".html")
-    with atomic_path(path) as temporary:
+    check_writable(path, REPORT)
+    with atomic_path(path, kind=REPORT) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 
