@@ -110,6 +110,14 @@ def test_one_sample_that_looks_like_probabilities_is_no_reason(net):
     check_fits(First(), tbft.make_samples(x, y))
 
 
+def test_constant_outputs_are_let_through():
+    model = nn.Linear(6, 2)
+    model.weight.data.zero_()
+    model.bias.data = torch.tensor([1.0, 0.0])
+    x, y = blobs(40)
+    assert tbft.evaluate(model, (x, y % 2)).accuracy == 0.5
+
+
 def test_a_loss_for_probabilities_is_taken_as_it_is(net):
     model = nn.Sequential(*net, nn.Softmax(1))
 

@@ -40,6 +40,8 @@ def refuse_probabilities(outputs: Tensor, name: str, model: nn.Module | Blocks) 
     Raises:
         DataError: they are probabilities; the message gives the remedy.
     """
+    if (outputs == outputs[0]).all():  # the same for all samples, so it may be by chance
+        return
     last, path = _end(model)
     tolerance = _ROUNDING if outputs.element_size() >= 4 else _COARSE_ROUNDING
     if ((outputs.double().sum(1) - 1).abs() <= tolerance).all():
@@ -54,7 +56,7 @@ def refuse_probabilities(outputs: Tensor, name: str, model: nn.Module | Blocks) 
     raise DataError(
         f"{name}: the model returns probabilities, which {seen}, instead of logits; cross-entropy applies "
         f"a softmax itself, so that tuning would learn little: leave out the model's {kind}{place}, or give "
-        f" tbft.split(model, output={output}) as the model"
+        f"tbft.split(model, output={output}) as the model"
     )
 
 
