@@ -222,5 +222,5 @@ def test_a_state_that_is_no_tensor_is_refused():
         def set_extra_state(self, state):
             pass
 
-    with pytest.raises(SplitError, match=r"'1._extra_state' in the model's state is no tensor"):
+    with pytest.raises(SplitError, match=r"'1._extra_state' in the model's state is not a tensor"):
         split(nn.Sequential(nn.Linear(4, 4), Counted(4, 2)))

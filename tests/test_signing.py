@@ -139,8 +139,8 @@ def test_a_signature_is_of_this_patch_and_of_this_serial(place):
 
 def test_keys_are_private_never_written_over_and_may_be_encrypted(place, monkeypatch, capsys):
     assert stat.S_IMODE(Path("keys/workshop.key").stat().st_mode) == 0o600
-    refused("keys new workshop", "is there already", capsys)
-    refused("keys new ../escape", "does not do as the name of a key", capsys)
+    refused("keys new workshop", "exists already", capsys)
+    refused("keys new ../escape", "is not valid as the name of a key", capsys)
     monkeypatch.setenv("TBFT_KEY_PASSPHRASE", "secret")
     new_key("locked")
     assert read_private("locked").public == read_public("locked")

@@ -111,7 +111,7 @@ def notes_on(blocks: Blocks) -> tuple[str, ...]:
     if names := batch_dependent(blocks.model):
         found.append(
             f"BatchNorm keeps no running statistics in {', '.join(names[:3])}{' ...' if names[3:] else ''}: "
-            "the model's output for a sample depends on the others of its batch, and so does its accuracy"
+            "the model's output for a sample depends on the others in its batch, and so does its accuracy"
         )
     if blocks.traced.opaque:
         found.append(

@@ -1,4 +1,4 @@
-"""Split a model into blocks, freeze and give back: every change of the user's model has its undo here."""
+"""Split a model into blocks, freeze and restore it: every change of the user's model has its undo here."""
 
 from tbft.blocks.arm import Arm
 from tbft.blocks.blocks import Block, Blocks

@@ -25,7 +25,7 @@ class Arm:
 
     @classmethod
     def of(cls, arm: Arm | str) -> Arm:
-        """Parse an arm as it is written; an arm that is parsed already is returned as it is."""
+        """Parse the name of an arm; an :class:`Arm` is returned as it is."""
         if isinstance(arm, Arm):
             return arm
         if arm in RESERVED:
@@ -62,7 +62,7 @@ class Arm:
         return len(self.parts) > 1
 
 
-#: Arms that are no part of a model; no block can have one of these names.
+#: Arms that are not parts of a model; no block can have one of these names.
 RESERVED = frozenset({"none", "adabn", "full", "ridge", "prototypes"})
 #: Arms that compute the head in closed form, see ``tuning/closed_form.py``.
 SOLVED = frozenset({"ridge", "prototypes"})

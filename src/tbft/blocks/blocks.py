@@ -1,4 +1,4 @@
-"""Split a model into consecutive blocks; train one of them, and give everything back.
+"""Split a model into consecutive blocks; train one of them, and restore everything.
 
     blocks = split(model, cuts=["layer2", "layer3", "fc"])
     with blocks.only("layer2"):

@@ -16,10 +16,10 @@ from tbft.packing import Packing, packing_of
 
 
 class Bounded(nn.Module):
-    """A stage that takes rows in which its inputs lie side by side, and gives its outputs in the same way.
+    """A stage that takes rows in which its inputs lie side by side, and returns its outputs in the same way.
 
     Attributes:
-        entering, leaving: how they do; None: a single tensor.
+        entering, leaving: how its inputs and outputs lie side by side; None: a single tensor.
     """
 
     def __init__(self, stage: nn.Module, entering: Packing | None, leaving: Packing | None) -> None:

@@ -134,7 +134,7 @@ def _crossing_counts(model: nn.Module, traced: Traced, nodes: Sequence[fx.Node])
 def _with_parameters(found: Mapping[int, str], sizes: Sequence[int]) -> list[int]:
     """The starts, the input's first, between any two of which there are parameters."""
     before = list(accumulate(sizes, initial=0))
-    alike: dict[int, list[int]] = {}  # parameters before -> the starts that have as many before them
+    alike: dict[int, list[int]] = {}  # parameters before -> the starts with that many before them
     for start in sorted(found):
         if 0 < before[start] < before[-1]:
             alike.setdefault(before[start], []).append(start)
@@ -142,7 +142,7 @@ def _with_parameters(found: Mapping[int, str], sizes: Sequence[int]) -> list[int
 
 
 def _follows_layer(model: nn.Module, node: fx.Node) -> bool:
-    """Whether a node does something to the output of a layer alone, and is none itself."""
+    """Whether a node only processes the output of a layer, and is not a layer itself."""
     sources = [n for n in node.all_input_nodes if n.op != "get_attr"]
     return not _is_mixing(model, node) and len(sources) == 1 and _is_mixing(model, sources[0])
 

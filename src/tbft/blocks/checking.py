@@ -1,4 +1,4 @@
-"""Never another model: the stages are compared with the model that they were made of."""
+"""Never another model: the stages are compared with the model they were made from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tbft.errors import NotTheModelError, SplitError
 #: Samples whose gradients are compared; BatchNorm in training mode needs more than one.
 COMPARED = 2
 
-#: How far logits may differ, relative to the largest, where the model does not repeat itself to the bit.
+#: How far logits may differ, relative to the largest, where the model does not repeat itself bit for bit.
 TOLERANCE = 1e-4
 
 
@@ -29,15 +29,15 @@ def check_stages(blocks: Blocks, x: Inputs, with_gradients: bool = True) -> None
     """Compare the stages in a row with the model on a batch, in evaluation mode: logits and gradients.
 
     It costs two forward passes of the batch, and a backward pass of two samples; once for blocks that
-    stay as they are. Logits have to be equal bit for bit; where the model itself does not give the same
-    twice, or on another device than a CPU, within :data:`TOLERANCE`.
+    stay as they are. Logits have to be equal bit for bit; where the model itself differs from call to
+    call, or on another device than a CPU, within :data:`TOLERANCE`.
 
     Args:
         x: a batch as the model takes it, on any device.
         with_gradients: compare gradients, too; they take the memory of a backward pass of two samples.
 
     Raises:
-        SplitError: the blocks would be another model, or what the model gives depends on the batch.
+        SplitError: the blocks would be another model, or the model's outputs depend on the batch.
     """
     refuse_batch_dependent(blocks.model)
     key = signature(blocks, x)
@@ -65,7 +65,7 @@ def check_stages(blocks: Blocks, x: Inputs, with_gradients: bool = True) -> None
 
 
 def squares(logits: Tensor) -> Tensor:
-    """A loss that every logit has a part in."""
+    """A loss that depends on every logit."""
     return logits.float().square().sum()
 
 
@@ -136,8 +136,8 @@ def _check_gradients(blocks: Blocks, x: Inputs) -> None:
         if (a is None) != (b is None) or (a is not None and b is not None and not _same(b, a, TOLERANCE)):
             name = next(name for name, q in named.items() if q is p)
             raise NotTheModelError(
-                f"the blocks give {name!r} another gradient than {type(model).__name__} does: its forward "
-                "has a backward pass of its own; put that into a submodule inside one block"
+                f"the blocks compute another gradient of {name!r} than {type(model).__name__} does: its "
+                "forward has a backward pass of its own; put that into a submodule inside one block"
             )
 
 
@@ -156,7 +156,7 @@ def _gradients(
 
 
 def signature(blocks: Blocks, x: Inputs) -> tuple[object, ...]:
-    """What the comparison holds for: sizes and types of the inputs, and what the traced modules run."""
+    """What the comparison is valid for: sizes and types of the inputs, and what the traced modules run."""
     inputs = tuple((t.shape[1:], t.dtype) for t in tensors_of(x))
     traced = [blocks.model, *(blocks.model.get_submodule(name) for name in parents_of(blocks.cuts))]
     flags = tuple(

@@ -1,4 +1,4 @@
-"""Cuts found by themselves: the candidates are grouped into front, middle, late and rear.
+"""Cuts found automatically: the candidates are grouped into front, middle, late and rear.
 
 The rear is the head with the normalization before it. What comes before is cut by the number of layers: a
 fifth for the front, a fifth for the middle and the rest for the late block, at places that the model's author
@@ -31,7 +31,7 @@ MAX_BLOCKS = 4
 #: Share of the late block's layers, as a multiple of the front's and the middle's.
 LATE_WEIGHT = 3.0
 
-#: What a cut at a submodule of a submodule weighs against parts of other shares, for each level.
+#: Penalty for a cut at a submodule of a submodule, against parts of other shares, for each level.
 LEVEL_PENALTY = 0.02
 
 
@@ -62,7 +62,7 @@ def propose_cuts(
     """Find the places at which a model can be cut, and choose at most `max_blocks - 1` of them.
 
     Args:
-        example: a batch; with it the cuts are tried, and FLOPs are counted, which decide nothing.
+        example: a batch; with it the cuts are tried, and FLOPs are counted, which are only reported.
         among: the submodules that may be cuts, besides those of the rear; None: any.
 
     Raises:
@@ -105,7 +105,7 @@ def grouped(
 
     Args:
         costs: of what lies between each candidate and the next, in any unit.
-        level_penalty: what a cut at a submodule of a submodule weighs, for each level.
+        level_penalty: penalty for a cut at a submodule of a submodule, for each level.
         late_weight: share of the part before the rear, as a multiple of each other part's.
     """
     if len(candidates) < 2 or max_blocks < 2:
@@ -158,7 +158,7 @@ def _works(model: nn.Module, cuts: Sequence[str], example: Inputs | None, output
 
 
 def _without(candidates: Sequence[Candidate], bad: Sequence[str]) -> list[Candidate]:
-    """The candidates but for some, whose parameters and layers go to the ones before them."""
+    """The candidates except for some, whose parameters and layers go to the ones before them."""
     kept: list[Candidate] = []
     for c in candidates:
         if c.path not in bad:

@@ -1,4 +1,4 @@
-"""Whether what a model gives for a sample is its own, whatever else is in the batch."""
+"""Whether a model's output for a sample depends on that sample alone, whatever else is in the batch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tbft.blocks.placement import random_restored
 from tbft.blocks.state import evaluating_alone
 from tbft.errors import SplitError
 
-#: Samples that are run together and one by one.
+#: Number of samples that are run together and one by one.
 COMPARED = 8
 
-#: How far logits may differ, relative to the largest: other sizes of batches are rounded in another order.
+#: How far logits may differ, relative to the largest: batches of other sizes are rounded differently.
 TOLERANCE = 1e-2
 
 
 def refuse_dependent(model: nn.Module, run: Callable[[Inputs], Any], x: Inputs) -> None:
-    """Raise if samples get other logits alone than in a batch: a frozen prefix runs in other batches.
+    """Raise if samples have other logits alone than in a batch: a frozen prefix runs in other batches.
 
     Args:
         run: from a batch to logits, in evaluation mode.
@@ -38,7 +38,7 @@ def refuse_dependent(model: nn.Module, run: Callable[[Inputs], Any], x: Inputs) 
 def dependent(model: nn.Module, differs: float) -> str:
     """What is wrong, and what to look for."""
     return (
-        f"what {type(model).__name__} gives for a sample depends on the others of its batch (run alone, its "
+        f"the output of {type(model).__name__} for a sample depends on the others in its batch (alone, its "
         f"logits differ by up to {differs:.3g}): look for a recurrent or attention layer without "
         "batch_first=True, and for means or a softmax over dimension 0"
     )

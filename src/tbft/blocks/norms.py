@@ -1,4 +1,4 @@
-"""Normalization layers that matter to whoever adapts a model."""
+"""Normalization layers that matter when a model is adapted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tbft.errors import SplitError
 def batch_dependent(model: nn.Module) -> list[str]:
     """Names of the BatchNorms without running statistics; they normalize by the batch in evaluation, too.
 
-    What such a model says of a sample depends on the other samples of its batch, and so does its accuracy;
+    The output of such a model for a sample depends on the others in its batch, and so does its accuracy;
     one sample alone cannot always be passed.
 
     >>> batch_dependent(nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False), nn.BatchNorm1d(2)))
@@ -25,11 +25,11 @@ def batch_dependent(model: nn.Module) -> list[str]:
 
 
 def refuse_batch_dependent(model: nn.Module) -> None:
-    """Raise unless what the model gives for a sample is its own: a frozen prefix runs in other batches."""
+    """Raise if the output for a sample depends on its batch: a frozen prefix runs in other batches."""
     if names := batch_dependent(model):
         raise SplitError(
-            f"BatchNorm keeps no running statistics in {names[0]}: what {type(model).__name__} gives for a "
-            "sample depends on the other samples of its batch, so nothing tuned or measured would hold "
+            f"BatchNorm keeps no running statistics in {names[0]}: the output of {type(model).__name__} for "
+            "a sample depends on the others in its batch, so nothing tuned or measured would hold "
             "elsewhere; give it running statistics (track_running_stats=True, and one pass over its training "
             "data), or another normalization"
         )

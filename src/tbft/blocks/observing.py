@@ -50,7 +50,9 @@ def observed(model: nn.Module, example: Inputs, output: Output, reason: str) -> 
                 ) from error
         logits = output(returned)
         if not isinstance(logits, Tensor):
-            raise UnknownOutputError(f"the model returns a {type(logits).__name__}, no tensor of its inputs")
+            raise UnknownOutputError(
+                f"the model returns a {type(logits).__name__}, not a tensor computed from its inputs"
+            )
         _refuse_unregistered(model, logits)
         head = _head(calls, logits)
     adapted = not isinstance(example, Tensor) or logits is not returned
@@ -63,7 +65,7 @@ def observed(model: nn.Module, example: Inputs, output: Output, reason: str) -> 
 
 @contextmanager
 def _recorded(model: nn.Module, calls: list[tuple[str, Tensor]]) -> Iterator[None]:
-    """Record the layers with a weight matrix as they are called, with what they give."""
+    """Record the layers with a weight matrix as they are called, with their outputs."""
 
     def record(name: str, _: nn.Module, __: object, result: Any) -> None:
         if isinstance(result, Tensor):
@@ -79,7 +81,7 @@ def _recorded(model: nn.Module, calls: list[tuple[str, Tensor]]) -> Iterator[Non
 
 
 def _head(calls: list[tuple[str, Tensor]], logits: Tensor) -> str:
-    """The last layer of which the logits are made, if possible one that gives as many; empty: none."""
+    """The last layer that the logits are made from, if possible one with as many outputs; empty: none."""
     used = [(name, out) for name, out in calls if out.requires_grad and _leads_to(out, logits)]
     alike = [name for name, out in used if out.shape == logits.shape]
     return alike[-1] if alike else used[-1][0] if used else ""
@@ -96,7 +98,7 @@ def _leads_to(out: Tensor, logits: Tensor) -> bool:
 
 
 def _refuse_unregistered(model: nn.Module, logits: Tensor) -> None:
-    """Raise if gradients reach tensors that are no parameters of the model, which no patch could hold."""
+    """Raise if gradients reach tensors that are not parameters of the model, which no patch could hold."""
     known = {id(p) for p in model.parameters()}
     seen: set[Any] = set()
     waiting = [logits.grad_fn]

@@ -1,4 +1,4 @@
-"""What a model gives: its logits, however it wraps them."""
+"""What a model returns: its logits, however it wraps them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Output = Callable[[Any], Any]
 
 
 class UnknownOutputError(SplitError):
-    """A model does not return logits in a way that is known."""
+    """A model does not return its logits in a known way."""
 
 
 def taken_from(returned: Any) -> str:
@@ -51,8 +51,8 @@ def logits_of(returned: Any) -> Any:
         return logits_of(returned[0])
     keys = f" with the keys {', '.join(map(str, returned))}" if isinstance(returned, Mapping) else ""
     raise UnknownOutputError(
-        f"the model returns a {type(returned).__name__}{keys}, in which the logits are not to be found: "
-        "say by output= which part they are, as in output=lambda returned: returned['scores']"
+        f"the model returns a {type(returned).__name__}{keys}, in which the logits cannot be found: "
+        "say which part they are with output=, as in output=lambda returned: returned['scores']"
     )
 
 

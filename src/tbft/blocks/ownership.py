@@ -71,7 +71,7 @@ def _check_state(model: nn.Module, state: Mapping[str, Any]) -> None:
     for key, value in state.items():
         if not isinstance(value, Tensor):
             raise SplitError(
-                f"{key!r} in the model's state is no tensor, and could not be given back as it was: "
+                f"{key!r} in the model's state is not a tensor, and could not be restored: "
                 "keep it out of the state dict"
             )
         if value.layout != torch.strided or value.is_quantized:

@@ -127,7 +127,7 @@ def needing(node: fx.Node) -> list[fx.Node]:
 
 
 def read_from(node: fx.Node) -> fx.Node | None:
-    """The tensor whose device or number of samples a node reads, which any other of the batch has, too."""
+    """The tensor whose device or number of samples a node reads, which all tensors of the batch share."""
     while _is_read_off(node):
         (node,) = node.all_input_nodes
         if node.op == "placeholder" or not _is_read_off(node):

@@ -52,7 +52,7 @@ def find_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def random_restored(device: torch.device) -> Iterator[None]:
-    """torch's random numbers go on afterwards as if nothing had drawn any, on the CPU and on a GPU."""
+    """torch's random numbers continue afterwards as if none had been drawn, on the CPU and on a GPU."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 

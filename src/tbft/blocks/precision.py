@@ -44,7 +44,7 @@ class Computing:
 
     @property
     def random_devices(self) -> list[torch.device]:
-        """Devices beside the CPU whose random numbers are drawn from."""
+        """Devices besides the CPU from whose generators random numbers are drawn."""
         return [self.device] if self.device.type == "cuda" else []
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -59,7 +59,7 @@ class Computing:
         return map_tensors(laid_out, x) if self.channels_last else x
 
 
-#: What was found for a model, and for which question.
+#: What was found for a model, and for which inputs.
 _FOUND: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], Computing]] = WeakKeyDictionary()
 
 
@@ -77,7 +77,7 @@ def computing_for(
         precision: ``auto`` takes ``bfloat16`` where the device gains from it.
 
     Raises:
-        PlanError: an unknown precision, or ``bfloat16`` asked for by name that the model does not take.
+        PlanError: an unknown precision, or ``bfloat16`` requested by name that the model does not take.
     """
     if precision not in PRECISIONS:
         raise PlanError(unknown("precision", precision, PRECISIONS))
@@ -110,7 +110,7 @@ def _first_that_works(
                     ) from cause
                 return computing
             errors[computing] = error
-    # It takes these inputs in no way at all: whoever runs it says so in better words.
+    # It cannot take these inputs at all, which is reported better where it is run.
     return Computing("float32", False, device)
 
 
@@ -168,7 +168,7 @@ def gains_from_bfloat16(device: torch.device = CPU) -> bool:
 
 def _has(feature: str) -> bool:
     """Whether the processor has these instructions."""
-    # Private in torch; where a version lacks it, nothing is lost but speed.
+    # Private in torch; where a version lacks it, only speed is lost.
     check = getattr(torch.cpu, f"_is_{feature}_supported", None)
     return check is not None and bool(check())
 

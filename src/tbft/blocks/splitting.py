@@ -76,7 +76,7 @@ def _split_automatically(
 
 
 def sequential(parts: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
-    """A list of ``(name, module)`` as one model that declares each of them with parameters a block."""
+    """A list of ``(name, module)`` as one model that declares each of them that has parameters as a block."""
     try:
         names = [str(name) for name, _ in parts]
         model = nn.Sequential(OrderedDict(parts))

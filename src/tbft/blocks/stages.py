@@ -1,4 +1,4 @@
-"""The stages of a model whose graph is cut into blocks: one module a block, to be run one after the other."""
+"""The stages of a model whose graph is cut into blocks: one module per block, to be run in turn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IN_PLACE.add("setitem")
 def stages_of(
     model: nn.Module, traced: Traced, parts: Partition, example: Inputs | None
 ) -> list[fx.GraphModule]:
-    """One module a block, on the model's own submodules and tensors.
+    """One module per block, on the model's own submodules and tensors.
 
     Args:
         example: how the inputs of the first block are structured; None: one tensor.
@@ -42,7 +42,7 @@ def stages_of(
 
 
 class _Stage:
-    """The graph of one block in the making; what other blocks computed is looked up in what enters it."""
+    """The graph of one block under construction; values from other blocks are looked up in what enters it."""
 
     def __init__(self, model: nn.Module, traced: Traced, parts: Partition, k: int) -> None:
         self.model, self.traced, self.parts, self.k = model, traced, parts, k

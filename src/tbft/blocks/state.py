@@ -32,7 +32,7 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
 
 @contextmanager
 def modes_restored(model: nn.Module) -> Iterator[None]:
-    """Give every module its training or evaluation mode back on exit."""
+    """Restore the training or evaluation mode of every module on exit."""
     modes = [(m, m.training) for m in model.modules()]
     try:
         yield
@@ -48,7 +48,7 @@ def modes_restored(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def flags_restored(model: nn.Module) -> Iterator[None]:
-    """Give every parameter its `requires_grad` and its gradient back on exit."""
+    """Restore `requires_grad` and the gradient of every parameter on exit."""
     flags = [(p, p.requires_grad, p.grad) for p in model.parameters()]
     for p, _, _ in flags:
         p.grad = None
@@ -63,7 +63,7 @@ def flags_restored(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; the modes come back on exit."""
+    """Evaluation mode and no gradients inside; the modes are restored on exit."""
     with modes_restored(model), torch.no_grad():
         model.eval()
         yield
@@ -71,7 +71,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def values_restored(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Give the model all its values back on exit; yields a copy of its state dict.
+    """Restore all values of the model on exit; yields a copy of its state dict.
 
     Tensors are written in place, so that whoever holds them sees their values; where a module put another
     tensor in the place of one, the first comes back.
@@ -88,7 +88,7 @@ def values_restored(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 @contextmanager
 def evaluating_alone(model: nn.Module) -> Iterator[None]:
-    """As :func:`evaluating`, for a whole pass over samples: what a forward pass moves comes back, too.
+    """As :func:`evaluating`, for a whole pass over samples: what a forward pass changes is restored, too.
 
     Some models count their calls, or keep statistics, in evaluation mode as well. Parameters are not copied.
     """
@@ -98,7 +98,7 @@ def evaluating_alone(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def attributes_restored(model: nn.Module) -> Iterator[None]:
-    """Give every module the attributes back that it had, and no others; the values of tensors stay."""
+    """Restore the attributes that every module had, and no others; the values of tensors stay."""
     tables = [t for m in model.modules() for t in (vars(m), m._parameters, m._buffers, m._modules)]
     kept = [dict(table) for table in tables]
     try:
@@ -144,7 +144,7 @@ def write_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 class _Noted:
-    """Values noted before a change: copies of tensors, and what gives everything back."""
+    """Values noted before a change: copies of tensors, and what restores everything."""
 
     def __init__(self, model: nn.Module, with_parameters: bool = True) -> None:
         self.clones: dict[int, Tensor] = {}  # id of a tensor, which `undo` keeps alive -> its copy
@@ -155,16 +155,16 @@ class _Noted:
 
     @contextmanager
     def given_back(self) -> Iterator[None]:
-        """Everything comes back on exit."""
+        """Everything is restored on exit."""
         try:
             yield
         finally:
-            with uninterrupted(), ExitStack() as stack:  # which goes on if one of them fails
+            with uninterrupted(), ExitStack() as stack:  # which continues if one of them fails
                 for give_back in self.undo:
                     stack.callback(give_back)
 
     def _note_module(self, module: nn.Module) -> None:
-        """Everything that a module itself holds, but for its children."""
+        """Everything that a module itself holds, except its children."""
         plain = {name: value for name, value in vars(module).items() if name not in _MACHINERY}
         for table in (plain, module._parameters, module._buffers):
             self._note(table)
@@ -196,7 +196,7 @@ def _refill_plain(module: nn.Module, plain: dict[str, Any]) -> None:
 
 
 def _refill(container: Any, kept: Any) -> None:
-    """The container with the very entries that it had."""
+    """The container with exactly the entries that it had."""
     if isinstance(container, dict):
         same = list(container) == list(kept) and all(container[key] is kept[key] for key in kept)
         if not same:

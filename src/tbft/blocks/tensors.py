@@ -37,7 +37,7 @@ def state_bytes(state: Mapping[str, Tensor]) -> int:
 
 
 def unshared(state: Mapping[str, Tensor]) -> State:
-    """The tensors contiguous, each in its own memory: tied weights share theirs, which few formats can say.
+    """The tensors contiguous, each in its own memory: tied weights share theirs, which few formats support.
 
     >>> tied = torch.zeros(2)
     >>> a, b = unshared({"a": tied, "b": tied}).values()

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tbft.blocks.tracing import trace_deep
 from tbft.errors import SplitError
 
-#: What cuts parts out of a tensor, or makes it whole numbers: functions, and names of methods.
+#: Functions and methods that take parts of a tensor, or convert it to whole numbers.
 _PARTS = (
     *(operator.getitem, torch.select, torch.unbind, torch.chunk, torch.split),
     *("select", "unbind", "chunk", "split", "long", "int", "squeeze"),

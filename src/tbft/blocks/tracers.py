@@ -76,7 +76,7 @@ class Tracer(fx.Tracer):
         self.is_leaf, self.example, self.output = is_leaf, example, output
         self.entered: list[str] = []
         self.adapted = not (example is None or isinstance(example, Tensor))
-        self.taken = ""  # what is taken of more than one value that the model returns
+        self.taken = ""  # what is taken where the model returns more than one value
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return bool(module_qualified_name) and self.is_leaf(m, module_qualified_name)
@@ -126,7 +126,7 @@ class Tracer(fx.Tracer):
             self.taken = taken_from(returned) if self.output is logits_of else ""
             if not isinstance(result, fx.Proxy):
                 raise UnknownOutputError(
-                    f"the model returns a {type(result).__name__}, no tensor of its inputs"
+                    f"the model returns a {type(result).__name__}, not a tensor computed from its inputs"
                 )
             return result
 

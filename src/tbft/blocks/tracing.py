@@ -31,12 +31,12 @@ class Traced:
         graph: in evaluation mode.
         tensors: the tensors of the model that the graph uses by themselves, and those that it makes.
         training: the same with the model itself in training mode; None: nothing else is run then.
-        sizes: of the inputs but for the batch, if any of them decided what is run; else None.
+        sizes: of the inputs without the batch, if any of them decided what is run; else None.
         adapted: whether the model is to be given its inputs in another way than ``model(x)``, or returns
             something else than a tensor.
         opaque: why the model cannot be traced and is one block that is run as a whole; empty: it was traced.
         head: the last layer of an opaque model; empty where there is none.
-        taken: what is taken for the logits of more than one value that it returns; empty: the only one.
+        taken: what is taken for the logits where it returns more than one value; empty: the only one.
     """
 
     graph: fx.Graph
@@ -120,7 +120,7 @@ def trace_deep(model: nn.Module, example: Inputs | None = None, output: Output =
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether a module is one of torch's own, and no container, or has weights that others compute."""
+    """Whether a module is one of torch's own and not a container, or has weights computed by others."""
     container = isinstance(module, (nn.Sequential, nn.TransformerEncoder))
     return (type(module).__module__.startswith("torch.nn.") and not container) or is_parametrized(module)
 

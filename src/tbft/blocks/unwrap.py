@@ -6,8 +6,8 @@ import sys
 
 from torch import nn
 
-#: Class of a wrapper -> the attribute that holds what it wraps. Told by their classes, because a model's own
-#: child may be called `module` as well; by name, because importing some of them is slow.
+#: Class of a wrapper -> the attribute that holds what it wraps. Recognized by class, because a model's own
+#: child may be named `module` as well; by name, because importing some of them is slow.
 WRAPPERS = {
     ("torch.nn.parallel.data_parallel", "DataParallel"): "module",
     ("torch.nn.parallel.distributed", "DistributedDataParallel"): "module",

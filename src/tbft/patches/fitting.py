@@ -34,7 +34,7 @@ def patched_state(header: Header, tensors: Mapping[str, Tensor], state: Mapping[
 
 
 def check_base(header: Header, state: Mapping[str, Tensor]) -> None:
-    """Raise PatchError unless `state` is the very base that this patch was made for."""
+    """Raise PatchError unless `state` is exactly the base that this patch was made for."""
     if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
         raise PatchError(f"{other[0]} in the model's state is not a tensor: keep it out of the state dict")
     if lazy := [key for key, value in state.items() if value.is_meta or is_lazy(value)]:
@@ -52,7 +52,7 @@ def check_base(header: Header, state: Mapping[str, Tensor]) -> None:
 
 
 def rows_added(header: Header) -> int:
-    """Rows that a patch adds to the head; negative where it takes them off again."""
+    """Rows that a patch adds to the head; negative where it removes them again."""
     return -len(header.new_classes) if header.undoes else len(header.new_classes)
 
 
@@ -60,7 +60,7 @@ def check_tensors(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor], ro
     """Raise PatchError unless each tensor could take the place of that of its name in a state.
 
     Args:
-        rows: that tensors of the head have more than those of the state.
+        rows: how many more rows the head's tensors have than those of the state.
     """
     if foreign := [key for key in tensors if key not in state]:
         raise PatchError(f"the patch holds {foreign[0]!r}, which the model does not have")
@@ -94,7 +94,7 @@ def write_in_place(wanted: Mapping[str, Tensor], model: nn.Module) -> None:
         write_state(model, wanted)
         if differ := _differing(model.state_dict(), {**saved, **wanted}):
             raise PatchError(
-                f"the model shares memory between its tensors in another way than the base did: {differ[0]} "
+                f"the model shares memory between its tensors differently than the base did: {differ[0]} "
                 "changed with another; nothing was changed"
             )
     except BaseException as error:
@@ -107,7 +107,7 @@ def write_in_place(wanted: Mapping[str, Tensor], model: nn.Module) -> None:
 
 
 def _resize_head(model: nn.Module, wanted: Mapping[str, Tensor]) -> None:
-    """Give a layer parameters of another number of rows, where a patch adds classes or takes them off."""
+    """Resize the parameters of a layer, where a patch adds or removes classes."""
     state = model.state_dict()
     for key, value in wanted.items():
         if value.shape != state[key].shape:

@@ -1,4 +1,4 @@
-"""What a patch says of itself, and how far that can be believed."""
+"""What a patch says about itself, and how far that can be believed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Moment = Annotated[
 
 @dataclass(frozen=True)
 class Header:
-    """What a patch says of itself.
+    """What a patch says about itself.
 
     Attributes:
         base_fingerprint: of the state it applies to, see :func:`tbft.fingerprint`.
@@ -57,7 +57,7 @@ def parse_header(content: Mapping[str, Any], where: str) -> Header:
     """The header that a file holds.
 
     Raises:
-        PatchError: fields that are missing or unknown, of another type, or figures that cannot be.
+        PatchError: fields that are missing or unknown, of another type, or impossible figures.
     """
     header = build(Header, dict(content), f"the header of {where}", PatchError)
     try:
@@ -67,12 +67,12 @@ def parse_header(content: Mapping[str, Any], where: str) -> Header:
     for key, value in header.measured.items():
         if not _possible(key, value):
             shown = visible(f"{key} {value!r}"[:80], lines=False)
-            raise PatchError(f"the header of {where} is not usable: no measurement gives {shown}")
+            raise PatchError(f"the header of {where} is not usable: impossible measurements: {shown}")
     return header
 
 
 def versions() -> dict[str, str]:
-    """Versions of what makes results."""
+    """Versions of the software that results depend on."""
     import platform
 
     from tbft import __version__
@@ -81,12 +81,12 @@ def versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """The time as headers have it."""
+    """The current time as headers have it."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _possible(key: str, value: Any) -> bool:
-    """Could a figure of this name have been measured? What is not a number is not judged."""
+    """Whether a figure of this name could have been measured; anything but a number passes."""
     if type(value) not in (int, float):
         return True
     if key.endswith("accuracy"):

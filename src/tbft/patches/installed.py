@@ -1,7 +1,7 @@
 """Checkpoint files that patches are put on and taken off, in order.
 
 Such a file carries a log of its patches in its metadata, so that state and log are replaced in one step.
-What undoes a patch lies beside it, in a file named by the states that it leads from and to. That is written
+Its undo patch lies beside it, in a file named by the states that it leads from and to. That is written
 first, and never takes the place of another: wherever the work is cut off, what is there can be undone.
 """
 
@@ -102,7 +102,7 @@ def put_on(patch: Patch, weights: str | Path, out: str | Path) -> tuple[Installe
     if is_required() and entry.serial < newest:
         raise PatchError(
             f"the patch is older (serial {entry.serial}) than one that was put on {out} before ({newest}): "
-            "to use it all the same, sign it again with a higher --serial"
+            "to use it anyway, sign it again with a higher --serial"
         )
     made = Installed(out, tuned, Log((*base.log.entries, entry), max(newest, entry.serial)))
     path = made.folder / f"{out.resolve().name}.{_link(entry)}{SUFFIX}"
@@ -146,7 +146,7 @@ def _state(path: Path, patch: Patch | None) -> State:
 
 
 def _found(tuned: Installed, last: Entry | None) -> Patch:
-    """What undoes the last patch, by the log, or by the fingerprint of the state where there is none."""
+    """The undo of the last patch, by the log, or by the fingerprint of the state where there is none."""
     if last is not None:
         if path := tuned.undo_file(last):
             return Patch.load(path)
@@ -187,7 +187,7 @@ def _link(entry: Entry) -> str:
 
 
 def _carry(source: Installed, made: Installed) -> None:
-    """What undoes the patches below goes along where a file is written to another folder."""
+    """The undo patches below are copied along where a file is written to another folder."""
     if source.folder == made.folder:
         return
     for entry in source.log.entries:
@@ -221,4 +221,4 @@ def _logged(path: Path) -> tuple[State, dict[str, str]]:
             keys = file.keys() if KEY in metadata else []
             return {key: file.get_tensor(key) for key in keys}, metadata
     except (SafetensorError, OSError):
-        return {}, {}  # read_state tells what is wrong
+        return {}, {}  # read_state reports what is wrong

@@ -1,6 +1,6 @@
 """Ed25519 keys that sign patches, and the folders they lie in. Needs the extra ``sign``.
 
-A key pair is two files: ``NAME.key`` for whoever makes patches, who keeps it to himself, and ``NAME.pub`` for
+A key pair is two files: ``NAME.key`` for the maker of patches, who keeps it secret, and ``NAME.pub`` for
 the devices, one line of text: ``tbft-ed25519 BASE64 NAME``.
 """
 
@@ -83,14 +83,14 @@ def new_key(name: str, folder: Path | None = None) -> Path:
     It is encrypted where ``TBFT_KEY_PASSPHRASE`` is set.
 
     Raises:
-        KeyFileError: a name that does not do, or that is taken.
+        KeyFileError: a name that is not valid, or that is taken.
         MissingExtraError: `cryptography` is not installed.
     """
     with needs("cryptography", "sign"):
         from cryptography.hazmat.primitives import serialization as s
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     if not _NAME.fullmatch(name):
-        raise KeyFileError(f"{name!r} does not do as the name of a key: letters, digits, and . _ @ -")
+        raise KeyFileError(f"{name!r} is not valid as the name of a key: use letters, digits, and . _ @ -")
     place = folder or keys_folder()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = place / f"{name}.key"
@@ -101,7 +101,7 @@ def new_key(name: str, folder: Path | None = None) -> Path:
     public = PublicKey(name, secret.public_key().public_bytes_raw())
     with claimed(path):
         if path.exists():
-            raise KeyFileError(f"{path} is there already: a key is not written over; give another name")
+            raise KeyFileError(f"{path} exists already, and keys are not overwritten: give another name")
         with atomic_path(path.with_suffix(".pub")) as temporary:
             temporary.write_text(public.line + "\n")
         with atomic_path(path, private=True) as temporary:  # the last: until it is there, the name is free
@@ -151,7 +151,7 @@ def read_public(name_or_path: str | Path) -> PublicKey:
     except OSError as error:
         raise KeyFileError(
             f"cannot read the key {path}: {error.strerror}; copy it from the machine on which it was made: "
-            "`tbft keys show` tells the file"
+            "`tbft keys show` prints its path"
         ) from error
     except UnicodeDecodeError as error:
         raise KeyFileError(f"{path} is not a public key, which is one line of text") from error
@@ -159,10 +159,10 @@ def read_public(name_or_path: str | Path) -> PublicKey:
 
 
 def parse_public(line: str, where: str) -> PublicKey:
-    """The key that a line of text says.
+    """The key in a line of text.
 
     Raises:
-        KeyFileError: it says none.
+        KeyFileError: it holds none.
     """
     parts = line.split()
     try:
@@ -175,12 +175,12 @@ def parse_public(line: str, where: str) -> PublicKey:
 
 
 def keys_folder() -> Path:
-    """Where one's own keys lie: ``$TBFT_KEYS``, or ``tbft/keys`` in the user's configuration."""
+    """The folder of one's own keys: ``$TBFT_KEYS``, or ``tbft/keys`` in the user's configuration."""
     return _folder(KEYS, "keys")
 
 
 def trust_folder() -> Path:
-    """Where trusted public keys lie: ``$TBFT_TRUST``, or ``tbft/trust`` in the user's configuration."""
+    """The folder of trusted public keys: ``$TBFT_TRUST``, or ``tbft/trust`` in the user's configuration."""
     return _folder(TRUST, "trust")
 
 

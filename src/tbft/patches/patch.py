@@ -8,7 +8,7 @@
     with patch.applied(model):                           # or the tuned model inside, the base outside
         ...
 
-What undoes a patch is a patch: applied to the tuned model, it gives the base. `apply` returns it.
+The undo of a patch is a patch: applied to the tuned model, it gives the base. `apply` returns it.
 On states, ``patch.verify(state)``, ``applied_to`` and ``undo`` do the same.
 """
 
@@ -74,7 +74,7 @@ class Patch:
 
     @property
     def seal(self) -> str:
-        """The checksum over header and tensors, which signatures are of."""
+        """The checksum over header and tensors, which is what is signed."""
         return container.seal(container.header_text(asdict(self.header)), self.tensors)
 
     def signed(self, key: PrivateKey, serial: int | None = None) -> Patch:
@@ -89,7 +89,7 @@ class Patch:
         """The key that signed the patch.
 
         Args:
-            keys: that are trusted, by id; default: those of this device.
+            keys: trusted keys, by id; default: those of this device.
 
         Raises:
             PatchError: unsigned, or not by a trusted key.
@@ -100,7 +100,7 @@ class Patch:
     def apply(self, model: nn.Module) -> Patch:
         """Apply to a model in memory and return the patch that undoes it.
 
-        A model that is compiled or in ``DataParallel`` is known by the module inside.
+        Of a model that is compiled or in ``DataParallel``, the module inside counts.
 
         Raises:
             PatchError: the model is not the base this patch was made for, the patch is not what it says, or
@@ -173,7 +173,7 @@ def make_patch(base: Mapping[str, Tensor], changed: Mapping[str, Tensor], arm: s
         arm: what was tuned. Further fields of :class:`Header` by name.
 
     Raises:
-        PatchError: a tensor that the base has not, of another shape or type, or that is not finite.
+        PatchError: a tensor that the base does not have, of another shape or type, or that is not finite.
     """
     check_tensors(changed, base, len(header.get("new_classes", ())))
     made = Header(

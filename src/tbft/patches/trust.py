@@ -1,7 +1,7 @@
-"""Who made a patch: signatures, the keys that a device trusts, and the policy that asks for them.
+"""Who made a patch: signatures, the keys that a device trusts, and the policy that requires them.
 
 A checksum says that a patch is as it was written. A signature says who wrote it. It is over the checksum and
-a serial, a number that grows from one signature to the next and tells an older patch from a newer one.
+a serial, a number that grows from one signature to the next and shows which of two patches is newer.
 
 Where ``TBFT_REQUIRE_SIGNATURE`` is 1, patches that come from files are applied only if a trusted key signed
 them.
@@ -25,7 +25,7 @@ from tbft.patches.keys import PrivateKey, PublicKey, read_public, trust_folder
 from tbft.schema import Count, Form, build
 
 POLICY = "TBFT_REQUIRE_SIGNATURE"
-#: Ending of the empty files, named by ids, that say in the folder of trusted keys which are trusted no more.
+#: Ending of empty files in the folder of trusted keys, named by the ids of keys that are no longer trusted.
 REVOKED = ".revoked"
 
 KeyId = Annotated[str, Form("[0-9a-f]{16}", "the id of a key")]
@@ -73,7 +73,7 @@ def verify(seal: str, signature: Signature | None, keys: Mapping[str, PublicKey]
         keys: those that are trusted, by id.
 
     Raises:
-        PatchError: unsigned, by a key that is revoked or not trusted, or not by it; the message says which.
+        PatchError: unsigned, signed by a key that is revoked or not trusted, or changed after signing.
     """
     if signature is None:
         raise PatchError(f"{where} is not signed: sign it with `tbft patch sign`, or get a signed one")
@@ -121,7 +121,7 @@ def trusted_keys() -> dict[str, PublicKey]:
 
 
 def revoked_ids() -> frozenset[str]:
-    """The ids of keys that are trusted no more."""
+    """The ids of keys that are no longer trusted."""
     try:
         folder = trust_folder()
     except KeyFileError:  # without a home, there is no such folder
@@ -153,7 +153,7 @@ def trust(key: PublicKey) -> None:
 
 
 def revoke(key_id: str) -> None:
-    """Trust a key no more, for good."""
+    """Revoke a key, for good."""
     folder = trust_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with atomic_path(folder / f"{key_id}{REVOKED}"):

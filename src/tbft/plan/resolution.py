@@ -124,7 +124,7 @@ class ResolvedPlan:
         return [p for p in dict.fromkeys(found) if p.requires_grad and id(p) not in own]
 
     def only(self) -> AbstractContextManager[list[nn.Parameter]]:
-        """Make what the plan trains trainable, and let the BatchNorms track that it says."""
+        """Make what the plan trains trainable, and let its BatchNorms track."""
         return self.blocks.only(self.plan.arm, self.track, self.along)
 
     @property

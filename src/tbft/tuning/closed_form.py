@@ -1,6 +1,6 @@
 """Heads in closed form: a linear head computed from features in one forward pass, without gradients.
 
-``ridge`` moves the base's head by ridge regression as far as the labels say so: without labels it is the
+``ridge`` moves the base's head by ridge regression, as far as the labels support it: without labels it is the
 base's, with many it is a new head. ``prototypes`` compares features with the mean of each class, in which the
 means of the source card count as a few samples. Both are linear, so that they replace the weights of the
 model's own head.
@@ -26,13 +26,13 @@ from tbft.verification.running import Runnable, predict
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
-#: How many samples of a class its mean on the source counts as.
+#: The number of samples that a class's mean on the source counts as.
 PRIOR_SAMPLES = 3.0
-#: How many samples the spread of features on the source counts as.
+#: The number of samples that the spread of features on the source counts as.
 SPREAD_SAMPLES = 10.0
-#: How strongly ridge regression on d standardized features holds on to the base's head, in units of d: so
-#: much for a base that is never right, and so much more for one that always is. Set on motion and on pictures
-#: with 1 to 10 labels a class.
+#: How strongly ridge regression on d standardized features holds on to the base's head, in units of d: this
+#: much for a base that is never right, and this much more for one that always is. Set on motion and on
+#: pictures with 1 to 10 labels per class.
 RIDGE, RIDGE_IF_RIGHT = 1.0, 8.0
 #: Factors on logits among which the one with the lowest leave-one-out loss is taken.
 SCALES = (1.0, 0.3, 3.0, 0.1, 10.0, 0.03, 30.0, 0.01)
@@ -104,7 +104,7 @@ def solve(
 def _ridge(
     features: Floats, labels: Labels, base: LinearHead, source: Prototypes | None
 ) -> tuple[LinearHead, Floats]:
-    """The base's head times a slope, plus ridge regression of what that leaves, and leave-one-out logits."""
+    """The base's head times a slope, plus ridge regression of the residual, and leave-one-out logits."""
     count, classes = len(features), len(base.bias)
     mean, variance = features.mean(0), features.var(0)
     if source is not None:
@@ -121,7 +121,7 @@ def _ridge(
     moved = solution @ (targets - slope * logits)
     weight = moved[:-1].T / spread
     head = LinearHead(slope * base.weight + weight, slope * base.bias + moved[-1] - weight @ mean)
-    # A sample's residual without it, as in Allen's PRESS; the slope is another one then, too.
+    # A sample's residual without it, as in Allen's PRESS; the slope differs then, too.
     slopes = np.maximum(0.0, (along.sum() - along) / np.maximum(square.sum() - square, 1e-9))[:, None]
     residuals = targets - x @ (solution @ targets) - slopes * (logits - x @ (solution @ logits))
     return head, targets - residuals / (1 - leverages(x, solution))
@@ -135,8 +135,8 @@ def _prototypes(
     missing = np.setdiff1d(np.arange(classes), labels)
     if len(missing) and source is None:
         raise PlanError(
-            f"prototypes needs labels of every class, and there are none of {len(missing)} (the first is "
-            f"class {missing[0]}): label some, build a card with the model, or take ridge"
+            f"prototypes needs labels of every class, and {len(missing)} have none (the first is "
+            f"class {missing[0]}): label some, build a source card, or take ridge"
         )
     chosen = np.eye(classes)[labels]
     sums, counts = chosen.T @ x, chosen.sum(0)[:, None]

@@ -130,7 +130,7 @@ def _check_model(resolved: ResolvedPlan, train: Samples) -> None:
 
 @contextmanager
 def _trainable(resolved: ResolvedPlan) -> Iterator[list[nn.Parameter]]:
-    """Make the plan's parameters trainable, and let the BatchNorms track that it says."""
+    """Make the plan's parameters trainable, and let its BatchNorms track."""
     if resolved.training is None:
         yield []
         return

@@ -21,7 +21,7 @@ from tbft.verification.comparison import Outputs, Rule, accept, changed_to, run_
 from tbft.verification.compatibility import check_fits
 from tbft.verification.running import BATCH_SIZE, predict
 
-#: Samples of so many groups are not one stretch of time, even if they are in order.
+#: Samples of this many groups are not one stretch of time, even if they are in order.
 MIN_GROUPS = 5
 
 
@@ -80,7 +80,7 @@ def _judged_by_folds(
 
 
 def _is_one_stretch(parts: Parts) -> bool:
-    """Whether few labels are in order of time: folds of them tell little of later times."""
+    """Whether few labels are in order of time: their folds say little about later times."""
     manner = parts.manner
     if manner is None or manner.ranks is None:
         return False

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tbft.verification.binomial import binomial_cdf
 
-#: Maximum loss of accuracy on old classes, and the chance that it is larger all the same.
+#: Maximum loss of accuracy on old classes, and the probability that it is larger nevertheless.
 MAX_OLD_LOSS, RISK = 0.01, 0.1
 #: Weight decay of the rows, on features of unit variance.
 DECAY = 1e-3
@@ -139,9 +139,9 @@ def judge_in_folds(pool: Pool, count: int) -> Judged:
 
 
 def max_lost(count: int) -> int:
-    """How many of `count` old samples may be lost, so that the loss is at most `MAX_OLD_LOSS` but for `RISK`.
+    """How many of `count` old samples may be lost, for a loss of at most `MAX_OLD_LOSS` at a risk of `RISK`.
 
-    -1 where even none lost would not show that.
+    -1 where even no loss would not show that.
 
     >>> [max_lost(n) for n in (100, 230, 500, 1000, 2000)]
     [-1, 0, 1, 5, 13]
@@ -155,7 +155,7 @@ def max_lost(count: int) -> int:
 def find_offset(old: Judged) -> Tensor:
     """How much to lower the new biases, so that few enough samples of old classes are lost.
 
-    Of all samples as many as :func:`max_lost` says, of the user's own at most their share.
+    Of all samples as many as :func:`max_lost` allows, of the user's own at most their share.
 
     Args:
         old: samples of old classes, enough for :func:`max_lost`.

@@ -21,11 +21,11 @@ Parameters = Sequence[nn.Parameter] | Sequence[dict[str, Any]]
 
 
 class Optimizer:
-    """What the training loop needs of an optimizer.
+    """What the training loop needs from an optimizer.
 
     Attributes:
         param_groups: settings for groups of parameters; the learning rate is ``lr``.
-        state: parameter -> what is remembered of earlier steps.
+        state: parameter -> what is kept from earlier steps.
     """
 
     def __init__(self, parameters: Parameters, **settings: Any) -> None:
@@ -61,11 +61,11 @@ class Optimizer:
         """Restore a state dict.
 
         Raises:
-            ValueError: it is of other groups of parameters.
+            ValueError: it belongs to other groups of parameters.
         """
         groups = stored["param_groups"]
         if [len(g["params"]) for g in groups] != [len(g["params"]) for g in self.param_groups]:
-            raise ValueError("the optimizer's state is of other groups of parameters")
+            raise ValueError("the optimizer's state belongs to other groups of parameters")
         parameters = self._parameters()
         state = {parameters[k]: copy.deepcopy(values) for k, values in stored["state"].items()}
         self.state = defaultdict(dict, state)

@@ -26,7 +26,7 @@ class Tuning:
         cache: where to keep the outputs of the frozen prefix, for recipes that cache them.
         optimizer: makes the optimizer, instead of the recipe's. The learning rates of its groups follow the
             recipe's schedule in proportion.
-        resume_path: file written after every epoch, which the caller removes in the end. If it exists, tuning
+        resume_path: file written after every epoch, which the caller removes at the end. If it exists, tuning
             resumes from it, with the same result, bit for bit, as if it had never stopped.
         on_step, on_epoch: called to report progress.
         task: the task, whose loss is minimized.

@@ -18,7 +18,7 @@ from typing import Any
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 #: Blocks up to this size come from the heap; the largest value that glibc takes.
 _LARGEST_BLOCK = 32 << 20
-#: So much free memory at the end of the heap is kept: all of it, and what glibc comes to by itself.
+#: Free memory kept at the end of the heap: all of it, and what glibc chooses by itself.
 _ALL, _USUAL = 2**31 - 1, 64 << 20
 
 

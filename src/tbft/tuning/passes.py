@@ -36,7 +36,7 @@ Stopped = Literal["budget", "interrupt"]
 
 @dataclass
 class PassRunner:
-    """Runs the passes of a resolved plan one after the other, and holds what they leave."""
+    """Runs the passes of a resolved plan one after the other, and holds their results."""
 
     resolved: ResolvedPlan
     computing: Computing
@@ -59,7 +59,7 @@ class PassRunner:
         # The part of the model that is still to run, and its inputs.
         self.part: nn.Module = self.resolved.stages.whole
         self.inputs, self.val_inputs = self.train, self.val
-        # A copy of the base is kept, and another copy is made in the end to find what changed.
+        # A copy of the base is kept, and another copy is made at the end to find what changed.
         self.limit = MemoryLimit(
             self.resolved, self.computing, self.parameters, 2 * state_bytes(self.base), self.how.task.loss
         )
@@ -81,7 +81,7 @@ class PassRunner:
                 self._fit()
 
     def _adapt(self, step: AdaptStatistics) -> None:
-        """AdaBN on some of the samples, which are read batch by batch, as cached inputs may be large."""
+        """AdaBN on some of the samples, read batch by batch, as cached inputs may be large."""
         samples, stages = self.inputs, self.resolved.stages
         if step.end < len(stages):  # the prefix, before anything is trained
             module, batch_size = stages.prefix(step.end), min(step.batch_size, self.prefix_batch)
@@ -96,7 +96,7 @@ class PassRunner:
             adapt_statistics(module, samples, batch_size, step.source_share, self.computing, rows)
 
     def _solve(self, step: SolveHead) -> None:
-        """Compute the head in closed form, or before training only if that is possible."""
+        """Compute the head in closed form; before training, only if that is possible."""
         trains = self.training is not None
         if not self.how.task.is_classification and not trains:
             raise PlanError(

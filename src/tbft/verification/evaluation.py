@@ -49,7 +49,7 @@ def evaluate_samples(
 
 
 def warn_if_dependent(model: Runnable, samples: Samples) -> None:
-    """Warn if what the model gives for a sample depends on the other samples of its batch."""
+    """Warn if the model's output for a sample depends on the others in its batch."""
     module = module_of(model)
     if batch_dependent(module):  # noted already
         return
