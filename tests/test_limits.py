@@ -207,7 +207,7 @@ def test_a_mapped_file_that_gets_shorter_while_it_is_read_ends_in_one_line(tmp_p
     done = subprocess.run([sys.executable, "-c", SHRINKING], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
-        "tbft: a file of arrays got shorter while it was read; run this again once it is complete"
+        "tbft: a file of arrays was truncated while it was read; run this again once it is complete"
     ]
 
 

@@ -116,7 +116,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
         clean = load_clean(arguments, base.inputs) if arguments.drift else None
         try:
             result.save_report(arguments.report, out_path, clean)
-        except WriteError as error:  # the patch is there all the same
+        except WriteError as error:  # the patch is written all the same
             print(f"tbft: {error}; everything else is done", file=sys.stderr)
             set_aside(arguments.report)
             arguments.report = None

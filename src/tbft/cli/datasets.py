@@ -183,7 +183,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     """Print a set and possible problems.
 
     Returns:
-        0 without any; 1 with some that other commands pass over or note; 2 with what they refuse.
+        0 without any; 1 with some that other commands ignore or note; 2 with what they refuse.
     """
     from tbft.data.quality import find_problems
     from tbft.data.summary import describe

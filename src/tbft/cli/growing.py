@@ -11,7 +11,7 @@ from tbft.cli.model_options import load_base, settle_threads
 from tbft.cli.parts_options import load_parts
 from tbft.errors import PlanError
 
-#: Options of ``personalize`` that say nothing here, and what they are where they are not given.
+#: Options of ``personalize`` that have no effect here, and their defaults.
 IGNORED = {
     "report": None,
     "explain": False,
@@ -40,7 +40,7 @@ def _refuse_ignored(arguments: argparse.Namespace) -> None:
     if given:
         options = ["no-cautious" if name == "cautious" else name.replace("_", "-") for name in given]
         raise PlanError(
-            "--new-classes computes rows of the head in forward passes, within no budget and by no recipe: "
+            "--new-classes computes rows of the head in forward passes, without a budget or a recipe: "
             f"leave out --{', --'.join(options)} (--json writes the figures of the result)"
         )
 

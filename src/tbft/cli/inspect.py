@@ -97,7 +97,7 @@ def _proposal_text(proposal: Proposal) -> str:
     return "\n".join([*lines, "Other cuts: --cuts A,B, or an attribute cuts of the model.", ""])
 
 
-#: Values of one sample that `--input` may ask for.
+#: Maximum number of values in a sample of `--input`.
 MAX_EXAMPLE = 1 << 28
 
 

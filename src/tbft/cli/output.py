@@ -37,7 +37,7 @@ class VisibleStream:
             self._stream.flush()
 
     def _forgiving(self) -> AbstractContextManager[None]:
-        """Messages that cannot be shown, as on a full disk, end no work."""
+        """Messages that cannot be shown, as on a full disk, do not end the work."""
         return suppress(OSError) if self._progress else nullcontext()
 
     @staticmethod

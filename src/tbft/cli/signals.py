@@ -16,7 +16,7 @@ from typing import Any
 #: The signal that was received, or 0.
 received = 0
 
-#: Kept, as the system holds its address only.
+#: Kept alive, as the system only holds its address.
 _on_bus_error: Any = None
 
 _NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -31,7 +31,7 @@ def install() -> None:
 
 
 def handle_bus_errors() -> None:
-    """End in one line, too, where a file of arrays that is mapped into memory gets shorter while it is read.
+    """End in one line, too, where a memory-mapped file of arrays is truncated while it is read.
 
     The system stops the process in the middle of an instruction then, so that a handler of Python's own would
     never run.
@@ -78,7 +78,7 @@ def _bus_error(_: int) -> None:
     clean_up()
     with suppress(OSError):
         os.write(
-            2, b"tbft: a file of arrays got shorter while it was read; run this again once it is complete\n"
+            2, b"tbft: a file of arrays was truncated while it was read; run this again once it is complete\n"
         )
     os._exit(2)
 

@@ -131,7 +131,7 @@ def _write_card(blocks: Blocks, held_out: Samples, path: Path) -> str | None:
         return None
     try:
         card_of_samples(blocks, held_out).save(path)
-    except DataError as error:  # the weights are there all the same
+    except DataError as error:  # the weights are written all the same
         show_notes([f"no source card was written: {error}"])
         set_aside(str(path))
         return None

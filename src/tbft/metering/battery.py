@@ -2,7 +2,7 @@
 
 ``power_now`` is in microwatts; where a driver lacks it, ``voltage_now`` (microvolts) times ``current_now``
 (microamperes). Firmware refreshes them once a second at best, some only twice a minute. A machine with
-several batteries may drain them in turn or together, so only their sum is what it takes.
+several batteries may drain them in turn or together, so only their sum is what it draws.
 Source: https://docs.kernel.org/power/power_supply_class.html
 """
 
@@ -41,8 +41,8 @@ def discharge_watts(batteries: Sequence[Path]) -> float:
     A battery that is full or waits adds nothing while another one discharges.
 
     Raises:
-        SensorError: none discharges, or one is charged, so that they do not show what the machine takes.
-        OSError, ValueError: a battery that discharges does not say how much.
+        SensorError: none discharges, or one is charged, so that they do not show what the machine draws.
+        OSError, ValueError: a discharging battery does not report how much.
     """
     states = {battery: read_text(battery / "status") for battery in batteries}
     discharging = [battery for battery, state in states.items() if state == "Discharging"]

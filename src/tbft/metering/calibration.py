@@ -38,7 +38,7 @@ class State:
         cores: number of processes that were kept busy.
         watts, spread_watts: mean, and standard deviation over the readings (0 for a single one).
         busy_cores: processor seconds per second that they used.
-        gflops_per_second: of all of them together; 0 where operations are not counted.
+        gflops_per_second: of all processes together; 0 where operations are not counted.
     """
 
     load: str
@@ -84,7 +84,7 @@ def fit(states: Sequence[State]) -> Fit:
     (idle, per_core), *_ = np.linalg.lstsq(design, watts, rcond=None)
     if idle <= 0 or per_core * np.ptp(busy) < MIN_RISE * idle:
         raise ProfileError(
-            f"power does not rise with busy cores ({idle:.2f} W + {per_core:.2f} W a core): does the meter "
+            f"power does not rise with busy cores ({idle:.2f} W + {per_core:.2f} W per core): does the meter "
             "cover this board, and was it idle otherwise?"
         )
     fitted = idle + per_core * busy

@@ -22,7 +22,7 @@ CHIPS = ("ina209", "ina219", "ina220", "ina226", "ina228", "ina230", "ina231", "
 #: Labels of the channel that feeds the whole board; every other labeled channel is a part of it.
 WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "VIN", "VIN_SYS_5V0_IN", "5V_IN")
 
-#: Labels of channels that nothing is connected to.
+#: Labels of unconnected channels.
 UNCONNECTED = ("", "NC", "N/C", "UNUSED")
 
 _RAILS_OF_INA3221 = (1, 2, 3)
@@ -43,7 +43,7 @@ class Channel:
 
 
 def find(places: Places) -> list[Sensor]:
-    """One sensor a channel, and before them one for the rails of a board that no channel feeds as a whole."""
+    """One sensor per channel, after one for the rails of a board that no channel measures as a whole."""
     folder = places.sysfs / "class" / "hwmon"
     try:
         chips = sorted(path for path in folder.iterdir() if _chip_kind(path) in CHIPS)

@@ -1,4 +1,4 @@
-"""Work that keeps cores busy in a known way, for calibration: each core a process of its own.
+"""Work that keeps cores busy in a known way, for calibration: one process per core.
 
     with Busy("convolution", cores=2) as busy:
         ...                       # read the meter
@@ -22,7 +22,7 @@ from types import TracebackType
 
 from tbft.errors import TbftError, unknown
 
-Work = Callable[[], float]  # one unit of work; returns the floating-point operations that count
+Work = Callable[[], float]  # one unit of work; returns its floating-point operations
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -144,7 +144,7 @@ def main(load: str) -> None:
     work = LOADS[load]()
     work()
     print("ready", flush=True)
-    if not sys.stdin.readline():  # whoever started it is gone
+    if not sys.stdin.readline():  # the process that started it is gone
         return
     stop = threading.Event()
 

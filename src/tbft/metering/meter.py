@@ -44,7 +44,7 @@ class Meter:
     queued on a GPU is waited for at both ends of every window.
 
     Args:
-        sensor: one of :func:`tbft.metering.find_sensors`; by default the best there is. ``NO_SENSOR``: none.
+        sensor: one of :func:`tbft.metering.find_sensors`; by default the best available. ``NO_SENSOR``: none.
         profile: of this board: for estimates, and for its idle power where it has the sensor's scope. By
             default the one that ``TBFT_PROFILE`` names.
         idle_watts: subtracted for the net figure, in the sensor's scope, as :func:`measure_idle` gives it.
@@ -203,7 +203,7 @@ def measure_idle(sensor: Sensor | None = None, seconds: float = 10.0) -> float:
 
 
 def _logged(sensor: Sensor, epoch: float, wall_seconds: float) -> Span:
-    """What a log says of a span of time."""
+    """What a log says about a span of time."""
     assert sensor.between is not None
     span = Span(epoch, 0.0)
     try:

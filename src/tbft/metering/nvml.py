@@ -23,7 +23,7 @@ _NEEDED = (
 
 
 def find(places: Places) -> list[Sensor]:
-    """One sensor for all graphics cards together. Nothing of `places` matters to it."""
+    """One sensor for all graphics cards together. `places` is not used."""
     try:
         import pynvml
     except ImportError:
@@ -51,7 +51,7 @@ def _of_cards(nvml: Any, handles: Sequence[Any]) -> Sensor:
         readable = [handle for handle in handles if _works(read, handle)]
     if not readable:
         return _described(
-            "the driver shows neither energy nor power of " + _counted(len(handles)),
+            "the driver reports neither energy nor power of " + _counted(len(handles)),
             "small and virtual cards do not measure it; use another sensor",
         )
     silent = [str(i) for i, handle in enumerate(handles) if handle not in readable]
@@ -62,7 +62,7 @@ def _of_cards(nvml: Any, handles: Sequence[Any]) -> Sensor:
         source=f"nvml {what} of {_counted(len(readable))}",
         cumulative=what == "energy",
         open=lambda: _total(read, readable),
-        note="the graphics cards, whoever uses them; nothing else of the machine" + left_out,
+        note="the graphics cards, whoever uses them; nothing else in the machine" + left_out,
     )
 
 

@@ -1,7 +1,7 @@
 """Peaks of resident memory and of tensors in nested windows.
 
 The system keeps one high-water mark. It is reset when a window begins; what it had reached by then is first
-recorded for every open window, so that none loses its own peak.
+recorded for every open window, so that none loses its peak.
 """
 
 from __future__ import annotations

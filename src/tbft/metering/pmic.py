@@ -6,7 +6,7 @@ estimates that:
 
     board watts = 1.1451 * (sum over rails) + 0.5879
 
-Fitted by J. Fikar beside a USB power meter, without anything plugged in
+Fitted by J. Fikar beside a USB power meter, with nothing plugged in
 (https://github.com/jfikar/RPi5-power, commit 5fc9e93). No error was published, so none is given.
 """
 

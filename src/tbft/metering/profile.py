@@ -1,4 +1,4 @@
-"""Power models of boards: from processor seconds to joules, where nothing measures.
+"""Power models of boards: from processor seconds to joules, where no sensor measures.
 
 A profile was fitted on one board beside a meter (``tbft energy calibrate``) or comes from a published
 measurement. Its figures are estimates, and carry its name and its error.
@@ -31,11 +31,11 @@ class Profile:
     Attributes:
         name, board: of the profile; of what it was fitted on, with its revision.
         date: of the measurement, ISO 8601 as far as known.
-        meter: what measured.
+        meter: the instrument used.
         idle_watts: None where only the power above idle was published.
         watts_per_core: above idle, for one busy core.
         joules_per_gflop: above idle, for convolutions; None where not measured.
-        relative_error: of an estimate of power, one standard deviation; None where nobody published it.
+        relative_error: of an estimate of power, one standard deviation; None where none was published.
         scope: what is covered, one of ``tbft.metering.sensor.SCOPES``.
         source: where the numbers come from, precisely.
         fit: the points behind the fit, as :func:`tbft.metering.calibration.fit` gives them.
@@ -80,7 +80,7 @@ class Profile:
         return self.idle_watts * wall_seconds + self.net_joules(cpu_seconds)
 
     def net_joules(self, cpu_seconds: float) -> float:
-        """Energy above idle of so many processor seconds."""
+        """Energy above idle for this much processor time."""
         return self.watts_per_core * cpu_seconds
 
     def estimate(self, wall_seconds: float, cpu_seconds: float) -> float:
@@ -99,7 +99,7 @@ def load_profile(path: str | Path) -> Profile:
     """Read and check a profile.
 
     Raises:
-        ProfileError: missing, not JSON, other keys, or numbers that cannot be.
+        ProfileError: missing, not JSON, other keys, or impossible numbers.
     """
     return build(Profile, read_json(path, ProfileError), f"the profile {path}", ProfileError)
 

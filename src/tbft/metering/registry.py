@@ -15,7 +15,7 @@ from tbft.errors import SensorError, unknown
 from tbft.metering import battery, hwmon, meterlog, nvml, pmic, powercap
 from tbft.metering.sensor import NO_SENSOR, SCOPES, Places, Sensor
 
-#: Each has a function `find(places)` that describes its sensors, also those that cannot be read.
+#: Each has a function `find(places)` that describes its sensors, including those that cannot be read.
 MODULES = (hwmon, pmic, battery, powercap, nvml, meterlog)
 
 GROUP = "tbft.sensors"
@@ -38,7 +38,7 @@ def best_sensor(sensors: Sequence[Sensor]) -> Sensor:
 
 
 def find_sensor(name: str | None = None, places: Places | None = None) -> Sensor:
-    """The best sensor there is, or the one of that name; a name ending in ``.csv`` is a meter's log.
+    """The best available sensor, or the one of that name; a name ending in ``.csv`` is a meter's log.
 
     Raises:
         SensorError: no sensor has that name, or the one that has it cannot be read.
@@ -75,7 +75,7 @@ def _third_party() -> list[Sensor]:
     for load in _entry_points():
         try:
             found += load()()
-        except Exception as error:  # whatever goes wrong there must not stop what is metered here
+        except Exception as error:  # nothing that goes wrong there may stop what is metered here
             reason = f"a package's entry point in {GROUP!r} fails: {error!r}"
             found.append(Sensor("third-party", "process", reason=reason, remedy="fix or remove it"))
     return found

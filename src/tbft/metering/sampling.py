@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tbft.errors import SensorError
 from tbft.metering.sensor import Read, Sensor
 
-#: No machine of ours takes more: a counter that rises faster was reset.
+#: No such machine draws more: a counter that rises faster was reset.
 MAX_WATTS = 20_000.0
 
 #: The energy of a span is unknown if power was not read for this share of it, and for ten periods.
@@ -131,7 +131,7 @@ class Sampler:
             span.longest_gap_seconds = max(span.longest_gap_seconds, seconds)
 
     def _unseen(self, span: Span) -> str | None:
-        """Power between two distant readings is a guess; a counter goes on counting."""
+        """Power between two distant readings is a guess; a counter keeps counting."""
         max_gap = max(10 * self.period_seconds, MAX_GAP_SHARE * (self._clock() - span.start))
         if self.sensor.cumulative or span.longest_gap_seconds <= max_gap:
             return None

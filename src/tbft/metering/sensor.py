@@ -1,8 +1,8 @@
 """What a sensor of power or energy is.
 
 A sensor is a description: where its figure comes from, what it covers, whether it can be read. One that
-cannot be read is described all the same, with the reason and the remedy, so that nobody has to catch
-anything to learn that a machine measures nothing.
+cannot be read is described as well, with the reason and the remedy, so that no exception has to be
+caught to learn that a machine measures nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Read = Callable[[], float]
 
 
 class Logged(NamedTuple):
-    """What a log says of a stretch of time."""
+    """What a log says about a span of time."""
 
     joules: float
     samples: int
@@ -55,7 +55,7 @@ class Places:
 
 
 def _nothing() -> Read:
-    raise SensorError("there is nothing here that measures energy")
+    raise SensorError("nothing measures energy here")
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class Sensor:
         source: what is read, such as ``rapl package-0 + dram``.
         cumulative: `open()` gives a function that returns joules since some moment; else watts now.
         open: starts reading. What it returns is called by one thread at a time.
-        between: in place of `open`, for a log: what it says of the time between two moments (seconds since
+        between: in place of `open`, for a log: what it says about the time between two moments (seconds since
             1970), asked once the second has passed.
         period_seconds: time between two readings; longer where a reading is expensive.
         kind: ``measured``, or ``estimated`` where a formula stands between reading and figure.
-        relative_error: of an estimate, one standard deviation; None where nobody published it.
+        relative_error: of an estimate, one standard deviation; None where none was published.
         note: what the figure leaves out.
         reason, remedy: why it cannot be read and what to do about it; None where it can.
     """

@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class TensorBytes(TorchDispatchMode):
-    """Counts the storages that operations allocate inside, and when they are let go.
+    """Counts the storages that operations allocate inside, and when they are freed.
 
-    Tensors from before, such as the model's parameters, are not counted, nor is what an operation
-    takes and gives back within itself. Slows small operations down, so time is measured without it.
+    Tensors from before, such as the model's parameters, are not counted, nor is memory that
+    an operation allocates and frees itself. Slows small operations down, so time is measured without it.
 
     Attributes:
         live: bytes now.
@@ -46,7 +46,7 @@ class TensorBytes(TorchDispatchMode):
         return out
 
     def _know(self, storage: torch.UntypedStorage) -> None:
-        """A storage that comes in without having been counted is from before."""
+        """An input's storage that was not counted existed before."""
         key = storage._cdata
         if key not in self._known:
             self._known.add(key)

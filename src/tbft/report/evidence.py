@@ -86,7 +86,7 @@ def _table(e: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Line]:
         return f"{thresholds[name]:g}" if name in thresholds else DASH
 
     labels, adabn, confidence, shift = e["labels"] or {}, e["adabn"] or {}, e["confidence"], e["shift"]
-    source = {} if shift is None else e  # without a shift, nothing is known of the source
+    source = {} if shift is None else e  # without a shift, nothing is known about the source
     of_source = confidence["source"] if source else None
     shares = (
         ("accuracy", labels.get("accuracy"), source.get("source_accuracy"), adabn.get("accuracy")),
