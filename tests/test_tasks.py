@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import tbft
-from tbft.errors import PlanError
+from tbft.errors import DataError, PlanError
 from tbft.report.terminal import choice_text, diagnosis_text
 from tbft.verification.scores import judge_scores, judge_totals
 
@@ -98,6 +98,88 @@ def test_a_score_of_ones_own_decides():
     result = tbft.personalize(model, data, arm="full", loss=nn.functional.mse_loss, score=minus_largest_error)
     assert result.acceptance.verdict == "helps"
     assert result.after.score == pytest.approx(result.before.score + result.acceptance.gain)
+
+
+def nan_for_some(outputs, targets):
+    scores = -(outputs - targets).abs().flatten()
+    scores[targets.flatten() > targets.mean()] = float("nan")
+    return scores
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (
+            nan_for_some,
+            r"score= is NaN or infinite for \d+ of 64 samples \(the first is number \d+\).*division",
+        ),
+        (lambda o, t: torch.full((len(t),), float("inf")), "score= is NaN or infinite for 64 of 64 samples"),
+        (lambda o, t: o - t, r"score= returned shape \(64, 1\) for 64 samples; it has to return one number"),
+        (lambda o, t: {"score": 1}, "score= returned a dict; it has to return one number"),
+        (
+            lambda o, t: float("nan"),
+            "score= is NaN or infinite for .* random draws|score= is nan for 20 samples",
+        ),
+    ],
+)
+@pytest.mark.parametrize("how", ["folds", "val", "evaluate"])
+def test_a_score_that_is_no_number_is_refused_instead_of_rejecting_the_model(score, message, how):
+    model, data, loss = regressor(), measurements(100, shift=1.0), nn.functional.mse_loss
+    with pytest.raises(DataError, match=message if how != "evaluate" else "score="):
+        if how == "evaluate":
+            tbft.evaluate(model, data, loss=loss, score=score)
+        else:
+            val = {"folds": None, "val": measurements(20, seed=7)}[how]
+            tbft.personalize(model, data, val=val, arm="full", loss=loss, score=score)
+
+
+def test_one_score_for_all_may_lack_a_class_in_a_few_draws():
+    def balanced(outputs, targets):
+        return torch.stack([(outputs.argmax(1)[targets == c] == c).float().mean() for c in (0, 1)]).mean()
+
+    x, _ = measurements(200)
+    labels = (x[:, 0] > 1.6).astype(int)
+    assert 5 < labels.sum() < 15
+    torch.manual_seed(0)
+    val = (x[:60], labels[:60])
+    result = tbft.personalize(
+        nn.Linear(8, 2), (x[60:], labels[60:]), val=val, arm="full", recipe=LONGER, score=balanced
+    )
+    assert np.isfinite([result.acceptance.low, result.acceptance.high]).all()
+    with pytest.raises(DataError, match=r"random draws|score= is nan for 4 samples"):
+        rare = [np.flatnonzero(labels)[0], *np.flatnonzero(labels == 0)[:3]]
+        tbft.personalize(
+            nn.Linear(8, 2), (x[60:], labels[60:]), val=(x[rare], labels[rare]), arm="full", score=balanced
+        )
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            lambda o, t: (-(o - t).square().mean()).log(),
+            r"loss= is nan for 64 samples, before anything is tuned: .*log\(0\)",
+        ),
+        (lambda o, t: ((o - t) / 0).mean(), "loss= is -?inf for 64 samples"),
+        (lambda o, t: (o - t)[t > 0].square().mean(), r"loss=, of single samples, is NaN .* give score="),
+    ],
+)
+def test_a_loss_that_is_no_number_is_refused_before_anything_is_tuned(loss, message):
+    x, y = measurements(100)
+    with pytest.raises(DataError, match=message):
+        tbft.personalize(regressor(), (x, np.where(y > 5, y, y - 2)), arm="full", loss=loss)
+
+
+def test_a_cross_entropy_of_ones_own_takes_no_probabilities_either():
+    x, y = measurements(100)
+    model = nn.Sequential(nn.Linear(8, 2), nn.Softmax(1))
+    weighted = partial(nn.functional.cross_entropy, weight=torch.ones(2))
+    given = {"loss": [weighted, nn.CrossEntropyLoss(), None, None], "score": [None, None, None, nan_for_some]}
+    for loss, score in zip(*given.values(), strict=True):
+        with pytest.raises(DataError, match="returns probabilities"):
+            tbft.tune(model, "full", (x, (y[:, 0] > 0).astype(int)), loss=loss)
+        with pytest.raises(DataError, match="returns probabilities"):
+            tbft.evaluate(model, (x, (y[:, 0] > 0).astype(int)), loss=loss, score=score)
 
 
 def test_what_makes_the_score_worse_is_rejected():

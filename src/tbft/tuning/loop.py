@@ -172,7 +172,10 @@ def loss_of(
 
 
 def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None, task: Task) -> EpochRecord:
-    diverged = DivergedError(f"training diverged in epoch {epoch}: use a lower --learning-rate")
+    own = (
+        ", or look for log(0) or a division by zero in loss=" if task.loss is not CLASSIFICATION.loss else ""
+    )
+    diverged = DivergedError(f"training diverged in epoch {epoch}: use a lower --learning-rate{own}")
     try:
         evaluation = None if val is None else evaluate_samples(model, val, task=task)
     except NotFiniteError as error:

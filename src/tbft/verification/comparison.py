@@ -86,8 +86,8 @@ def accept(held_out: Outputs, task: Task = CLASSIFICATION, rule: Rule | None = N
         return judge_scores(scores[0], scores[1], cautious=rule.cautious)
     return judge_totals(
         lambda rows: (
-            task.mean_score(before[rows], targets[rows]),
-            task.mean_score(after[rows], targets[rows]),
+            task.total(before[rows], targets[rows]),
+            task.total(after[rows], targets[rows]),
         ),
         len(targets),
         cautious=rule.cautious,

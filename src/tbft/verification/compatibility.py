@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,14 @@ from tbft.data.samples import Samples
 from tbft.errors import DataError, NotFiniteError
 from tbft.verification.probabilities import CONFIRMED, are_shares, refuse_probabilities
 from tbft.verification.running import Runnable, logits_on, module_of
-from tbft.verification.task import CLASSIFICATION, Task, check_loss, shape_remedy
+from tbft.verification.task import (
+    CLASSIFICATION,
+    Task,
+    applies_softmax,
+    check_finite,
+    check_loss,
+    shape_remedy,
+)
 
 
 def check_fits(model: Runnable, samples: Samples, task: Task = CLASSIFICATION) -> None:
@@ -38,10 +46,11 @@ def check_fits(model: Runnable, samples: Samples, task: Task = CLASSIFICATION) -
     outputs = _outputs_on(model, samples, x)
     if task.is_classification:
         _check_logits(outputs, samples)
-    if task == CLASSIFICATION:
+    if task.is_classification and applies_softmax(task.loss):
         _check_logits_of_more(model, samples, outputs)
-    else:
+    if task != CLASSIFICATION:
         _check_loss(task, outputs, y, samples.name)
+        _check_values(model, samples, task)
 
 
 def _outputs_on(model: Runnable, samples: Samples, x: Tensor) -> Any:
@@ -77,6 +86,19 @@ def _check_loss(task: Task, outputs: Any, targets: Tensor, name: str) -> None:
             f"{name}: the loss cannot compare outputs of shape {_shape(outputs)} with targets of "
             f"shape {tuple(targets.shape)}: {remedy or error}"
         ) from error
+
+
+def _check_values(model: Runnable, samples: Samples, task: Task) -> None:
+    """Refuse a loss or a score that is not finite, before anything is tuned for it."""
+    rows = np.unique(np.linspace(0, len(samples) - 1, CONFIRMED).astype(np.int64))
+    x, y = samples.batch(rows)
+    outputs = _outputs_on(model, samples, x).float().cpu()
+    if not outputs.isfinite().all():  # which running it on all samples says better
+        return
+    try:
+        check_finite(task, outputs, y)
+    except DataError as error:
+        raise DataError(f"{samples.name}: {error}") from error
 
 
 def _check_logits_of_more(model: Runnable, samples: Samples, first: Tensor) -> None:

@@ -10,12 +10,15 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from tbft.errors import DataError
 from tbft.verification.acceptance import MARGIN, MAX_LOSS_CHANCE, Acceptance
 
 Scores = npt.NDArray[np.float64]
 
 #: Number of resamples of the paired bootstrap (Efron 1979).
 RESAMPLES = 2000
+#: Share of the draws for which one score for all has to be a number; one of a few samples may lack a class.
+MIN_USABLE = 0.9
 #: With fewer samples no sign test is significant at 5 %, so neither is anything else.
 _MIN_COUNT = 6
 
@@ -52,11 +55,22 @@ def judge_totals(
     Args:
         total: (positions of samples, with repetitions) -> scores of the base and of the tuned model on them.
         count: number of samples.
+
+    Raises:
+        DataError: they are not finite for all samples, or for too many draws of them.
     """
     generator = np.random.default_rng(0)
     before, after = total(np.arange(count))
     pairs = [total(generator.integers(0, count, count)) for _ in range(RESAMPLES // 10)]
-    resampled = _stretched(np.array([b - a for a, b in pairs]), after - before, max(count, 2))
+    changes = np.array([b - a for a, b in pairs])
+    usable = changes[np.isfinite(changes)]
+    if not np.isfinite([before, after]).all() or len(usable) < MIN_USABLE * len(changes):
+        raise DataError(
+            f"score= is NaN or infinite for {len(changes) - len(usable)} of {len(changes)} random draws of "
+            f"the {count} samples that decide (for all of them, {before:.4g} before and {after:.4g} after "
+            "tuning), so nothing could be compared: give one number per sample, or more samples"
+        )
+    resampled = _stretched(usable, after - before, max(count, 2))
     return _judged(after - before, resampled, count, before, cautious)
 
 

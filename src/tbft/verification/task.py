@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -39,15 +40,16 @@ class Task:
         """The score of each sample, (n,); None if the score is one number for all.
 
         Raises:
-            DataError: the score is neither.
+            DataError: the score is neither, or NaN or infinite for some samples.
         """
         with torch.no_grad():
-            scores = torch.as_tensor(
+            scores = (
                 self._negative_losses(outputs, targets)
                 if self.score is None
-                else self.score(outputs, targets)
+                else _as_tensor(self.score(outputs, targets))
             )
         if scores.ndim == 1 and len(scores) == len(targets):
+            self._check_finite(scores)
             return scores.double().cpu().numpy()
         if scores.numel() == 1:
             return None
@@ -57,13 +59,39 @@ class Task:
         )
 
     def mean_score(self, outputs: Tensor, targets: Tensor) -> float:
-        """The mean score of the samples, or the one score for all."""
+        """The mean score of the samples, or the one score for all.
+
+        Raises:
+            DataError: as :meth:`scores`; also if the one score is NaN or infinite.
+        """
         scores = self.scores(outputs, targets)
         if scores is not None:
             return float(scores.mean())
+        total = self.total(outputs, targets)
+        if not isfinite(total):
+            raise DataError(
+                f"score= is {total} for {len(targets)} samples, so nothing could be compared: it has to be a "
+                "finite number (look for a division by zero, or give one number per sample)"
+            )
+        return total
+
+    def total(self, outputs: Tensor, targets: Tensor) -> float:
+        """The one score for all samples, which is NaN where it cannot be computed."""
         assert self.score is not None
         with torch.no_grad():
             return float(self.score(outputs, targets))
+
+    def _check_finite(self, scores: Tensor) -> None:
+        bad = (~scores.isfinite()).nonzero().flatten().tolist()
+        if not bad:
+            return
+        what, remedy = "score=", "it has to be a finite number (look for a division by zero, or log(0))"
+        if self.score is None:
+            what, remedy = "loss=, of single samples,", "give score=, a finite number for every sample"
+        raise DataError(
+            f"{what} is NaN or infinite for {len(bad)} of {len(scores)} samples (the first is number "
+            f"{bad[0]}), so nothing could be compared: {remedy}"
+        )
 
     def _negative_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The negative loss of each sample, (n,)."""
@@ -74,6 +102,45 @@ class Task:
                 return -losses.flatten(1).mean(1) if losses.ndim > 1 else -losses
         pairs = zip(outputs.split(1), targets.split(1), strict=True)
         return torch.stack([-self.loss(output, target).detach() for output, target in pairs])
+
+
+def applies_softmax(loss: Loss) -> bool:
+    """Whether a loss is a cross-entropy of torch's, which takes logits."""
+    while isinstance(loss, partial):
+        loss = loss.func
+    return loss is nn.functional.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
+
+
+def check_finite(task: Task, outputs: Tensor, targets: Tensor) -> None:
+    """Check on some samples, evenly spaced over the set, that loss and scores are finite numbers.
+
+    One score for all may need more samples, and is not checked.
+
+    Raises:
+        DataError: they are not; the message gives the remedy.
+    """
+    mean = float(task.loss(outputs, targets))
+    if not isfinite(mean):
+        raise DataError(
+            f"loss= is {mean} for {len(targets)} samples, before anything is tuned: it has to be a finite "
+            "number (look for log(0) or a division by zero, and add a small number there)"
+        )
+    try:
+        task.scores(outputs, targets)
+    except DataError:
+        raise
+    except Exception:  # a score of one's own may need more samples, of every class
+        return
+
+
+def _as_tensor(scores: Any) -> Tensor:
+    try:
+        return torch.as_tensor(scores)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"score= returned a {type(scores).__name__}; it has to return one number per sample, or one for "
+            "all"
+        ) from error
 
 
 def check_loss(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
@@ -97,7 +164,7 @@ def check_loss(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
                 f"{tuple(outputs.shape)}, targets {tuple(targets.shape)}; {shape_remedy(outputs, targets)}"
             )
     doubled = loss(torch.cat([outputs] * 2), torch.cat([targets] * 2))
-    if mean.abs() > 1e-12 and torch.allclose(doubled, 2 * mean, rtol=1e-3, atol=0):
+    if mean.isfinite() and mean.abs() > 1e-12 and torch.allclose(doubled, 2 * mean, rtol=1e-3, atol=0):
         raise DataError(
             "loss= adds up the losses of a batch, so steps would grow with the size of the batch; it has to "
             'return their mean: reduction="mean", or .mean()'
