@@ -276,7 +276,7 @@ def test_leftovers_of_profilers_are_left_out_and_named(tmp_path):
 
 def test_a_larger_network_is_not_cut_down_in_silence(tmp_path):
     said = refusal({**STATE, "conv.2.weight": torch.ones(2), "bn2.weight": torch.ones(2)}, tmp_path)
-    assert "2 unexpected: conv.2.weight, bn2.weight; is it of a larger model?" in said
+    assert "2 unexpected: conv.2.weight, bn2.weight; is it for a larger model?" in said
 
 
 # --- values ----------------------------------------------------------------------------------

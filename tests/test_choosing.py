@@ -111,7 +111,7 @@ def test_layers_in_front_are_changed_less(blocks):
 def test_a_class_without_labels_needs_a_prototype_or_the_base():
     x, labels = np.random.default_rng(0).normal(size=(12, 4)), np.arange(12) % 2
     base, centers = LinearHead(np.eye(3, 4), np.zeros(3)), np.eye(3, 4) * 5
-    with pytest.raises(PlanError, match="label some, build a card"):
+    with pytest.raises(PlanError, match="label some, build a source card"):
         solve("prototypes", x, labels, base)
     source = Prototypes(centers, np.ones(4))
     assert solve("prototypes", x, labels, base, source).head(centers).argmax(1)[2] == 2

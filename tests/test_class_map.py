@@ -176,7 +176,7 @@ def test_the_file_of_tiny17(data_dir):
     [
         ("{", "cannot be read as a class map: .*; expected JSON: "),
         ("[" * 100_000, "cannot be read as a class map"),
-        ('{"cat": ["a"], "cat": ["b"]}', "'cat' is there twice"),
+        ('{"cat": ["a"], "cat": ["b"]}', "'cat' appears twice"),
         ([], "holds no class map; expected"),
         ({}, "holds no class map; expected"),
         ({"cat": 3}, "superclass 'cat' is 3; expected a list of leaves, or source and target"),

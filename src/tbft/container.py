@@ -26,7 +26,7 @@ class Content:
         header: decoded JSON.
         tensors: by name.
         seal: the checksum over header and tensors, SHA-256 in hex.
-        notes: further texts that the checksum does not cover, such as a signature of it.
+        notes: further texts not covered by the checksum, such as a signature of it.
     """
 
     header: dict[str, Any]
@@ -52,7 +52,7 @@ def to_bytes(
 
 
 def header_text(header: Mapping[str, Any]) -> str:
-    """A header as JSON; a number that nobody knows (NaN) is null."""
+    """A header as JSON; an unknown number (NaN) is null."""
     return encode(dict(header), sort_keys=True)
 
 

@@ -19,15 +19,15 @@ class TbftError(ValueError):
 
 
 class WriteError(TbftError, OSError):
-    """A file cannot be written: no space, no permission, another process at it."""
+    """A file cannot be written: no space, no permission, another process is writing it."""
 
 
 class SchemaError(TbftError):
-    """What a file holds is not what such a file holds."""
+    """The content of a file is not that of such a file."""
 
 
 class TbftWarning(UserWarning):
-    """Something optional failed, and the work went on; the command line prints it as one line."""
+    """Something optional failed, and the work continued; the command line prints it as one line."""
 
 
 class SplitError(TbftError):
@@ -41,7 +41,7 @@ class NotTheModelError(SplitError):
 
 
 class DeviceError(TbftError):
-    """A device is unknown, or not there."""
+    """A device is unknown, or not available."""
 
 
 class CheckpointError(TbftError):
@@ -85,11 +85,11 @@ class CardError(TbftError):
 
 
 class SensorError(TbftError):
-    """A sensor is unknown, cannot be read, or reads what cannot be."""
+    """A sensor is unknown, cannot be read, or shows impossible values."""
 
 
 class ProfileError(TbftError):
-    """A board's profile is unknown, damaged, or does not say what is asked of it."""
+    """A board's profile is unknown, damaged, or lacks a figure that is needed."""
 
 
 class MissingExtraError(TbftError):

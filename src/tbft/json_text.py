@@ -1,4 +1,4 @@
-"""JSON text as plain values: what cannot be used is refused, and all that is written can be read."""
+"""JSON text as plain values: what cannot be used is refused, and everything that is written can be read."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from tbft.errors import SchemaError, TbftError
 from tbft.text import visible
 
-#: No file of ours nests deeper, or holds larger numbers: others overflow where they are computed with.
+#: No file of ours nests deeper, or holds larger numbers, which would overflow in computations.
 MAX_DEPTH, MAX_NUMBER = 32, 2**63
-#: Of a text of JSON, unless told otherwise.
+#: Maximum size of a JSON text by default.
 MAX_BYTES = 16 << 20
 
 
@@ -21,7 +21,7 @@ def decode(text: str | bytes, where: str, error: type[TbftError] = SchemaError) 
     """The value of a JSON text.
 
     Raises:
-        error: no JSON, a key twice, NaN or infinity, a number beyond 64 bits, text that is no Unicode,
+        error: not JSON, a key twice, NaN or infinity, a number beyond 64 bits, text that is not Unicode,
             too deep, or too large.
     """
     if len(text) > MAX_BYTES:
@@ -71,12 +71,12 @@ def read_json(path: str | Path, error: type[TbftError] = SchemaError) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; the parser itself would drop a key that is there twice."""
+    """A JSON object; the parser itself would drop a repeated key."""
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"{visible(twice, lines=False)!r} is there twice")
+        raise ValueError(f"{visible(twice, lines=False)!r} appears twice")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Base models from whatever a user has: a name, a module, blocks, or a base."""
+"""Base models in any form: a name, a module, blocks, or a base."""
 
 from __future__ import annotations
 

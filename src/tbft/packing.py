@@ -1,4 +1,4 @@
-"""Several arrays a sample, such as token ids and their mask, side by side in one."""
+"""Several arrays per sample, such as token ids and their mask, side by side in one."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def pack(values: Mapping[str, Array], name: str) -> tuple[Array, Packing]:
         name: of the set, for messages.
 
     Raises:
-        DataError: arrays of different lengths, of something else than numbers, or whole numbers that
+        DataError: arrays of different lengths, of anything but numbers, or whole numbers that
             ``float32`` does not hold.
     """
     named = {key: np.asarray(value) for key, value in sorted(values.items())}

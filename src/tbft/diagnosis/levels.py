@@ -40,7 +40,7 @@ class Diagnosis:
     Attributes:
         levels: ``input``, ``feature``, ``output``, or two of them for mixed drift; if empty, see `verdict`.
         verdict: ``drift``, ``none`` (no drift, or none that matters), ``cannot tell``, or ``not diagnosed``,
-            as nothing is known of the source.
+            as nothing is known about the source.
         confidence: confidence in the levels, 0 to 1.
         reasons: the evidence in words and numbers, decisive reasons first.
         advice: what would make the diagnosis more certain; None if nothing is needed.

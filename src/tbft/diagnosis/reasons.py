@@ -19,7 +19,7 @@ def reasons_for(e: Evidence, levels: Sequence[str]) -> tuple[str, ...]:
 def _doubts(e: Evidence, levels: Sequence[str]) -> Iterator[str]:
     if unmended(e, levels):
         yield (
-            "AdaBN gives back next to nothing of the lost accuracy: the samples may show something else than "
+            "AdaBN recovers almost none of the lost accuracy: the samples may show something else than "
             "the source (drawings instead of photos, say), which is drift at the feature level"
         )
 

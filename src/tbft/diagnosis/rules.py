@@ -29,8 +29,8 @@ MAPPED_ERRORS = 3.0
 MIN_AFTER_ADABN, CONTRADICTED_P = 0.45, 0.002
 #: With too few labels to detect a loss this large, "no drift" does not prove "no loss".
 LOSS_THAT_MATTERS = 0.15
-#: Share of the lost accuracy that AdaBN gives back in nine of ten corruptions, and the confidence in the
-#: input level where it gives back less: the feature level is then as likely.
+#: Share of the lost accuracy that AdaBN recovers in nine of ten corruptions, and the confidence in the
+#: input level where it recovers less: the feature level is then as likely.
 MIN_MENDED, UNMENDED_CONFIDENCE = 0.1, 0.5
 
 
@@ -68,10 +68,10 @@ def contradicted(e: Evidence) -> bool:
 
 
 def unmended(e: Evidence, levels: Sequence[str]) -> bool:
-    """Whether AdaBN gives back next to nothing of what drift at the input level alone has cost.
+    """Whether AdaBN recovers almost none of what drift at the input level alone would cost.
 
-    Nine in ten corruptions of pictures are mended by more. Drift that changes what the pictures show, such as
-    drawings instead of photos, moves statistics as far, and is not mended.
+    In nine of ten corruptions of pictures it recovers more. Drift that changes what the pictures show, such
+    as drawings instead of photos, moves statistics as far, and AdaBN does not help.
     """
     if tuple(levels) != ("input",) or e.labels is None or e.adabn is None or e.adabn.accuracy is None:
         return False

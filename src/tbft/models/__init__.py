@@ -1,6 +1,6 @@
 """Models by name, and checkpoints."""
 
-from tbft.models import presets as _presets  # registers what tbft brings
+from tbft.models import presets as _presets  # registers the presets of tbft
 from tbft.models.checkpoints import load_state, load_weights, read_state, read_state_for, save_weights
 from tbft.models.named_tensors import with_counters
 from tbft.models.preset import Preset

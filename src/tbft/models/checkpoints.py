@@ -25,7 +25,7 @@ def load_weights(model: nn.Module, path: str | Path, key: str | None = None) -> 
     """Load a checkpoint into a model. Every tensor of the model has to be found; else nothing is changed.
 
     The weights may lie under any key (``state_dict``, ``model``, ``params_ema``, ...), behind any prefix
-    (``module.``, ``_orig_mod.``, a trainer's name of the network), beside an optimizer or plain settings, or
+    (``module.``, ``_orig_mod.``, a trainer's name for the network), beside an optimizer or plain settings, or
     in a pickled module; they are found by the model's own names. Names that torch converts while loading
     (``weight_g`` of the older weight norm) are converted, and floats of another precision become the model's.
 
@@ -55,7 +55,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], name: str = "the s
 
 
 def read_state(path: str | Path, key: str | None = None) -> State:
-    """The weights in a file under the names that they have there, for when no model is at hand.
+    """The weights in a file under the names that they have there, where no model is at hand.
 
     Of several sets the averaged one is taken; what profilers leave behind is left out.
 
@@ -78,7 +78,7 @@ def read_state(path: str | Path, key: str | None = None) -> State:
 
 
 def read_state_for(path: str | Path, keys: Collection[str], fingerprints: Collection[str]) -> State:
-    """The state in a file that has one of these fingerprints, for when a patch is at hand and no model.
+    """The state in a file that has one of these fingerprints, where a patch is at hand, but no model.
 
     Every place in the file is tried where names end as `keys` do: without the prefix before them, without the
     segments of wrappers, with the counters of BatchNorm, and in float32. So a patch finds its base in the

@@ -1,8 +1,8 @@
 """The content of a checkpoint file as plain containers and tensors; no code of the file is run.
 
-Files of ``torch.save`` are read with ``weights_only=True``. What torch refuses to build beside the weights
+Files of ``torch.save`` are read with ``weights_only=True``. What torch refuses to build besides the weights
 (settings, metrics, schedulers, the classes of a pickled model) becomes a :class:`Placeholder`: an object of
-this module that keeps what the file says of it, and whose class the file cannot choose.
+this module that keeps what the file says about it, and whose class the file cannot choose.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BUILTINS = frozenset(
     "bool bytearray bytes complex dict float frozenset getattr int list object range set slice str tuple "
     "type".split()
 )
-#: A file of weights has no business with these: it is refused whole.
+#: A file of weights has no use for these: it is refused entirely.
 _REFUSED = frozenset(
     "os posix nt sys subprocess commands shutil socket importlib runpy pty ctypes code codeop".split()
 )
@@ -41,7 +41,7 @@ class Placeholder:
     """Stands for an object of a class that is not imported.
 
     Attributes:
-        args: what it would have been made of.
+        args: its arguments.
         state: its attributes.
     """
 
@@ -77,7 +77,7 @@ def read_content(path: Path) -> Content:
     """Read a ``.safetensors`` file, or what ``torch.save`` wrote; the name of the file does not matter.
 
     Raises:
-        CheckpointError: missing, damaged, of another kind, or a pickle that asks for code to be run.
+        CheckpointError: missing, damaged, of another kind, or a pickle that would run code.
     """
     if checkpoint_format(path) == "torch":
         return _read_torch(path)
@@ -127,7 +127,7 @@ def _stand_in(name: str, kind: str) -> type:
 
 
 def _learned(stands_for: dict[str, str], message: str) -> bool:
-    """Note what torch has just stumbled over; False if nothing new can be made of it."""
+    """Note what torch has just refused; False if that brings nothing new."""
     if found := _GLOBAL.search(message):
         name = found[1] if "." in found[1] else f"builtins.{found[1]}"
         kind = "object"
@@ -163,7 +163,7 @@ def _refuse_calls(path: Path, names: dict[str, str]) -> None:
 
 
 def _refusal(path: Path, message: str) -> str:
-    """torch's refusal in our words, with a way on."""
+    """torch's refusal in our words, with a remedy."""
     reason = message.split("WeightsUnpickler error:")[-1].strip().partition("\n")[0]
     if "Unsupported operand" in reason:
         reason = "it was saved with another pickle protocol than torch's own"

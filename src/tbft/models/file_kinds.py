@@ -84,7 +84,7 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _kind(path: Path, head: bytes) -> tuple[str, str]:
-    """What a file is that begins like neither format, and what to do."""
+    """What a file of neither format is, and what to do."""
     if not head:
         return "empty", _FRESH
     for position, signature, what, remedy in _SIGNATURES:

@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint are a model's, and what keeps them from fitting it."""
+"""Which tensors of a checkpoint belong to a model, and why they may not fit it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tbft.models.named_tensors import NamedTensors, is_leftover, prefixes, unwra
 
 #: In a prefix: weights averaged over the steps of a training, which are those to deploy.
 _AVERAGED = re.compile(r"(^|[._-])(ema\d*|swa|averaged?|avg|polyak|shadow)([._-]|$)")
-#: In the first segment of a name: parts of a training that the deployed network does without.
+#: In the first segment of a name: parts of a training run that the deployed network does not have.
 _TRAINING_ONLY = re.compile(
     r"(^|_)(loss(es)?|criterion|metrics?|acc|accuracy|auroc|f1|aux\w*|teacher)(_|\d|$)"
 )
@@ -79,7 +79,7 @@ class Misfit:
 
 
 def is_averaged(prefix: str) -> bool:
-    """Do weights under such a prefix say that they are averages (EMA, SWA)?
+    """Whether a prefix says that the weights under it are averages (EMA, SWA).
 
     >>> is_averaged("state_dict_ema."), is_averaged("schema.")
     (True, False)
@@ -88,7 +88,7 @@ def is_averaged(prefix: str) -> bool:
 
 
 def is_bookkeeping(prefix: str) -> bool:
-    """Are tensors under such a prefix a trainer's own?
+    """Whether tensors under a prefix are a trainer's own.
 
     >>> is_bookkeeping("optimizer_states.0.state."), is_bookkeeping("model.")
     (True, False)
@@ -114,7 +114,7 @@ def matches(named: NamedTensors, own: Collection[str]) -> list[Match]:
 def misfit(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], constants: Mapping[str, Tensor] | None = None
 ) -> Misfit:
-    """What keeps tensors from fitting a model.
+    """Why tensors do not fit a model.
 
     Args:
         own: the model's state dict.
@@ -140,7 +140,7 @@ def misfit(
 
 
 def may_be_left_out(name: str, tensor: Tensor, constants: Mapping[str, Tensor]) -> bool:
-    """Is a tensor that the model has no place for one that it also has no need for?"""
+    """Whether a tensor without a place in the model is one that it does not need."""
     if name in constants:
         return torch.equal(tensor.cpu(), constants[name].cpu().to(tensor.dtype))
     first = name.partition(".")[0].lower()
@@ -186,7 +186,7 @@ def chosen(fitting: list[Match], own: Collection[str]) -> tuple[Match, str]:
 
 
 def some(names: tuple[str, ...] | list[str], max_names: int = 6) -> str:
-    """The first names of a list and how many there are besides."""
+    """The first names of a list, and how many more there are."""
     more = len(names) - max_names
     return ", ".join(names[:max_names]) + (f" and {more} more" if more > 0 else "")
 

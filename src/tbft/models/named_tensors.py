@@ -1,6 +1,6 @@
 """Every tensor in a checkpoint under one name, such as ``state_dict.model.conv1.weight``.
 
-So a container (``state_dict``), a wrapper (``module``) and a trainer's name of the network (``model``) are
+So a container (``state_dict``), a wrapper (``module``) and a trainer's name for the network (``model``) are
 one thing: a prefix, which is found by the model's own names.
 """
 
@@ -21,7 +21,7 @@ from tbft.models.file_content import Placeholder
 WRAPPERS = frozenset(
     ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 )
-#: More than that is a file made to keep its reader busy.
+#: More than that only a file has that is made to keep its reader busy.
 MAX_CONTAINERS = 200_000
 
 #: Last segments of tensors that profilers and counters leave in a state dict; no network computes with them.
@@ -113,7 +113,7 @@ def unwrapped(name: str) -> str:
 
 
 def is_leftover(name: str) -> bool:
-    """Does a profiler or a counter leave such a tensor behind?"""
+    """Whether such a tensor is left behind by a profiler or a counter."""
     return name.rpartition(".")[2] in LEFTOVERS
 
 

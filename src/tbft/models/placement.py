@@ -78,7 +78,9 @@ def _refusal(model: nn.Module, misfits: Misfits, named: NamedTensors, name: str)
         return f"{start}: none of the model's names is in it; it has tensors under: {named.summary()}"
     match, wrong = misfits[0]
     if wrong.unexpected and not (wrong.missing or wrong.shapes or wrong.types):
-        remedy = "; is it of a larger model? If the model does without them, save the checkpoint without them"
+        remedy = (
+            "; is it for a larger model? If the model does without them, save the checkpoint without them"
+        )
     elif wrong.shapes and all(words.partition(" ")[0].endswith(("weight", "bias")) for words in wrong.shapes):
         remedy = "; build the model with the classes and sizes that it was trained with"
     else:
@@ -146,7 +148,7 @@ def _undone_on_error(model: nn.Module) -> Iterator[None]:
 
 
 def _check(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """What was loaded is what the file says; two names of one tensor can have one value only."""
+    """Check that what was loaded is what the file holds; two names of one tensor can have only one value."""
     wrong = [
         key for key, tensor in model.state_dict().items() if not _same(tensor.detach().cpu(), state[key])
     ]

@@ -1,4 +1,4 @@
-"""What is needed to run a model: the module, its cuts, its input, and weights where they ship."""
+"""What is needed to run a model: the module, its cuts, its input, and weights if they ship with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tbft.models.checkpoints import load_weights
 
 @dataclass(frozen=True)
 class Preset:
-    """A model and all that belongs to it.
+    """A model and everything that belongs to it.
 
     Attributes:
         build: makes the model, untrained.

@@ -1,4 +1,4 @@
-"""The presets that tbft brings."""
+"""The presets of tbft."""
 
 from __future__ import annotations
 

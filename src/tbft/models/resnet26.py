@@ -30,7 +30,7 @@ class PreActBlock(nn.Module):
 
 
 class ResNet26(nn.Module):
-    """Pre-activation ResNet of three stages; 26 layers at the default `depth` of 4 blocks a stage.
+    """Pre-activation ResNet of three stages; 26 layers at the default `depth` of 4 blocks per stage.
 
     The last map is pooled over 8x8 fields and flattened, so the number of features grows with the
     resolution: 64 at 32 px, 1,024 at 128 px.
@@ -39,7 +39,7 @@ class ResNet26(nn.Module):
         classes: number of outputs.
         resolution: side of the square input in px, a multiple of 32.
         mean, std: per-channel normalization applied inside the model; data stay in [0, 1].
-        depth: residual blocks a stage; the network has ``6 * depth + 2`` layers.
+        depth: residual blocks per stage; the network has ``6 * depth + 2`` layers.
 
     Shape:
         (n, 3, resolution, resolution) in [0, 1] -> (n, classes) logits.

@@ -58,7 +58,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Spending:
-    """Processor time and energy that were spent, or would be; energy that nobody knows counts as 0."""
+    """Processor time and energy that were spent, or would be; unknown energy counts as 0."""
 
     cpu_seconds: float = 0.0
     joules: float = 0.0

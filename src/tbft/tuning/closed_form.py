@@ -135,7 +135,7 @@ def _prototypes(
     missing = np.setdiff1d(np.arange(classes), labels)
     if len(missing) and source is None:
         raise PlanError(
-            f"prototypes needs labels of every class, and {len(missing)} have none (the first is "
+            f"prototypes needs labels of every class, and there are none for {len(missing)} (the first is "
             f"class {missing[0]}): label some, build a source card, or take ridge"
         )
     chosen = np.eye(classes)[labels]

@@ -13,7 +13,7 @@ CONFIRMED = 64
 #: How far the outputs of a sample may be from a sum of 1, by rounding in ``float32`` and in ``bfloat16``.
 _ROUNDING, _COARSE_ROUNDING = 1e-4, 1e-2
 _SOFTMAX, _SIGMOID = "softmax", "sigmoid"
-#: What ends a model -> the logits, from what it returns.
+#: Last operation of a model -> the logits from its outputs.
 _LOGITS = {_SOFTMAX: "lambda p: p.clamp_min(1e-30).log()", _SIGMOID: "lambda p: p.float().logit(1e-6)"}
 
 

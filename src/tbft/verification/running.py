@@ -28,7 +28,7 @@ def module_of(model: Runnable) -> nn.Module:
 
 
 def logits_on(model: Runnable, samples: Samples, x: Inputs) -> Any:
-    """What the model gives for a batch of samples, on its own device."""
+    """The model's outputs for a batch of samples, on its own device."""
     x = to_device(x, device_of(module_of(model)))
     if isinstance(model, Blocks):
         return model.whole(x)
