@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +33,7 @@ from tbft.diagnosis.gathering import gather
 from tbft.diagnosis.levels import diagnose_evidence
 from tbft.diagnosis.observation import observe
 from tbft.diagnosis.predictions import mapped_accuracy, probe_accuracy
-from tbft.errors import CardError, DataError, PlanError
+from tbft.errors import BudgetError, CardError, DataError, PlanError
 from tbft.front_door import build_card, diagnose, tune
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.models.digits import DigitsNet
@@ -487,6 +488,20 @@ def test_a_budget_of_memory_holds_for_all_that_an_adaptation_does(trained):
         choice = choose_plan(blocks, drifted(200), Setting(FAST, card), Allowance(Budget(peak_bytes=allowed)))
         tune(blocks, choice.plan, drifted(200))
     assert counted.peak <= allowed
+
+
+def test_a_budget_of_memory_for_no_option_is_refused_with_what_the_cheapest_needs(trained):
+    blocks, card = trained
+    with pytest.raises(
+        BudgetError, match=r"of 20,000 bytes \(0\.019 MiB\) of memory is too small"
+    ) as refused:
+        personalize(blocks, drifted(60), card=card, budget=Budget(peak_bytes=20_000))
+    needed = int(re.search(r"takes at least ([0-9,]+) bytes", str(refused.value))[1].replace(",", ""))
+    choice = choose_plan(blocks, drifted(60), Setting(FAST, card), Allowance(Budget(peak_bytes=needed)))
+    assert choice.option != "none"
+    # Where nothing drifted there is nothing to refuse.
+    kept = choose_plan(blocks, striped(60), Setting(FAST, card), Allowance(Budget(peak_bytes=20_000)))
+    assert kept.option == "none"
 
 
 class Dividing(nn.Module):

@@ -154,5 +154,5 @@ def beyond(cost: Cost, budget: Budget, left: str = " left after choosing") -> st
         return f"{rounded(cost.energy_joules)} J, more than {rounded(budget.joules)} J{left}"
     needed = cost.min_bytes or 0
     if budget.peak_bytes is not None and needed > budget.peak_bytes:
-        return f"at least {needed / 2**20:.1f} MiB, more than {budget.peak_bytes / 2**20:.1f} MiB"
+        return f"at least {rounded(needed / 2**20)} MiB, more than {rounded(budget.peak_bytes / 2**20)} MiB"
     return None

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from tbft.blocks import Arm, Blocks
 from tbft.blocks.solvable import linear_head
 from tbft.blocks.state import batch_norms
-from tbft.choosing.affording import check_affords_diagnosis, check_not_spent
-from tbft.choosing.choice import Choice, beyond, check_energy_known, choose
+from tbft.choosing.affording import check_affords_diagnosis, check_affords_memory, check_not_spent
+from tbft.choosing.choice import TOLERANCE, Choice, beyond, check_energy_known, choose
 from tbft.choosing.cost import Cost, Prediction, predict_costs
 from tbft.choosing.estimates import Estimate, estimate
 from tbft.choosing.label_forecast import forecast_seen
@@ -65,7 +65,7 @@ def choose_plan(
     Raises:
         CardError, DataError: as in :func:`gather`.
         PlanError: as in :func:`choose`, or there are neither labels nor anything known of the source.
-        BudgetError: the budget of time or energy is too small to choose.
+        BudgetError: the budget of time or energy is too small to choose, or that of memory to tune anything.
     """
     allowance = allowance or Allowance()
     budget, recipe, nothing = allowance.budget, setting.recipe, samples.subset(slice(0, 0))
@@ -97,6 +97,7 @@ def choose_plan(
     once = predict_costs(blocks, plans, samples, how)
     costs = {name: cost.times(parts.run_count) for name, cost in once.items()}
     check_not_spent(allowance, "diagnosing and predicting costs")
+    check_affords_memory({name: e.accuracy for name, e in prior.items()}, once, allowance, TOLERANCE)
     trials = Trials()
     if setting.labeled and (diagnosis.levels or not known):
         order = _order_of_trial(prior, plans)

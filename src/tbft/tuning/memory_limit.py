@@ -21,6 +21,7 @@ from tbft.data.samples import Samples
 from tbft.errors import BudgetError, PlanError
 from tbft.metering.tensor_bytes import TensorBytes
 from tbft.plan import Allowance
+from tbft.plan.budget import rounded
 from tbft.plan.numbers import Training
 from tbft.plan.resolution import PREFIX_BATCH, ResolvedPlan
 from tbft.tuning.checkpointing import recomputed
@@ -191,7 +192,7 @@ class MemoryLimit:
             needed, allowed = needed_bytes / 2**20 + 0.05, self.allowed_bytes / 2**20
             raise BudgetError(
                 f"tuning {self.resolved.plan.arm.name!r} takes at least {needed:.1f} MiB, more than the "
-                f"{allowed:.1f} MiB allowed: allow that much, tune a later "
+                f"{rounded(allowed)} MiB allowed: allow that much, tune a later "
                 "block, or name a folder for the outputs of the frozen prefix"
             )
 
