@@ -96,7 +96,7 @@ def publish(folder: Path) -> None:
 
 
 def use(folder: Path) -> None:
-    """What somebody does with the folder."""
+    """What a user does with the folder."""
     model = Net().eval()
     model.load_state_dict(load_file(folder / "model.safetensors"))
     data = hall_2(seed=3)
