@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,11 @@ from safetensors.torch import save_file
 
 import tbft
 from tbft.blocks.tensors import fingerprint
-from tbft.cli import main
+from tbft.cli import main, signals
 from tbft.errors import TbftError, WriteError
 from tbft.models import read_state
 from tbft.models.digits import DigitsNet
+from tbft.tuning import passes
 from tbft.verification.running import predict
 
 
@@ -416,13 +418,40 @@ def test_ctrl_c_keeps_what_was_learned_and_the_next_run_goes_on(place):
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped by Ctrl-C: run it again to resume" in out
-    assert error.splitlines()[-1] == "tbft: interrupted; no half-written file is left"
+    assert "interrupted" in out
+    said = "the patch of what was learned by then is user.safetensors; run it again to resume"
+    assert error.splitlines()[-1] == f"tbft: interrupted; {said}"
     assert {p.name for p in place.iterdir()} - before == {"user.safetensors"}
     assert "user.safetensors.resume.pt" in before
     assert main([*ADAPT, "--out", "user.safetensors"]) == 2  # another run's
     assert main([*ADAPT, "--out", "user.safetensors", "--restart"]) == 0
     assert not Path("user.safetensors.resume.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--val 0 --out u.safetensors", "what was learned by then is u.safetensors; run it again to resume"),
+        ("--val 0", "what was learned by then is not written, as there is no --out"),
+        ("--out u.safetensors", "nothing was learned by then, so there is no patch"),  # in the first fold
+    ],
+)
+def test_an_interrupt_says_what_it_leaves(place, monkeypatch, options, said):
+    fit = passes.fit
+
+    def interrupted(*given):
+        def after_epoch(state):
+            given[-1].on_epoch(state)
+            raise KeyboardInterrupt
+
+        return fit(*given[:-1], replace(given[-1], on_epoch=after_epoch))
+
+    monkeypatch.setattr(passes, "fit", interrupted)
+    line = (
+        f"personalize digits --weights base.pt --data set.npz --test 0.2 --batch-size 16 --arm fc {options}"
+    )
+    main(line.split())
+    assert signals.left_behind.endswith(said)
 
 
 def test_an_interrupt_leaves_no_patch_of_an_earlier_run_under_its_name(place, monkeypatch, capsys):

@@ -128,6 +128,7 @@ def _run(argv: Sequence[str] | None) -> int:
             warnings.simplefilter("default", TbftWarning)
             warnings.showwarning = _show_warning
             common.shown.clear()
+            signals.left_behind = signals.NOTHING
             arguments = _parsed(sys.argv[1:] if argv is None else argv)
             if argv is None:
                 signals.handle_bus_errors()

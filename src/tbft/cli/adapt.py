@@ -6,7 +6,9 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from tbft.cli import signals
 from tbft.cli.common import (
     Subparsers,
     add_json,
@@ -24,6 +26,7 @@ from tbft.cli.model_options import add_model, load_base, load_recipe, settle_thr
 from tbft.cli.parts_options import add_parts, load_parts
 from tbft.cli.plan_options import add_budget, add_plan, add_tuning, load_budget, load_cache
 from tbft.errors import WriteError
+from tbft.text import visible
 
 EXAMPLES = """
 tbft personalize resnet26-cifar10 --weights base.pth --data samples.tar --level input --out user.safetensors
@@ -110,7 +113,9 @@ def run_personalize(arguments: argparse.Namespace) -> int:
         result.patch.save(out_path)
     else:
         set_aside(arguments.out)
-    if unfinished is not None and result.stopped != "interrupt":
+    if result.stopped == "interrupt":
+        signals.left_behind = _left_behind(result.status, out_path, unfinished)
+    elif unfinished is not None:
         unfinished.unlink(missing_ok=True)
     if arguments.report:
         clean = load_clean(arguments, base.inputs) if arguments.drift else None
@@ -131,6 +136,18 @@ def run_personalize(arguments: argparse.Namespace) -> int:
         print(diagnosis_text(choice["diagnosis"]) + "\n\n" + choice_text(choice) + "\n")
     print(summary({**values, "notes": of_run}, out_path, arguments.report))
     return STATUSES[result.status]
+
+
+def _left_behind(status: str, out: str | None, unfinished: Path | None) -> str:
+    """What an interrupted run leaves."""
+    kept = {
+        "patched": "what was learned by then is not written, as there is no --out",
+        "rejected": "what was learned by then did not help, so there is no patch",
+    }.get(status, "nothing was learned by then, so there is no patch")
+    if out:
+        kept = f"the patch of what was learned by then is {visible(out)}"
+    again = unfinished is not None and unfinished.exists()
+    return f"{kept}; run it again to resume" if again else kept
 
 
 @contextmanager

@@ -16,6 +16,10 @@ from typing import Any
 #: The signal that was received, or 0.
 received = 0
 
+#: What an interrupt leaves behind, for the one line; a command that keeps something says what.
+NOTHING = "no half-written file is left"
+left_behind = NOTHING
+
 #: Kept alive, as the system only holds its address.
 _on_bus_error: Any = None
 
@@ -66,7 +70,7 @@ def say() -> None:
     line = "interrupted" if received in (0, signal.SIGINT) else "terminated"
     start = "\n" if os.isatty(2) else ""  # below a progress bar
     with suppress(OSError):
-        os.write(2, f"{start}tbft: {line}; no half-written file is left\n".encode())
+        os.write(2, f"{start}tbft: {line}; {left_behind}\n".encode(errors="backslashreplace"))
 
 
 def status() -> int:

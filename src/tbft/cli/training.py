@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tbft.cli import signals
 from tbft.cli.common import (
     Subparsers,
     add_json,
@@ -91,9 +92,13 @@ def run_train(arguments: argparse.Namespace) -> None:
         unfinished.unlink(missing_ok=True)
     meter = load_meter(arguments)
     with meter, progress_bar(f"training {preset.name}", meter) as on_step:
-        state = train_base(
-            model, recipe, parts.train, parts.val, Run(arguments.seed, on_step=on_step), unfinished
-        )
+        run = Run(arguments.seed, on_step=on_step)
+        try:
+            state = train_base(model, recipe, parts.train, parts.val, run, unfinished)
+        except KeyboardInterrupt:
+            if unfinished.exists():
+                signals.left_behind = "completed epochs are kept; run it again to resume"
+            raise
     save_weights(state.best, out)
     best = state.history[state.best_epoch - 1]
     record = {

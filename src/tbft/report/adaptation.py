@@ -133,13 +133,14 @@ def _notice(r: Values) -> str | None:
     if undone(r):
         decision = r["acceptance"]["decision"]
         return f"{sentence(decision)} Tuning was undone. There is no patch."
-    if r["stopped"] == "interrupt":
-        return (
-            "Training was stopped by Ctrl-C; what had been learned by then was kept. Run it again to resume."
-        )
-    if r["stopped"] == "budget":
-        return "The budget was spent before training ended; what had been learned by then was kept."
-    return None
+    ends = {
+        "interrupt": "Training was interrupted",
+        "budget": "The budget was spent before training ended",
+    }
+    if r["stopped"] is None:
+        return None
+    kept = "what had been learned by then was kept" if changed(r) else "nothing had been learned by then"
+    return f"{ends[r['stopped']]}; {kept}."
 
 
 def _acceptance(judged: Values | None) -> dict[str, Any] | None:

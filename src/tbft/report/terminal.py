@@ -13,7 +13,7 @@ Values = Mapping[str, Any]
 
 STOPS = {
     "budget": "stopped when the budget was spent",
-    "interrupt": "stopped by Ctrl-C: run it again to resume",
+    "interrupt": "interrupted",
 }
 
 
