@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -151,7 +151,7 @@ def test_preprocessing_travels_as_json_and_tells_what_differs(one, other):
     assert again == one
     assert one.differs_from(again) == ""
     assert bool(one.differs_from(other)) == bool(other.differs_from(one))
-    assert InputSpec(channels=3).with_preprocessing(one).preprocessing == one
+    assert InputSpec(channels=3, **asdict(one)).preprocessing == one
 
 
 def test_differences_are_named_and_spellings_are_none():

@@ -20,8 +20,6 @@ Array = npt.NDArray[Any]
 #: Whole numbers up to this are exact in ``float32``.
 MAX_EXACT = 1 << 24
 
-_KINDS = {"b": "bool", "i": "int64", "u": "int64", "f": "float32"}
-
 
 @dataclass(frozen=True)
 class Packing:

@@ -41,7 +41,7 @@ def run_corrupt(arguments: argparse.Namespace) -> None:
 
     names = _names(arguments)
     drift, arguments.drift = arguments.drift, None  # applied below, not while reading
-    _check_options(arguments, drift, names)
+    _check_options(arguments, drift)
     if drift:
         samples = load_samples(arguments)
         show_data(samples)
@@ -77,7 +77,7 @@ def _names(arguments: argparse.Namespace) -> list[str]:
     return names
 
 
-def _check_options(arguments: argparse.Namespace, drift: str | None, names: list[str]) -> None:
+def _check_options(arguments: argparse.Namespace, drift: str | None) -> None:
     from tbft.scenarios import find_drifts
 
     if [bool(drift), bool(arguments.all), bool(arguments.corruptions)].count(True) != 1:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from tbft.data import (
     array_files,
     cifar,
@@ -124,8 +122,3 @@ def _read_as_it_is(source: Source) -> tuple[Samples, Conditions]:
     remedy = _REMEDIES.get(source.suffix)
     what = f"{source.suffix} is not read: {remedy}" if remedy else f"unknown kind of data; expected {forms()}"
     raise DataError(f"{path}: {what}")
-
-
-def used_classes(samples: Samples) -> int:
-    """How many classes have at least one sample."""
-    return len(np.unique(samples.labels))

@@ -104,10 +104,6 @@ class InputSpec:
             )
         return float(high)
 
-    def with_preprocessing(self, wanted: Preprocessing) -> InputSpec:
-        """The same with this preprocessing in place of its own."""
-        return replace(self, **asdict(wanted))
-
     def completed_by(self, stored: Mapping[str, Any], where: str = "the source card") -> InputSpec:
         """The same, with what it leaves open as it was when `stored` was written.
 
