@@ -218,8 +218,8 @@ def _read_what_can_be(options: DataOptions) -> tuple[Samples, list[Problem]]:
     except DataError:
         raise refused from None
     text = str(refused).removeprefix(f"{samples.name}: ").partition("; ")[0]
-    told = text.partition(":")[0]
-    samples = replace(samples, notes=tuple(note for note in samples.notes if not note.startswith(told)))
+    start = text.partition(":")[0]
+    samples = replace(samples, notes=tuple(note for note in samples.notes if not note.startswith(start)))
     count = text.split()[0].replace(",", "")
     return samples, [Problem("damaged", int(count) if count.isdecimal() else 1, text)]
 

@@ -148,8 +148,8 @@ def _python(raw: bytes, where: str, label_keys: tuple[str, ...]) -> tuple[Pixels
         pixels = np.asarray(batch["data"])
         labels = np.stack([np.asarray(batch[key], dtype=np.int64) for key in label_keys], axis=1)
     except (KeyError, TypeError, ValueError) as error:
-        told = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{where} is refused as a CIFAR batch: {told}") from error
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{where} is refused as a CIFAR batch: {why}") from error
     if pixels.dtype != np.uint8 or pixels.shape != (len(labels), _PIXELS):
         raise DataError(f"{where}: pixels of {pixels.dtype} {pixels.shape}, expected uint8 (n, {_PIXELS})")
     return pixels, labels

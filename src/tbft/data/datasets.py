@@ -127,8 +127,8 @@ def class_names_of(data: Any, name: str) -> list[str] | None:
         return [str(c) for c in sorted(positions, key=positions.__getitem__)]
     features = getattr(data, "features", None)  # as datasets of Hugging Face have them
     if isinstance(features, Mapping):
-        told = [getattr(features.get(key), "names", None) for key in LABEL_NAMES]
-        if found := next((n for n in told if n), None):
+        names = [getattr(features.get(key), "names", None) for key in LABEL_NAMES]
+        if found := next((n for n in names if n), None):
             return [str(n) for n in found]
     inner = getattr(data, "dataset", None)
     return None if inner is None or inner is data else class_names_of(inner, name)

@@ -138,9 +138,9 @@ def _decoder(members: Sequence[Member], spec: InputSpec, name: str) -> Decoder:
 
 
 def _mixed(sizes: Counter[Size], first: dict[Size, str]) -> str:
-    told = some(f"{w}x{h} px ({n:,}, {first[w, h]})" for (w, h), n in sizes.most_common())
+    each = some(f"{w}x{h} px ({n:,}, {first[w, h]})" for (w, h), n in sizes.most_common())
     return (
-        f"pictures of {len(sizes)} sizes: {told}; give the size that the model takes (--resolution 224), and "
+        f"pictures of {len(sizes)} sizes: {each}; give the size that the model takes (--resolution 224), and "
         "they are resized and cropped, or --mixed for the smallest of them"
     )
 
@@ -191,11 +191,11 @@ def on_damage(bad: Sequence[tuple[str, str]], count: int, spec: InputSpec, name:
     """A note on files that are left out, or DataError if they must not be."""
     if not bad:
         return ()
-    told = f"{len(bad):,} of {counted(count, 'file')} cannot be read"
+    problem = f"{len(bad):,} of {counted(count, 'file')} cannot be read"
     if spec.skip_damaged:
-        return (f"{told} and {'was' if len(bad) == 1 else 'were'} left out: {_shown(bad)}",)
+        return (f"{problem} and {'was' if len(bad) == 1 else 'were'} left out: {_shown(bad)}",)
     raise DataError(
-        f"{name}: {told}: {_shown(bad)}; repair or remove them, or give --skip-damaged to leave them out"
+        f"{name}: {problem}: {_shown(bad)}; repair or remove them, or give --skip-damaged to leave them out"
     )
 
 

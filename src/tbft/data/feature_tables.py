@@ -63,14 +63,14 @@ def read_features(table: Table, spec: InputSpec) -> Samples:
             f"{table.name}: it has numbers with a comma ({signs[',']}) and with a point ({signs['.']}), of "
             "which one may separate thousands; write all of them alike, such as 1500.5"
         )
-    told = f"the inputs are the columns {_listed([table.columns[c] for c in features])}; the label is "
-    told += table.columns[label] + (f"; attributes: {', '.join(more)}" if more else "")
+    note = f"the inputs are the columns {_listed([table.columns[c] for c in features])}; the label is "
+    note += table.columns[label] + (f"; attributes: {', '.join(more)}" if more else "")
     if "," in signs:
-        told += f"; commas in numbers are read as decimal signs ({signs[',']})"
+        note += f"; commas in numbers are read as decimal signs ({signs[',']})"
     array = (
         _as_pictures(np.stack(inputs), [table.columns[c] for c in features]) if inputs else np.zeros((0, 1))
     )
-    return make_samples(array, label_cells(words, table), None, more, table.name, spec).noted(told)
+    return make_samples(array, label_cells(words, table), None, more, table.name, spec).noted(note)
 
 
 def _label_column(table: Table, spec: InputSpec) -> int:

@@ -129,8 +129,8 @@ class _Coco:
     def _notes(self) -> tuple[str, ...]:
         known = {i.get("id") for i in self.images}
         absent = sum(a.get("image_id") not in known for a in self.annotations)
-        told = counted(absent, "annotation")
-        return (f"{told} of pictures that {self.name} does not list left out",) if absent else ()
+        left_out = counted(absent, "annotation")
+        return (f"{left_out} of pictures that {self.name} does not list left out",) if absent else ()
 
 
 def json_members(listing: Listing) -> list[Member]:

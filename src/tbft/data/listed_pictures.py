@@ -65,7 +65,7 @@ def read_listed(
     )
     chosen = every.where({key: c for key, c in (where or {}).items() if key in attributes})
     found = decoder_of(listing)([listing.pictures[at[i]] for i in chosen.ids], spec, name)
-    told = (
+    note = (
         *notes,
         *repeats,
         *labels.notes,
@@ -82,7 +82,7 @@ def read_listed(
         kept.ids,
         kept.attributes,
         name,
-        told,
+        note,
         preprocessing=spec.preprocessing,
     )
     return match_classes(made, spec.class_names)
@@ -108,11 +108,11 @@ def _located(
             at.append(found)
     if not absent:
         return rows, at, ()
-    told = f"{listed.table.name} names {counted(len(absent), listing.noun)} not found in {listing.name}"
+    problem = f"{listed.table.name} names {counted(len(absent), listing.noun)} not found in {listing.name}"
     if spec.skip_damaged and rows:
-        return rows, at, (f"{told}, left out: {some(absent)}",)
+        return rows, at, (f"{problem}, left out: {some(absent)}",)
     remedy = "write their folders, as several have these names" if several else "put them there"
-    raise DataError(f"{told}: {some(absent, 5)}; {remedy}, or give --skip-damaged to leave them out")
+    raise DataError(f"{problem}: {some(absent, 5)}; {remedy}, or give --skip-damaged to leave them out")
 
 
 def _once(

@@ -221,5 +221,5 @@ def by_kind(members: Iterable[Member]) -> str:
     for member in members:
         kinds[member.suffix] += 1
         first.setdefault(member.suffix, member.name)
-    told = [f"{n:,} {kind or 'without a suffix'} ({first[kind]})" for kind, n in kinds.most_common()]
-    return some(told, 5)
+    each = [f"{n:,} {kind or 'without a suffix'} ({first[kind]})" for kind, n in kinds.most_common()]
+    return some(each, 5)

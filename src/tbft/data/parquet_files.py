@@ -123,11 +123,11 @@ def _class_names(metadata: dict[bytes, bytes], source: Source) -> tuple[str, ...
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         wanted = (source.spec.keys or {}).get("labels")
-        told = {k: f["names"] for k, f in features.items() if isinstance(f, dict) and f.get("names")}
+        named = {k: f["names"] for k, f in features.items() if isinstance(f, dict) and f.get("names")}
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    keys = [wanted] if wanted else [key for key in told if key.lower() in LABEL_NAMES] or list(told)
-    names = told.get(keys[0]) if len(keys) == 1 else None
+    keys = [wanted] if wanted else [key for key in named if key.lower() in LABEL_NAMES] or list(named)
+    names = named.get(keys[0]) if len(keys) == 1 else None
     if isinstance(names, dict):
         names = [names[key] for key in sorted(names, key=int)]
     return tuple(map(str, names)) if isinstance(names, list) else None

@@ -96,11 +96,11 @@ def _nothing_in(listing: Listing) -> str:
     seen = [by_kind(listing.others)] if listing.others else []
     seen += [f"{name} ({reason})" for name, reason in listing.damaged[:3]]
     seen += listing.notes
-    told = f" (it has: {'; '.join(seen)})" if seen else ""
+    others = f" (it has: {'; '.join(seen)})" if seen else ""
     remedy = ""
     if listing.others:
         remedy = _of_others(listing)
-    return f"{listing.name}: no pictures in it; expected <class>/<file>{told}{remedy}"
+    return f"{listing.name}: no pictures in it; expected <class>/<file>{others}{remedy}"
 
 
 def _of_others(listing: Listing) -> str:

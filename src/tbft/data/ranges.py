@@ -142,9 +142,9 @@ def _of_measurements(values: Values) -> Conversion:
     flat = side >= _MIN_SIDE and side * side == values.shape[0] and _look_like_pixels(values)
     if not flat and (values.dtype.kind == "f" or len(values.shape) != 2):
         return Conversion()
-    told = f"whole numbers from {values.low:,.0f} to {values.high:,.0f}"
+    what = f"whole numbers from {values.low:,.0f} to {values.high:,.0f}"
     return Conversion(
-        notes=(f"{told} are given to the model as they are (--range 0-255 if they are pixels)",)
+        notes=(f"{what} are given to the model as they are (--range 0-255 if they are pixels)",)
     )
 
 
@@ -163,19 +163,19 @@ def _of_integers(values: Values, name: str) -> Conversion:
             f"--range 0-N with the highest value that a pixel can have (0-{high:.0f}? else 0-255)"
         )
     top = 255 if high <= 255 else 65535
-    told = f"{kind} pictures are read as {8 if top == 255 else 16} bits, 0 to {top}"
+    what = f"{kind} pictures are read as {8 if top == 255 else 16} bits, 0 to {top}"
     if top > 255 and high < 32768:
-        told += f"; their highest value is {high:.0f} (of 12 bits? then give --range 0-4095)"
-    return replace(_scaled(values, top, name), notes=(told,))
+        what += f"; their highest value is {high:.0f} (of 12 bits? then give --range 0-4095)"
+    return replace(_scaled(values, top, name), notes=(what,))
 
 
 def _of_floats(values: Values, spec: InputSpec, name: str) -> Conversion:
     low, high = values.low, values.high
     if low >= -TOLERANCE and high <= 1 + TOLERANCE:
         return Conversion()
-    told = f"{name}: float pictures from {low:.4g} to {high:.4g}"
+    what = f"{name}: float pictures from {low:.4g} to {high:.4g}"
     if low < 0:
-        return _of_signed_floats(values, spec, told)
+        return _of_signed_floats(values, spec, what)
     if 16 < high <= 255 and values.whole:
         note = f"float pictures of whole numbers from {low:.0f} to {high:.0f} are read as pixels, 0 to 255"
         return Conversion(255, True, notes=(note,))
@@ -187,19 +187,19 @@ def _of_floats(values: Values, spec: InputSpec, name: str) -> Conversion:
     else:
         remedy = f"if they are pixels, give --range 0-{as_pixels} or divide by {as_pixels}"
     as_taken = "" if spec.normalizes else f"; give {_OPTIONS}"
-    raise DataError(f"{told} are not in [0, 1], which pictures have to be in: {remedy}{as_taken}")
+    raise DataError(f"{what} are not in [0, 1], which pictures have to be in: {remedy}{as_taken}")
 
 
-def _of_signed_floats(values: Values, spec: InputSpec, told: str) -> Conversion:
+def _of_signed_floats(values: Values, spec: InputSpec, what: str) -> Conversion:
     likely = max(-values.low, values.high) <= _MAX_NORMALIZED
     if spec.normalizes:
         seem = "seem to be normalized already" if likely else "are not pixels"
         raise DataError(
-            f"{told} are not in [0, 1] and {seem}, and this model normalizes its inputs itself: leave "
+            f"{what} are not in [0, 1] and {seem}, and this model normalizes its inputs itself: leave "
             "normalization out where they are made"
         )
     if not likely:
-        raise DataError(f"{told} are neither pixels nor normalized; scale them to [0, 1], or give {_OPTIONS}")
+        raise DataError(f"{what} are neither pixels nor normalized; scale them to [0, 1], or give {_OPTIONS}")
     note = f"float pictures from {values.low:.3g} to {values.high:.3g} are taken as normalized already"
     given = " (mean and std are not applied again)" if spec.preprocessing.changes_values else ""
     return Conversion(as_taken=True, notes=(note + given,))

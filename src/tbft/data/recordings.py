@@ -74,18 +74,18 @@ def decode_recordings(
         notes += (f"{counted(padded, 'recording')} padded with silence to {longest:,} samples",)
     shape = (len(kept), kinds[0].channels, longest)
     later = _Later(chosen, shape, name)
-    told = (f"recordings of {kinds[0]}, {longest / kinds[0].rate:.4g} s, are series in [-1, 1]", *notes)
+    said = (f"recordings of {kinds[0]}, {longest / kinds[0].rate:.4g} s, are series in [-1, 1]", *notes)
     limit = spec.memory_mib << 20
     if 4 * int(np.prod(shape)) <= limit:
         inputs: Series = later(np.arange(len(kept)))
     else:
-        told += (
+        said += (
             f"{counted(len(kept), 'recording')} take {4 * int(np.prod(shape)) >> 20:,} MiB, more than "
             f"--data-memory {spec.memory_mib}: they are read on demand",
         )
         rows = LazyRows(later, shape, np.float32, limit, np.array(hashes, dtype=object))
         inputs = as_array(rows)
-    return Decoded(inputs, np.array(kept, dtype=np.int64), told)
+    return Decoded(inputs, np.array(kept, dtype=np.int64), said)
 
 
 @dataclass(frozen=True)
@@ -147,18 +147,18 @@ def _values(raw: bytes, width: int) -> Series:
 def _check_kinds(kinds: Sequence[_Kind], members: Sequence[Member], name: str) -> None:
     counts = Counter(kinds)
     if len(counts) > 1:
-        told = some(f"{k} ({n:,}, {members[kinds.index(k)].name})" for k, n in counts.most_common())
+        each = some(f"{k} ({n:,}, {members[kinds.index(k)].name})" for k, n in counts.most_common())
         kind = counts.most_common(1)[0][0]
         raise DataError(
-            f"{name}: recordings of {len(counts)} kinds: {told}; make them one, for example "
+            f"{name}: recordings of {len(counts)} kinds: {each}; make them one, for example "
             f"ffmpeg -i in.wav -ar {kind.rate} -ac {kind.channels} out.wav"
         )
 
 
 def _of_lengths(lengths: Sequence[int], members: Sequence[Member]) -> str:
     counts = Counter(lengths)
-    told = some(f"{n:,} samples ({k:,}, {members[lengths.index(n)].name})" for n, k in counts.most_common())
+    each = some(f"{n:,} samples ({k:,}, {members[lengths.index(n)].name})" for n, k in counts.most_common())
     return (
-        f"recordings of {len(counts)} lengths: {told}; cut them to one length, or give --mixed to pad them "
+        f"recordings of {len(counts)} lengths: {each}; cut them to one length, or give --mixed to pad them "
         "with silence to the longest"
     )

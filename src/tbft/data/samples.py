@@ -148,7 +148,7 @@ def make_samples(
 
     Raises:
         DataError: no samples, arrays of different length, labels that are no class, or inputs that are not
-            finite, or whose range cannot be told.
+            finite, or whose range is ambiguous.
 
     >>> make_samples(np.zeros((3, 8, 8), np.uint8), [0, 1, 1]).class_counts()
     {'0': 1, '1': 2}

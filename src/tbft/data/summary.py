@@ -65,11 +65,11 @@ class Summary:
             lines.append(f"  classes: {_in_classes(self.class_counts, total=False)}")
         lines += [f"  {part}: {_in_classes(counts)}" for part, counts in self.part_counts.items()]
         shared = {key: count for key, count in self.attributes.items() if count < self.sample_count}
-        told = [f"{key} ({_many(count, 'value')})" for key, count in shared.items()]
+        shown = [f"{key} ({_many(count, 'value')})" for key, count in shared.items()]
         if own := [key for key in self.attributes if key not in shared and key != "file"]:
-            told.append(f"{_first(own)} (another value for each sample)")
-        if told:
-            lines.append(f"  attributes: {', '.join(told)}")
+            shown.append(f"{_first(own)} (another value for each sample)")
+        if shown:
+            lines.append(f"  attributes: {', '.join(shown)}")
         if self.preprocessing != "none":
             lines.append(f"  preprocessing: {self.preprocessing}")
         lines += [f"  - {note}" for note in self.notes]

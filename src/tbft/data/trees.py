@@ -110,9 +110,9 @@ def _read_off(
         columns["part"] = _part_names(columns["part"], hints.where.get("part", ()))
     for role, column in columns.items():
         values = Counter(column)
-        told = some((f"{v} ({n:,})" for v, n in sorted(values.items())), 8)
+        counts = some((f"{v} ({n:,})" for v, n in sorted(values.items())), 8)
         choice = "" if role in hints.where else f"; choose with --where {role}=NAME"
-        notes.append(f"folders give the {role}: {told}{choice}")
+        notes.append(f"folders give the {role}: {counts}{choice}")
     attributes: dict[str, npt.NDArray[Any]] = {role: np.array(column) for role, column in columns.items()}
     if "severity" in columns:
         matches = [SEVERITY.fullmatch(value) for value in columns["severity"]]
