@@ -154,7 +154,7 @@ UNTRAINED = {"block": None, "history": [], "best_epoch": None}
         ({**UNTRAINED, "arm": "adabn"}, "adapting only BatchNorm statistics"),
         ({"arm": "full", "block": None}, "the whole network"),
         ({"arm": "fc", "block": "rear"}, "tuning one layer: fc"),
-        ({"stopped": "interrupt"}, "stopped by Ctrl-C"),
+        ({"stopped": "interrupt"}, "Training was interrupted; what had been learned by then was kept"),
         ({"stopped": "budget"}, "The budget was spent before training ended"),
         ({"measured_on": None, "accuracy_before": None, "accuracy_after": None, "score_before": None,
           "score_after": None, "loss_before": None, "loss_after": None, "class_accuracies_before": {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
@@ -68,6 +69,34 @@ def test_a_session_of_sign_verify_apply_and_revert_ends_in_the_base(place, capsy
         assert main(command.split()) == 0, command
     assert "workshop" in capsys.readouterr().out
     assert fingerprint(read_state("device.safetensors")) == fingerprint(read_state("base.pt"))
+
+
+def test_each_command_on_patches_and_keys_prints_one_json_object(place, capsys):
+    said = {}
+    for command in (
+        "patch verify p1.safetensors",
+        "patch sign p1.safetensors --key workshop --serial 1",
+        "patch verify p1.safetensors --key keys/workshop.pub --weights base.pt",
+        "patch apply p1.safetensors --weights base.pt --out device.safetensors",
+        "patch revert --weights device.safetensors",
+        "keys new another",
+        "keys trust keys/another.pub",
+        "keys show",
+        "keys show another",
+        "keys revoke another",
+    ):
+        capsys.readouterr()
+        assert main([*command.split(), "--json"]) == (0 if command != "patch verify p1.safetensors" else 2)
+        out = capsys.readouterr().out
+        said[command] = json.loads(out) if out else None
+    unsigned, signed, verified, applied, reverted, new, trusted, keys, shown, revoked = said.values()
+    assert unsigned is None  # a signature is required here
+    assert verified["signer"] == signed["signer"] == "workshop"
+    assert verified["key"] == signed["key"] and verified["fits"] and verified["intact"]
+    assert applied["fingerprint"] == verified["tuned_fingerprint"]
+    assert (place / applied["undo"]).exists() and (applied["patches"], reverted["patches"]) == (1, 0)
+    assert new["id"] == trusted["id"] == shown["id"] == revoked["id"] and Path(new["private"]).exists()
+    assert ("another", "trusted") in {(key["name"], key["what"]) for key in keys["keys"]}
 
 
 def test_what_is_not_signed_by_a_trusted_key_is_refused_wherever_it_is_applied(place, capsys):

@@ -29,6 +29,7 @@ def add_apply(actions: Subparsers) -> None:
         help="base checkpoint, or a preset that ships with weights",
     )
     apply.add_argument("--out", metavar="FILE", required=True, help="tuned checkpoint to write")
+    add_json(apply)
     apply.set_defaults(run=run_apply)
 
 
@@ -44,6 +45,7 @@ def add_revert(actions: Subparsers) -> None:
     revert.add_argument("--weights", metavar="FILE", required=True, help="tuned checkpoint")
     revert.add_argument("--undo", metavar="FILE", help="undo patch (default: the one next to WEIGHTS)")
     revert.add_argument("--out", metavar="FILE", help="checkpoint to write (default: WEIGHTS itself)")
+    add_json(revert)
     revert.set_defaults(run=run_revert)
 
 
@@ -67,6 +69,10 @@ def run_apply(arguments: argparse.Namespace) -> None:
     out = claim(arguments.out, WEIGHTS, inputs=[arguments.patch])
     tuned, undo = put_on(Patch.load(arguments.patch), arguments.weights, out)
     count = _patches(len(tuned.log.entries))
+    if arguments.json:
+        patches = len(tuned.log.entries)
+        print_json({"out": str(out), "undo": undo.name, "fingerprint": tuned.fingerprint, "patches": patches})
+        return
     print(f"{out} is {arguments.weights} + {arguments.patch} ({count} in total)")
     print(f"keep {undo.name} next to it to undo the patch")
 
@@ -86,6 +92,9 @@ def run_revert(arguments: argparse.Namespace) -> None:
             _check_last(patch, arguments)
     reverted = take_off(arguments.weights, out, undo)
     left = len(reverted.log.entries)
+    if arguments.json:
+        print_json({"out": str(out), "fingerprint": reverted.fingerprint, "patches": left})
+        return
     what = f"is without the last patch ({_patches(left)} left)" if left else "is the base again"
     print(f"{out} {what}: {reverted.fingerprint[:12]}...")
 

@@ -50,6 +50,7 @@ def _add_verify(actions: Subparsers) -> None:
         "--weights", metavar="FILE", help="base checkpoint, or a preset that ships with weights"
     )
     verify.add_argument("--key", metavar="FILE", help="public key that must have signed it (.pub)")
+    add_json(verify)
     verify.set_defaults(run=run_verify)
 
 
@@ -69,6 +70,7 @@ def _add_sign(actions: Subparsers) -> None:
         help="serial number, higher than any before (default: seconds since 1970)",
     )
     sign.add_argument("--out", metavar="FILE", help="signed patch to write (default: PATCH itself)")
+    add_json(sign)
     sign.set_defaults(run=run_sign)
 
 
@@ -115,24 +117,43 @@ def run_verify(arguments: argparse.Namespace) -> None:
     from tbft.patches.installed import read_installed
 
     patch = Patch.load(arguments.patch)
-    intact = f"{arguments.patch} is intact, {_signed(patch, arguments.key)}"
+    signer = _signer(patch, arguments.key)
+    if arguments.weights is not None:
+        patch.verify(read_installed(arguments.weights, patch).state)
+    if arguments.json:
+        print_json(
+            {
+                "patch": arguments.patch,
+                "intact": True,
+                "key": None if patch.signature is None else patch.signature.key,
+                "signer": signer,
+                "weights": arguments.weights,
+                "fits": None if arguments.weights is None else True,
+                "tuned_fingerprint": patch.header.tuned_fingerprint,
+            }
+        )
+        return
+    intact = f"{arguments.patch} is intact, {_signed(patch, signer)}"
     if arguments.weights is None:
         print(f"{intact}; give --weights BASE to check that it fits a base")
         return
-    patch.verify(read_installed(arguments.weights, patch).state)
     print(f"{intact}, fits {arguments.weights}, and gives {patch.header.tuned_fingerprint[:12]}...")
 
 
-def _signed(patch: Patch, key_file: str | None) -> str:
-    """Who signed the patch, checked if a key is given or signatures are required."""
+def _signer(patch: Patch, key_file: str | None) -> str | None:
+    """Who signed the patch, if a key is given to check that or signatures are required; else None."""
     from tbft.patches.keys import read_public
     from tbft.patches.trust import is_required
 
     if key_file:
         key = read_public(key_file)
-        return f"signed by {patch.signer({key.id: key}).name}"
-    if is_required():
-        return f"signed by {patch.signer().name}"
+        return patch.signer({key.id: key}).name
+    return patch.signer().name if is_required() else None
+
+
+def _signed(patch: Patch, signer: str | None) -> str:
+    if signer is not None:
+        return f"signed by {signer}"
     if patch.signature is None:
         return "not signed"
     return f"claims to be signed by the key {patch.signature.key} (check that with --key FILE)"
@@ -148,6 +169,10 @@ def run_sign(arguments: argparse.Namespace) -> None:
     patch = Patch.load(arguments.patch).signed(key, arguments.serial)
     patch.save(out)
     assert patch.signature is not None
+    if arguments.json:
+        signed = {"signer": key.public.name, "key": key.public.id, "serial": patch.signature.serial}
+        print_json({"patch": str(out), **signed})
+        return
     print(f"{out} is signed by {key.public.name} ({key.public.id}), serial {patch.signature.serial}")
 
 
