@@ -170,6 +170,45 @@ def test_a_loss_that_is_no_number_is_refused_before_anything_is_tuned(loss, mess
         tbft.personalize(regressor(), (x, np.where(y > 5, y, y - 2)), arm="full", loss=loss)
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda o, t: (o.argmax(1) == t).float().mean(),
+        lambda o, t: torch.tensor(np.square(o.numpy()).mean()),
+        lambda o, t: nn.functional.cross_entropy(o.detach(), t),
+    ],
+)
+def test_a_loss_without_a_gradient_is_refused(loss):
+    x, y = measurements(100)
+    data = (x, (y[:, 0] > 0).astype(int))
+    with pytest.raises(DataError, match=r"loss= has no gradient.*as score="):
+        tbft.personalize(nn.Linear(8, 2), data, arm="full", loss=loss)
+    assert tbft.evaluate(nn.Linear(8, 2), data, loss=loss).accuracy is not None
+
+
+@pytest.mark.parametrize(
+    ("score", "is_error"),
+    [
+        (lambda o, t: nn.functional.cross_entropy(o, t, reduction="none"), True),
+        (lambda o, t: (o.argmax(1) != t).float(), True),
+        (lambda o, t: -nn.functional.cross_entropy(o, t, reduction="none"), False),
+        (lambda o, t: o.softmax(1)[torch.arange(len(t)), t], False),
+        (lambda o, t: (o.argmax(1) == t) * torch.tensor([1.0, 9.0])[t], False),
+        (lambda o, t: torch.ones(len(t)), False),
+        (lambda o, t: o.softmax(1).max(1).values, False),
+    ],
+)
+def test_an_error_as_a_score_is_refused(score, is_error):
+    x, y = measurements(100)
+    data = (x, (y[:, 0] > 1).astype(int))
+    torch.manual_seed(0)
+    if is_error:
+        with pytest.raises(DataError, match="a higher score has to be better; return its negative"):
+            tbft.personalize(nn.Linear(8, 2), data, arm="full", score=score)
+    else:
+        assert np.isfinite(tbft.evaluate(nn.Linear(8, 2), data, score=score).score)
+
+
 def test_a_cross_entropy_of_ones_own_takes_no_probabilities_either():
     x, y = measurements(100)
     model = nn.Sequential(nn.Linear(8, 2), nn.Softmax(1))

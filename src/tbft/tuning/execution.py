@@ -26,7 +26,7 @@ from tbft.tuning.loop import EpochRecord
 from tbft.tuning.memory_limit import MIN_BATCH
 from tbft.tuning.options import Tuning
 from tbft.tuning.passes import PassRunner, Stopped, some_rows
-from tbft.verification.compatibility import check_fits
+from tbft.verification.compatibility import check_fits, check_trainable
 from tbft.verification.running import computing_on
 from tbft.verification.task import Task
 
@@ -87,6 +87,7 @@ def tune_samples(
     check_fits(blocks, train, how.task)
     if resolved.training is not None:
         check_training(train, val, plan.recipe, resolved.training)
+        check_trainable(blocks, train, how.task)
     _check_model(resolved, train)
     wanted = plan.recipe.computation
     computing = computing_on(blocks.whole, train, wanted.precision, wanted.channels_last)

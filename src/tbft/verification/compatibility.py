@@ -21,8 +21,9 @@ from tbft.verification.task import (
     CLASSIFICATION,
     Task,
     applies_softmax,
-    check_finite,
+    check_gradient,
     check_loss,
+    check_values,
     shape_remedy,
 )
 
@@ -96,7 +97,23 @@ def _check_values(model: Runnable, samples: Samples, task: Task) -> None:
     if not outputs.isfinite().all():  # which running it on all samples says better
         return
     try:
-        check_finite(task, outputs, y)
+        check_values(task, outputs, y)
+    except DataError as error:
+        raise DataError(f"{samples.name}: {error}") from error
+
+
+def check_trainable(model: Runnable, samples: Samples, task: Task) -> None:
+    """Refuse a loss of the user's that has no gradient.
+
+    Raises:
+        DataError: it has none.
+    """
+    if task == CLASSIFICATION:
+        return
+    x, y = samples.batch(slice(0, 2))
+    outputs = _outputs_on(model, samples, x).float().cpu()
+    try:
+        check_gradient(task.loss, outputs, y)
     except DataError as error:
         raise DataError(f"{samples.name}: {error}") from error
 

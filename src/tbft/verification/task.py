@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -19,6 +19,10 @@ from tbft.errors import DataError, wrong_form
 Loss = Callable[[Tensor, Tensor], Tensor]
 Score = Callable[[Tensor, Tensor], Any]
 Floats = npt.NDArray[np.float64]
+
+#: Concordance of score and negative loss below which the score has the wrong sign, and the number of pairs of
+#: samples for that.
+MIN_CONCORDANCE, MIN_PAIRS = -0.8, 18
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,8 @@ def applies_softmax(loss: Loss) -> bool:
     return loss is nn.functional.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
 
 
-def check_finite(task: Task, outputs: Tensor, targets: Tensor) -> None:
-    """Check on some samples, evenly spaced over the set, that loss and scores are finite numbers.
+def check_values(task: Task, outputs: Tensor, targets: Tensor) -> None:
+    """Check on some samples, evenly spaced over the set, that loss and scores are finite, and agree.
 
     One score for all may need more samples, and is not checked.
 
@@ -126,11 +130,48 @@ def check_finite(task: Task, outputs: Tensor, targets: Tensor) -> None:
             "number (look for log(0) or a division by zero, and add a small number there)"
         )
     try:
-        task.scores(outputs, targets)
+        scores = task.scores(outputs, targets)
     except DataError:
         raise
     except Exception:  # a score of one's own may need more samples, of every class
         return
+    if scores is None or task.score in (None, correct):
+        return
+    negative = replace(task, score=None).scores(outputs, targets)
+    if negative is not None and concordance(scores, negative) < MIN_CONCORDANCE:
+        raise DataError(
+            f"score= is higher where loss= is higher (for {len(targets)} samples, before anything is tuned), "
+            "so what tuning improves would be rejected: a higher score has to be better; return its negative"
+        )
+
+
+def check_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
+    """Check that a loss can be minimized.
+
+    Raises:
+        DataError: it has no gradient.
+    """
+    outputs, why = outputs.detach().requires_grad_(), ""
+    try:
+        if loss(outputs, targets).requires_grad:
+            return
+    except RuntimeError as error:  # such as that of numpy()
+        why = f" ({error})"
+    raise DataError(
+        f"loss= has no gradient{why}, so nothing would be learned: argmax, item(), detach() and NumPy have "
+        "none; give such a figure as score=, and a loss with a gradient"
+    )
+
+
+def concordance(a: Floats, b: Floats) -> float:
+    """Goodman and Kruskal's gamma: how much more pairs (n,) are in the same order than in the opposite one.
+
+    >>> concordance(np.arange(9.0), np.arange(9.0) ** 2), concordance(np.arange(9.0), np.arange(9.0) < 4)
+    (1.0, -1.0)
+    """
+    orders = [np.sign(np.subtract.outer(v, v, dtype=np.float64)) for v in (a, b)]
+    both = orders[0] * orders[1]
+    return float(both.sum() / untied) if (untied := np.abs(both).sum()) >= 2 * MIN_PAIRS else 0.0
 
 
 def _as_tensor(scores: Any) -> Tensor:
