@@ -18,6 +18,7 @@ from tbft.data.prepared import prepared
 from tbft.data.spec import InputSpec
 from tbft.diagnosis.card import SourceCard
 from tbft.errors import CardError, DataError, TbftWarning
+from tbft.loading import as_base
 from tbft.patches import Patch
 
 COLORS = np.array([[0.9, 0.2, 0.1], [0.1, 0.8, 0.3], [0.2, 0.3, 0.9]])
@@ -194,6 +195,16 @@ def test_inputs_that_may_be_in_another_unit_are_noted_everywhere(tmp_path, monke
     assert any(re.search("test: the inputs vary .* the training samples", note) for note in own.notes)
     with pytest.warns(TbftWarning, match=noted):
         tbft.diagnose("wide:net", "tens.npz", card="c.safetensors")
+
+
+def test_a_card_of_another_model_is_named_before_the_inputs_that_differ_with_it():
+    labels = np.arange(120) % 3
+    table = np.random.default_rng(0).normal(0, 0.1, (120, 3)) + np.eye(3)[labels]
+    own = nn.Sequential(nn.BatchNorm1d(3), nn.Identity(), linear())
+    other = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    card, base = tbft.build_card(own, (table, labels)), tbft.split(other)
+    with pytest.raises(CardError, match="another base model"):
+        as_base(base, card).checked(tbft.make_samples(np.eye(4).repeat(9, 0), np.arange(36) % 3))
 
 
 def test_a_card_of_an_earlier_version_knows_nothing_of_inputs(tmp_path):

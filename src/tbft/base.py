@@ -73,8 +73,15 @@ class Base:
 
         Raises:
             DataError: they reach the model in another form, see :meth:`SourceCard.check_inputs`.
+            CardError: they do, because the card belongs to another model.
         """
-        notes = () if self.card is None else self.card.check_inputs(samples)
+        if self.card is None:
+            return samples
+        try:
+            notes = self.card.check_inputs(samples)
+        except DataError:
+            self.card.check(self.model)
+            raise
         return replace(samples, notes=tuple(dict.fromkeys((*samples.notes, *notes))))
 
 

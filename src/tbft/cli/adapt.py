@@ -88,8 +88,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments, base.recipe)
     request = Request(base, arguments.level, arguments.arm, recipe, arguments.source_share, arguments.seed)
     samples = settle_threads(arguments, base.blocks, load_samples(arguments, base.inputs))
-    if base.card is not None:
-        base.card.check_inputs(samples)
+    base.checked(samples)  # early; the result has the note
     parts = load_parts(arguments, samples, base.inputs, request.split_by(arguments.group_by, arguments.order))
     data = show_data(samples, parts)
     with _nothing_of_others_on_interrupt(arguments.out), progress_bar("tuning", meter) as on_step:

@@ -51,7 +51,9 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
         completed = inputs.completed_by(stored, "the patch")
         show_notes(noted_preprocessing(inputs, completed, "the patch"))
         inputs = completed
-    samples = base.checked(settle_threads(arguments, base.blocks, load_samples(arguments, inputs)))
+    samples = settle_threads(arguments, base.blocks, load_samples(arguments, inputs))
+    notes = () if base.card is None else base.card.check_inputs(samples)  # the model may be a patched one
+    samples = replace(samples, notes=(*samples.notes, *notes))
     check_prepared(samples, stored, "the patch")
     data = show_data(samples)
     result = evaluate_samples(base.blocks, samples)
