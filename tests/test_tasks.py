@@ -90,6 +90,24 @@ def test_points_of_accuracy_are_not_those_of_another_score():
     assert f"({100 * gain:+.1f} points), score {result.before.score:.4g} -> " in str(result)
 
 
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.image, self.depth, self.head = nn.Linear(8, 4), nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, image, depth):
+        return self.head(torch.relu(self.image(image) + self.depth(depth)))
+
+
+def test_a_regression_may_have_several_inputs():
+    random = np.random.default_rng(0)
+    inputs = {"image": random.random((60, 8)), "depth": random.random((60, 3))}
+    data = inputs, random.random((60, 1)).astype(np.float32)
+    loss = nn.functional.mse_loss
+    assert tbft.personalize(TwoInputs(), data, arm="full", loss=loss).tuned.history
+    assert tbft.tune(TwoInputs(), "full", data, loss=loss).changed
+
+
 def test_a_score_of_ones_own_decides():
     def minus_largest_error(outputs, targets):
         return -(outputs - targets).abs().max()

@@ -151,7 +151,7 @@ def tune(
     """
     if not isinstance(plan, (Plan, str)):
         raise wrong_form("plan", plan, ["a Plan", "the name of an arm"])
-    base = as_base(model, read=reader_of(train))
+    base = as_base(model, read=reader_of(train, loss))
     plan = Plan(plan, base.recipe("fast")) if isinstance(plan, str) else plan
     spec = inputs_for(base.inputs, loss)
     samples, held_out = as_samples(train, spec), None if val is None else as_samples(val, spec)

@@ -130,8 +130,9 @@ def as_base(
             raise PlanError(
                 "the model is already split: give cuts and names to tbft.split, or the module here"
             )
-        base = model if isinstance(model, Base) else _base_of(model)
-        return base if card is None else base.with_card(as_card(card))
+        if isinstance(model, Blocks):
+            model = Base(model, inputs_of(model.model), notes=notes_on(model))
+        return model if card is None else model.with_card(as_card(card))
     source = Source(card=card, cuts=cuts, names=names)
     if isinstance(model, str):
         return load_named(model, source, read)
@@ -141,10 +142,6 @@ def as_base(
     inputs, assumed = inputs_of_card(own, card, model)
     blocks = _split(model, source, inputs, read)
     return Base(blocks, inputs, card=card, notes=(*notes_on(blocks), *assumed))
-
-
-def _base_of(blocks: Blocks) -> Base:
-    return Base(blocks, inputs_of(blocks.model), notes=notes_on(blocks))
 
 
 def _split(
@@ -190,11 +187,10 @@ def as_card(card: SourceCard | str | Path | None) -> SourceCard | None:
     raise wrong_form("card", card, ["a SourceCard", "the path of its file"])
 
 
-def reader_of(data: Any) -> ReadSamples:
-    """A function that reads samples of any form; from parts, those to tune on."""
+def reader_of(data: Any, loss: object | None = None) -> ReadSamples:
+    """A function that reads samples of any form, as :func:`inputs_for` says; from parts, those to tune on."""
     data = data.train if isinstance(data, Parts) else data
-    several = has_several(data)
-    return ReadSamples(lambda inputs: as_samples(data, inputs), several)
+    return ReadSamples(lambda inputs: as_samples(data, inputs_for(inputs, loss)), has_several(data))
 
 
 def inputs_for(inputs: InputSpec, loss: object | None) -> InputSpec:

@@ -97,7 +97,7 @@ def personalize(
     Raises:
         TbftError: an argument is wrong, or arguments cannot be combined; the message says what to do.
     """
-    base = as_base(model, card, cuts, names, reader_of(train))
+    base = as_base(model, card, cuts, names, reader_of(train, loss))
     request = Request(base, level, arm, recipe, statistics, seed, budget, plan)
     by = request.split_by(group_by, order)
     parts = read_parts(inputs_for(base.inputs, loss), train, val, test, by)
