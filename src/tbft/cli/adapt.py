@@ -18,6 +18,7 @@ from tbft.cli.common import (
     not_shown,
     print_json,
     progress_bar,
+    save_patch,
     set_aside,
     show_notes,
 )
@@ -107,11 +108,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             progress=on_step,
         )
-    out_path = arguments.out if result.status == "patched" else None
-    if out_path:
-        result.patch.save(out_path)
-    else:
-        set_aside(arguments.out)
+    out_path = save_patch(result, arguments.out)
     if result.stopped == "interrupt":
         signals.left_behind = _left_behind(result.status, out_path, unfinished)
     elif unfinished is not None:

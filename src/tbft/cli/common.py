@@ -17,6 +17,8 @@ from tbft.json_text import encode
 
 if TYPE_CHECKING:
     from tbft.metering import Meter, Profile
+    from tbft.new_classes import NewClasses
+    from tbft.personalization import Personalization
     from tbft.tuning.loop import OnStep
 
 Subparsers = Any  # argparse keeps the type of add_subparsers() to itself
@@ -119,6 +121,15 @@ def write_json(path: Path, value: Any, kind: Kind) -> None:
     """Write one JSON object to a file, atomically."""
     with atomic_path(path, kind=kind) as temporary:
         temporary.write_text(encode(value, indent=1) + "\n")
+
+
+def save_patch(result: Personalization | NewClasses, out: str | None) -> str | None:
+    """Save the patch of a result and return its path; without a patch, rename that of an earlier run."""
+    if out and result.status == "patched":
+        result.patch.save(out)
+        return out
+    set_aside(out)
+    return None
 
 
 def set_aside(path: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from tbft.cli.common import not_shown, print_json, set_aside
+from tbft.cli.common import not_shown, print_json, save_patch
 from tbft.cli.data_options import load_samples, show_data
 from tbft.cli.model_options import load_base, settle_threads
 from tbft.cli.parts_options import load_parts
@@ -66,11 +66,7 @@ def run_new_classes(arguments: argparse.Namespace) -> str:
     )
     data = show_data(samples, parts)
     result = add_classes(base, parts, seed=arguments.seed)
-    out_path = arguments.out if result.status == "patched" else None
-    if out_path:
-        result.patch.save(out_path)
-    else:
-        set_aside(arguments.out)
+    out_path = save_patch(result, arguments.out)
     if arguments.json:
         print_json({**result.to_json(), **data, "patch_path": out_path})
     else:

@@ -110,7 +110,7 @@ def _of_classes(samples: Samples) -> Iterator[Problem]:
 
 
 def _lookalikes(samples: Samples, copies: Indices) -> list[Indices]:
-    """Pairs of pictures with almost the same outline that are no copies of one another."""
+    """Pairs of pictures with almost the same outline that are not copies of each other."""
     if not samples.are_pictures or min(samples.inputs.shape[1:3]) < _MIN_SIDE:
         return []
     outlines = np.array([_outline(np.asarray(x)) for x in _rows(samples)], dtype=np.uint64)
