@@ -17,15 +17,8 @@ from tbft.data.samples import Samples
 from tbft.errors import DataError, NotFiniteError
 from tbft.verification.probabilities import CONFIRMED, are_shares, refuse_probabilities
 from tbft.verification.running import Runnable, logits_on, module_of
-from tbft.verification.task import (
-    CLASSIFICATION,
-    Task,
-    applies_softmax,
-    check_gradient,
-    check_loss,
-    check_values,
-    shape_remedy,
-)
+from tbft.verification.task import CLASSIFICATION, Task, applies_softmax
+from tbft.verification.task_checks import check_gradient, check_loss, check_values, shape_remedy
 
 
 def check_fits(model: Runnable, samples: Samples, task: Task = CLASSIFICATION) -> None:
