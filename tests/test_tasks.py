@@ -104,7 +104,7 @@ def test_a_regression_may_have_several_inputs():
     inputs = {"image": random.random((60, 8)), "depth": random.random((60, 3))}
     data = inputs, random.random((60, 1)).astype(np.float32)
     loss = nn.functional.mse_loss
-    assert tbft.personalize(TwoInputs(), data, arm="full", loss=loss).tuned.history
+    assert tbft.personalize(TwoInputs(), data, arm="full", loss=loss).acceptance.count == 60
     assert tbft.tune(TwoInputs(), "full", data, loss=loss).changed
 
 
