@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from selector_oracle import key, read_records
 
 from tbft.choosing.cost import Cost
 from tbft.diagnosis.evidence import AdaBN, Agreement, Confidence, Evidence, Shift
+
+Record = dict[str, Any]
 
 
 def cost_of(record: Mapping[str, Any]) -> Cost:
@@ -46,3 +51,16 @@ def evidence_of(record: Mapping[str, Any]) -> Evidence:
         labels=labels,
         adabn=adabn,
     )
+
+
+def cells_of(folder: Path, half: str) -> Iterator[Record]:
+    """The records of the oracle in one half, each with its evidence, what was tried, and costs."""
+    evidence = {key(r): r for r in read_records([folder / "evidence.jsonl"])}
+    tryouts = folder / "tryouts.jsonl"
+    tries = {key(r): r for r in read_records([tryouts] if tryouts.exists() else [])}
+    paper = {(r["model"], r["labeled"]): r for r in read_records([folder / "paper.jsonl"])}
+    oracle = {key(r): r for r in read_records(sorted(folder.glob("oracle*.jsonl")))}
+    for at, record in oracle.items():
+        cost = paper.get((record["model"], record["labeled"]))
+        if record["half"] == half and at in evidence:
+            yield {**record, "evidence": evidence[at], "tryouts": tries.get(at), "paper": cost}
