@@ -87,7 +87,7 @@ def test_the_chance_of_a_loss_is_that_of_the_posterior(fixed, regressed, unchang
 
 @pytest.mark.parametrize("count", [1, 3, 20, 1000])
 @pytest.mark.parametrize("cautious", [True, False])
-def test_a_tie_is_no_success(count, cautious):
+def test_a_tie_is_not_a_success(count, cautious):
     same = judged(0, 0, count, cautious=cautious)
     assert (same.gain, same.verdict, same.accepted) == (0, "cannot tell", False)
     assert same.low < 0 < same.high

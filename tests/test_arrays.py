@@ -282,7 +282,7 @@ def test_masks_reach_the_model_as_zero_and_one(inputs):
         (RAMP, {"range": "normalized", "normalizes": True}, "leave --range out"),
     ],
 )
-def test_ranges_that_cannot_be_told_are_refused_with_the_advice_that_fits(inputs, spec, message):
+def test_ambiguous_ranges_are_refused_with_the_advice_that_fits(inputs, spec, message):
     with pytest.raises(DataError, match=message):
         seen(np.stack([inputs] * 2), **spec)
 
@@ -310,7 +310,7 @@ def test_gray_pictures_get_three_channels_for_a_model_that_takes_them():
         seen(np.stack([(RAMP * 255).astype(np.uint8)] * 2), channels=1)
 
 
-def test_spectra_are_no_pictures():
+def test_spectra_are_not_pictures():
     spectra = np.random.default_rng(0).random((3, 1, 64, 100)) * -80
     x, _ = seen(spectra)
     np.testing.assert_allclose(x, spectra, rtol=1e-6)

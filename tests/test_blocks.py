@@ -214,7 +214,7 @@ def test_integer_parameters_are_not_trained():
         assert [p.shape for p in parameters] == [p.shape for p in model.parameters() if p.is_floating_point()]
 
 
-def test_a_state_that_is_no_tensor_is_refused():
+def test_a_state_that_is_not_a_tensor_is_refused():
     class Counted(nn.Linear):
         def get_extra_state(self):
             return {"calls": 1}

@@ -189,7 +189,7 @@ def test_fast_takes_any_number_of_samples(count, blocks, stripes):
     assert (many.batch_size, many.epochs) == (48, 4)
 
 
-def test_a_stopped_run_goes_on_from_its_cache_to_the_same_bits(blocks, stripes, tmp_path):
+def test_a_stopped_run_resumes_from_its_cache_to_the_same_bits(blocks, stripes, tmp_path):
     recipe = FAST.replace(epochs=4)
     plan, policy, resume = Plan("late", recipe), CachePolicy(0, tmp_path), tmp_path / "run.pt"
     straight = tune(blocks, plan, stripes, cache=policy)

@@ -219,7 +219,7 @@ class Settings(dict):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_plain_metadata_beside_the_weights_is_no_obstacle(tmp_path, beside, legacy):
+def test_plain_metadata_beside_the_weights_does_no_harm(tmp_path, beside, legacy):
     torch.save(
         {"model": STATE, "extra": beside}, tmp_path / "c.pt", _use_new_zipfile_serialization=not legacy
     )
@@ -261,7 +261,7 @@ def test_containers_without_end_are_refused(tmp_path):
     loaded(cycle, tmp_path)
 
 
-def test_a_tensor_or_a_number_alone_is_no_state_dict(tmp_path):
+def test_a_tensor_or_a_number_alone_is_not_a_state_dict(tmp_path):
     for content in (torch.ones(3), 3, None, "text", [], {"epoch": 1}, {"w": np.ones(2)}):
         assert "holds no state dict" in refusal(content, tmp_path)
 

@@ -93,7 +93,7 @@ def test_batches_that_are_none_are_refused_by_name(tmp_path):
         ("fog", np.random.default_rng(0).integers(0, 10, 100), False),
     ],
 )
-def test_severities_are_told_only_where_they_are_certain(tmp_path, name, labels, severities):
+def test_severities_are_named_only_where_they_are_certain(tmp_path, name, labels, severities):
     np.save(tmp_path / f"{name}.npy", np.zeros((100, 4, 4, 3), np.uint8))
     np.save(tmp_path / "labels.npy", labels)
     attributes = read(tmp_path).attributes

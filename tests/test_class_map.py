@@ -203,7 +203,7 @@ def test_the_file_of_tiny17(data_dir):
         ),
     ],
 )
-def test_files_that_are_no_class_map_are_refused(written, record, message):
+def test_files_that_are_not_class_maps_are_refused(written, record, message):
     path = written(record)
     with pytest.raises(DataError, match=message) as refused:
         find_class_map(path)

@@ -400,7 +400,7 @@ def test_usage_errors_exit_2(capsys):
     assert caught.value.code == 2
 
 
-def test_ctrl_c_keeps_what_was_learned_and_the_next_run_goes_on(place):
+def test_ctrl_c_keeps_what_was_learned_and_the_next_run_resumes(place):
     endless = [*ADAPT, "--recipe", "base-short", "--epochs", "1000000", "--out", "user.safetensors"]
     with subprocess.Popen(
         [sys.executable, "-m", "tbft", *endless],

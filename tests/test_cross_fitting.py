@@ -93,7 +93,7 @@ def test_folds_for_trials_are_stretches_of_the_set_where_nothing_is_known():
         assert folds.tolist() == found
 
 
-def test_groups_that_somebody_named_are_those_of_all_folds():
+def test_groups_that_the_user_named_are_those_of_all_folds():
     samples = noise(np.arange(400) % 2, shoe=np.arange(400) // 50)
     parts = folded(samples, group_by="shoe")
     assert parts.folds is None and len(parts.val)
@@ -103,7 +103,7 @@ def test_groups_that_somebody_named_are_those_of_all_folds():
         assert all(len(np.unique(folds[parts.train.attributes["shoe"] == s])) <= 1 for s in range(8))
 
 
-def test_groups_that_cannot_be_folds_are_no_error_in_a_trial():
+def test_groups_that_cannot_be_folds_do_not_end_a_trial():
     parts = as_parts(noise(np.arange(20) // 10, subject=np.arange(20) // 10), val=0, by=SplitBy(0, "subject"))
     assert parts.manner.is_asked
     assert np.bincount(folds_of(parts.manner, 2)).tolist() == [10, 10]

@@ -80,7 +80,7 @@ def test_flat_and_gray_pictures_are_sound():
     assert not ends_gray(Image.open(io.BytesIO(saved(boxed, "JPEG", quality=100))))
 
 
-def test_padding_and_content_behind_a_picture_are_no_damage():
+def test_padding_and_content_behind_a_picture_are_not_damage():
     blob = saved(photo(), "JPEG")
     assert file_damage(blob + bytes(1000)) == ""
     assert file_damage(blob + b"a film, or a second picture" * 9) == ""

@@ -108,7 +108,7 @@ def test_a_counter_that_is_set_back_gives_no_figure():
 
 
 @pytest.mark.parametrize("cumulative", [True, False])
-def test_no_power_is_no_figure(cumulative):
+def test_without_power_there_is_no_figure(cumulative):
     made = sampler(clock := Clock(), lambda: 0.0, cumulative)
     span = made.begin()
     clock.now += 5
@@ -202,7 +202,7 @@ def test_a_sensor_that_fell_silent_gives_no_figure():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_nonsense_from_a_sensor_is_no_figure(value):
+def test_nonsense_from_a_sensor_gives_no_figure(value):
     with Meter(Sensor("mad", "board", open=lambda: lambda: value)) as meter:
         pass
     assert meter.measurement.energy_joules is None
@@ -244,7 +244,7 @@ def test_an_estimate_carries_its_profile_and_error():
     assert "± 10 % estimated (board, by profile desk)" in cost.energy_in_words()
 
 
-def test_no_sensor_and_no_profile_is_no_joule(monkeypatch, tmp_path):
+def test_without_sensor_and_profile_there_are_no_joules(monkeypatch, tmp_path):
     with Meter() as meter:
         pass
     assert (meter.measurement.energy_joules, meter.measurement.energy_kind) == (None, "unavailable")
@@ -359,7 +359,7 @@ def test_a_fit_finds_the_line_that_made_the_points(idle, per_core, busy, gflop):
     assert found.watts_per_core_by_load["convolution"] == pytest.approx(per_core, rel=1e-6)
 
 
-def test_a_fit_tells_its_residuals_and_refuses_what_is_none():
+def test_a_fit_reports_its_residuals_and_refuses_what_cannot_be_fitted():
     states = [State("idle", 0, 2.0), State("plain", 1, 3.1, 0, 1), State("memory", 1, 2.9, 0, 1)]
     found = fit([*states, State("plain", 2, 4.0, 0, 2)])
     assert sum(found.residual_watts) == pytest.approx(0, abs=1e-9)
@@ -451,7 +451,7 @@ def test_a_run_on_a_pi_5_and_one_with_a_profile(adapting, tmp_path, capsys, monk
     assert "has no package zone" in capsys.readouterr().err
 
 
-def test_probe_tells_what_there_is_and_what_can_be_said(tmp_path, capsys, monkeypatch):
+def test_probe_shows_what_there_is_and_what_it_can_measure(tmp_path, capsys, monkeypatch):
     assert main(["energy", "probe"]) == 0
     out = capsys.readouterr().out
     assert "Energy cannot be measured here" in out

@@ -307,7 +307,7 @@ def test_an_archive_that_reaches_outside_is_not_unpacked(server, tmp_path, monke
     assert [p.name for p in tmp_path.iterdir()] == ["inside"]
 
 
-def test_wrong_requests_are_told(server, tmp_path, monkeypatch):
+def test_wrong_requests_are_reported(server, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for arguments, message in (
         (("cifar11", tmp_path), "unknown archive 'cifar11': did you mean 'cifar10'"),

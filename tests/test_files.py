@@ -349,7 +349,7 @@ def test_a_lock_holds_and_ends_without_space_for_the_process_id(place, monkeypat
     assert not list(place.iterdir())
 
 
-def test_a_lock_is_not_taken_through_a_link_that_somebody_has_laid(place):
+def test_a_lock_is_not_taken_through_a_planted_link(place):
     Path("precious.txt").write_text("mine")
     Path(".out.txt.lock").symlink_to("precious.txt")
     with pytest.raises(WriteError, match="remove the links there"):

@@ -189,7 +189,7 @@ class MixesSamples(nn.Module):
         return self.last(self.rnn(x)[0][:, -1])
 
 
-def test_a_model_that_mixes_the_samples_of_a_batch_is_not_tuned_and_its_accuracy_is_not_told_in_silence():
+def test_a_model_that_mixes_the_samples_of_a_batch_is_not_tuned_and_evaluated_with_a_warning():
     with pytest.raises(SplitError, match="batch_first=True"):
         tbft.personalize(MixesSamples(), samples(60, 1, (5, 3)))
     with pytest.warns(TbftWarning, match="depends on the others in its batch"):

@@ -125,7 +125,7 @@ def test_a_group_column_is_found_in_any_spelling(key):
 @pytest.mark.parametrize(
     "key", ["subject_age", "sex", "domain", "leaf", "time of day", "camera_model", "file"]
 )
-def test_other_columns_are_no_groups(key):
+def test_other_columns_are_not_groups(key):
     samples = noise(np.arange(24) % 3, **{key: np.arange(24) // 6})
     assert split_samples(samples, 0.5, 0, 0.25, group_by=None).group_by is None
 
@@ -257,7 +257,7 @@ def test_copies_are_parted_where_a_class_has_nothing_else_and_it_is_said():
     )
 
 
-def test_blank_inputs_are_no_copies():
+def test_blank_inputs_are_not_copies():
     blank = make_samples(np.zeros((40, 4, 4), np.uint8), np.arange(40) % 2)
     assert [len(p) for p in (as_parts(blank).train, as_parts(blank).val)] == [32, 8]
     assert not any("copies" in note for note in as_parts(blank).notes)
@@ -303,7 +303,7 @@ def test_calibration_trains_on_the_first_of_each_class_and_tests_on_what_came_la
     assert parts.group_by is None  # both subjects are in both parts
 
 
-def test_the_order_is_that_of_the_set_where_nothing_tells_it():
+def test_the_order_is_that_of_the_set_where_nothing_gives_it():
     parts = split_by(noise(np.arange(40) % 2), Amounts(parse_amount("first:10"), Amount(count=0)), SplitBy())
     assert parts.train.ids.tolist() == list(range(10))
     assert any("--order KEY names one" in note for note in parts.notes)

@@ -160,7 +160,7 @@ def test_deep_pictures_are_scaled_and_said(values, mode, expected, said):
 
 
 @pytest.mark.parametrize("values", [-1, 65536, np.nan, 256.0, -0.1])
-def test_values_of_which_nobody_knows_the_range_are_refused(values):
+def test_values_of_unknown_range_are_refused(values):
     dtype = np.int32 if isinstance(values, int) else np.float32
     with pytest.raises(DataError, match="save it with 8 or 16 bits"):
         as_viewed(Image.fromarray(np.full((2, 2), values, dtype)))
@@ -251,7 +251,7 @@ def test_a_photo_whose_copy_was_interrupted_is_named(tmp_path):
         read(tmp_path / "s")
 
 
-def test_a_set_of_damaged_pictures_alone_is_refused_all_the_same(tmp_path):
+def test_a_set_of_damaged_pictures_alone_is_refused_anyway(tmp_path):
     put(tmp_path / "s" / "a" / "x.jpg", b"<html>404</html>")
     with pytest.raises(DataError, match=r"none of its pictures can be read: a/x.jpg"):
         read(tmp_path / "s", InputSpec(skip_damaged=True))

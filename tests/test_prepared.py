@@ -140,7 +140,7 @@ def test_preprocessing_of_the_card_reaches_samples_in_every_form():
         tbft.diagnose(net, tbft.make_samples(x, y, spec=InputSpec(mean="imagenet")), card=card)
 
 
-def test_what_nobody_said_is_not_taken_from_a_card():
+def test_what_was_not_said_is_not_taken_from_a_card():
     x, y = pictures()
     normalized = torch.from_numpy(x).permute(0, 3, 1, 2) / 127.5 - 1
     samples = tbft.make_samples(normalized, y)

@@ -146,7 +146,7 @@ def preprocessings(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(preprocessings(), preprocessings())
-def test_preprocessing_travels_as_json_and_tells_what_differs(one, other):
+def test_preprocessing_travels_as_json_and_says_what_differs(one, other):
     again = Preprocessing.from_json(json.loads(json.dumps(one.to_json())))
     assert again == one
     assert one.differs_from(again) == ""

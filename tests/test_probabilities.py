@@ -100,7 +100,7 @@ def test_other_ends_are_let_through(net, end):
     assert tbft.evaluate(nn.Sequential(*net, end), blobs(200)).accuracy > 0.5
 
 
-def test_one_sample_that_looks_like_probabilities_is_no_reason(net):
+def test_one_sample_that_looks_like_probabilities_is_not_enough(net):
     class First(nn.Module):
         def forward(self, x):
             return torch.where(x[:, :1] > 9, torch.tensor([0.5, 0.25, 0.25, 0.0]), net(x))

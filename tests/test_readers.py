@@ -332,7 +332,7 @@ def test_recordings_are_read_when_needed_where_they_do_not_fit_and_from_archives
     assert torch.equal(whole.batch([0, 4])[0], lazy.batch([0, 4])[0])
 
 
-def test_a_table_tells_the_labels_of_recordings(tmp_path):
+def test_a_table_gives_the_labels_of_recordings(tmp_path):
     made = read(beside_a_table(tmp_path, wav, "wav"))
     assert [made.class_names[y] for y in made.labels] == WORDS
     assert made.attributes["subject"].tolist() == WHO

@@ -96,7 +96,7 @@ def test_a_model_sees_no_difference_between_our_corruptions_and_the_official_one
     [("clean", ()), ("gaussian_noise:5", ("input",)), ("fog:3", ("input",)), ("labels:reverse", ("output",)),
      ("gaussian_noise:3+labels:reverse", ("input", "output"))],
 )  # fmt: skip
-def test_the_level_is_diagnosed_from_ten_labels_a_class(data_dir, drift, levels):
+def test_the_level_is_diagnosed_from_ten_labels_per_class(data_dir, drift, levels):
     preset, model = load(data_dir, "resnet26-cifar10", "resnet26_cifar10_released.pth")
     parts = split_samples(read(data_dir / "cifar10" / "test.tar", preset.inputs), "10/class", 500, 0, 0)
     blocks = preset.split(model)
@@ -104,7 +104,7 @@ def test_the_level_is_diagnosed_from_ten_labels_a_class(data_dir, drift, levels)
     assert diagnose(blocks, apply_drift(parts.train, drift), card=card).levels == levels
 
 
-def test_other_subpopulations_are_told_from_other_inputs(data_dir):
+def test_other_subpopulations_are_distinguished_from_other_inputs(data_dir):
     preset = find_model("resnet26-tiny17")
     model = preset.load()
     class_map = find_class_map(data_dir / "tiny17" / "splits.json")

@@ -205,7 +205,7 @@ def test_hostile_names_are_shown_and_not_obeyed():
     assert """--weights '$(x)'""" in page.text and "'a b'\"'\"'.safetensors'" in page.text
 
 
-def test_a_loss_that_is_no_number_is_left_out():
+def test_a_loss_that_is_not_a_number_is_left_out():
     history = [{"epoch": i, "train_loss": loss, "val_loss": None, "val_accuracy": 0.5}
                for i, loss in enumerate([2.0, float("nan"), float("inf")], start=1)]  # fmt: skip
     page = checked(adaptation_page(adaptation(choice=None, history=history)))

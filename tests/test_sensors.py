@@ -160,7 +160,7 @@ def test_hwmon_names_the_rails_of_a_jetson(tmp_path):
 RAILS = (("VDD_GPU_SOC", 19_000, 800), ("VDD_CPU_CV", 19_000, 400), ("VIN_SYS_5V0", 5_000, 900))
 
 
-def test_the_sum_channel_and_shunt_voltages_are_no_rails(tmp_path):
+def test_the_sum_channel_and_shunt_voltages_are_not_rails(tmp_path):
     ina3221(tmp_path, *RAILS)
     found = {s.name: s for s in find_sensors(at(tmp_path)) if s.available}
     assert {name: s.open()() for name, s in found.items()} == {

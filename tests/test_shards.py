@@ -70,7 +70,7 @@ def test_the_second_picture_of_a_sample_is_left_out_and_said(tmp_path):
     assert any("2 pictures" in note and "001.png" in note for note in samples.notes)
 
 
-def test_a_json_beside_pictures_in_class_folders_is_no_label(tmp_path):
+def test_a_json_beside_pictures_in_class_folders_is_not_a_label(tmp_path):
     files = {f"{c}/{i}.{end}": content for c in ("cat", "dog") for i in range(2)
              for end, content in (("png", png(i)), ("json", b'{"label": "owl"}'))}  # fmt: skip
     assert read(tar_of(tmp_path / "s.tar", files)).class_counts() == {"cat": 2, "dog": 2}

@@ -189,7 +189,7 @@ def test_keys_are_private_never_written_over_and_may_be_encrypted(place, monkeyp
 @pytest.mark.parametrize(
     "line", ["", "x", "tbft-ed25519 AAAA name", "tbft-ed25519 ? name", "ssh-ed25519 AAAA n"]
 )
-def test_what_is_no_public_key_is_refused(line):
+def test_what_is_not_a_public_key_is_refused(line):
     with pytest.raises(KeyFileError, match="is not a public key"):
         parse_public(line, "it")
 

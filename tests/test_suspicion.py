@@ -159,7 +159,7 @@ def statistics(x, **spec):
     return input_statistics(tbft.make_samples(x, labels, spec=InputSpec(**spec)))
 
 
-def test_other_ranges_and_normalizations_of_pictures_are_told_from_drift(pictures):
+def test_other_ranges_and_normalizations_of_pictures_are_distinguished_from_drift(pictures):
     x = pictures.batch(slice(0, 200))[0]
     plain = input_statistics(pictures)
     assert build(InputStatistics, plain.to_json(), "it") == plain
@@ -185,7 +185,7 @@ def test_other_ranges_and_normalizations_of_pictures_are_told_from_drift(picture
         (3e6, "3,000,000 times"),
     ],
 )
-def test_other_units_of_windows_are_told_from_drift(factor, unit):
+def test_other_units_of_windows_are_distinguished_from_drift(factor, unit):
     windows = np.random.default_rng(0).normal([[0.1], [0.2], [1.0]], [[0.3], [0.5], [1.0]], (50, 3, 40))
     assert unit in implausible_shift(statistics(windows), statistics(windows * factor))
     for drifted in (windows * 3, windows[:, ::-1] + 2, windows * np.array([[9.8], [1], [1]]), windows * 0):

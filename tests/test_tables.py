@@ -303,7 +303,7 @@ def test_a_table_that_cannot_be_read_is_named_where_labels_are_missed(tmp_path, 
         tbft.read(folder)
 
 
-def test_a_column_of_folds_is_no_input(tmp_path):
+def test_a_column_of_folds_is_not_an_input(tmp_path):
     cells = [[i / 7 for i in range(9)], range(9), [i % 5 for i in range(9)], [i % 2 for i in range(9)]]
     (tmp_path / "f.csv").write_text(rows(*cells, header=("a", "b", "fold", "label")))
     samples = tbft.read(tmp_path / "f.csv")

@@ -108,7 +108,7 @@ def test_a_regression_may_have_several_inputs():
     assert tbft.tune(TwoInputs(), "full", data, loss=loss).changed
 
 
-def test_a_score_of_ones_own_decides():
+def test_a_custom_score_decides():
     def minus_largest_error(outputs, targets):
         return -(outputs - targets).abs().max()
 
@@ -141,7 +141,7 @@ def nan_for_some(outputs, targets):
     ],
 )
 @pytest.mark.parametrize("how", ["folds", "val", "evaluate"])
-def test_a_score_that_is_no_number_is_refused_instead_of_rejecting_the_model(score, message, how):
+def test_a_score_that_is_not_a_number_is_refused_instead_of_rejecting_the_model(score, message, how):
     model, data, loss = regressor(), measurements(100, shift=1.0), nn.functional.mse_loss
     with pytest.raises(DataError, match=message if how != "evaluate" else "score="):
         if how == "evaluate":
@@ -182,7 +182,7 @@ def test_one_score_for_all_may_lack_a_class_in_a_few_draws():
         (lambda o, t: (o - t)[t > 0].square().mean(), r"loss=, of single samples, is NaN .* give score="),
     ],
 )
-def test_a_loss_that_is_no_number_is_refused_before_anything_is_tuned(loss, message):
+def test_a_loss_that_is_not_a_number_is_refused_before_anything_is_tuned(loss, message):
     x, y = measurements(100)
     with pytest.raises(DataError, match=message):
         tbft.personalize(regressor(), (x, np.where(y > 5, y, y - 2)), arm="full", loss=loss)
@@ -227,7 +227,7 @@ def test_an_error_as_a_score_is_refused(score, is_error):
         assert np.isfinite(tbft.evaluate(nn.Linear(8, 2), data, score=score).score)
 
 
-def test_a_cross_entropy_of_ones_own_takes_no_probabilities_either():
+def test_a_custom_cross_entropy_takes_no_probabilities_either():
     x, y = measurements(100)
     model = nn.Sequential(nn.Linear(8, 2), nn.Softmax(1))
     weighted = partial(nn.functional.cross_entropy, weight=torch.ones(2))
@@ -245,7 +245,7 @@ def test_what_makes_the_score_worse_is_rejected():
     assert (result.status, len(result.patch.tensors)) == ("rejected", 0)
 
 
-def test_several_labels_a_sample():
+def test_several_labels_per_sample():
     x, _ = measurements(400)
     labels = np.stack([x[:, 0] > 0, x[:, 1] > 0, x[:, 2] > 0], axis=1).astype(np.float32)
     torch.manual_seed(0)

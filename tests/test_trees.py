@@ -126,7 +126,7 @@ def test_corruptions_at_severities_keep_copies_of_a_photo_together(above):
     assert "corruption" in found.attributes
 
 
-def test_numbered_subjects_are_no_severities():
+def test_numbered_subjects_are_not_severities():
     with pytest.raises(DataError, match="not certain"):
         tree(files(["1", "2", "3"], PETS))
     with pytest.raises(DataError, match="not certain"):

@@ -66,7 +66,7 @@ def test_a_folder_without_records_is_reported(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
-def test_damaged_arguments_are_told(tmp_path, content):
+def test_damaged_arguments_are_reported(tmp_path, content):
     (tmp_path / "arguments.json").write_text(content)
     with pytest.raises(TbftError, match="other arguments"):
         Store(tmp_path, {"identity": {"recipe": "paper"}})

@@ -151,7 +151,7 @@ def test_what_another_process_has_taken_is_not_started(started):
 
 
 @pytest.mark.slow
-def test_a_run_whose_worker_always_dies_is_reported_and_the_rest_goes_on(tmp_path, toys, monkeypatch):
+def test_a_run_whose_worker_always_dies_is_reported_and_the_rest_continues(tmp_path, toys, monkeypatch):
     monkeypatch.delenv("TOY_GRAVE", raising=False)
     scope = Scope(sizes=[10], seeds=1, methods=["none", "full", "adabn"])
     summary = run(settings("toys:mortal"), tmp_path, scope, engine="pool", workers=1)
@@ -255,7 +255,7 @@ def test_auto_rgn_is_as_long_as_the_arms_beside_it():
     assert as_long_as(find_recipe("paper")).duration.batch_size == RECIPE.duration.batch_size
 
 
-def test_bad_arguments_are_told(tmp_path, toys, monkeypatch, capsys):
+def test_bad_arguments_are_reported(tmp_path, toys, monkeypatch, capsys):
     start = ["run", "cifar-flip", "--out", str(tmp_path)]
     toy = ["--model", "toys:net", "--data", "toys:pictures"]
     assert main([*start, *toy, "--recipe", "best"]) == 2
