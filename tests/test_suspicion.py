@@ -13,6 +13,7 @@ from torch import nn
 import tbft
 from tbft.data.input_statistics import (
     InputStatistics,
+    dead_channels,
     implausible_shift,
     input_statistics,
     possible_unit,
@@ -225,6 +226,16 @@ def test_real_drift_is_not_noted_as_another_unit(pictures):
         faded = tbft.apply_drift(pictures, f"contrast:{severity}")
         assert possible_unit(input_statistics(pictures), input_statistics(faded)) is None
     assert possible_unit(statistics(x), statistics(x * 0.05 + 0.4)) is None
+
+
+def test_channels_that_died_are_noted_in_windows():
+    source, target = statistics(moving()), moving(1)
+    assert dead_channels(source, statistics(target)) is None
+    target[:, 1:] = 0.1
+    assert "channels 1, 2 are constant (0.1, 0.1), but not in" in dead_channels(source, statistics(target))
+    assert dead_channels(statistics(target), statistics(target)) is None
+    table = moving()[:, :, 0]
+    assert dead_channels(statistics(table), statistics(np.ones_like(table))) is None
 
 
 def test_a_single_column_in_another_unit_is_noted():

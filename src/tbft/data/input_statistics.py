@@ -174,6 +174,30 @@ def possible_unit(source: InputStatistics, target: InputStatistics, where: str =
     return _in_another_unit(source, target, int(alone[0]), f"channel {alone[0]}{more}", where)
 
 
+def dead_channels(source: InputStatistics, target: InputStatistics, where: str = "the source") -> str | None:
+    """A note on channels of windows that are constant, but not in the source; else None.
+
+    Columns of a table may be constant for one user, and pictures may be black.
+
+    >>> source = InputStatistics(False, -3.0, 3.0, (0.0,) * 2, (1.0,) * 2, (2, 50))
+    >>> print(dead_channels(source, InputStatistics(False, -3.0, 3.0, (0.0, 1.0), (0.0, 1.0), (2, 50))))
+    channel 0 is constant (0), but not in those of the source: is a sensor not connected?
+    """
+    if target.pictures or len(target.shape) < 2 or len(source.means) != len(target.means):
+        return None
+    source_spread = np.array(source.deviations)  # 0.1 has a spread by rounding
+    dead = np.flatnonzero((np.array(target.deviations) <= 1e-9 * source_spread) & (source_spread > 0))
+    if not len(dead):
+        return None
+    what = "channel" if len(dead) == 1 else "channels"
+    verb = "is" if len(dead) == 1 else "are"
+    values = ", ".join(f"{target.means[i]:.3g}" for i in dead)
+    listed = ", ".join(map(str, dead))
+    return (
+        f"{what} {listed} {verb} constant ({values}), but not in those of {where}: is a sensor not connected?"
+    )
+
+
 def _in_another_unit(
     source: InputStatistics, target: InputStatistics, channel: int, which: str, where: str
 ) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tbft.data.input_statistics import (
     InputStatistics,
+    dead_channels,
     implausible_shift,
     input_statistics,
     possible_unit,
@@ -64,7 +65,8 @@ def check_statistics(samples: Samples, source: InputStatistics, where: str = "th
         where: whose they are, for messages.
 
     Returns:
-        a note where they may be in another unit, which may be drift as well; none for pictures.
+        notes where they may be in another unit, which may be drift as well, or channels do not vary; none for
+        pictures.
     """
     if samples.token_ids:
         return ()
@@ -82,5 +84,5 @@ def check_statistics(samples: Samples, source: InputStatistics, where: str = "th
         )
     if len(samples) * prod(target.shape[1:]) < _MIN_VALUES:
         return ()
-    note = possible_unit(source, target, where)
-    return () if note is None else (note,)
+    notes = (find(source, target, where) for find in (possible_unit, dead_channels))
+    return tuple(note for note in notes if note is not None)
