@@ -295,3 +295,19 @@ def test_a_base_that_is_not_finite_is_refused_by_name_and_masks_may_be(key):
     model.norm.state_dict()[key][1] = float("inf")
     with pytest.raises(tbft.TbftError, match=rf"NaN or infinity in norm\.{key}"):
         tbft.evaluate(model, (x, y))
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({"budget": 5}, "budget: expected a Budget, not int"),
+        ({"meter": "rapl"}, "meter: expected a Meter, not str"),
+        ({"resume": 3}, "resume: expected the path of a file, not int"),
+        ({"progress": 3}, "progress: expected a function, not int"),
+        ({"cautious": "no"}, "cautious: expected True or False, not str"),
+    ],
+)
+def test_an_argument_of_another_kind_is_refused_with_what_is_taken(given, taken):
+    data = (torch.eye(3).repeat(20, 1), torch.arange(60) % 3)
+    with pytest.raises(tbft.TbftError, match=taken):
+        tbft.personalize(torch.nn.Linear(3, 3), data, arm="ridge", **given)

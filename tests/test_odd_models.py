@@ -381,3 +381,15 @@ class Rescales(Layers):
 def test_a_model_that_writes_into_its_weights_is_run_as_a_whole():
     result = tbft.personalize(Rescales(), samples(60, 1), arm="last", val=0)
     assert result.base.blocks.names == ("whole",)
+
+
+def test_windows_with_their_axes_swapped_are_refused_with_the_remedy():
+    model = nn.Sequential(nn.Conv1d(3, 4, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3))
+    windows, labels = np.zeros((30, 20, 3), np.float32), np.arange(30) % 3
+    remedy = r"it can take 3x20: swap the axes, inputs\.transpose\(0, 2, 1\)"
+    with pytest.raises(DataError, match=remedy):
+        tbft.personalize(model, (windows, labels))
+    assert tbft.evaluate(model, (windows.transpose(0, 2, 1), labels)).sample_count == 30
+    with pytest.raises(DataError, match="cannot take inputs of shape") as refused:
+        tbft.evaluate(model, (windows[:, :, :2], labels))
+    assert "swap" not in str(refused.value)

@@ -123,6 +123,12 @@ def wrong_form(what: str, value: object, taken: Iterable[str]) -> FormError:
     return FormError(f"{what}: expected {listed}, not {type(value).__name__}")
 
 
+def check_form(what: str, value: object, kinds: type | tuple[type, ...], taken: str) -> None:
+    """Raise FormError unless an argument is None, or of one of the kinds that are taken."""
+    if value is not None and not isinstance(value, kinds):
+        raise wrong_form(what, value, [taken])
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Message for a name that is not known, with the nearest ones first.
 

@@ -20,7 +20,7 @@ from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.card_building import card_of_samples
 from tbft.diagnosis.gathering import gather
 from tbft.diagnosis.levels import NOT_DIAGNOSED, Diagnosis, diagnose_evidence
-from tbft.errors import DataError, TbftWarning, wrong_form
+from tbft.errors import DataError, TbftWarning, check_form, wrong_form
 from tbft.loading import as_base, inputs_for, reader_of, runnable_and_inputs
 from tbft.models import find_model
 from tbft.plan import Plan
@@ -96,6 +96,7 @@ def diagnose(
         CardError, DataError: the card belongs to another model, there are no samples, or neither a card nor
             BatchNorm says anything of the source.
     """
+    check_form("labeled", labeled, (bool, int), "True or False")
     base = as_base(model, card, read=reader_of(data))
     samples = as_samples(data, base.inputs)
     diagnosis = diagnose_evidence(gather(base.blocks, samples, base.card, labeled))
@@ -151,6 +152,7 @@ def tune(
     """
     if not isinstance(plan, (Plan, str)):
         raise wrong_form("plan", plan, ["a Plan", "the name of an arm"])
+    check_form("resume", resume, (str, Path), "the path of a file")
     base = as_base(model, read=reader_of(train, loss))
     plan = Plan(plan, base.recipe("fast")) if isinstance(plan, str) else plan
     spec = inputs_for(base.inputs, loss)

@@ -11,6 +11,7 @@ from tbft.choosing.planning import Setting, affordable, choose_plan
 from tbft.choosing.trying import prototypes_of
 from tbft.data.parts import read_parts
 from tbft.diagnosis.card import SourceCard
+from tbft.errors import check_form
 from tbft.loading import as_base, inputs_for, reader_of
 from tbft.metering import Meter, Profile, find_profile
 from tbft.personalization import Personalization, patch_of
@@ -97,6 +98,9 @@ def personalize(
     Raises:
         TbftError: an argument is wrong, or arguments cannot be combined; the message says what to do.
     """
+    check_form("meter", meter, Meter, "a Meter")
+    check_form("resume", resume, (str, Path), "the path of a file")
+    check_form("cautious", cautious, (bool, int), "True or False")
     base = as_base(model, card, cuts, names, reader_of(train, loss))
     request = Request(base, level, arm, recipe, statistics, seed, budget, plan)
     by = request.split_by(group_by, order)

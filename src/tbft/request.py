@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from tbft.base import Base
 from tbft.data.amounts import SplitBy, ValUse
 from tbft.data.folds import MIN_HELD_OUT
-from tbft.errors import PlanError, wrong_form
+from tbft.errors import PlanError, check_form, wrong_form
 from tbft.plan import LEVELS, Budget, Plan, Recipe, Statistics, plan_level, replace_plan
 
 
@@ -29,6 +29,7 @@ class Request:
     requested_plan: Plan | None = None
 
     def __post_init__(self) -> None:
+        check_form("budget", self.requested_budget, Budget, "a Budget")
         if self.requested_plan is not None:
             self._check_nothing_but_plan()
             return

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tbft.errors import check_form
 from tbft.tuning.closed_form import Prototypes
 from tbft.tuning.loop import OnEpoch, OnStep
 from tbft.tuning.prefix_cache import CachePolicy
@@ -40,3 +41,7 @@ class Tuning:
     on_epoch: OnEpoch | None = None
     task: Task = CLASSIFICATION
     prototypes: Prototypes | None = None
+
+    def __post_init__(self) -> None:
+        for name, function in (("progress", self.on_step), ("optimizer", self.optimizer)):
+            check_form(name, function, Callable, "a function")  # type: ignore[arg-type]

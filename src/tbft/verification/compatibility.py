@@ -61,10 +61,24 @@ def _outputs_on(model: Runnable, samples: Samples, x: Tensor) -> Any:
         if not isinstance(error, (RuntimeError, ValueError)):
             raise
         size = "; if it takes pictures of another size: --resolution PX, InputSpec(resolution=PX)"
-        why = f"{error}{_precision(module_of(model))}{size if samples.are_pictures else ''}"
+        more = size if samples.are_pictures else _other_layout(model, samples, x)
+        why = f"{error}{_precision(module_of(model))}{more}"
         raise DataError(
             f"{samples.name}: the model cannot take inputs of shape {tuple(x.shape[1:])}: {why}"
         ) from error
+
+
+def _other_layout(model: Runnable, samples: Samples, x: Tensor) -> str:
+    """A remedy, where the model can take windows with their axes swapped."""
+    if x.ndim != 3:
+        return ""
+    try:
+        with evaluating_alone(module_of(model)):
+            logits_on(model, samples, x.transpose(1, 2).contiguous())
+    except Exception:
+        return ""
+    swapped = "x".join(map(str, (x.shape[2], x.shape[1])))
+    return f"; it can take {swapped}: swap the axes, inputs.transpose(0, 2, 1)"
 
 
 def _check_loss(task: Task, outputs: Any, targets: Tensor, name: str) -> None:
