@@ -1,4 +1,4 @@
-"""Records of what each option reaches on the families of ``families.py`` and ``families_pictures.py``.
+"""Records of what each option reaches on the families of ``families*.py``.
 
     TBFT_DATA=... python benchmarks/families_records.py --families watch-cnn wisdm-mlp --labels 2 5 10
     TBFT_DATA=... python benchmarks/families_records.py --share 3/8 --seconds 400 --out records-3.jsonl
@@ -24,6 +24,7 @@ import numpy.typing as npt
 import torch
 from families import earliest, person_of, read_people
 from families_pictures import PICTURE_MODELS, picture_base, picture_parts, picture_shifts
+from families_synthetic import CLEAN, SYNTHETIC, synthetic_base, synthetic_parts
 
 from tbft.blocks import Blocks
 from tbft.blocks.solvable import linear_head
@@ -42,7 +43,7 @@ from tbft.verification.running import predict
 
 RECORDS = Path(__file__).parent / "results" / "families"
 FAMILIES = ("watch-cnn", "wisdm-mlp", "phone-cnn", "phone-and-watch-cnn", "watch-transformer", "watch-gru",
-            *PICTURE_MODELS)  # fmt: skip
+            *PICTURE_MODELS, *SYNTHETIC, *CLEAN)  # fmt: skip
 #: People or drifts of a family.
 LIMIT = 10
 Record = dict[str, Any]
@@ -104,6 +105,13 @@ def _cell(family: str, number: int, labels: int, draw: int, bases: Path) -> Iter
                 return None if parts is None else (*picture_base(family, bases), *parts)
 
             yield family, f"{name}#{draw}@{labels}", make_pictures
+        return
+    if family in SYNTHETIC or family in CLEAN:
+
+        def make_synthetic() -> Parts:
+            return *synthetic_base(family, bases), *synthetic_parts(family, number, labels, draw)
+
+        yield family, f"{number}#{draw}@{labels}", make_synthetic
         return
     name, _, network = family.rpartition("-")
     yield family, f"{number}#{draw}@{labels}", partial(_person, name, network, number, (labels, draw), bases)

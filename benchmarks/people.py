@@ -32,9 +32,7 @@ from people_report import write_report
 
 import tbft
 from tbft.blocks.state import batch_norms
-from tbft.files import atomic_path
 from tbft.patches import versions
-from tbft.verification.acceptance import judge_pairs
 
 RESULTS = Path(__file__).parent / "results" / "people"
 #: Labeled windows a class.
@@ -161,28 +159,6 @@ class Work:
                     file.write(line + "\n")
 
 
-def judge_again(path: Path) -> None:
-    """Apply the rule of acceptance of this version to the outcomes of `ours` on its folds, as recorded.
-
-    Only what was accepted can be rejected: what was rejected was not tuned.
-    """
-    records = read_records(path)
-    bases = {(r["person"], r["seed"]): r for r in records if r["method"] == "none"}
-    for record in records:
-        details = record["details"]
-        if record["method"] == "ours" and details.get("status") == "patched":
-            samples = np.arange(details["judged"])
-            after = (samples < details["fixed"]) | (samples >= details["fixed"] + details["regressed"])
-            judged = judge_pairs(samples >= details["fixed"], after, one_stretch=True)
-            details["judged_by"] = version()
-            if not judged.accepted:
-                base = bases[record["person"], record["seed"]]
-                record |= {"accuracy": base["accuracy"], "macro_f1": base["macro_f1"], "patch_bytes": 0}
-                details["status"] = "rejected"
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
 @cache
 def people_of(name: str) -> Any:
     return read_people(name)
@@ -201,15 +177,8 @@ def main() -> None:
     parser.add_argument("--modes", nargs="*", default=[], help="default: all")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing after these")
-    parser.add_argument(
-        "--judge-again", action="store_true", help="apply today's rule of acceptance to the records of `ours`"
-    )
     parser.add_argument("--report", action="store_true", help="write the tables and draw the picture")
     arguments = parser.parse_args()
-    if arguments.judge_again:
-        for path in sorted(arguments.records.glob("*.jsonl")):
-            judge_again(path)
-        return
     if arguments.report:
         write_report(sorted(arguments.records.glob("*.jsonl")))
         return

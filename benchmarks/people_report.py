@@ -31,12 +31,8 @@ half of each class. A person counts once for each base: of several networks, and
 those who lose more than a point against the base. Seconds are processor time for adapting, without the
 predictions for the test part. TENT learns from the inputs of the test part itself, and it and AdaBN need
 BatchNorm. `full as a user`: Adam, 1e-3, ten epochs. `ours`: `tbft.personalize` by its defaults, in version
-{version}; where it refuses, the base is kept. {judged}
+{version}; where it refuses, the base is kept.
 """
-
-
-JUDGED_AGAIN = """A later rule of acceptance was applied to the outcomes on its
-folds that were recorded (`--judge-again`); seconds include tuning that it rejects."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +188,7 @@ def write_report(paths: Sequence[Path]) -> None:
     }
     together = [record for records in families.values() for record in records]
     version = {r["version"] for r in together if r["method"] == "ours"}
-    again = any("judged_by" in r["details"] for r in together)
-    lines = [INTRODUCTION.format(version=" and ".join(sorted(version)), judged=JUDGED_AGAIN if again else "")]
+    lines = [INTRODUCTION.format(version=" and ".join(sorted(version)))]
     for mode in modes_of(together)[1:]:
         lines += [*detail_table(together, mode, f"{mode}, all families"), ""]
     for name, records in families.items():
