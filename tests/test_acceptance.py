@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tbft.errors import DataError
 from tbft.verification.acceptance import MAX_LOSS_CHANCE, compare, judge_pairs
-from tbft.verification.pairs import design_effect, loss_chance, paired_interval
+from tbft.verification.pairs import ExpectedGain, design_effect, loss_chance, paired_interval
 from tbft.verification.scores import judge_scores, judge_totals
 
 
@@ -159,11 +159,32 @@ def test_intervals_of_scores_cover_what_they_say(count):
     assert np.mean(inside) >= 0.93
 
 
-@pytest.mark.parametrize(("fixed", "kept"), [(6, False), (14, True)])
-def test_small_gains_on_labels_from_one_stretch_of_time_are_not_trusted(fixed, kept):
-    elsewhere, here = (judged(fixed, 0, 100, one_stretch=s) for s in (False, True))
+@pytest.mark.parametrize(
+    ("origin", "fixed", "kept"),
+    [("stretch", 12, False), ("stretch", 18, True), ("unknown", 6, False), ("unknown", 14, True)],
+)
+def test_small_gains_on_labels_from_one_stretch_of_time_are_not_trusted(origin, fixed, kept):
+    elsewhere, here = (judged(fixed, 0, 100, origin=o) for o in ("random", origin))
     assert elsewhere.accepted
     assert elsewhere.later_loss_chance is None
     assert here.accepted == kept
     assert ("from one stretch of time" in str(here)) != kept
-    assert judged(fixed, 0, 100, one_stretch=True, cautious=False).accepted
+    assert judged(fixed, 0, 100, origin=origin, cautious=False).accepted
+
+
+def test_what_is_expected_of_an_arm_counts_beside_few_labels():
+    """Two of 25 samples fixed prove nothing alone, nor does an expectation that they contradict."""
+    likely, doubtful = ExpectedGain(0.05, 0.02), ExpectedGain(0.0, 0.02)
+    assert not judged(2, 0, 25).accepted
+    assert judged(2, 0, 25, expected=likely).accepted
+    assert "given what is expected" in str(judged(2, 0, 25, expected=likely))
+    assert not judged(2, 0, 25, expected=doubtful).accepted
+    assert not judged(1, 1, 25, expected=likely).accepted  # a tie is not a success
+    assert not judged(30, 25, 100, expected=ExpectedGain(-0.1, 0.02)).accepted
+    assert not judged(2, 0, 25, expected=likely, origin="unknown").accepted  # the prior is of other data
+
+
+def test_a_measured_gain_far_from_the_expected_one_outweighs_it():
+    near, far = (ExpectedGain(0.0, 0.02).given(gain, 0.05) for gain in (0.05, 0.5))
+    assert near.mean < 0.01
+    assert far.mean > 0.4

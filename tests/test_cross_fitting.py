@@ -17,6 +17,7 @@ from tbft.data import make_samples
 from tbft.data.amounts import SplitBy
 from tbft.data.folds import FOLDS, MIN_HELD_OUT, folds_of
 from tbft.data.manner import find_manner
+from tbft.data.origin import origin_of
 from tbft.data.parts import as_parts
 
 SHORT = tbft.find_recipe("fast").given(epochs=20, learning_rate=0.05)
@@ -218,3 +219,23 @@ def test_a_column_of_time_makes_few_labels_one_stretch(network):
         samples = tbft.make_samples(inputs, labels, attributes=attributes)
         result = tbft.personalize(network, samples, arm="head", recipe=SHORT)
         assert (result.acceptance.later_loss_chance is not None) == known
+    drawn = tbft.personalize(network, samples, arm="head", recipe=SHORT, order="none")
+    assert drawn.acceptance.origin == "random"
+
+
+def test_how_samples_came_about_is_read_off_their_shape_and_attributes():
+    rows, windows = np.zeros((40, 3), np.float32), np.zeros((40, 2, 5), np.float32)
+    labels = np.arange(40) % 2
+
+    def origin(inputs, attributes=None, order=None):
+        samples = tbft.make_samples(inputs, labels, attributes=attributes)
+        return origin_of(samples, find_manner(samples, {}, SplitBy(order=order)))
+
+    few, many = ({"recording": np.arange(40) // per} for per in (20, 4))
+    assert origin(rows) == "random"
+    assert origin(windows) == "unknown"
+    assert origin(windows, order="none") == "random"
+    assert origin(rows, {"time": np.arange(40)}) == "stretch"
+    assert origin(rows, order="file") == "stretch"
+    assert origin(windows, few) == "stretch"
+    assert origin(windows, many) == "random"

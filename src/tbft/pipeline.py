@@ -121,7 +121,9 @@ def personalize(
         choosing_cpu_seconds = allowance.cpu_seconds
         path, prototypes = None if resume is None else Path(resume), prototypes_of(base.card)
         how = Tuning(as_cache(cache), None, path, progress, task=task, prototypes=prototypes)
-        judged = tune_and_judge(base.blocks, plan, parts, how, allowance, Rule(cautious, parts.group_by))
+        expected = None if choice is None else choice.expected_gain
+        rule = Rule(cautious, parts.group_by, expected=expected)
+        judged = tune_and_judge(base.blocks, plan, parts, how, allowance, rule)
     return Personalization(
         base=base,
         parts=parts,

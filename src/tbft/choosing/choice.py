@@ -16,10 +16,11 @@ from tbft.choosing.estimates import Estimate
 from tbft.choosing.explanation import explain
 from tbft.choosing.label_forecast import Forecast
 from tbft.choosing.trials import Trials
-from tbft.diagnosis.levels import Diagnosis
+from tbft.diagnosis.levels import NOT_DIAGNOSED, Diagnosis
 from tbft.errors import PlanError
 from tbft.plan import Budget, Plan, replace_plan
 from tbft.plan.budget import rounded
+from tbft.verification.pairs import ExpectedGain
 
 #: Options whose expected accuracies differ by less than this count as equally good: the cheaper is chosen.
 TOLERANCE = 0.005
@@ -53,6 +54,11 @@ class Choice:
     trial_cpu_seconds: float
     explanation: str
     forecast: Forecast | None = None
+
+    @property
+    def expected_gain(self) -> ExpectedGain | None:
+        """The gain that was expected of the chosen option before it was tried; None if nothing is known."""
+        return None if self.diagnosis.verdict == NOT_DIAGNOSED else self.estimates[self.option].expected
 
     @property
     def expected_accuracies(self) -> dict[str, float]:

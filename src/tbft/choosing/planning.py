@@ -17,6 +17,7 @@ from tbft.choosing.options import Option, options_of
 from tbft.choosing.shortening import Options, fitting_length, shorten, shortened
 from tbft.choosing.trials import Trials
 from tbft.choosing.trying import Trying, run_trials
+from tbft.data.origin import origin_of
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.diagnosis.card import SourceCard
@@ -91,7 +92,8 @@ def choose_plan(
             "those that may be, model.requires_grad_(True) on all"
         )
     known = is_known(blocks, samples) and not unmended(diagnosis.evidence, diagnosis.levels)
-    prior = estimate(diagnosis, options, known=known)
+    origin = origin_of(samples, parts.manner)
+    prior = estimate(diagnosis, options, None, known, origin)
     plans = {o.name: o.plan(recipe, setting.seed, budget) for o in options if o.name in prior}
     how = Prediction(parts.judged_count, profile=allowance.profile, memory=budget.peak_bytes is not None)
     once = predict_costs(blocks, plans, samples, how)
@@ -105,7 +107,7 @@ def choose_plan(
         how_to_try = Trying(setting.card, seconds, batch_size(allowance), parts.manner)
         trials = run_trials(blocks, samples, order, once, how_to_try)
     left = allowance.left()
-    fitted = shorten(Options(plans, costs, estimate(diagnosis, options, trials, known)), left)
+    fitted = shorten(Options(plans, costs, estimate(diagnosis, options, trials, known, origin)), left)
     choice = choose(diagnosis, fitted.estimates, fitted.plans, fitted.costs, left, trials)
     if trials.seen is None:
         return choice
@@ -114,8 +116,9 @@ def choose_plan(
 
 
 def is_known(blocks: Blocks, samples: Samples) -> bool:
-    """Whether this is like the families on which expectations by level were fitted: pictures, BatchNorm."""
-    return samples.inputs.ndim == 4 and bool(batch_norms(blocks.model))
+    """Whether expectations by level were fitted on families like this: color pictures, BatchNorm."""
+    shape = samples.inputs.shape
+    return len(shape) == 4 and shape[1] == 3 and bool(batch_norms(blocks.model))
 
 
 def _is_trainable(blocks: Blocks, option: Option) -> bool:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 
 from tbft.blocks.arm import Arm
 from tbft.choosing.label_forecast import Seen
+from tbft.data.origin import Origin
+from tbft.verification.pairs import SPREADS, gain_error
 
 Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
 
 #: How far to go from the base's weights to the tuned ones, where that is tried.
 STRENGTHS = (0.3, 0.5, 0.7, 1.0)
-#: Standard deviation between a gain on folds and on other samples, apart from their number; the same where
-#: the labels come from a few recordings or a short time, which are not the person.
-FOLD_SPREAD, STRETCH_SPREAD = 0.05, 0.15
 #: Folds for heads in closed form, which cost next to nothing. With more, classes are too uneven in the rest.
 SOLVED_FOLDS = 5
 
@@ -31,7 +29,7 @@ class Trial:
         strength: see :class:`tbft.plan.Recipe`.
         rows: (m,) positions of the samples on which it was tried.
         correct, base_correct: (m,) whether the tuned, and the base model are right.
-        fold_spread: standard deviation between gains on folds and on other samples, whatever their number.
+        origin: how the samples came about, which tells how much gains on folds and on others differ.
     """
 
     option: str
@@ -39,7 +37,7 @@ class Trial:
     rows: Labels
     correct: Bools
     base_correct: Bools
-    fold_spread: float = FOLD_SPREAD
+    origin: Origin = "random"
 
     @property
     def gain(self) -> float:
@@ -48,14 +46,20 @@ class Trial:
 
     @property
     def noise(self) -> float:
-        """Standard error of the gain on these folds; one changed outcome is added, as none may be seen."""
-        count, changed = len(self.rows), float((self.correct != self.base_correct).mean())
-        return sqrt((changed - self.gain**2) / count + 1 / count**2)
+        """Standard error of the gain on these folds."""
+        return self._error(0.0)
 
     @property
     def error(self) -> float:
         """Standard error of the gain on other samples."""
-        return sqrt(self.noise**2 + self.fold_spread**2)
+        return self._error(SPREADS[self.origin])
+
+    def _error(self, spread: float) -> float:
+        fixed, regressed = (
+            (self.correct & ~self.base_correct).sum(),
+            (self.base_correct & ~self.correct).sum(),
+        )
+        return gain_error(int(fixed), int(regressed), len(self.rows), spread)
 
 
 @dataclass(frozen=True, eq=False)

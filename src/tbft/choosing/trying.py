@@ -22,10 +22,8 @@ from tbft.blocks.tensors import State
 from tbft.choosing.cost import Cost
 from tbft.choosing.label_forecast import Seen
 from tbft.choosing.trials import (
-    FOLD_SPREAD,
     SOLVED_FOLDS,
     STRENGTHS,
-    STRETCH_SPREAD,
     Bools,
     Labels,
     Trial,
@@ -35,8 +33,8 @@ from tbft.choosing.trials import (
 from tbft.data.amounts import SplitBy
 from tbft.data.folds import folds_of
 from tbft.data.manner import Manner, find_manner
+from tbft.data.origin import origin_of
 from tbft.data.samples import Samples
-from tbft.data.times import are_from_stretches
 from tbft.diagnosis.card import SourceCard
 from tbft.errors import PlanError, TbftError
 from tbft.plan import FOLLOW, Budget, Plan, find_recipe, replace_plan
@@ -122,7 +120,7 @@ class _Run:
         self.folds, self.solved_folds = trial_folds(samples, how.manner)
         self.fold_count = int(self.folds.max()) + 1
         self.trials: list[Trial] = []
-        self.fold_spread = STRETCH_SPREAD if are_from_stretches(samples) else FOLD_SPREAD
+        self.origin = origin_of(samples, how.manner)
         self.head = linear_head(blocks)  # None: no head in closed form
         self._features: dict[bool, tuple[Floats, Floats]] = {}
 
@@ -172,7 +170,7 @@ class _Run:
         found, right = [], self.base_correct[rows]
         for strength in strengths_of(plan.arm, adapts):
             correct = _is_correct(base + strength * (logits - base), labels)[rows]
-            found.append(Trial(option, strength, rows, correct, right, self.fold_spread))
+            found.append(Trial(option, strength, rows, correct, right, self.origin))
         return found
 
     def _features_of(self, adapts: bool) -> tuple[Floats, Floats]:
@@ -208,7 +206,7 @@ class _Run:
                 state = blended(base, changed, strength)
                 correct[strength].append(self._correct(state, self.samples.subset(held_out)))
             rows = np.concatenate(parts)
-            shared = self.base_correct[rows], self.fold_spread
+            shared = self.base_correct[rows], self.origin
             trials = [Trial(option, s, rows, np.concatenate(right), *shared) for s, right in correct.items()]
             clearly_worse = all(trial.gain + GIVEN_UP * trial.noise < best for trial in trials)
             if clearly_worse or fold_seconds > self.left():

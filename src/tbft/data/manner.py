@@ -35,6 +35,7 @@ class Manner:
         copies: samples with the same input; None where there is none.
         keep: samples of each class that are kept for train.
         is_asked: the user named the groups.
+        is_random: the user said that time plays no role.
         notes: what was assumed.
     """
 
@@ -51,6 +52,7 @@ class Manner:
     copies: Copies | None = None
     keep: int = 0
     is_asked: bool = False
+    is_random: bool = False
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -200,6 +202,7 @@ def find_manner(samples: Samples, asked: Mapping[str, Amount], by: SplitBy) -> M
         copies=copies,
         keep=int(by.keep_classes),
         is_asked=by.group_by not in (None, "none"),
+        is_random=by.order == "none",
         notes=notes,
     )
     if known:

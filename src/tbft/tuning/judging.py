@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from tbft.blocks import Blocks
+from tbft.data.origin import origin_of
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.errors import DataError, PlanError
@@ -20,9 +21,6 @@ from tbft.verification.acceptance import Acceptance
 from tbft.verification.comparison import Outputs, Rule, accept, changed_to, run_both
 from tbft.verification.compatibility import check_fits
 from tbft.verification.running import BATCH_SIZE, predict
-
-#: Samples of this many groups are not one stretch of time, even if they are in order.
-MIN_GROUPS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +52,14 @@ def tune_and_judge(
     Raises:
         PlanError, DataError: the plan does not fit the model or the samples.
     """
-    validates = plan.recipe.duration.validate
+    validates, origin = plan.recipe.duration.validate, origin_of(parts.train, parts.manner)
     if parts.folds is not None and plan.arm.name != "none" and not validates:
-        return _judged_by_folds(blocks, plan, parts, how, allowance, rule)
+        return _judged_by_folds(blocks, plan, parts, how, allowance, replace(rule, origin=origin))
     tuned = tune_samples(blocks, plan, parts.train, parts.val if validates else None, how, allowance)
     if not tuned.changed or not len(parts.val) or validates:
         return Judged(tuned)
+    if origin != "random":
+        rule = replace(rule, expected=None)
     outputs = run_both(blocks, tuned.changed, parts.val, forward_batch(allowance, BATCH_SIZE))
     acceptance = accept(outputs, how.task, rule)
     return Judged(tuned if acceptance.accepted else replace(tuned, changed={}), outputs, acceptance)
@@ -71,20 +71,11 @@ def _judged_by_folds(
     outputs = cross_fit(blocks, plan, parts, how, allowance)
     if not isinstance(outputs, Outputs):
         return Judged(Tuned(plan, {}, stopped=outputs))
-    rule = replace(rule, one_stretch=_is_one_stretch(parts))
     acceptance = replace(accept(outputs, how.task, rule), cross_fitted=True)
     if not acceptance.accepted:
         count = sum(p.numel() for p in blocks.trainable(plan.arm))
         return Judged(Tuned(plan, {}, parameter_count=count), outputs, acceptance)
     return Judged(tune_samples(blocks, plan, parts.train, None, how, allowance), outputs, acceptance)
-
-
-def _is_one_stretch(parts: Parts) -> bool:
-    """Whether few labels are in order of time: their folds say little about later times."""
-    manner = parts.manner
-    if manner is None or manner.ranks is None:
-        return False
-    return manner.groups is None or len(manner.groups.names) < MIN_GROUPS
 
 
 def cross_fit(

@@ -6,27 +6,38 @@ follows a rule, see ``docs/acceptance.md``.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tbft.data.origin import Origin
 from tbft.errors import DataError
-from tbft.verification.pairs import design_effect, loss_chance, loss_chance_later, paired_interval
+from tbft.verification.pairs import (
+    SPREADS,
+    ExpectedGain,
+    design_effect,
+    gain_error,
+    loss_chance,
+    loss_chance_later,
+    paired_interval,
+)
 
 Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 #: A loss that matters: of accuracy, or of a score relative to the base's.
 MARGIN = 0.01
-#: Maximum chance of such a loss with which the cautious rule keeps the tuned model. It is below the promised
-#: 5 % because outcomes are whole numbers, and because the models of a cross-fit differ from the final one.
+#: Maximum chance of such a loss with which the cautious rule keeps the tuned model on the word of the labels
+#: alone. It is below the promised 5 % because outcomes are whole numbers, and because the models of a
+#: cross-fit differ from the final one.
 MAX_LOSS_CHANCE = 0.04
-#: Where few labels come from one stretch of time: standard deviation of the gain on later samples around that
-#: on these (as in the trials), and maximum chance of a loss that matters with it. The chance is the highest
-#: with which nobody lost more than a point in two sets of people (phone and watch, WISDM).
-LATER_SPREAD, MAX_LATER_LOSS_CHANCE = 0.15, 0.25
+#: The same of the chance on later samples, where few labels are, or may be, from one stretch of time. The
+#: first was set on people (phone, watch, WISDM), the other is a gain of 9 points.
+MAX_LATER_LOSS_CHANCE = {"stretch": 0.15, "unknown": 0.25}
+#: The same of the chance with what was expected of the plan as a prior.
+MAX_EXPECTED_LOSS_CHANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -43,14 +54,18 @@ class Acceptance:
         accepted: whether the tuned model is kept.
         loss_chance: probability of a loss that matters: of more than 1 point of accuracy, or more than 1 %
             of the base's score.
-        cautious: the rule. The tuned model is kept if the expected gain is positive and, if cautious,
-            `loss_chance` is at most 4 % and `later_loss_chance` at most 25 %.
+        cautious: the rule. The tuned model is kept if the gain is positive and, if cautious, the labels alone
+            say so (`loss_chance` is at most 4 %, and `later_loss_chance` at most 15 %, or 25 % where nobody
+            knows whether they are from one stretch), or `expected_loss_chance` is at most 5 %.
         unit: ``points`` of accuracy, or ``score``.
         cross_fitted: whether each sample was judged by a model tuned on other folds, instead of the final
             model by samples held out.
         design_effect: how many samples of the same group count as one, at least 1.
-        later_loss_chance: the same as `loss_chance` for later samples, where these come from one stretch of
-            time; None: they do not.
+        origin: how the samples came about, see :func:`tbft.data.origin.origin_of`.
+        later_loss_chance: the same as `loss_chance` for later samples, where these come, or may come, from
+            one stretch of time; None: they do not.
+        expected_loss_chance: the same as `loss_chance` with what was expected of the plan as a prior; None:
+            nothing was expected.
     """
 
     count: int
@@ -66,7 +81,25 @@ class Acceptance:
     unit: str = "points"
     cross_fitted: bool = False
     design_effect: float = 1.0
+    origin: Origin = "random"
     later_loss_chance: float | None = None
+    expected_loss_chance: float | None = None
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the labels alone say that a loss is improbable."""
+        return self.loss_chance <= MAX_LOSS_CHANCE and not self.is_only_here
+
+    @property
+    def is_only_here(self) -> bool:
+        """Whether a loss is too probable on samples of other times."""
+        later = self.later_loss_chance
+        return later is not None and later > MAX_LATER_LOSS_CHANCE[self.origin]
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether a loss is improbable given what was expected, too."""
+        return self.expected_loss_chance is not None and self.expected_loss_chance <= MAX_EXPECTED_LOSS_CHANCE
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; ``text`` is the whole in words, ``decision`` its end."""
@@ -85,8 +118,8 @@ def judge_pairs(
     *,
     cautious: bool = True,
     groups: npt.ArrayLike | None = None,
-    cross_fitted: bool = False,
-    one_stretch: bool = False,
+    origin: Origin = "random",
+    expected: ExpectedGain | None = None,
 ) -> Acceptance:
     """Decide from whether the base and the tuned model are right on each sample.
 
@@ -98,15 +131,15 @@ def judge_pairs(
         cautious: see :attr:`Acceptance.cautious`.
         groups: the group of each sample (n,), such as the recording; samples of one group are alike, so that
             they count as fewer.
-        cross_fitted: see :attr:`Acceptance.cross_fitted`.
-        one_stretch: whether the samples come from one stretch of time, after which gains may differ.
+        origin: whether the samples come from one stretch of time, after which gains may differ.
+        expected: the gain that was expected of the plan before it was tried.
 
     Raises:
         DataError: no samples, or arrays of other shapes.
 
     >>> print(judge_pairs([False] * 20, [True] * 20))
     +100.0 points on 20 held-out labels (95 % interval +63.5 to +100.0): it helps
-    >>> judged = judge_pairs([True, True, False], [True, True, True], cross_fitted=True)
+    >>> judged = judge_pairs([True, True, False], [True, True, True])
     >>> judged.verdict, judged.accepted, round(judged.loss_chance, 2)
     ('cannot tell', False, 0.24)
     """
@@ -121,10 +154,12 @@ def judge_pairs(
         alike = design_effect(tuned.astype(np.float64) - base, _numbers(groups, count))
     independent = fixed / alike, regressed / alike, count / alike
     low, high = paired_interval(*independent)
-    chance = loss_chance(*independent, MARGIN)
-    later = loss_chance_later(*independent, MARGIN, LATER_SPREAD) if one_stretch else None
-    safe = chance <= MAX_LOSS_CHANCE and (later or 0.0) <= MAX_LATER_LOSS_CHANCE
-    return Acceptance(
+    later = posterior = None
+    if origin in MAX_LATER_LOSS_CHANCE:
+        later = loss_chance_later(*independent, MARGIN, SPREADS["stretch"])
+    if expected is not None and origin != "unknown":
+        posterior = expected.given((fixed - regressed) / count, gain_error(*independent, SPREADS[origin]))
+    judged = Acceptance(
         count=count,
         fixed=fixed,
         regressed=regressed,
@@ -132,13 +167,16 @@ def judge_pairs(
         low=low,
         high=high,
         verdict="helps" if low > 0 else "harms" if high < 0 else "cannot tell",
-        accepted=fixed > regressed and (safe or not cautious),
-        loss_chance=chance,
+        accepted=False,
+        loss_chance=loss_chance(*independent, MARGIN),
         cautious=cautious,
-        cross_fitted=cross_fitted,
         design_effect=alike,
+        origin=origin,
         later_loss_chance=later,
+        expected_loss_chance=None if posterior is None else posterior.loss_chance(MARGIN),
     )
+    safe = judged.is_proven or judged.is_expected or not cautious
+    return replace(judged, accepted=fixed > regressed and safe)
 
 
 def compare(labels: Labels, before: Labels, after: Labels, **how: Any) -> Acceptance:
@@ -181,22 +219,31 @@ def _decision(judged: Acceptance) -> str:
         return "it harms; the base is kept"
     if judged.verdict == "helps" and judged.accepted:
         return "it helps"
-    matters = "1 point" if judged.unit == "points" else "1 % of the score"
-    losing, later = f"chance of losing more than {matters} is", judged.later_loss_chance
-    chance = f"the {losing} {_chance(judged.loss_chance)}"
-    if later is not None and later > MAX_LATER_LOSS_CHANCE and judged.loss_chance <= MAX_LOSS_CHANCE:
-        chance = f"the labels are from one stretch of time, and the {losing} {_chance(later)} at other times"
     if judged.verdict == "helps":
-        return f"it helps on these labels; the base is kept, because {chance}"
+        return f"it helps on these labels; the base is kept, because {_risk(judged)}"
     if judged.gain <= 0:
         done = "the base is kept, because nothing was gained"
     elif not judged.accepted:
-        done = f"the base is kept, because {chance}"
+        done = f"the base is kept, because {_risk(judged)}"
     elif judged.cautious:
-        done = f"kept, because the expected gain is positive and {chance}"
+        done = f"kept, because the expected gain is positive and {_risk(judged)}"
     else:
-        done = f"kept, because the expected gain is positive; {chance}"
+        done = f"kept, because the expected gain is positive; {_risk(judged)}"
     return f"cannot tell; {done}"
+
+
+def _risk(judged: Acceptance) -> str:
+    """The chance of a loss that decides."""
+    matters = "1 point" if judged.unit == "points" else "1 % of the score"
+    losing, expected = f"chance of losing more than {matters} is", judged.expected_loss_chance
+    if not judged.is_proven and judged.is_expected and expected is not None:
+        return f"the {losing} {_chance(expected)}, given what is expected of this arm and these labels"
+    if judged.is_only_here and judged.loss_chance <= MAX_LOSS_CHANCE:
+        assert judged.later_loss_chance is not None
+        are = "are" if judged.origin == "stretch" else "may be"
+        later = _chance(judged.later_loss_chance)
+        return f"the labels {are} from one stretch of time, and the {losing} {later} at other times"
+    return f"the {losing} {_chance(judged.loss_chance)}"
 
 
 def _chance(share: float) -> str:

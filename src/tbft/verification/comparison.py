@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from tbft.blocks.state import values_restored
+from tbft.data.origin import Origin
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
 from tbft.verification.acceptance import Acceptance, compare
 from tbft.verification.compatibility import check_fits
 from tbft.verification.evaluation import Evaluation, evaluation_of, targets_of
+from tbft.verification.pairs import ExpectedGain
 from tbft.verification.running import BATCH_SIZE, Runnable, module_of, predict
 from tbft.verification.scores import judge_scores, judge_totals
 from tbft.verification.task import CLASSIFICATION, Task
@@ -63,12 +65,13 @@ class Rule:
     Attributes:
         cautious: see :class:`Acceptance`.
         group_by: attribute whose values are groups of samples that are alike, for classification.
-        one_stretch: see :func:`tbft.verification.acceptance.judge_pairs`, for classification.
+        origin, expected: see :func:`tbft.verification.acceptance.judge_pairs`, for classification.
     """
 
     cautious: bool = True
     group_by: str | None = None
-    one_stretch: bool = False
+    origin: Origin = "random"
+    expected: ExpectedGain | None = None
 
 
 def accept(held_out: Outputs, task: Task = CLASSIFICATION, rule: Rule | None = None) -> Acceptance:
@@ -78,8 +81,8 @@ def accept(held_out: Outputs, task: Task = CLASSIFICATION, rule: Rule | None = N
     if task == CLASSIFICATION:
         labels, predicted = held_out.samples.labels, [x.argmax(1).numpy() for x in (before, after)]
         groups = held_out.samples.attributes.get(rule.group_by or "")
-        how: dict[str, Any] = {"cautious": rule.cautious, "one_stretch": rule.one_stretch}
-        return compare(labels, *predicted, groups=groups, **how)
+        how: dict[str, Any] = {"origin": rule.origin, "expected": rule.expected}
+        return compare(labels, *predicted, groups=groups, cautious=rule.cautious, **how)
     targets = targets_of(held_out.samples)
     scores = task.scores(before, targets), task.scores(after, targets)
     if scores[0] is not None and scores[1] is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
 
@@ -13,6 +14,12 @@ Array = npt.NDArray[np.float64]
 #: Pseudo-counts of fixed and of regressed samples in the interval, and its correction for continuity, in
 #: samples. Found by exact enumeration, see ``benchmarks/acceptance.py``.
 PSEUDO_COUNT, CORRECTION = 1.5, 0.75
+#: Standard deviation between a gain on some samples and on others, apart from their number, by how they came
+#: about, see :func:`tbft.data.origin.origin_of`.
+SPREADS = {"random": 0.05, "unknown": 0.05, "stretch": 0.15}
+#: How many squared errors of a measured gain count as chance where it differs from the expected one. Set on
+#: motion and pictures: 2 to 4 do as well, and both less and more are worse.
+UNEXPLAINED = 3.0
 #: Prior of the shares of fixed, regressed and unchanged samples: uniform.
 PRIOR = (1.0, 1.0, 1.0)
 
@@ -79,6 +86,43 @@ def loss_chance_later(fixed: float, regressed: float, count: float, margin: floa
     gain = (fixed - regressed) / count
     variance = ((fixed + regressed + 2) / (count + 2) - gain**2) / count
     return NormalDist().cdf((-margin - gain) / sqrt(max(variance, 0.0) + spread**2))
+
+
+@dataclass(frozen=True)
+class ExpectedGain:
+    """A gain in accuracy, -1 to 1, and its standard deviation: a normal distribution."""
+
+    mean: float
+    spread: float
+
+    def given(self, gain: float, error: float) -> ExpectedGain:
+        """The posterior, given a measured gain with its standard error: a mean weighted by inverse variances.
+
+        The prior has heavy tails: where the measurement differs from it by more than its own error explains,
+        gains are taken to vary that much.
+
+        >>> after = ExpectedGain(0.1, 0.05).given(0.2, 0.05)
+        >>> round(after.mean, 3), round(after.spread, 3)
+        (0.15, 0.035)
+        """
+        surprise, noise = gain - self.mean, error**2
+        variance = max(self.spread**2, surprise**2 - UNEXPLAINED * noise)
+        weight = variance / (variance + noise)
+        return ExpectedGain(self.mean + weight * surprise, sqrt(weight * noise))
+
+    def loss_chance(self, margin: float) -> float:
+        """The probability of losing more than `margin`."""
+        return NormalDist(self.mean, max(self.spread, 1e-9)).cdf(-margin)
+
+
+def gain_error(fixed: float, regressed: float, count: float, spread: float) -> float:
+    """Standard error of a gain on other samples; one changed outcome is added, as none may be seen.
+
+    Args:
+        spread: standard deviation between gains on these and on other samples, whatever their number.
+    """
+    gain, changed = (fixed - regressed) / count, (fixed + regressed) / count
+    return sqrt((changed - gain**2) / count + 1 / count**2 + spread**2)
 
 
 def design_effect(change: Array, groups: npt.NDArray[np.int64]) -> float:
