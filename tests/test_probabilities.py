@@ -154,3 +154,26 @@ def test_small_logits_that_happen_to_be_from_0_to_1_are_let_through(net):
             return 0.5 + net(x).clamp(-50, 50) / 100
 
     assert tbft.evaluate(Small(), blobs(200)).accuracy > 0.5
+
+
+def test_the_loss_of_other_outputs_is_refused_with_the_one_that_fits(net):
+    functional, data = nn.functional, blobs(60, 1.5)
+    for model, fit in (
+        (net, "cross_entropy"),
+        (nn.Sequential(*net, nn.Softmax(1)), "lambda p, y: .*nll_loss"),
+    ):
+        for loss in (functional.nll_loss, nn.NLLLoss()):
+            with pytest.raises(DataError, match=rf"nll_loss takes log-probabilities.*give loss={fit}|{fit}"):
+                tbft.personalize(model, data, arm="full", loss=loss)
+    right = nn.Sequential(*net, nn.LogSoftmax(1))
+    assert tbft.personalize(right, data, arm="full", loss=functional.nll_loss).status == "patched"
+
+
+def test_a_second_sigmoid_is_refused(net):
+    x, y = blobs(60)
+    targets = np.eye(4, dtype=np.float32)[y]
+    loss = nn.functional.binary_cross_entropy_with_logits
+    with pytest.raises(DataError, match=r"applies a sigmoid itself.*give loss=.*binary_cross_entropy"):
+        tbft.tune(nn.Sequential(*net, nn.Sigmoid()), "full", (x, targets), loss=loss)
+    for model, fit in ((net, loss), (nn.Sequential(*net, nn.Sigmoid()), nn.functional.binary_cross_entropy)):
+        assert tbft.tune(model, "full", (x, targets), loss=fit).changed

@@ -15,9 +15,14 @@ from tbft.blocks.state import evaluating_alone
 from tbft.data.class_names import numbered_from_one
 from tbft.data.samples import Samples
 from tbft.errors import DataError, NotFiniteError
-from tbft.verification.probabilities import CONFIRMED, are_shares, refuse_probabilities
+from tbft.verification.probabilities import (
+    CONFIRMED,
+    are_shares,
+    refuse_probabilities,
+    refuse_unfit_outputs,
+)
 from tbft.verification.running import Runnable, logits_on, module_of
-from tbft.verification.task import CLASSIFICATION, Task, applies_softmax
+from tbft.verification.task import CLASSIFICATION, Task, known_loss
 from tbft.verification.task_checks import check_gradient, check_loss, check_values, shape_remedy
 
 
@@ -40,7 +45,7 @@ def check_fits(model: Runnable, samples: Samples, task: Task = CLASSIFICATION) -
     outputs = _outputs_on(model, samples, x)
     if task.is_classification:
         _check_logits(outputs, samples)
-    if task.is_classification and applies_softmax(task.loss):
+    if task.is_classification and known_loss(task.loss) == "cross_entropy":
         _check_logits_of_more(model, samples, outputs)
     if task != CLASSIFICATION:
         _check_loss(task, outputs, y, samples.name)
@@ -103,6 +108,7 @@ def _check_values(model: Runnable, samples: Samples, task: Task) -> None:
     outputs = _outputs_on(model, samples, x).float().cpu()
     if not outputs.isfinite().all():  # which running it on all samples says better
         return
+    refuse_unfit_outputs(outputs, known_loss(task.loss), samples.name, model)
     try:
         check_values(task, outputs, y)
     except DataError as error:

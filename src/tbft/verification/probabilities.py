@@ -60,6 +60,38 @@ def refuse_probabilities(outputs: Tensor, name: str, model: nn.Module | Blocks) 
     )
 
 
+def refuse_unfit_outputs(outputs: Tensor, loss: str, name: str, model: nn.Module | Blocks) -> None:
+    """Refuse outputs that another loss of torch's is for, which computes a number all the same.
+
+    Args:
+        outputs: (n, ...) for samples from all of the set.
+        loss: its name, see :func:`tbft.verification.task.known_loss`.
+
+    Raises:
+        DataError: the message gives the remedy.
+    """
+    if loss == "nll_loss" and outputs.ndim == 2:
+        total = outputs.double().logsumexp(1)
+        if (total.abs() <= _ROUNDING).all():
+            return
+        own, fit = "logits", "torch.nn.functional.cross_entropy"
+        if are_shares(outputs):
+            own, fit = (
+                "probabilities",
+                "lambda p, y: torch.nn.functional.nll_loss(p.clamp_min(1e-30).log(), y)",
+            )
+        raise DataError(
+            f"{name}: nll_loss takes log-probabilities, and the model returns {own}, so that the loss would "
+            f"have no minimum: give loss={fit}"
+        )
+    shares = bool(((outputs >= 0) & (outputs <= 1)).all())
+    if loss == "binary_cross_entropy_with_logits" and shares and _end(model)[0] == _SIGMOID:
+        raise DataError(
+            f"{name}: {loss} applies a sigmoid itself, and the model returns the outputs of one: leave out "
+            "the model's own, or give loss=torch.nn.functional.binary_cross_entropy"
+        )
+
+
 def _end(model: nn.Module | Blocks) -> tuple[str, str]:
     """The last operation of a model, and the name of its module; empty where they are not known."""
     module, more = (model.model, (model.example, model.output)) if isinstance(model, Blocks) else (model, ())

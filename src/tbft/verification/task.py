@@ -104,11 +104,27 @@ class Task:
         return torch.stack([-self.loss(output, target).detach() for output, target in pairs])
 
 
-def applies_softmax(loss: Loss) -> bool:
-    """Whether a loss is a cross-entropy of torch's, which takes logits."""
+#: Losses of torch that take logits or log-probabilities, as functions and as modules.
+_KNOWN: tuple[tuple[Any, str], ...] = (
+    (nn.functional.cross_entropy, "cross_entropy"),
+    (nn.CrossEntropyLoss, "cross_entropy"),
+    (nn.functional.nll_loss, "nll_loss"),
+    (nn.NLLLoss, "nll_loss"),
+    (nn.functional.binary_cross_entropy_with_logits, "binary_cross_entropy_with_logits"),
+    (nn.BCEWithLogitsLoss, "binary_cross_entropy_with_logits"),
+)
+
+
+def known_loss(loss: Loss) -> str:
+    """Which loss of torch's that applies a softmax or the like, or expects one, this is; empty for any other.
+
+    >>> known_loss(nn.CrossEntropyLoss()), known_loss(partial(nn.functional.nll_loss, reduction="sum"))
+    ('cross_entropy', 'nll_loss')
+    """
     while isinstance(loss, partial):
         loss = loss.func
-    return loss is nn.functional.cross_entropy or isinstance(loss, nn.CrossEntropyLoss)
+    kind = type(loss) if isinstance(loss, nn.Module) else loss
+    return next((name for known, name in _KNOWN if known is kind), "")
 
 
 def _as_tensor(scores: Any) -> Tensor:
