@@ -23,7 +23,7 @@ class WriteError(TbftError, OSError):
 
 
 class SchemaError(TbftError):
-    """The content of a file is not that of such a file."""
+    """The content of a file is not valid for its kind."""
 
 
 class TbftWarning(UserWarning):

@@ -22,7 +22,7 @@ TOLERANCE = 1e-2
 
 
 def refuse_dependent(model: nn.Module, run: Callable[[Inputs], Any], x: Inputs) -> None:
-    """Raise if samples have other logits alone than in a batch: a frozen prefix runs in other batches.
+    """Raise if samples have different logits alone than in a batch: a frozen prefix runs in other batches.
 
     Args:
         run: from a batch to logits, in evaluation mode.

@@ -52,7 +52,7 @@ def read_tensors(path: Path, spec: InputSpec) -> Samples:
 def find_array_folder(path: Path) -> dict[str, Path]:
     """Name -> file, where `path` is a folder with inputs and labels as ``.npy`` or ``.pt``, or a file in one.
 
-    For a file, these are itself and the labels beside it. Empty if there are none of the usual names.
+    For a file: that file, and the labels beside it. Empty if there are none of the usual names.
     """
     folder = path if path.is_dir() else path.parent
     for suffixes in _SINGLE:

@@ -12,7 +12,7 @@ from tbft.data.manner import Manner
 
 #: Maximum number of samples held out, and their share of the training samples.
 MAX_VAL, VAL_SHARE = 500, 0.2
-#: Maximum share that is held out by default: groups may be too large for that.
+#: Maximum share that whole groups may take by default.
 _MAX_SHARE = 0.4
 #: One in this many classes may be missing in held-out groups; with more than 20 classes, one in two.
 _MAX_MISSING, _MAX_MISSING_OF_MANY = 5, 2

@@ -41,14 +41,10 @@ def axes_placed(inputs: Array, spec: InputSpec, torch_layout: bool, name: str) -
     if inputs.ndim != 4:
         if not known:
             return inputs
+        remedy = "; if they are not pictures, convert them to float32, or give --range 0-255"
         raise DataError(
             f"{name}: pictures are (n, height, width, channels) or (n, channels, height, width), one sample "
-            f"here has the shape {inputs.shape[1:]}"
-            + (
-                "; if they are not pictures, convert them to float32, or give --range 0-255"
-                if pictures
-                else ""
-            )
+            f"here has the shape {inputs.shape[1:]}{remedy if pictures else ''}"
         )
     if spec.channels == 3 and 3 not in (inputs.shape[1], inputs.shape[3]) and known:
         one = axes_placed(inputs, replace(spec, channels=None), torch_layout, name)

@@ -21,7 +21,7 @@ from tbft.models.file_content import Placeholder
 WRAPPERS = frozenset(
     ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 )
-#: More than that only a file has that is made to keep its reader busy.
+#: Only a file that is made to keep its reader busy holds more.
 MAX_CONTAINERS = 200_000
 
 #: Last segments of tensors that profilers and counters leave in a state dict; no network computes with them.

@@ -30,7 +30,7 @@ def paired_interval(
     """Confidence interval of the difference between two paired proportions.
 
     Bonett and Price's adjusted Wald interval (2012) with larger pseudo-counts and a correction for
-    continuity: so it covers the truth as often as it claims for any rates, also where nothing changed.
+    continuity: so its coverage holds for any rates, even where nothing changed.
 
     Args:
         fixed, regressed: samples on which only the second, or only the first is correct.
