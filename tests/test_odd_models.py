@@ -17,7 +17,7 @@ CLASSES = 4
 
 
 def samples(count, seed, shape=(6,), shift=0.0):
-    """Clusters, one a class, that a small network learns to separate."""
+    """Clusters, one per class, that a small network learns to separate."""
     labels = np.arange(count) % CLASSES
     centers = np.random.default_rng(7).normal(size=(CLASSES, *shape))
     noise = 0.45 * np.random.default_rng(seed).normal(size=(count, *shape))

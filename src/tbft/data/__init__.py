@@ -32,6 +32,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "DriftStream":  # a stream of samples is data to whoever reads it; what it puts on top is not
+    if name == "DriftStream":  # a stream of samples is data to its readers; the drift that it applies is not
         return importlib.import_module("tbft.scenarios.schedule").DriftStream
     raise AttributeError(f"module 'tbft.data' has no attribute {name!r}")

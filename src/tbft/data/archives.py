@@ -58,7 +58,7 @@ def list_members(path: Path) -> Listing:
 
 
 def _joined(folder: Listing, archives: Sequence[Path]) -> Listing:
-    """Archives in one folder, such as shards or one a class, each in place of a folder of its name."""
+    """Archives in one folder, such as shards or one per class, each in place of a folder of its name."""
     made = Listing(folder.name, damaged=folder.damaged, notes=folder.notes, from_archives=True)
     for path in archives:
         inside = list_members(path)

@@ -98,7 +98,7 @@ def _class_names(arrays: dict[str, Any], name: str) -> list[str] | None:
 
 
 def _attributes(arrays: Mapping[str, Any], parts: Sequence[Keys]) -> tuple[dict[str, Array], set[str]]:
-    """What has one entry per sample in every part, and the keys of all that is used."""
+    """What has one entry per sample in every part, and the keys of everything that is used."""
     found: dict[str, Array] = {}
     used = {key for p in parts for key in (p.inputs, p.labels)}
     counts = [len(arrays[p.inputs]) for p in parts]

@@ -30,7 +30,7 @@ GROUP_WORDS = (
 TIME_WORDS = (
     "time", "timestamp", "datetime", "date", "start", "begin", "onset", "tick", "ts", "taken",
 )  # fmt: skip
-#: Further words for the order of samples, used only where somebody asks for an order.
+#: Further words for the order of samples, used only where the user asks for an order.
 ORDER_WORDS = (*TIME_WORDS, "execution", "order", "index", "idx", "step", "frame", "number", "nr")
 #: Words that may stand beside them.
 _FILLERS = {

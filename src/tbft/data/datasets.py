@@ -41,7 +41,7 @@ def collect(data: Any, spec: InputSpec, name: str) -> Samples:
     """Read every item of a dataset, or every batch of a loader, once.
 
     Items are (input, label), (input, label, more, ...) or mappings with the usual keys. What has one plain
-    value an item beside input and label becomes an attribute; the rest is left out and noted. Inputs of a
+    value per item, besides input and label, becomes an attribute; the rest is left out and noted. Inputs of a
     map-style dataset that take more than ``spec.memory_mib`` are made again whenever they are needed.
 
     Args:

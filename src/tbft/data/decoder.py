@@ -42,7 +42,7 @@ class Picture:
         pixels: ``uint8`` (height, width, channels).
         size: (width, height) in px as shown, before it was fitted.
         notes: what was done to it, in the words of :mod:`tbft.data.viewing`.
-        hash: of its contents; empty if nobody asked.
+        hash: of its contents; empty if not requested.
     """
 
     pixels: Pixels

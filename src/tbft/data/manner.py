@@ -20,7 +20,7 @@ from tbft.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Manner:
-    """How the samples of one set are assigned, with all that a draw has to know about them.
+    """How the samples of one set are assigned, with everything that a draw has to know about them.
 
     Attributes:
         name: of the set, for messages.

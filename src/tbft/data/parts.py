@@ -118,7 +118,7 @@ def _matched(samples: Samples, train: Samples, name: str) -> Samples:
     differs = samples.preprocessing.differs_from(train.preprocessing)
     if differs:
         raise DataError(
-            f"{name}: {samples.name} is preprocessed otherwise than the training samples: {differs}"
+            f"{name}: {samples.name} is preprocessed differently from the training samples: {differs}"
         )
     if samples.inputs.shape[1:] != train.inputs.shape[1:] or samples.inputs.dtype != train.inputs.dtype:
         shown = [f"{s.inputs.dtype} {'x'.join(map(str, s.inputs.shape[1:]))}" for s in (samples, train)]

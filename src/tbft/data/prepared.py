@@ -39,7 +39,7 @@ def prepared(samples: Samples) -> dict[str, Any]:
 
 
 def check_prepared(samples: Samples, stored: Mapping[str, Any], where: str = "the source card") -> None:
-    """Raise DataError if samples were prepared otherwise than `stored` says, as far as both are known.
+    """Raise DataError if samples were prepared differently from what `stored` says, as far as both are known.
 
     Args:
         stored: fields of a preprocessing, as :func:`prepared` gives them.

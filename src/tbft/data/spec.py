@@ -24,7 +24,7 @@ class InputSpec:
         folders: the class folders to read; others are passed over. Default: all.
         mixed: without a resolution, fit pictures of mixed sizes to the smallest of them (``--mixed``).
         mean, std: the normalization that the model was trained with and does not do itself, for values in
-            [0, 1]: a name of :data:`NORMALIZATIONS`, a number, or one number a channel (``--mean imagenet``,
+            [0, 1]: a name of :data:`NORMALIZATIONS`, a number, or one per channel (``--mean imagenet``,
             ``--mean 0.5,0.4,0.4 --std 0.2,0.2,0.2``). A name alone stands for both.
         resize: length in px of the shorter side before the crop (``--resize 256 --resolution 224`` is
             torchvision's ``Resize(256)`` and ``CenterCrop(224)``).
@@ -42,7 +42,7 @@ class InputSpec:
         memory_mib: what decoded pictures may take; of larger sets they are decoded on demand
             (``--data-memory 1024``).
         targets: labels that are not whole class numbers or names are targets of another task, such as floats
-            or several numbers a sample.
+            or several numbers per sample.
         token_ids: the model takes whole numbers that stand for words; the data are such.
     """
 

@@ -17,7 +17,7 @@ from tbft.files.write_errors import explained
 
 #: Lock file -> the handle by which it is held, and the process that holds it.
 _locks: dict[Path, tuple[int, int]] = {}
-#: Never through a link that somebody has laid in a shared folder.
+#: Never through a link planted in a shared folder.
 _LOCK_MODE = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 
 

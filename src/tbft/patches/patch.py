@@ -42,7 +42,7 @@ class Patch:
     """Tensors that differ from a base, and a header.
 
     Attributes:
-        signature: who made it; None if nobody has signed it.
+        signature: who made it; None if it is not signed.
         source: the file it was read from; None for one made here, which needs no signature.
     """
 
