@@ -153,6 +153,8 @@ def test_a_score_that_is_not_a_number_is_refused_instead_of_rejecting_the_model(
 
 def test_one_score_for_all_may_lack_a_class_in_a_few_draws():
     def balanced(outputs, targets):
+        if len(targets) > 20 and len(set(targets.tolist())) < 2:
+            raise ValueError("one class")  # as some metrics do, where others return NaN
         return torch.stack([(outputs.argmax(1)[targets == c] == c).float().mean() for c in (0, 1)]).mean()
 
     x, _ = measurements(200)
@@ -186,6 +188,30 @@ def test_a_loss_that_is_not_a_number_is_refused_before_anything_is_tuned(loss, m
     x, y = measurements(100)
     with pytest.raises(DataError, match=message):
         tbft.personalize(regressor(), (x, np.where(y > 5, y, y - 2)), arm="full", loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (lambda o: 1.0, r"score= failed for 64 samples, .* TypeError: .*1 positional argument"),
+        (lambda o, t: 1 / 0, r"score= failed for \d+ samples, with outputs of shape .*: ZeroDivisionError"),
+    ],
+)
+def test_what_a_score_raises_is_named(score, message):
+    with pytest.raises(DataError, match=message):
+        tbft.personalize(regressor(), measurements(100), arm="full", loss=nn.functional.mse_loss, score=score)
+
+
+@pytest.mark.parametrize("low", [-3, 0, 20])
+@pytest.mark.parametrize("loss", [nn.functional.mse_loss, nn.functional.binary_cross_entropy_with_logits])
+def test_whole_numbers_with_a_loss_for_targets_are_refused_with_the_remedy(low, loss):
+    x, _ = measurements(100)
+    for counts in (np.arange(100) % 2 + low, (np.arange(100) % 2 + low)[:, None]):
+        with pytest.raises(DataError, match="numbers to predict rather than classes, give them as floats"):
+            tbft.personalize(regressor(), (x, counts), arm="full", loss=loss)
+        assert tbft.tune(
+            regressor(), "full", (x, counts.astype(np.float32).reshape(-1, 1)), loss=loss
+        ).changed
 
 
 @pytest.mark.parametrize(

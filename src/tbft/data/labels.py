@@ -16,6 +16,8 @@ from tbft.errors import DataError
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
 
+#: What to do about whole numbers that are no classes, where there is a loss for targets.
+AS_TARGETS = "if these are numbers to predict rather than classes, give them as floats"
 #: Without class names, a label of this size is taken for something else, such as an id.
 MAX_CLASSES = 100_000
 
@@ -77,7 +79,10 @@ def parse_labels(
         labels = _by_number(column.numbers, name, names, first)
     else:
         labels = _by_name(column.words, name, names)
-    check_labels(labels.indices, labels.class_names, name)
+    try:
+        check_labels(labels.indices, labels.class_names, name)
+    except DataError as error:
+        raise DataError(f"{error}; {AS_TARGETS}") if may_be_targets else error from None
     return labels
 
 

@@ -13,6 +13,7 @@ from tbft.blocks import Blocks
 from tbft.blocks.norms import batch_dependent
 from tbft.blocks.state import evaluating_alone
 from tbft.data.class_names import numbered_from_one
+from tbft.data.labels import AS_TARGETS
 from tbft.data.samples import Samples
 from tbft.errors import DataError, NotFiniteError
 from tbft.verification.probabilities import (
@@ -44,7 +45,7 @@ def check_fits(model: Runnable, samples: Samples, task: Task = CLASSIFICATION) -
     x, y = samples.batch(slice(0, count))
     outputs = _outputs_on(model, samples, x)
     if task.is_classification:
-        _check_logits(outputs, samples)
+        _check_logits_for(task, outputs, samples)
     if task.is_classification and known_loss(task.loss) == "cross_entropy":
         _check_logits_of_more(model, samples, outputs)
     if task != CLASSIFICATION:
@@ -156,6 +157,18 @@ _ONE_OUTPUT = (
     "torch.stack([0 * z.flatten(), z.flatten()], 1)) if that is a logit, or output=lambda p: "
     "torch.stack([1 - p.flatten(), p.flatten()], 1).clamp(1e-6).log() if it is a probability"
 )
+
+
+def _check_logits_for(task: Task, outputs: object, samples: Samples) -> None:
+    """As :func:`_check_logits`; with a loss that is not for classes, the remedy may be another one."""
+    try:
+        _check_logits(outputs, samples)
+    except NotFiniteError:
+        raise
+    except DataError as error:
+        if known_loss(task.loss) in ("cross_entropy", "nll_loss"):
+            raise
+        raise DataError(f"{error}; {AS_TARGETS}") from error
 
 
 def _check_logits(logits: object, samples: Samples) -> None:

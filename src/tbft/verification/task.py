@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,10 @@ from tbft.errors import DataError, wrong_form
 Loss = Callable[[Tensor, Tensor], Tensor]
 Score = Callable[[Tensor, Tensor], Any]
 Floats = npt.NDArray[np.float64]
+
+
+class ScoreError(DataError):
+    """A user's score raised an error, which is the cause."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Task:
             scores = (
                 self._negative_losses(outputs, targets)
                 if self.score is None
-                else _as_tensor(self.score(outputs, targets))
+                else _as_tensor(self._scored(outputs, targets))
             )
         if scores.ndim == 1 and len(scores) == len(targets):
             self._check_finite(scores)
@@ -67,7 +71,8 @@ class Task:
         scores = self.scores(outputs, targets)
         if scores is not None:
             return float(scores.mean())
-        total = self.total(outputs, targets)
+        with torch.no_grad():
+            total = float(self._scored(outputs, targets))
         if not isfinite(total):
             raise DataError(
                 f"score= is {total} for {len(targets)} samples, so nothing could be compared: it has to be a "
@@ -77,9 +82,21 @@ class Task:
 
     def total(self, outputs: Tensor, targets: Tensor) -> float:
         """The one score for all samples, which is NaN where it cannot be computed."""
+        try:
+            with torch.no_grad():
+                return float(self._scored(outputs, targets))
+        except ScoreError:  # some need samples of every class
+            return nan
+
+    def _scored(self, outputs: Tensor, targets: Tensor) -> Any:
         assert self.score is not None
-        with torch.no_grad():
-            return float(self.score(outputs, targets))
+        try:
+            return self.score(outputs, targets)
+        except Exception as error:  # the user's own score can raise anything
+            raise ScoreError(
+                f"score= failed for {len(targets)} samples, with outputs of shape {tuple(outputs.shape)} and "
+                f"targets of shape {tuple(targets.shape)}: {type(error).__name__}: {error}"
+            ) from error
 
     def _check_finite(self, scores: Tensor) -> None:
         bad = (~scores.isfinite()).nonzero().flatten().tolist()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tbft.errors import DataError
-from tbft.verification.task import Floats, Loss, Task, correct
+from tbft.verification.task import Floats, Loss, ScoreError, Task, correct
 
 #: Concordance of score and negative loss below which the score has the wrong sign, and the number of pairs of
 #: samples for that.
@@ -33,10 +33,10 @@ def check_values(task: Task, outputs: Tensor, targets: Tensor) -> None:
         )
     try:
         scores = task.scores(outputs, targets)
-    except DataError:
-        raise
-    except Exception:  # a score of one's own may need more samples, of every class
-        return
+    except ScoreError as error:
+        if isinstance(error.__cause__, TypeError):  # such as another number of arguments
+            raise
+        return  # it may need more samples, of every class
     if scores is None or task.score in (None, correct):
         return
     negative = replace(task, score=None).scores(outputs, targets)
