@@ -11,13 +11,8 @@ import torch
 from torch import nn
 
 import tbft
-from tbft.data.input_statistics import (
-    InputStatistics,
-    dead_channels,
-    implausible_shift,
-    input_statistics,
-    possible_unit,
-)
+from tbft.data.input_notes import dead_channels, input_notes, possible_unit, standardized_alone
+from tbft.data.input_statistics import InputStatistics, implausible_shift, input_statistics
 from tbft.data.spec import InputSpec, Preprocessing
 from tbft.errors import DataError
 from tbft.schema import build
@@ -224,8 +219,22 @@ def test_real_drift_is_not_noted_as_another_unit(pictures):
     x = pictures.batch(slice(0, 200))[0]
     for severity in range(1, 6):
         faded = tbft.apply_drift(pictures, f"contrast:{severity}")
-        assert possible_unit(input_statistics(pictures), input_statistics(faded)) is None
-    assert possible_unit(statistics(x), statistics(x * 0.05 + 0.4)) is None
+        assert input_notes(input_statistics(pictures), input_statistics(faded)) == ()
+    assert input_notes(statistics(x), statistics(x * 0.05 + 0.4)) == ()
+
+
+def test_inputs_that_were_standardized_on_one_side_are_noted():
+    raw, own = moving(), moving(1)
+    mean, spread = own.mean((0, 2), keepdims=True), own.std((0, 2), keepdims=True)
+    alone = (own - mean) / spread
+    assert "the inputs seem to be standardized" in standardized_alone(statistics(raw), statistics(alone))
+    by_source = (raw - raw.mean((0, 2), keepdims=True)) / raw.std((0, 2), keepdims=True)
+    said = standardized_alone(statistics(by_source), statistics(9.8 * own))
+    assert "those of the source seem to be standardized" in said
+    for other in (own, 3 * own, own + 2):
+        assert standardized_alone(statistics(raw), statistics(other)) is None
+    for drifted in (by_source * 1.8, by_source + 0.8, by_source[:, ::-1].copy()):
+        assert standardized_alone(statistics(by_source), statistics(drifted)) is None
 
 
 def test_channels_that_died_are_noted_in_windows():
@@ -252,5 +261,5 @@ def test_people_are_not_noted_as_another_unit(data_dir):
             x, who = arrays["X"].transpose(0, 2, 1), arrays["subject"]
         for person in np.unique(who)[:6]:
             source, own = statistics(x[who != person]), x[who == person]
-            assert possible_unit(source, statistics(own)) is None
+            assert input_notes(source, statistics(own)) == ()
             assert possible_unit(source, statistics(own / 9.80665)) is not None

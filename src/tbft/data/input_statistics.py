@@ -28,12 +28,9 @@ UNITS = (
     (9.80665, "m/s² instead of g"),
     (1 / 9.80665, "g instead of m/s²"),
 )
-#: Ratio of spreads from which most channels (this share), and from which a single one, may be in another
-#: unit: people and devices in motion data differ by 1/6 to 3 in one channel, and by less in most.
-NOTED_RATIO, _MOST, _NOTED_ALONE = 4.0, 0.75, MAX_RATIO
 #: A unit fits if the ratio of each of at least three channels is this close to it, or if a ratio beyond
 #: that of any drift is roughly equal to it.
-_CLOSE, _ROUGHLY, _MIN_CHANNELS = 0.05, 0.25, 3
+_CLOSE, ROUGHLY, MIN_CHANNELS = 0.05, 0.25, 3
 
 
 @dataclass(frozen=True)
@@ -124,8 +121,8 @@ def _scale(source: InputStatistics, target: InputStatistics) -> str:
     ratio = float(np.median(ratios))
     extreme = ratio > MAX_RATIO or (ratio < 1 / MAX_RATIO and not _may_rest(source, target))
     for factor, meaning in UNITS:
-        exact = len(ratios) >= _MIN_CHANNELS and (abs(ratios / factor - 1) < _CLOSE).all()
-        if (exact and not target.pictures) or (extreme and abs(ratio / factor - 1) < _ROUGHLY):
+        exact = len(ratios) >= MIN_CHANNELS and (abs(ratios / factor - 1) < _CLOSE).all()
+        if (exact and not target.pictures) or (extreme and abs(ratio / factor - 1) < ROUGHLY):
             return meaning
     if ratio > MAX_RATIO:
         return f"they vary {ratio:,.0f} times as much, so their range or unit differs"
@@ -140,73 +137,3 @@ def _scale(source: InputStatistics, target: InputStatistics) -> str:
 def _may_rest(source: InputStatistics, target: InputStatistics) -> bool:
     """Whether it may be a sensor at rest, or a covered lens, whose noise spikes to the usual range."""
     return not target.pictures or target.high > 0.05 * source.high
-
-
-def possible_unit(source: InputStatistics, target: InputStatistics, where: str = "the source") -> str | None:
-    """A note if inputs other than pictures vary by a multiple, as if in another unit; else None.
-
-    It may be real drift, such as a recording that is not as loud. In another unit, means are the same
-    multiple; where they stayed, as gravity does in a sensor at rest, nothing is said.
-
-    >>> source = InputStatistics(False, -3.0, 3.0, (0.0,) * 3, (1.0,) * 3)
-    >>> possible_unit(source, InputStatistics(False, -30.0, 30.0, (0.0,) * 3, (12.0,) * 3))[:55]
-    'the inputs vary 12 times as much as those of the source'
-    """
-    if target.pictures or len(source.means) != len(target.means):
-        return None
-    means, spread = np.array(source.means), np.array(source.deviations)
-    usable = (spread > 0) & (np.array(target.deviations) > 0)
-    if not usable.any():
-        return None
-    with np.errstate(all="ignore"):
-        ratios = np.where(usable, np.array(target.deviations) / spread, np.nan)
-        stays = np.abs(target.means - ratios * means) > np.abs(target.means - means)
-    known = np.abs(means) > spread / 2  # a mean near zero is there in any unit
-    ratio = float(np.nanmedian(ratios))
-    off = ratios >= NOTED_RATIO if ratio > 1 else ratios <= 1 / NOTED_RATIO
-    if off.sum() >= _MOST * usable.sum() and stays[off & known].sum() <= (off & known).sum() / 2:
-        at = int(np.nanargmin(np.abs(np.log(ratios / ratio))))
-        return _in_another_unit(source, target, at, f"median of {usable.sum()} channels", where)
-    alone = np.flatnonzero(usable & (ratios >= _NOTED_ALONE) & ~(stays & known))
-    if not len(alone):
-        return None
-    more = f" and {len(alone) - 1} others" if len(alone) > 1 else ""
-    return _in_another_unit(source, target, int(alone[0]), f"channel {alone[0]}{more}", where)
-
-
-def dead_channels(source: InputStatistics, target: InputStatistics, where: str = "the source") -> str | None:
-    """A note on channels of windows that are constant, but not in the source; else None.
-
-    Columns of a table may be constant for one user, and pictures may be black.
-
-    >>> source = InputStatistics(False, -3.0, 3.0, (0.0,) * 2, (1.0,) * 2, (2, 50))
-    >>> print(dead_channels(source, InputStatistics(False, -3.0, 3.0, (0.0, 1.0), (0.0, 1.0), (2, 50))))
-    channel 0 is constant (0), but not in those of the source: is a sensor not connected?
-    """
-    if target.pictures or len(target.shape) < 2 or len(source.means) != len(target.means):
-        return None
-    source_spread = np.array(source.deviations)  # 0.1 has a spread by rounding
-    dead = np.flatnonzero((np.array(target.deviations) <= 1e-9 * source_spread) & (source_spread > 0))
-    if not len(dead):
-        return None
-    what = "channel" if len(dead) == 1 else "channels"
-    verb = "is" if len(dead) == 1 else "are"
-    values = ", ".join(f"{target.means[i]:.3g}" for i in dead)
-    listed = ", ".join(map(str, dead))
-    return (
-        f"{what} {listed} {verb} constant ({values}), but not in those of {where}: is a sensor not connected?"
-    )
-
-
-def _in_another_unit(
-    source: InputStatistics, target: InputStatistics, channel: int, which: str, where: str
-) -> str:
-    own, theirs = target.deviations[channel], source.deviations[channel]
-    ratio, factor = own / theirs, max(own / theirs, theirs / own)
-    times = f"{factor:,.0f} times" if factor >= 10 else f"{factor:.2g} times"
-    times += " as much as" if ratio > 1 else " less than"
-    unit = next((f" ({meaning}?)" for one, meaning in UNITS if abs(ratio / one - 1) < _ROUGHLY), "")
-    return (
-        f"the inputs vary {times} those of {where} (standard deviation {own:.3g} instead of {theirs:.3g}, "
-        f"{which}), as if they were in another unit{unit}: convert them if they are; else it counts as drift"
-    )

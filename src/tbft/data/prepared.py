@@ -6,13 +6,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from tbft.data.input_statistics import (
-    InputStatistics,
-    dead_channels,
-    implausible_shift,
-    input_statistics,
-    possible_unit,
-)
+from tbft.data.input_notes import input_notes
+from tbft.data.input_statistics import InputStatistics, implausible_shift, input_statistics
 from tbft.data.preprocessing import Preprocessing
 from tbft.data.samples import Samples
 from tbft.errors import DataError
@@ -84,5 +79,4 @@ def check_statistics(samples: Samples, source: InputStatistics, where: str = "th
         )
     if len(samples) * prod(target.shape[1:]) < _MIN_VALUES:
         return ()
-    notes = (find(source, target, where) for find in (possible_unit, dead_channels))
-    return tuple(note for note in notes if note is not None)
+    return input_notes(source, target, where)
