@@ -45,7 +45,7 @@ def test_a_shipped_base_needs_neither_weights_nor_card(data_dir, capsys):
 
 @pytest.mark.data
 def test_the_example_of_the_readme_does_what_it_says_there(data_dir, tmp_path, capsys):
-    """With fewer samples: the shipped CIFAR-10 base, sensor noise that nobody told it of, and a patch."""
+    """With fewer samples: the shipped CIFAR-10 base, sensor noise that it was not told about, and a patch."""
     command = (
         f"personalize resnet26-cifar10-jpeg --data {data_dir}/cifar10/test.tar --drift gaussian_noise:5 "
         f"--train 300 --val 300 --test 600 --out {tmp_path}/user.safetensors --json"
