@@ -67,7 +67,7 @@ def test_energy_is_power_times_time(cumulative):
     cost = meter.measurement
     assert (cost.energy_kind, cost.energy_source, cost.energy_scope) == ("measured", "steady power", "board")
     assert cost.energy_joules == pytest.approx(5.0 * cost.wall_seconds, rel=0.1)
-    assert cost.energy_net_joules is None  # nobody told what idling takes
+    assert cost.energy_net_joules is None  # the idle power is not known
     assert cost.power_samples >= 3
     assert 0.01 <= cost.longest_gap_seconds <= cost.wall_seconds
 
