@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -68,8 +70,27 @@ def test_with_the_remedy_the_result_is_that_of_the_logits(net, arm):
 
 
 def test_where_logits_are_returned_too_the_remedy_takes_those(net):
-    with pytest.raises(DataError, match=r"returned\[1\], where the logits are"):
+    with pytest.raises(DataError, match=r"returned\[1\]\) as the model, if the logits are there"):
         tbft.personalize(Both(net), blobs(60))
+
+
+def test_the_remedy_names_the_entry_of_the_probabilities(net):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return {"probs": self.net(x).softmax(1)}
+
+    with pytest.raises(DataError, match=r"output=(lambda p: .*)\) as the model") as refused:
+        tbft.personalize(Named(), blobs(60))
+    output = re.search(r"output=(lambda p: .*)\) as the model", str(refused.value))[1]
+    assert output == "lambda p: p['probs'].clamp_min(1e-30).log()"
+    fixed = tbft.split(Named(), output=eval(output))
+    assert tbft.personalize(fixed, blobs(60)).before.loss == pytest.approx(
+        tbft.personalize(net, blobs(60)).before.loss, rel=1e-3
+    )
 
 
 def test_a_softmax_inside_the_model_is_not_named_for_the_one_at_its_end(net):

@@ -82,7 +82,7 @@ def _starts_with(mark: bytes) -> Callable[[Path], bool]:
 
 PATCH = Kind("a patch of tbft", ".safetensors", _has_key("tbft_patch"))
 CARD = Kind("a source card", ".safetensors", _has_key("tbft_card"))
-WEIGHTS = Kind("a checkpoint", ".safetensors", _are_weights)
+WEIGHTS = Kind("a checkpoint in .safetensors", ".safetensors", _are_weights)
 REPORT = Kind("a report of tbft", ".html", _starts_with(b'name="generator" content="tbft'))
 PROFILE = Kind("a profile", ".json", _has_fields("watts_per_core"))
 RECORD = Kind("a record of tbft train", ".json", _has_fields("val_accuracy", "recipe", "versions"))

@@ -51,13 +51,22 @@ def refuse_probabilities(outputs: Tensor, name: str, model: nn.Module | Blocks) 
     else:
         return
     place = f" (put torch.nn.Identity() in place of {path!r})" if path and last == kind else ""
-    wraps = isinstance(model, Blocks) and bool(model.traced.taken)
-    output = "lambda returned: returned[1], where the logits are," if wraps else _LOGITS[kind]
     raise DataError(
         f"{name}: the model returns probabilities, which {seen}, instead of logits; cross-entropy applies "
         f"a softmax itself, so that tuning would learn little: leave out the model's {kind}{place}, or give "
-        f"tbft.split(model, output={output}) as the model"
+        f"tbft.split(model, output={_output(model, kind)}"
     )
+
+
+def _output(model: nn.Module | Blocks, kind: str) -> str:
+    """The function from what the model returns to logits, and what to do with it."""
+    taken = model.traced.taken if isinstance(model, Blocks) else ""
+    if taken.startswith("the first of"):
+        return "lambda returned: returned[1]) as the model, if the logits are there"
+    entry = taken.partition("the entry ")[2].rpartition(" of the ")[0]
+    part = f"[{entry}]" if entry else ".logits" if taken else ""
+    start, _, end = _LOGITS[kind].partition(": p")
+    return f"{start}: p{part}{end}) as the model"
 
 
 def refuse_unfit_outputs(outputs: Tensor, loss: str, name: str, model: nn.Module | Blocks) -> None:
