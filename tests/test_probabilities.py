@@ -93,6 +93,22 @@ def test_the_remedy_names_the_entry_of_the_probabilities(net):
     )
 
 
+def test_a_softmax_in_evaluation_mode_alone_has_another_remedy(net):
+    class Modal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x) if self.training else self.net(x).softmax(1)
+
+    model, before = Modal().eval(), tbft.fingerprint(net.state_dict())
+    with pytest.raises(DataError, match="in evaluation mode only: return logits in both modes") as refused:
+        tbft.personalize(model, blobs(60))
+    assert "output=" not in str(refused.value)
+    assert not model.training and tbft.fingerprint(net.state_dict()) == before
+
+
 def test_a_softmax_inside_the_model_is_not_named_for_the_one_at_its_end(net):
     class Attends(nn.Module):
         def __init__(self):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tbft.blocks import Blocks
 from tbft.blocks.norms import batch_dependent
-from tbft.blocks.state import evaluating_alone
+from tbft.blocks.state import evaluating_alone, modes_restored, values_restored
 from tbft.data.class_names import numbered_from_one
 from tbft.data.labels import AS_TARGETS
 from tbft.data.samples import Samples
@@ -138,7 +138,18 @@ def _check_logits_of_more(model: Runnable, samples: Samples, first: Tensor) -> N
         return
     outputs = _outputs_on(model, samples, samples.batch(slice(0, CONFIRMED))[0])
     if are_shares(outputs):
-        refuse_probabilities(outputs, samples.name, model)
+        refuse_probabilities(outputs, samples.name, model, _are_shares_in_training(model, samples))
+
+
+def _are_shares_in_training(model: Runnable, samples: Samples) -> bool:
+    """Whether the model returns probabilities in training mode, too, as far as it can be run in it."""
+    module = module_of(model)
+    with values_restored(module), modes_restored(module), torch.no_grad():
+        module.train()
+        try:
+            return are_shares(logits_on(model, samples, samples.batch(slice(0, CONFIRMED))[0]))
+        except (RuntimeError, ValueError):  # BatchNorm needs more than one sample
+            return True
 
 
 def _precision(model: nn.Module) -> str:

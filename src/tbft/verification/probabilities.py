@@ -30,12 +30,13 @@ def are_shares(outputs: Tensor) -> bool:
     return bool(((outputs >= 0) & (outputs <= 1 + _ROUNDING)).all())
 
 
-def refuse_probabilities(outputs: Tensor, name: str, model: nn.Module | Blocks) -> None:
+def refuse_probabilities(outputs: Tensor, name: str, model: nn.Module | Blocks, always: bool) -> None:
     """Refuse outputs from 0 to 1 that add up to 1, or that a sigmoid gives; others may be logits.
 
     Args:
         outputs: (n, classes), all from 0 to 1.
         name: of the samples.
+        always: whether the model returns them in training mode, too.
 
     Raises:
         DataError: they are probabilities; the message gives the remedy.
@@ -51,10 +52,12 @@ def refuse_probabilities(outputs: Tensor, name: str, model: nn.Module | Blocks) 
     else:
         return
     place = f" (put torch.nn.Identity() in place of {path!r})" if path and last == kind else ""
+    other = f", or give tbft.split(model, output={_output(model, kind)}"
+    if not always:
+        other = ", which it applies in evaluation mode only: return logits in both modes"
     raise DataError(
         f"{name}: the model returns probabilities, which {seen}, instead of logits; cross-entropy applies "
-        f"a softmax itself, so that tuning would learn little: leave out the model's {kind}{place}, or give "
-        f"tbft.split(model, output={_output(model, kind)}"
+        f"a softmax itself, so that tuning would learn little: leave out the model's {kind}{place}{other}"
     )
 
 
