@@ -10,7 +10,7 @@ from typing import Any
 
 from tbft.errors import WriteError
 
-#: Longest header of a ``.safetensors`` file that is read, bytes; its own library takes no more either.
+#: Longest JSON that is read, bytes; the library of ``.safetensors`` takes no longer headers either.
 _MAX_HEADER = 100_000_000
 #: What is read of a file to recognize it, bytes.
 _START = 4096
@@ -66,6 +66,8 @@ def _are_weights(path: Path) -> bool:
 
 def _has_fields(*names: str) -> Callable[[Path], bool]:
     def is_one(path: Path) -> bool:
+        if path.stat().st_size > _MAX_HEADER:
+            return False
         value = json.loads(path.read_text(encoding="utf-8"))
         return isinstance(value, dict) and set(names) <= set(value)
 
