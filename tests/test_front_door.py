@@ -304,10 +304,35 @@ def test_a_base_that_is_not_finite_is_refused_by_name_and_masks_may_be(key):
         ({"meter": "rapl"}, "meter: expected a Meter, not str"),
         ({"resume": 3}, "resume: expected the path of a file, not int"),
         ({"progress": 3}, "progress: expected a function, not int"),
+        ({"arm": 3}, "arm: expected the name of an arm or an Arm, not int"),
+        ({"cuts": "0"}, "cuts: expected a list of names, not str"),
         ({"cautious": "no"}, "cautious: expected True or False, not str"),
     ],
 )
 def test_an_argument_of_another_kind_is_refused_with_what_is_taken(given, taken):
     data = (torch.eye(3).repeat(20, 1), torch.arange(60) % 3)
     with pytest.raises(tbft.TbftError, match=taken):
-        tbft.personalize(torch.nn.Linear(3, 3), data, arm="ridge", **given)
+        tbft.personalize(torch.nn.Linear(3, 3), data, **{"arm": "ridge", **given})
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"epochs": -1}, "epochs is -1; give a whole number of at least 1"),
+        ({"epochs": 2.5}, "epochs is 2.5; give a whole number"),
+        ({"batch_size": 0}, "batch_size is 0; give a whole number"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0; give a positive number"),
+        ({"learning_rate": "1e-3"}, "learning_rate is '1e-3'; give a positive number"),
+        ({"rear_learning_rate": float("nan")}, "rear_learning_rate is nan; give a positive number"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1; give a number from 0$"),
+        ({"momentum": 2.0}, "momentum is 2.0; give a number from 0, below 1"),
+    ],
+)
+def test_a_recipe_with_impossible_numbers_is_refused(numbers, message):
+    with pytest.raises(tbft.TbftError, match=message):
+        tbft.find_recipe("fast").replace(**numbers)
+
+
+def test_a_budget_in_words_is_refused():
+    with pytest.raises(tbft.TbftError, match="peak_bytes: expected a number, not str"):
+        tbft.Budget(peak_bytes="1GB")

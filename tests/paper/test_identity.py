@@ -60,7 +60,8 @@ def test_every_field_of_a_recipe_is_part_of_its_identity(path):
     """A new field of `Recipe` needs a key, and a default, in paper/identity.py."""
     recipe: Recipe = find_recipe("fast")
     leaf = dict(leaves(recipe))[path]
-    other = not leaf if isinstance(leaf, bool) else "other" if isinstance(leaf, str) else (leaf or 2) / 2
+    other = not leaf if isinstance(leaf, bool) else "other" if isinstance(leaf, str) else (leaf or 1.0) / 2
+    other = leaf + 1 if type(leaf) is int else other
     same = recipe_identity(changed(recipe, path, other)) == recipe_identity(recipe)
     assert same == (path[-1] in ("name", "source"))
 

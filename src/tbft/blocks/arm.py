@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tbft.errors import SplitError
+from tbft.errors import SplitError, wrong_form
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Arm:
         """Parse the name of an arm; an :class:`Arm` is returned as it is."""
         if isinstance(arm, Arm):
             return arm
+        if not isinstance(arm, str):
+            raise wrong_form("arm", arm, ["the name of an arm", "an Arm"])
         if arm in RESERVED:
             return cls(arm)
         parts = tuple(arm.split("+"))

@@ -18,7 +18,7 @@ from tbft.blocks.observing import observed
 from tbft.blocks.outputs import Output, logits_of
 from tbft.blocks.state import evaluating
 from tbft.blocks.unwrap import plain
-from tbft.errors import NotTheModelError, SplitError
+from tbft.errors import NotTheModelError, SplitError, check_form
 
 
 def split(
@@ -39,6 +39,8 @@ def split(
     >>> split(model).names
     ('front', 'rear')
     """
+    for what, given in (("cuts", cuts), ("names", names)):
+        check_form(what, given, (list, tuple), "a list of names")
     model = plain(model) if isinstance(model, nn.Module) else sequential(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise SplitError("the model is TorchScript, which cannot be traced: give the module it was made of")

@@ -14,7 +14,7 @@ from tbft.blocks import sequential
 from tbft.blocks.tokens import takes_token_ids
 from tbft.data.factory import call_factory, is_factory
 from tbft.data.spec import InputSpec
-from tbft.errors import TbftError, unknown
+from tbft.errors import TbftError, check_form, unknown
 from tbft.models.preset import Preset
 
 TIMM = "timm:"
@@ -60,6 +60,8 @@ def find_model(
         preset = _preset_of(name, call_factory(name))
     else:
         raise TbftError(f"{unknown('model', name, _PRESETS)}; or package.module:factory, or timm:NAME")
+    for what, given in (("cuts", cuts), ("names", block_names)):
+        check_form(what, given, (list, tuple), "a list of names")
     if cuts is not None:
         preset = replace(preset, cuts=tuple(cuts), block_names=None)
     if block_names is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import Any
 
-from tbft.errors import PlanError
+from tbft.errors import PlanError, check_form
 from tbft.metering.profile import Profile
 
 #: Share of a budget of processor time or energy that tuning may spend; the rest is for the statistics
@@ -36,6 +37,8 @@ class Budget:
     worth: float | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            check_form(field.name, getattr(self, field.name), Real, "a number")
         for amount, unit in ((self.peak_bytes, "bytes"), (self.cpu_seconds, "s"), (self.joules, "J")):
             if amount is not None and not 0 < amount < float("inf"):
                 raise PlanError(f"a budget of {amount} {unit} is not a valid amount; give a positive number")

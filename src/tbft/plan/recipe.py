@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import inf, isfinite
+from numbers import Integral, Real
 from typing import Any
 
 from tbft.errors import PlanError, unknown
@@ -46,6 +48,16 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
             raise PlanError(f"the strength is a number above 0 and at most 1, not {self.strength}")
+        o, d = self.optimization, self.duration
+        for name, rate in (("learning_rate", o.learning_rate), ("rear_learning_rate", o.rear_learning_rate)):
+            if rate is not None and not (_is_number(rate) and rate > 0):
+                raise PlanError(f"{name} is {rate!r}; give a positive number")
+        for name, value, limit in (("momentum", o.momentum, 1.0), ("weight_decay", o.weight_decay, inf)):
+            if not (_is_number(value) and 0 <= value < limit):
+                raise PlanError(f"{name} is {value!r}; give a number from 0" + (", below 1" * (limit == 1)))
+        for name, count in (("epochs", d.epochs), ("batch_size", d.batch_size)):
+            if not _is_count(count):
+                raise PlanError(f"{name} is {count!r}; give a whole number of at least 1")
 
     def training(
         self,
@@ -168,6 +180,14 @@ class Recipe:
         for key, value in asdict(self).items():
             flat |= value if isinstance(value, dict) else {key: value}
         return flat
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and int(value) >= 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and isfinite(value)
 
 
 _PARTS = {"optimization": Optimization, "duration": Duration, "scaling": Scaling, "joint": Joint,
