@@ -239,3 +239,25 @@ def test_how_samples_came_about_is_read_off_their_shape_and_attributes():
     assert origin(rows, order="file") == "stretch"
     assert origin(windows, few) == "stretch"
     assert origin(windows, many) == "random"
+
+
+@pytest.mark.parametrize("arm", ["head", "ridge"])
+def test_classes_without_labels_are_not_unlearned(arm):
+    """Three clusters that moved, labels of two of them: the third is still recognized, and a note says so."""
+    generator = np.random.default_rng(0)
+    centers = np.eye(3, 6) * 4
+
+    def drawn(count, shift):
+        labels = np.repeat(np.arange(3), count)
+        return (centers[labels] + generator.normal(size=(3 * count, 6)) + shift).astype(np.float32), labels
+
+    torch.manual_seed(0)
+    layers = nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)
+    model = fitted(nn.Sequential(*layers).eval(), *map(torch.from_numpy, drawn(60, 0.0)))
+    inputs, labels = drawn(40, np.array([-1, -1, -1, 0, 0, 0], np.float32))
+    some = labels < 2
+    result = tbft.personalize(model, (inputs[some], labels[some]), arm=arm, val=0)
+    absent = torch.from_numpy(inputs[~some])
+    with result.patch.applied(model):
+        assert float((model(absent).argmax(1) == 2).float().mean()) > 0.85
+    assert any("1 of the model's 3 classes have no labels" in note for note in result.notes)

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from tbft.base import Base
+from tbft.blocks.solvable import linear_head
 from tbft.choosing.choice import Choice
 from tbft.data.prepared import prepared
 from tbft.data.samples import Samples
@@ -91,7 +93,21 @@ class Personalization:
     def notes(self) -> tuple[str, ...]:
         """What was assumed, left out, held out or shortened."""
         read = (*self.base.notes, *self.parts.train.notes, *self.parts.notes)
-        return tuple(dict.fromkeys((*read, *self._unjudged, *_shortened(self.tuned), *self._exceeded)))
+        own = (*self._unlabeled, *self._unjudged, *_shortened(self.tuned), *self._exceeded)
+        return tuple(dict.fromkeys((*read, *own)))
+
+    @property
+    def _unlabeled(self) -> tuple[str, ...]:
+        """What it means that some classes of the model have no labels."""
+        train, head = self.parts.train, linear_head(self.base.blocks)
+        known = len(train.class_names) if head is None else head.out_features
+        absent = known - len(np.unique(train.labels))
+        if train.targets is not None or absent < 1 or not self.patch.tensors:
+            return ()
+        return (
+            f"{absent} of the model's {known} classes have no labels here: tuning does not train against "
+            "them, but how well they are still recognized was not measured; label some if they occur",
+        )
 
     @property
     def _unjudged(self) -> tuple[str, ...]:

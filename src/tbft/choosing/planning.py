@@ -118,7 +118,7 @@ def choose_plan(
 def is_known(blocks: Blocks, samples: Samples) -> bool:
     """Whether expectations by level were fitted on families like this: color pictures, BatchNorm."""
     shape = samples.inputs.shape
-    return len(shape) == 4 and shape[1] == 3 and bool(batch_norms(blocks.model))
+    return len(shape) == 4 and 3 in (shape[1], shape[3]) and bool(batch_norms(blocks.model))
 
 
 def _is_trainable(blocks: Blocks, option: Option) -> bool:

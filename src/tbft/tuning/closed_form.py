@@ -119,12 +119,16 @@ def _ridge(
     ridge = (RIDGE + RIDGE_IF_RIGHT * accuracy**2) * features.shape[1]
     solution = ridge_solution(x, ridge)
     moved = solution @ (targets - slope * logits)
+    absent = np.setdiff1d(np.arange(classes), labels)
+    moved[:, absent] = 0  # labels say nothing of these classes: they stay the base's
     weight = moved[:-1].T / spread
     head = LinearHead(slope * base.weight + weight, slope * base.bias + moved[-1] - weight @ mean)
     # A sample's residual without it, as in Allen's PRESS; the slope differs then, too.
     slopes = np.maximum(0.0, (along.sum() - along) / np.maximum(square.sum() - square, 1e-9))[:, None]
     residuals = targets - x @ (solution @ targets) - slopes * (logits - x @ (solution @ logits))
-    return head, targets - residuals / (1 - leverages(x, solution))
+    left_out = targets - residuals / (1 - leverages(x, solution))
+    left_out[:, absent] = (slopes * logits)[:, absent]
+    return head, left_out
 
 
 def _prototypes(

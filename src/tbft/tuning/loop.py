@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -94,7 +95,7 @@ def fit(
     state = FitState() if run.state is None else _restored(run.state, model, optimizer, generator)
     steps_per_epoch = training.steps_per_epoch(len(train))
     total = state.steps or training.steps(len(train))
-    loss = partial(loss_of, model, training.computing, loss=run.task.loss)
+    loss = partial(loss_of, model, training.computing, loss=_loss_for(train, run.task))
 
     for epoch in range(len(state.history) + 1, -(-total // steps_per_epoch) + 1):
         if (
@@ -169,6 +170,24 @@ def loss_of(
     with computing.autocast():
         logits = model(computing.laid_out(x))
     return loss(logits.float(), y.to(computing.device))
+
+
+def _loss_for(train: Samples, task: Task) -> Loss:
+    """The task's loss; of classes without labels, cross-entropy does not count the logits.
+
+    They would only ever be wrong, so that a few epochs would unlearn these classes without any sign of it.
+    """
+    if task != CLASSIFICATION:
+        return task.loss
+    present = torch.from_numpy(np.unique(train.labels))
+
+    def among_present(logits: Tensor, labels: Tensor) -> Tensor:
+        if logits.shape[1] > len(present):
+            absent = torch.ones(logits.shape[1], dtype=torch.bool, device=logits.device)
+            logits = logits.masked_fill(absent.index_fill(0, present.to(logits.device), False), -torch.inf)
+        return task.loss(logits, labels)
+
+    return among_present
 
 
 def _record(epoch: int, train_loss: float, model: nn.Module, val: Samples | None, task: Task) -> EpochRecord:
