@@ -391,7 +391,7 @@ def test_a_caller_without_gradients_gets_the_same_tuning():
         tbft.tune(model, head, data, loss=nn.functional.mse_loss)
 
 
-@pytest.mark.parametrize("seed", [-1, 1.5, "1"])
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", 2**70])
 def test_a_seed_is_a_whole_number(seed):
     with pytest.raises(tbft.TbftError, match="the seed is a whole number of at least 0"):
         tbft.personalize(regressor(), measurements(30), arm="full", loss=nn.functional.mse_loss, seed=seed)

@@ -88,8 +88,8 @@ class SplitBy:
 
     def __post_init__(self) -> None:
         seed: object = self.seed
-        if not isinstance(seed, Integral) or int(seed) < 0:
-            raise DataError(f"the seed is a whole number of at least 0, not {seed!r}")
+        if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
+            raise DataError(f"the seed is a whole number of at least 0 and below 2**63, not {seed!r}")
 
 
 def parse_amount(text: str | float | Amount) -> Amount:
