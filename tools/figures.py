@@ -90,7 +90,7 @@ def families() -> str:
     worse = ["made worse by the choice", "after acceptance"]
     head = ("family, labels per class", "records", "base", "chosen", "kept", *arms.values(), *bests, *worse)
     rows: list[tuple[str, ...]] = [head]
-    means = {"mean": "mean at 5 and 10", "mean of families that nothing was set on": "the same, not in FIT"}
+    means = {key: f"{key} (5 and 10)" for key in report if key.startswith("mean")}
     named = {name.removesuffix(" labels"): row for name, row in report["rows"].items()}
     for name, row in {**named, **{text: report[key] for key, text in means.items()}}.items():
         arm = "" if "best_arm" not in row else f" ({row['best_arm']})"
