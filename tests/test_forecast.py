@@ -18,7 +18,6 @@ from tbft.choosing.label_forecast import (
     MAX_LABELS,
     Seen,
     forecast_labels,
-    is_stretch,
     rows_to_use,
     spread_evenly,
 )
@@ -145,16 +144,6 @@ def test_the_forecast_is_for_all_labels_at_hand_where_only_some_are_used(digits_
     samples = striped(1200, seed=3)
     found = tbft.forecast(digits_blocks, samples)
     assert [expected.labels for expected in found.expected] == [1200, 2400, 6000, 12000]
-
-
-def test_windows_and_samples_with_a_column_of_time_are_taken_for_a_stretch():
-    labels = np.arange(12) % 2
-    windows = tbft.make_samples(np.zeros((12, 3, 8), np.float32), labels)
-    table = tbft.make_samples(np.zeros((12, 3), np.float32), labels)
-    timed = tbft.make_samples(np.zeros((12, 3), np.float32), labels, attributes={"timestamp": np.arange(12)})
-    assert is_stretch(windows)
-    assert is_stretch(timed)
-    assert not is_stretch(table)
 
 
 def test_the_order_of_a_stretch_is_that_of_its_time_not_of_the_file(digits_blocks):

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tbft.blocks import Blocks
-from tbft.choosing.label_forecast import Forecast, Seen, forecast_labels, is_stretch, rows_to_use
+from tbft.choosing.label_forecast import Forecast, Seen, forecast_labels, rows_to_use
 from tbft.data.forms import as_samples
+from tbft.data.origin import origin_of
 from tbft.data.samples import Samples
 from tbft.diagnosis.card import SourceCard
 from tbft.diagnosis.observation import observe
@@ -59,7 +60,7 @@ def forecast_samples(
     check_fits(blocks, samples)
     if card is not None:
         card.check(blocks.model)
-    stretch = is_stretch(samples) if drawn == "auto" else drawn == "stretch"
+    stretch = drawn == "stretch" or (drawn == "auto" and origin_of(samples) != "random")
     few = samples.subset(rows_to_use(samples, stretch))
     observed = observe(blocks, few, "float32")
     seen = Seen(observed.features, observed.logits)

@@ -89,7 +89,8 @@ def personalize(
         resume: file for the state of an unfinished run, which is resumed if the file exists.
         group_by: attribute whose values are never split between parts; ``"none"`` for none.
         order: attributes with the time of each sample, joined by commas, or ``"file"`` for the order of the
-            set: `test` and `val` are the latest samples, and folds stretches of time; ``"none"`` for none.
+            set: `test` and `val` are the latest samples, and folds stretches of time; ``"none"``: time plays
+            no role, and labels count as a random draw.
         cautious: where labels cannot tell, keep the base model unless a loss of more than a point is
             improbable, see ``docs/acceptance.md``; if False, a positive expected gain is enough.
         seed: random seed for splitting and tuning.

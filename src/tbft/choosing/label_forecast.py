@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from tbft.choosing.learning_curve import Ints, head_problem, learning_curve
 from tbft.choosing.power_law import RANDOM, STRETCH, TRANSFER, fit_law, widened
+from tbft.data.origin import origin_of
 from tbft.data.samples import Samples
-from tbft.data.times import are_from_stretches, find_order
+from tbft.data.times import find_order
 from tbft.errors import DataError
 
 #: Numbers of labels to forecast for, in times the labels at hand; 1 stands for now.
@@ -125,14 +126,6 @@ class Forecast:
         return f"expected with a new head: {', '.join(texts)} labels{later}"
 
 
-def is_stretch(samples: Samples) -> bool:
-    """Whether samples that are close in time may resemble each other, by their columns and their form.
-
-    Windows of a recording are arrays (n, channels, steps).
-    """
-    return are_from_stretches(samples) or samples.inputs.ndim == 3
-
-
 def rows_to_use(samples: Samples, from_one_stretch: bool, limit: int = MAX_LABELS) -> Ints:
     """Positions of the samples to forecast from, at most `limit`; those of a stretch in order of time."""
     order = np.arange(len(samples))
@@ -143,7 +136,7 @@ def rows_to_use(samples: Samples, from_one_stretch: bool, limit: int = MAX_LABEL
 
 def forecast_seen(samples: Samples, seen: Seen, source_accuracy: float | None) -> Forecast | None:
     """A forecast from features and logits at hand, in milliseconds; None where labels are too few."""
-    stretch = is_stretch(samples)
+    stretch = origin_of(samples) != "random"
     rows = rows_to_use(samples, stretch, FEW_LABELS)
     labels = samples.labels[rows]
     if len(labels) < MIN_LABELS or len(np.unique(labels)) < 2:

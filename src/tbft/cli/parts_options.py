@@ -55,7 +55,8 @@ def add_grouping(parser: argparse._ActionsContainer) -> None:
         "--order",
         metavar="KEY[,KEY]",
         help="attributes with the time of each sample: train gets the earliest, test the latest; file for "
-        "the order of the set, none for no order (default: found by name if needed)",
+        "the order of the set, none if time plays no role and labels are a random draw (default: found by "
+        "name if needed)",
     )
 
 

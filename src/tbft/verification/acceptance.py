@@ -240,9 +240,12 @@ def _risk(judged: Acceptance) -> str:
         return f"the {losing} {_chance(expected)}, given what is expected of this arm and these labels"
     if judged.is_only_here and judged.loss_chance <= MAX_LOSS_CHANCE:
         assert judged.later_loss_chance is not None
-        are = "are" if judged.origin == "stretch" else "may be"
-        later = _chance(judged.later_loss_chance)
-        return f"the labels {are} from one stretch of time, and the {losing} {later} at other times"
+        later = f"the {losing} {_chance(judged.later_loss_chance)} at other times"
+        if judged.origin == "unknown":
+            return (
+                f"the labels may be from one stretch of time (order none says that they are not), and {later}"
+            )
+        return f"the labels are from one stretch of time, and {later}"
     return f"the {losing} {_chance(judged.loss_chance)}"
 
 
