@@ -25,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from records import parser_of, store
 
-from tbft.verification.acceptance import MARGIN, MAX_LOSS_CHANCE, judge_pairs
+from tbft.verification.acceptance import MARGIN, MAX_LOSS_CHANCE
 from tbft.verification.binomial import binomial_cdf
+from tbft.verification.decision import judge_pairs
 from tbft.verification.pairs import loss_chance, paired_interval
 from tbft.verification.scores import judge_scores
 

@@ -42,7 +42,7 @@ from tbft.choosing.options import Option
 from tbft.choosing.trials import Trial
 from tbft.data.origin import Origin
 from tbft.files import atomic_path
-from tbft.verification.acceptance import judge_pairs
+from tbft.verification.decision import judge_pairs
 
 GAINS = Path(__file__).parents[1] / "src" / "tbft" / "choosing" / "gains.json"
 #: How much more a point lost counts than a point gained when gains are fitted; set on the families FIT.

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tbft.errors import DataError
-from tbft.verification.acceptance import MAX_LOSS_CHANCE, compare, judge_pairs
+from tbft.verification.acceptance import MAX_LOSS_CHANCE
+from tbft.verification.decision import compare, judge_pairs
 from tbft.verification.pairs import ExpectedGain, design_effect, loss_chance, paired_interval
 from tbft.verification.scores import judge_scores, judge_totals
 
@@ -188,3 +189,13 @@ def test_a_measured_gain_far_from_the_expected_one_outweighs_it():
     near, far = (ExpectedGain(0.0, 0.02).given(gain, 0.05) for gain in (0.05, 0.5))
     assert near.mean < 0.01
     assert far.mean > 0.4
+
+
+def test_a_gain_of_common_classes_at_the_cost_of_rare_ones_is_not_kept():
+    """Twenty labels of a class that is fixed entirely, and two each of three that are lost."""
+    labels = np.repeat([0, 1, 2, 3], [20, 2, 2, 2])
+    before = np.where(labels == 0, 1, labels)
+    judged = compare(labels, before, np.zeros_like(labels))
+    assert judged.gain > 0.5 and judged.balanced_gain == -0.5
+    assert not judged.accepted and "classes with few labels lose (-50.0 points" in str(judged)
+    assert compare(labels, before, np.zeros_like(labels), cautious=False).accepted

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import tbft
+from tbft.choosing.planning import is_representative
 from tbft.data import make_samples
 from tbft.data.amounts import SplitBy
 from tbft.data.folds import FOLDS, MIN_HELD_OUT, folds_of
@@ -261,3 +262,23 @@ def test_classes_without_labels_are_not_unlearned(arm):
     with result.patch.applied(model):
         assert float((model(absent).argmax(1) == 2).float().mean()) > 0.85
     assert any("1 of the model's 3 classes have no labels" in note for note in result.notes)
+
+
+def test_nothing_is_expected_of_labels_whose_mix_of_classes_may_look_like_drift():
+    inputs, labels = clusters(90, swapped=True)
+    network = tbft.split(nn.Sequential(nn.Linear(inputs.shape[1], int(labels.max()) + 1)))
+    counted = {
+        "all": labels >= 0,
+        "few": (labels > 0) | (np.arange(len(labels)) % 7 == 0),
+        "none": labels > 0,
+    }
+    found = {
+        name: is_representative(network, tbft.make_samples(inputs[rows], labels[rows]))
+        for name, rows in counted.items()
+    }
+    assert found == {"all": True, "few": False, "none": False}
+
+
+def test_a_wrong_kind_of_order_is_refused(network):
+    with pytest.raises(tbft.errors.FormError, match="'file' or 'none'"):
+        tbft.personalize(network, clusters(30), order=5)

@@ -27,7 +27,7 @@ from tbft.report.drawing import draw_svg
 from tbft.report.theme import DARK, LIGHT
 from tbft.report.words import nonbreaking, percent, points, seconds, size
 from tbft.scenarios.sheets import png, scenario_rows
-from tbft.verification.acceptance import compare
+from tbft.verification.decision import compare
 
 HOSTILE = [
     '<script>alert("1")</script>',

@@ -102,6 +102,8 @@ def personalize(
     check_form("meter", meter, Meter, "a Meter")
     check_form("resume", resume, (str, Path), "the path of a file")
     check_form("cautious", cautious, (bool, int), "True or False")
+    check_form("order", order, str, "the name of an attribute, 'file' or 'none'")
+    check_form("group_by", group_by, str, "the name of an attribute or 'none'")
     base = as_base(model, card, cuts, names, reader_of(train, loss))
     request = Request(base, level, arm, recipe, statistics, seed, budget, plan)
     by = request.split_by(group_by, order)

@@ -41,6 +41,7 @@ class Choice:
         contenders: affordable options within the tolerance of the best; more than one is a tie.
         trial_cpu_seconds: processor seconds that the trials took.
         explanation: one paragraph.
+        is_representative: whether each class has labels, about as many as the others.
         forecast: what more labels would be worth; None where no features were computed.
     """
 
@@ -54,11 +55,13 @@ class Choice:
     trial_cpu_seconds: float
     explanation: str
     forecast: Forecast | None = None
+    is_representative: bool = True
 
     @property
     def expected_gain(self) -> ExpectedGain | None:
         """The gain that was expected of the chosen option before it was tried; None if nothing is known."""
-        return None if self.diagnosis.verdict == NOT_DIAGNOSED else self.estimates[self.option].expected
+        known = self.diagnosis.verdict != NOT_DIAGNOSED and self.is_representative
+        return self.estimates[self.option].expected if known else None
 
     @property
     def expected_accuracies(self) -> dict[str, float]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tbft.choosing.learning_curve import Ints, head_problem, learning_curve
 from tbft.choosing.power_law import RANDOM, STRETCH, TRANSFER, fit_law, widened
-from tbft.data.origin import origin_of
+from tbft.data.origin import Origin
 from tbft.data.samples import Samples
 from tbft.data.times import find_order
 from tbft.errors import DataError
@@ -134,9 +134,11 @@ def rows_to_use(samples: Samples, from_one_stretch: bool, limit: int = MAX_LABEL
     return order[spread_evenly(samples.labels[order], limit)]
 
 
-def forecast_seen(samples: Samples, seen: Seen, source_accuracy: float | None) -> Forecast | None:
+def forecast_seen(
+    samples: Samples, seen: Seen, source_accuracy: float | None, origin: Origin
+) -> Forecast | None:
     """A forecast from features and logits at hand, in milliseconds; None where labels are too few."""
-    stretch = origin_of(samples) != "random"
+    stretch = origin != "random"
     rows = rows_to_use(samples, stretch, FEW_LABELS)
     labels = samples.labels[rows]
     if len(labels) < MIN_LABELS or len(np.unique(labels)) < 2:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from tbft.blocks import Arm, Blocks
 from tbft.blocks.solvable import linear_head
 from tbft.blocks.state import batch_norms
@@ -86,6 +88,8 @@ def choose_plan(
         )
     adapts, solves = bool(batch_norms(blocks.model)), linear_head(blocks) is not None
     options = [o for o in options_of(blocks.names, blocks.head, adapts, solves) if _is_trainable(blocks, o)]
+    if labels_lack_classes(blocks, samples):  # means of the source would stand beside those of the target
+        options = [o for o in options if o.arm != "prototypes"]
     if len(options) == 1:
         raise PlanError(
             "all parameters are frozen (requires_grad=False), so nothing can be tuned: set requires_grad on "
@@ -109,10 +113,23 @@ def choose_plan(
     left = allowance.left()
     fitted = shorten(Options(plans, costs, estimate(diagnosis, options, trials, known, origin)), left)
     choice = choose(diagnosis, fitted.estimates, fitted.plans, fitted.costs, left, trials)
+    choice = replace(choice, is_representative=is_representative(blocks, samples))
     if trials.seen is None:
         return choice
     accuracy = None if setting.card is None else setting.card.accuracy
-    return replace(choice, forecast=forecast_seen(samples, trials.seen, accuracy))
+    return replace(choice, forecast=forecast_seen(samples, trials.seen, accuracy, origin))
+
+
+def labels_lack_classes(blocks: Blocks, samples: Samples) -> bool:
+    """Whether some classes of the model have no labels."""
+    head = linear_head(blocks)
+    return head is not None and len(np.unique(samples.labels)) < head.out_features
+
+
+def is_representative(blocks: Blocks, samples: Samples) -> bool:
+    """Whether each class has labels, about as many as the others: else their mix may look like drift."""
+    counts = np.unique(samples.labels, return_counts=True)[1]
+    return not labels_lack_classes(blocks, samples) and 2 * counts.min() >= counts.max()
 
 
 def is_known(blocks: Blocks, samples: Samples) -> bool:

@@ -224,7 +224,8 @@ def _by_default(manner: Manner, is_window: bool) -> Manner:
     elif is_window:
         note = (
             "samples were drawn at random: if they are windows cut from longer recordings, neighbors lie in "
-            "two parts; --order file, or an attribute for --group-by, avoids that"
+            "two parts; --order file, or an attribute for --group-by, avoids that (--order none: they are a "
+            "random draw)"
         )
     else:
         return manner

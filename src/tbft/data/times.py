@@ -102,7 +102,8 @@ def positions_in_time(samples: Samples, keys: list[str]) -> npt.NDArray[np.int64
     columns = []
     for key in reversed(keys):
         if key not in samples.attributes:
-            raise DataError(f"{samples.name}: {unknown_attribute('--order', key, samples.attributes)}")
+            problem = unknown_attribute("--order", key, samples.attributes)
+            raise DataError(f"{samples.name}: {problem}; or give file (the order of the set) or none")
         try:
             columns.append(_sortable(samples.attributes[key]))
         except ValueError as error:

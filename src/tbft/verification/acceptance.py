@@ -1,31 +1,15 @@
-"""Decide whether tuning helped, and whether to keep it: the gain on labeled samples that it did not see.
+"""Whether tuning helped, and whether to keep it: the gain on labeled samples that it did not see.
 
 The answer is one of three: it helps, it harms, or the labels cannot tell. What is kept in the third case
-follows a rule, see ``docs/acceptance.md``.
+follows a rule, see ``docs/acceptance.md``; :mod:`tbft.verification.decision` applies it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from tbft.data.origin import Origin
-from tbft.errors import DataError
-from tbft.verification.pairs import (
-    SPREADS,
-    ExpectedGain,
-    design_effect,
-    gain_error,
-    loss_chance,
-    loss_chance_later,
-    paired_interval,
-)
-
-Labels = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 #: A loss that matters: of accuracy, or of a score relative to the base's.
 MARGIN = 0.01
@@ -61,11 +45,14 @@ class Acceptance:
         cross_fitted: whether each sample was judged by a model tuned on other folds, instead of the final
             model by samples held out.
         design_effect: how many samples of the same group count as one, at least 1.
-        origin: how the samples came about, see :func:`tbft.data.origin.origin_of`.
+        origin: how the samples came about, see :func:`tbft.data.origin.origin_of`; where some were held out
+            to decide, ``random``.
         later_loss_chance: the same as `loss_chance` for later samples, where these come, or may come, from
             one stretch of time; None: they do not.
         expected_loss_chance: the same as `loss_chance` with what was expected of the plan as a prior; None:
             nothing was expected.
+        balanced_gain: mean gain of the classes, for class labels; the cautious rule keeps no tuned model
+            where it is negative.
     """
 
     count: int
@@ -84,11 +71,17 @@ class Acceptance:
     origin: Origin = "random"
     later_loss_chance: float | None = None
     expected_loss_chance: float | None = None
+    balanced_gain: float | None = None
 
     @property
     def is_proven(self) -> bool:
         """Whether the labels alone say that a loss is improbable."""
-        return self.loss_chance <= MAX_LOSS_CHANCE and not self.is_only_here
+        return self.is_safe_here and not self.is_only_here
+
+    @property
+    def is_safe_here(self) -> bool:
+        """Whether a loss is improbable on samples like these."""
+        return self.loss_chance <= MAX_LOSS_CHANCE
 
     @property
     def is_only_here(self) -> bool:
@@ -110,95 +103,6 @@ class Acceptance:
         held_out = f"on {self.count:,} held-out {samples}"
         where = f"cross-fitted on {self.count:,} {samples}" if self.cross_fitted else held_out
         return f"{_figures(self)} {where} (95 % interval {_interval(self)}): {_decision(self)}"
-
-
-def judge_pairs(
-    base_correct: npt.ArrayLike,
-    tuned_correct: npt.ArrayLike,
-    *,
-    cautious: bool = True,
-    groups: npt.ArrayLike | None = None,
-    origin: Origin = "random",
-    expected: ExpectedGain | None = None,
-) -> Acceptance:
-    """Decide from whether the base and the tuned model are right on each sample.
-
-    Neither model may have been tuned on the sample, nor chosen with it. For a final model tuned on all
-    samples, `tuned_correct` comes from models tuned in the same way on other folds (cross-fitting).
-
-    Args:
-        base_correct, tuned_correct: one flag per sample (n,).
-        cautious: see :attr:`Acceptance.cautious`.
-        groups: the group of each sample (n,), such as the recording; samples of one group are alike, so that
-            they count as fewer.
-        origin: whether the samples come from one stretch of time, after which gains may differ.
-        expected: the gain that was expected of the plan before it was tried.
-
-    Raises:
-        DataError: no samples, or arrays of other shapes.
-
-    >>> print(judge_pairs([False] * 20, [True] * 20))
-    +100.0 points on 20 held-out labels (95 % interval +63.5 to +100.0): it helps
-    >>> judged = judge_pairs([True, True, False], [True, True, True])
-    >>> judged.verdict, judged.accepted, round(judged.loss_chance, 2)
-    ('cannot tell', False, 0.24)
-    """
-    base, tuned = _flags(base_correct), _flags(tuned_correct)
-    if base.shape != tuned.shape or base.ndim != 1 or not len(base):
-        raise DataError(
-            f"judging needs one flag per sample for both models, not {base.shape} and {tuned.shape}"
-        )
-    fixed, regressed, count = int((tuned & ~base).sum()), int((base & ~tuned).sum()), len(base)
-    alike = 1.0
-    if groups is not None:
-        alike = design_effect(tuned.astype(np.float64) - base, _numbers(groups, count))
-    independent = fixed / alike, regressed / alike, count / alike
-    low, high = paired_interval(*independent)
-    later = posterior = None
-    if origin in MAX_LATER_LOSS_CHANCE:
-        later = loss_chance_later(*independent, MARGIN, SPREADS["stretch"])
-    if expected is not None and origin != "unknown":
-        posterior = expected.given((fixed - regressed) / count, gain_error(*independent, SPREADS[origin]))
-    judged = Acceptance(
-        count=count,
-        fixed=fixed,
-        regressed=regressed,
-        gain=(fixed - regressed) / count,
-        low=low,
-        high=high,
-        verdict="helps" if low > 0 else "harms" if high < 0 else "cannot tell",
-        accepted=False,
-        loss_chance=loss_chance(*independent, MARGIN),
-        cautious=cautious,
-        design_effect=alike,
-        origin=origin,
-        later_loss_chance=later,
-        expected_loss_chance=None if posterior is None else posterior.loss_chance(MARGIN),
-    )
-    safe = judged.is_proven or judged.is_expected or not cautious
-    return replace(judged, accepted=fixed > regressed and safe)
-
-
-def compare(labels: Labels, before: Labels, after: Labels, **how: Any) -> Acceptance:
-    """Judge predictions on samples that were used neither for training nor for choosing.
-
-    Args:
-        labels, before, after: true labels, and predictions of the base and of the tuned model, all (n,).
-        how: see :func:`judge_pairs`.
-    """
-    return judge_pairs(before == labels, after == labels, **how)
-
-
-def _flags(correct: npt.ArrayLike) -> Flags:
-    return np.asarray(correct).astype(np.bool_)
-
-
-def _numbers(groups: npt.ArrayLike, count: int) -> Labels:
-    """Groups as numbers (n,)."""
-    values = np.asarray(groups)
-    if values.shape != (count,):
-        raise DataError(f"groups must name the group of each of {count} samples, not {values.shape}")
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
 def _figures(judged: Acceptance) -> str:
@@ -233,12 +137,15 @@ def _decision(judged: Acceptance) -> str:
 
 
 def _risk(judged: Acceptance) -> str:
-    """The chance of a loss that decides."""
+    """What decides: classes that lose, or the chance of a loss."""
+    if not judged.accepted and judged.cautious and (judged.balanced_gain or 0.0) < 0:
+        lost = f"{100 * (judged.balanced_gain or 0.0):+.1f} points"
+        return f"classes with few labels lose ({lost} in the mean of the classes)"
     matters = "1 point" if judged.unit == "points" else "1 % of the score"
     losing, expected = f"chance of losing more than {matters} is", judged.expected_loss_chance
     if not judged.is_proven and judged.is_expected and expected is not None:
         return f"the {losing} {_chance(expected)}, given what is expected of this arm and these labels"
-    if judged.is_only_here and judged.loss_chance <= MAX_LOSS_CHANCE:
+    if judged.is_only_here and judged.is_safe_here:
         assert judged.later_loss_chance is not None
         later = f"the {losing} {_chance(judged.later_loss_chance)} at other times"
         if judged.origin == "unknown":
@@ -250,4 +157,11 @@ def _risk(judged: Acceptance) -> str:
 
 
 def _chance(share: float) -> str:
-    return "below 1 %" if share < 0.01 else f"{100 * share:.0f} %"
+    """In percent; with a decimal near the limits of 4 and 5 %.
+
+    >>> _chance(0.002), _chance(0.043), _chance(0.22)
+    ('below 1 %', '4.3 %', '22 %')
+    """
+    if share < 0.01:
+        return "below 1 %"
+    return f"{100 * share:.1f} %" if 0.035 <= share < 0.055 else f"{100 * share:.0f} %"

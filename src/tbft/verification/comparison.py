@@ -14,8 +14,9 @@ from tbft.blocks.state import values_restored
 from tbft.data.origin import Origin
 from tbft.data.samples import Samples
 from tbft.data.splitting import Parts
-from tbft.verification.acceptance import Acceptance, compare
+from tbft.verification.acceptance import Acceptance
 from tbft.verification.compatibility import check_fits
+from tbft.verification.decision import compare
 from tbft.verification.evaluation import Evaluation, evaluation_of, targets_of
 from tbft.verification.pairs import ExpectedGain
 from tbft.verification.running import BATCH_SIZE, Runnable, module_of, predict
@@ -65,7 +66,7 @@ class Rule:
     Attributes:
         cautious: see :class:`Acceptance`.
         group_by: attribute whose values are groups of samples that are alike, for classification.
-        origin, expected: see :func:`tbft.verification.acceptance.judge_pairs`, for classification.
+        origin, expected: see :func:`tbft.verification.decision.judge_pairs`, for classification.
     """
 
     cautious: bool = True
