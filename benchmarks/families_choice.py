@@ -37,7 +37,7 @@ from families_synthetic import CLEAN, SYNTHETIC
 
 import tbft
 from tbft.choosing import estimates
-from tbft.choosing.gains import HEAVY, MILD, SPREADS, Gains
+from tbft.choosing.gains import HEAVY, MILD, TABLE_SPREADS, Gains
 from tbft.choosing.options import Option
 from tbft.choosing.trials import Trial
 from tbft.data.origin import Origin
@@ -63,7 +63,7 @@ def main() -> None:
     if arguments.fit:
         records = read_records()
         fitted: dict[str, Any] = {"fitted_on": sorted({record["family"] for record in records})}
-        fitted |= {table: fit([r for r in records if table_of(r) == table]) for table in SPREADS}
+        fitted |= {table: fit([r for r in records if table_of(r) == table]) for table in TABLE_SPREADS}
         with atomic_path(GAINS) as temporary:
             temporary.write_text(json.dumps(fitted, indent=1) + "\n")
     if arguments.report:
@@ -203,7 +203,7 @@ def leave_one_out(records: Sequence[Record]) -> dict[str, Any]:
     rows = {}
     for name, group in sorted(cells.items()):
         others = [r for r in records if data_of(r) != data_of(group[0])]
-        tables = {t: Gains(fit([r for r in others if table_of(r) == t]), s) for t, s in SPREADS.items()}
+        tables = {t: Gains(fit([r for r in others if table_of(r) == t]), s) for t, s in TABLE_SPREADS.items()}
         known = {"labels": int(name.split()[-2]), "origin": origin_of(group[0])}
         rows[name] = {**known, **row_of(group, tables, roles)}
     met = {name: row for name, row in rows.items() if " clean," not in name}

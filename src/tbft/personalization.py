@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tbft.base import Base
-from tbft.blocks.solvable import linear_head
+from tbft.blocks.solvable import class_count
 from tbft.choosing.choice import Choice
 from tbft.data.prepared import prepared
 from tbft.data.samples import Samples
@@ -99,8 +99,8 @@ class Personalization:
     @property
     def _unlabeled(self) -> tuple[str, ...]:
         """What it means that some classes of the model have no labels."""
-        train, head = self.parts.train, linear_head(self.base.blocks)
-        known = len(train.class_names) if head is None else head.out_features
+        train = self.parts.train
+        known = class_count(self.base.blocks) or len(train.class_names)
         absent = known - len(np.unique(train.labels))
         if train.targets is not None or absent < 1 or not self.patch.tensors:
             return ()

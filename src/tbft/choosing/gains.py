@@ -22,7 +22,7 @@ from tbft.verification.pairs import ExpectedGain
 HEAVY, MILD = 0.3, 0.8
 #: Standard deviation of gains around the expected ones: as a share of the base's errors, for each table, and
 #: in addition to that.
-SPREADS, MIN_SPREAD = {"random": 0.10, "undrifted": 0.10, "stretch": 0.13}, 0.01
+TABLE_SPREADS, MIN_SPREAD = {"random": 0.10, "undrifted": 0.10, "stretch": 0.13}, 0.01
 
 #: Role -> strength -> gain as a share of the base's errors under heavy and under mild drift.
 Shares = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -54,7 +54,7 @@ class Gains:
 def gains(table: str) -> Gains:
     """``random``, ``undrifted`` or ``stretch``."""
     tables: Mapping[str, Shares] = json.loads(files("tbft.choosing").joinpath("gains.json").read_text())
-    return Gains(tables[table], SPREADS[table])
+    return Gains(tables[table], TABLE_SPREADS[table])
 
 
 def gains_for(diagnosis: Diagnosis, origin: Origin) -> Gains:

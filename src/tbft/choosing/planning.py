@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tbft.blocks import Arm, Blocks
-from tbft.blocks.solvable import linear_head
+from tbft.blocks.solvable import class_count, linear_head
 from tbft.blocks.state import batch_norms
 from tbft.choosing.affording import check_affords_diagnosis, check_affords_memory, check_not_spent
 from tbft.choosing.choice import TOLERANCE, Choice, beyond, check_energy_known, choose
@@ -113,17 +113,17 @@ def choose_plan(
     left = allowance.left()
     fitted = shorten(Options(plans, costs, estimate(diagnosis, options, trials, known, origin)), left)
     choice = choose(diagnosis, fitted.estimates, fitted.plans, fitted.costs, left, trials)
-    choice = replace(choice, is_representative=is_representative(blocks, samples))
-    if trials.seen is None:
-        return choice
-    accuracy = None if setting.card is None else setting.card.accuracy
-    return replace(choice, forecast=forecast_seen(samples, trials.seen, accuracy, origin))
+    accuracy, seen = None if setting.card is None else setting.card.accuracy, trials.seen
+    return replace(
+        choice,
+        is_representative=is_representative(blocks, samples),
+        forecast=None if seen is None else forecast_seen(samples, seen, accuracy, origin),
+    )
 
 
 def labels_lack_classes(blocks: Blocks, samples: Samples) -> bool:
     """Whether some classes of the model have no labels."""
-    head = linear_head(blocks)
-    return head is not None and len(np.unique(samples.labels)) < head.out_features
+    return len(np.unique(samples.labels)) < (class_count(blocks) or 0)
 
 
 def is_representative(blocks: Blocks, samples: Samples) -> bool:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tbft.blocks.arm import Arm
 from tbft.choosing.label_forecast import Seen
 from tbft.data.origin import Origin
-from tbft.verification.pairs import SPREADS, gain_error
+from tbft.verification.pairs import ORIGIN_SPREADS, gain_error
 
 Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
@@ -52,7 +52,7 @@ class Trial:
     @property
     def error(self) -> float:
         """Standard error of the gain on other samples."""
-        return self._error(SPREADS[self.origin])
+        return self._error(ORIGIN_SPREADS[self.origin])
 
     def _error(self, spread: float) -> float:
         fixed, regressed = (

@@ -138,9 +138,9 @@ def _decision(judged: Acceptance) -> str:
 
 def _risk(judged: Acceptance) -> str:
     """What decides: classes that lose, or the chance of a loss."""
-    if not judged.accepted and judged.cautious and (judged.balanced_gain or 0.0) < 0:
-        lost = f"{100 * (judged.balanced_gain or 0.0):+.1f} points"
-        return f"classes with few labels lose ({lost} in the mean of the classes)"
+    balanced = judged.balanced_gain or 0.0
+    if not judged.accepted and judged.cautious and balanced < 0:
+        return f"classes with few labels lose ({100 * balanced:+.1f} points in the mean of the classes)"
     matters = "1 point" if judged.unit == "points" else "1 % of the score"
     losing, expected = f"chance of losing more than {matters} is", judged.expected_loss_chance
     if not judged.is_proven and judged.is_expected and expected is not None:

@@ -12,7 +12,7 @@ from tbft.data.origin import Origin
 from tbft.errors import DataError
 from tbft.verification.acceptance import MARGIN, MAX_LATER_LOSS_CHANCE, Acceptance
 from tbft.verification.pairs import (
-    SPREADS,
+    ORIGIN_SPREADS,
     ExpectedGain,
     design_effect,
     gain_error,
@@ -69,9 +69,11 @@ def judge_pairs(
     low, high = paired_interval(*independent)
     later = posterior = None
     if origin in MAX_LATER_LOSS_CHANCE:
-        later = loss_chance_later(*independent, MARGIN, SPREADS["stretch"])
+        later = loss_chance_later(*independent, MARGIN, ORIGIN_SPREADS["stretch"])
     if expected is not None and origin != "unknown":
-        posterior = expected.given((fixed - regressed) / count, gain_error(*independent, SPREADS[origin]))
+        posterior = expected.given(
+            (fixed - regressed) / count, gain_error(*independent, ORIGIN_SPREADS[origin])
+        )
     judged = Acceptance(
         count=count,
         fixed=fixed,

@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float64]
 PSEUDO_COUNT, CORRECTION = 1.5, 0.75
 #: Standard deviation between a gain on some samples and on others, apart from their number, by how they came
 #: about, see :func:`tbft.data.origin.origin_of`.
-SPREADS = {"random": 0.05, "unknown": 0.05, "stretch": 0.15}
+ORIGIN_SPREADS = {"random": 0.05, "unknown": 0.05, "stretch": 0.15}
 #: How many squared errors of a measured gain count as chance where it differs from the expected one. Set on
 #: motion and pictures: 2 to 4 do as well, and both less and more are worse.
 UNEXPLAINED = 3.0
